@@ -1,0 +1,1 @@
+"""matscout: reproducible search for new materials."""

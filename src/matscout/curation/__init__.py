@@ -1,0 +1,1 @@
+"""From records to one honest table: validity, duplicates, offsets, noise, splits."""

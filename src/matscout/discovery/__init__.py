@@ -1,0 +1,1 @@
+"""Candidates, goals, screening, ranking, hand-over."""

@@ -1,0 +1,1 @@
+"""Members to one calibrated prediction, and the metrics that judge it."""

@@ -1,0 +1,1 @@
+"""Crystals to neighbour graphs: search, packed store, batches."""

@@ -1,0 +1,1 @@
+"""One database client a file, one record, one registry: raw rows in, records out."""
