@@ -1,0 +1,47 @@
+"""Where work runs: this process or this machine's cores, with the same results in the same order."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+from matscout.errors import ParameterError
+from matscout.progress import progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WORKERS_VARIABLE = "MATSCOUT_WORKERS"
+
+
+def n_workers() -> int:
+    """Worker processes to use: `MATSCOUT_WORKERS`, else the cores this process may run on.
+
+    The number never changes a result, so it is no parameter and invalidates no stage.
+
+    Raises:
+        ParameterError: the variable is set to something else than a whole number of at least 1.
+    """
+    value = os.environ.get(WORKERS_VARIABLE)
+    if value is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not value.isdigit() or int(value) < 1:
+        raise ParameterError(f"{WORKERS_VARIABLE}={value!r} must be a whole number of at least 1, or unset")
+    return int(value)
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, unit: str = "chunk"
+) -> list[Result]:
+    """`[function(item) for item in items]` over `workers` processes, in order, with a progress bar.
+
+    `function` and `items` must be picklable. Workers are spawned, not forked: a fork of a process
+    that holds threads (torch, numba, arrow) can deadlock. One worker means this process.
+    """
+    if workers <= 1 or len(items) <= 1:
+        return [function(item) for item in progress(items, description=description, unit=unit)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+        results = pool.map(function, items)
+        return list(progress(results, description=description, total=len(items), unit=unit))
