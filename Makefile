@@ -1,0 +1,34 @@
+# Two commands: `make repro` runs the pipeline on the bundled sample, `make test` passes the tests.
+ifneq ($(firstword $(sort 3.82 $(MAKE_VERSION))),3.82)
+$(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint lock bench
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+help:
+	@echo "make repro   install what is missing, run the whole pipeline (dvc repro), say where the results are"
+	@echo "make test    install what is missing, run the tests"
+	@echo "make setup   install only            make lint   ruff and pyright"
+	@echo "make bench   speed and accuracy      make lock   regenerate requirements.txt"
+
+setup:
+	@sh setup.sh
+
+repro: setup
+	.venv/bin/python -m dvc repro
+	@.venv/bin/matscout results
+
+test: setup
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+
+lock:
+	sh lock.sh
