@@ -413,9 +413,9 @@ def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
     kept: list[Any] = []
     for position, part in enumerate(location):
         is_last = position == len(location) - 1
-        if isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list | tuple) and isinstance(part, int) and part < len(tree):
+        if (isinstance(tree, Mapping) and part in tree) or (
+            isinstance(tree, list | tuple) and isinstance(part, int) and part < len(tree)
+        ):
             tree = tree[part]
         elif not is_last:
             continue

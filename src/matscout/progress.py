@@ -9,7 +9,9 @@ from tqdm import tqdm
 PIPE_INTERVAL_S = 10.0
 
 
-def progress(items: Iterable[Any] | None = None, *, description: str, total: int | None = None, unit: str = "it") -> Any:
+def progress(
+    items: Iterable[Any] | None = None, *, description: str, total: int | None = None, unit: str = "it"
+) -> Any:
     """Wrap `items`, or give a bar to `update(n)`: tqdm on standard error, quiet and rare in pipes."""
     on_terminal = sys.stderr.isatty()
     return tqdm(

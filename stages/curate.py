@@ -1,0 +1,16 @@
+"""Stage `curate`: raw snapshots to one honest table."""
+
+from matscout.curation.table import curate
+
+from matscout.engine import n_workers
+from matscout.params import load_params
+from matscout.stage import PathOption, PathsOption, run
+
+
+def main(raw: PathsOption, out: PathOption) -> None:
+    """Check, deduplicate and align the rows of every snapshot."""
+    curate(raw, load_params().curation, out, workers=n_workers())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,16 @@
+"""Stage `propose`: candidate crystals that the curated table does not hold."""
+
+from matscout.discovery.candidates import propose
+
+from matscout.engine import n_workers
+from matscout.params import load_params
+from matscout.stage import PathOption, run
+
+
+def main(materials: PathOption, out: PathOption) -> None:
+    """Substitute, decorate, gate and deduplicate."""
+    propose(materials, load_params().candidates, out, workers=n_workers())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,17 @@
+"""Stage `screen`: predictions for every candidate, ranked by the goal."""
+
+from matscout.discovery.screening import screen
+
+from matscout.params import load_params
+from matscout.stage import PathOption, run
+
+
+def main(
+    candidates: PathOption, members: PathOption, ensemble: PathOption, materials: PathOption, out: PathOption
+) -> None:
+    """Predict with all members, rank by the goal, write the best as CIF."""
+    screen(candidates, params=load_params(), members=members, ensemble=ensemble, materials=materials, destination=out)
+
+
+if __name__ == "__main__":
+    run(main)
