@@ -1,8 +1,7 @@
 """Stage `acquire`: one database's rows, as it gave them, with a manifest."""
 
-from matscout.sources.registry import acquire
-
 from matscout.params import load_params
+from matscout.sources.registry import acquire
 from matscout.stage import NameOption, PathOption, run
 
 

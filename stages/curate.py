@@ -1,7 +1,6 @@
 """Stage `curate`: raw snapshots to one honest table."""
 
 from matscout.curation.table import curate
-
 from matscout.engine import n_workers
 from matscout.params import load_params
 from matscout.stage import PathOption, PathsOption, run

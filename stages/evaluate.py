@@ -1,7 +1,6 @@
 """Stage `evaluate`: members to one calibrated prediction, judged on the test fold."""
 
 from matscout.ensemble.evaluate import evaluate
-
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 

@@ -1,8 +1,7 @@
 """Stage `featurize`: crystals to packed neighbour graphs."""
 
-from matscout.graphs.store import build_store
-
 from matscout.engine import n_workers
+from matscout.graphs.store import build_store
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 

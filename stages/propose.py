@@ -1,7 +1,6 @@
 """Stage `propose`: candidate crystals that the curated table does not hold."""
 
 from matscout.discovery.candidates import propose
-
 from matscout.engine import n_workers
 from matscout.params import load_params
 from matscout.stage import PathOption, run

@@ -1,8 +1,7 @@
 """Stage `report`: one self-contained page."""
 
-from matscout.report.page import write_report
-
 from matscout.params import load_params
+from matscout.report.page import write_report
 from matscout.stage import PathOption, run
 
 

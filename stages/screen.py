@@ -1,7 +1,6 @@
 """Stage `screen`: predictions for every candidate, ranked by the goal."""
 
 from matscout.discovery.screening import screen
-
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 

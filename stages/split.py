@@ -1,7 +1,6 @@
 """Stage `split`: which rows train, validate and test."""
 
 from matscout.curation.splits import write_split
-
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 

@@ -1,9 +1,8 @@
 """Stage `train`: one member of the ensemble."""
 
-from matscout.training.member import train_member
-
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
+from matscout.training.member import train_member
 
 
 def main(member: NameOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption) -> None:

@@ -1,1 +1,42 @@
-"""matscout: reproducible search for new materials."""
+"""matscout: reproducible search for new materials with calibrated ensembles of crystal graph networks.
+
+>>> from matscout import load_materials_database, create_crystal_graph, screen_materials
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Imported on first use: `import matscout` and `matscout --help` stay fast.
+_HOME = {
+    "ALIGNN": "matscout.models.alignn",
+    "CGCNN": "matscout.models.cgcnn",
+    "CoGN": "matscout.models.cogn",
+    "ComFormer": "matscout.models.comformer",
+    "CompositionTransformer": "matscout.models.composition",
+    "Crystal": "matscout.crystal",
+    "CrystalGraph": "matscout.graphs.graph",
+    "EnsemblePredictor": "matscout.ensemble.predictor",
+    "GraphStore": "matscout.graphs.store",
+    "MEGNet": "matscout.models.megnet",
+    "create_crystal_graph": "matscout.graphs.build",
+    "load_materials_database": "matscout.curation.table",
+    "load_params": "matscout.params",
+    "rank_candidates": "matscout.discovery.pareto",
+    "screen_materials": "matscout.discovery.screening",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'matscout' has no attribute {name!r}; public names: {', '.join(sorted(_HOME))}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted([*_HOME, "__version__"])

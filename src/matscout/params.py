@@ -412,12 +412,11 @@ def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
     """Drop the parts that pydantic adds for union choices: they are no keys of the file."""
     kept: list[Any] = []
     for position, part in enumerate(location):
-        is_last = position == len(location) - 1
-        if (isinstance(tree, Mapping) and part in tree) or (
-            isinstance(tree, list | tuple) and isinstance(part, int) and part < len(tree)
-        ):
+        in_mapping = isinstance(tree, Mapping) and part in tree
+        in_list = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if in_mapping or in_list:
             tree = tree[part]
-        elif not is_last:
+        elif position < len(location) - 1:
             continue
         kept.append(part)
     return tuple(kept)

@@ -1,0 +1,73 @@
+"""The house stands as docs/architecture.md draws it: data flows one way, importing does nothing."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from imports import ROOT, SRC, imported_files
+
+PACKAGE = SRC / "matscout"
+FLOW = ("sources", "curation", "graphs", "models", "training", "ensemble", "discovery", "report")
+MAY_IMPORT = {
+    "sources": set(),
+    "curation": {"sources"},
+    "graphs": set(),
+    "models": {"graphs"},
+    "training": {"models", "graphs"},
+    "ensemble": {"training", "models", "graphs", "curation"},
+    "discovery": {"ensemble", "models", "graphs", "curation", "sources"},
+    "report": set(FLOW[:-1]),
+}
+CELLAR = {"columns", "params", "errors", "files", "progress", "crystal", "engine"}
+TOP = {"__init__", "cli", "stage"}  # use everything, used by nothing below
+
+
+def room_of(file):
+    parts = file.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else file.stem
+
+
+@pytest.mark.parametrize("room", FLOW)
+def test_a_room_imports_only_from_rooms_before_it(room):
+    allowed = MAY_IMPORT[room] | CELLAR | {room}
+    for file in (PACKAGE / room).rglob("*.py"):
+        reached = {room_of(target) for target in imported_files(file)} - {"__init__"}
+        assert reached <= allowed, f"{file.relative_to(ROOT)} imports {sorted(reached - allowed)}"
+
+
+def test_the_cellar_imports_only_the_cellar():
+    for name in CELLAR:
+        files = [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").exists() else (PACKAGE / name).rglob("*.py")
+        for file in files:
+            reached = {room_of(target) for target in imported_files(file)} - {"__init__"}
+            assert reached <= CELLAR, f"{file.relative_to(ROOT)} imports {sorted(reached - CELLAR)}"
+
+
+def test_every_room_and_file_is_drawn():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert rooms | files == set(FLOW) | CELLAR | TOP
+
+
+def test_only_tracking_imports_mlflow():
+    importers = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        if re.search(r"^\s*(import|from) mlflow", file.read_text(), re.MULTILINE)
+    }
+    assert importers == {"training/tracking.py"}
+
+
+def test_no_pickle_is_loaded():
+    pattern = re.compile(
+        r"\bpickle\.loads?\(|\bjoblib\.load\(|allow_pickle=True|torch\.load\((?![^)]*weights_only=True)"
+    )
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        assert not pattern.search(file.read_text()), f"{file.relative_to(ROOT)} can run code from a file"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, matscout; print(sorted({'torch', 'pymatgen', 'mlflow', 'pandas'} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

@@ -1,0 +1,79 @@
+"""dvc.yaml against the code and params.yaml: no dependency is missing, no list is out of date."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT, transitive_imports
+
+# Files that cannot change an output, so that editing them reruns nothing.
+NOT_TRACKED = {
+    "src/matscout/__init__.py": "names only",
+    "src/matscout/params.py": "checks values; the values themselves stand under `params:`",
+    "src/matscout/errors.py": "what is raised instead of an output",
+    "src/matscout/progress.py": "what is drawn while an output is made",
+    "src/matscout/stage.py": "how a stage reads its arguments; they stand in `cmd`",
+    "src/matscout/engine.py": "where work runs; results and their order are the same everywhere",
+    "src/matscout/training/tracking.py": "what MLflow is told; nothing comes back",
+}
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
+
+
+def covers(dependency: str, file: str) -> bool:
+    return file == dependency or file.startswith(f"{dependency.rstrip('/')}/")
+
+
+def code_of(stage: dict) -> set[str]:
+    script = ROOT / re.search(r"python (stages/\w+\.py)", stage["cmd"]).group(1)
+    files = {path.relative_to(ROOT).as_posix() for path in transitive_imports(script) | {script}}
+    return files - set(NOT_TRACKED)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_cover_every_import(name):
+    stage = STAGES[name]
+    missing = {file for file in code_of(stage) if not any(covers(dep, file) for dep in stage["deps"])}
+    assert not missing, f"stage {name} lacks deps: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_code_dep_is_unused(name):
+    stage = STAGES[name]
+    used = code_of(stage)
+    code_deps = [dep for dep in stage["deps"] if dep.startswith(("src/", "stages/"))]
+    unused = [dep for dep in code_deps if not any(covers(dep, file) for file in used)]
+    assert not unused, f"stage {name} depends on code that it never imports: {unused}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_in_the_command_is_declared(name):
+    stage = STAGES[name]
+    outs = [
+        next(iter(out)) if isinstance(out, dict) else out
+        for key in ("outs", "metrics", "plots")
+        for out in stage.get(key, [])
+    ]
+    declared = [*stage["deps"], *outs]
+    for path in re.findall(r"--\S+ ((?:data|metrics)/\S+)", stage["cmd"]):
+        known = any(covers(path, item) or covers(item, path) for item in declared)
+        assert known, f"stage {name} uses {path} without declaring it"
+
+
+def test_lists_written_out_match_params():
+    for name, stage in STAGES.items():
+        members = {Path(dep).name for dep in stage["deps"] if re.fullmatch(r"data/members/\w+", dep)}
+        assert members in (set(), set(PARAMS["members"])), f"stage {name} lists members {members}"
+        raw = {Path(dep).name for dep in stage["deps"] if re.fullmatch(r"data/raw/\w+", dep)}
+        assert raw in (set(), set(PARAMS["databases"])), f"stage {name} lists databases {raw}"
+
+
+def test_every_section_of_params_is_tracked():
+    tracked = {param.split(".")[0] for stage in STAGES.values() for param in stage.get("params", [])}
+    assert tracked == set(PARAMS)
+
+
+def test_excused_files_exist():
+    assert all((ROOT / file).is_file() for file in NOT_TRACKED if "tracking" not in file)

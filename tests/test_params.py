@@ -1,0 +1,97 @@
+"""params.yaml is complete, and every mistake in it is named with its path before any work."""
+
+import copy
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from imports import ROOT
+from pydantic import ValidationError
+
+from matscout.errors import ParameterError
+from matscout.params import check_params, load_params
+
+TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def leaves(tree, path=()):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        yield (*path, key)
+
+
+def parent_of(tree, path):
+    for key in path[:-1]:
+        tree = tree[key]
+    return tree
+
+
+def test_the_repository_s_params_are_valid():
+    assert load_params(ROOT / "params.yaml").screening.goal in TREE["screening"]["goals"]
+
+
+@given(st.sampled_from(sorted(leaves(TREE))))
+def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
+    tree = copy.deepcopy(TREE)
+    parent = parent_of(tree, path)
+    free_names = (("members",), ("databases",), ("targets",), ("screening", "goals"))  # the user names these
+    if path[:-1] in free_names:
+        return
+    parent[f"{path[-1]}_x"] = parent.pop(path[-1])
+    with pytest.raises(ParameterError) as error:
+        check_params(tree)
+    assert ".".join((*path[:-1], f"{path[-1]}_x")) in str(error.value) or path[-1] == "architecture"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("model", "lr"), -1, "model.lr = -1"),
+        (("model", "lr"), "fast", "model.lr = 'fast'"),
+        (("databases", "aflow", "origin"), "ftp", "'sample', 'api' or 'file'"),
+        (
+            ("members", "cogn", "architecture"),
+            "cognn",
+            "'cgcnn', 'megnet', 'alignn', 'cogn', 'comformer', 'composition'",
+        ),
+        (("members", "cgcnn", "graph", "n_neighbors"), 999, "exceeds graphs.n_neighbors"),
+        (("screening", "goal"), "superconductor", "choose one of"),
+        (("split", "test"), 0.95, "leaves nothing to train on"),
+        (("curation", "offsets", "reference"), "icsd", "is no database"),
+    ],
+)
+def test_a_bad_value_is_told_with_value_and_rule(path, value, told):
+    tree = copy.deepcopy(TREE)
+    parent_of(tree, path)[path[-1]] = value
+    with pytest.raises(ParameterError) as error:
+        check_params(tree)
+    assert told in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    tree = copy.deepcopy(TREE)
+    tree["model"]["lrr"] = tree["model"].pop("lr")
+    tree["compute"]["threads"] = 0
+    with pytest.raises(ParameterError) as error:
+        check_params(tree)
+    assert all(told in str(error.value) for told in ("model.lrr", "model.lr: missing", "compute.threads = 0"))
+
+
+@pytest.mark.parametrize("content", ["", "- a list", "model: {lr: [", "42"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    file = tmp_path / "params.yaml"
+    file.write_text(content)
+    with pytest.raises(ParameterError, match=r"params\.yaml"):
+        load_params(file)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ParameterError, match="repository root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_are_frozen():
+    with pytest.raises(ValidationError):
+        load_params(ROOT / "params.yaml").model.lr = 1.0
