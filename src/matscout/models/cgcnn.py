@@ -1,0 +1,64 @@
+"""CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from matscout.graphs.graph import CrystalGraph
+from matscout.models.elements import ElementEmbedding
+from matscout.models.mlp import PairLinear
+from matscout.models.radial import GaussianExpansion
+from matscout.models.segments import mean_over_atoms, segment_sum
+
+
+class CGCNNConvolution(nn.Module):
+    """Eq. 5: v_i' = v_i + sum_j sigmoid(z_ij W_f + b_f) ⊙ g(z_ij W_s + b_s), z_ij = v_i ⊕ v_j ⊕ u_ij.
+
+    W_f and W_s are one factorised layer. The published code adds two batch normalisations; here a layer
+    normalisation of the summed message takes their place, so that a crystal's prediction does not
+    depend on its batch. g is softplus, as published.
+
+    Args:
+        hidden_dim: length of v.
+        edge_dim: length of u.
+    """
+
+    def __init__(self, hidden_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        self.gate_and_core = PairLinear(hidden_dim, edge_dim, 2 * hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim)
+
+    def messages(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:
+        """The summands of Eq. 5, (n_edges, hidden_dim)."""
+        gate, core = self.gate_and_core(v, u, graph).chunk(2, dim=-1)
+        return torch.sigmoid(gate) * softplus(core)
+
+    def forward(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:
+        """(n_atoms, hidden_dim), (n_edges, edge_dim) -> (n_atoms, hidden_dim)."""
+        return softplus(v + self.norm(segment_sum(self.messages(v, u, graph), graph.centers, graph.n_atoms)))
+
+
+class CGCNN(nn.Module):
+    """Crystal graph convolutional network: gated sums over neighbours, then the mean over atoms.
+
+    Args:
+        hidden_dim: length of the atom vectors and of the output.
+        n_layers: convolutions.
+        n_radial: Gaussians per distance.
+        cutoff: centre of the last Gaussian, Å.
+    """
+
+    def __init__(self, *, hidden_dim: int, n_layers: int, n_radial: int, cutoff: float) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.elements = ElementEmbedding(hidden_dim)
+        self.radial = GaussianExpansion(0.0, cutoff, n_radial)
+        self.convolutions = nn.ModuleList(CGCNNConvolution(hidden_dim, n_radial) for _ in range(n_layers))
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """Graph -> (n_crystals, hidden_dim)."""
+        v = self.elements(graph.atomic_numbers)
+        u = self.radial(graph.distances)
+        for convolution in self.convolutions:
+            v = convolution(v, u, graph)
+        return mean_over_atoms(v, graph)

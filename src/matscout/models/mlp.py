@@ -1,0 +1,46 @@
+"""Dense layers on nodes and on edges."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from matscout.graphs.graph import CrystalGraph
+from matscout.models.segments import gather
+
+
+class MLP(nn.Sequential):
+    """Linear layers with swish between them, and after the last if `activate_last`.
+
+    Args:
+        dims: widths, input first.
+        activate_last: swish after the last layer too.
+    """
+
+    def __init__(self, *dims: int, activate_last: bool = False) -> None:
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(dims):
+            layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
+        super().__init__(*(layers if activate_last else layers[:-1]))
+
+
+class PairLinear(nn.Module):
+    """A linear layer on x_i ⊕ x_j ⊕ e_ij, factorised: W_1 x_i + W_2 x_j + W_3 e_ij + b.
+
+    The same function as one matrix on the concatenation, but the products with x are taken once an
+    atom instead of once an edge.
+
+    Args:
+        node_dim: length of x.
+        edge_dim: length of e.
+        out_dim: length of the result.
+    """
+
+    def __init__(self, node_dim: int, edge_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.center = nn.Linear(node_dim, out_dim)
+        self.neighbor = nn.Linear(node_dim, out_dim, bias=False)
+        self.edge = nn.Linear(edge_dim, out_dim, bias=False)
+
+    def forward(self, x: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
+        """(n_atoms, node_dim), (n_edges, edge_dim) -> (n_edges, out_dim)."""
+        return gather(self.center(x), graph.centers) + gather(self.neighbor(x), graph.neighbors) + self.edge(e)

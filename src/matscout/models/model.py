@@ -1,0 +1,39 @@
+"""A model: one encoder and one head."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from matscout import params
+from matscout.graphs.graph import CrystalGraph
+from matscout.models.heads import PropertyHead
+from matscout.models.registry import build_encoder
+
+
+class CrystalModel(nn.Module):
+    """Crystals to parameters of one distribution per target, in physical units.
+
+    Args:
+        encoder: graph batch -> (n_crystals, hidden_dim).
+        head: (n_crystals, hidden_dim) -> parameters by target.
+    """
+
+    def __init__(self, encoder: nn.Module, head: PropertyHead) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
+        """Graph -> per target (n_crystals, n_params): loc, scale; or logit of zero, loc, scale."""
+        return self.head(self.encoder(graph))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable values."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def build_model(member: params.Member, targets: Mapping[str, params.Target]) -> CrystalModel:
+    """An untrained model of a member; torch's generator decides its weights, so seed it first."""
+    encoder = build_encoder(member.architecture, cutoff=member.graph.cutoff, **member.encoder.model_dump())
+    return CrystalModel(encoder, PropertyHead(member.encoder.hidden_dim, {t: c.head for t, c in targets.items()}))
