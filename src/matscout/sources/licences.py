@@ -49,7 +49,7 @@ OQMD: Final = Terms(
         "Materials Database (OQMD)}, journal={JOM}, volume={65}, pages={1501--1509}, year={2013}, "
         "doi={10.1007/s11837-013-0755-4}}\n"
         "@article{Kirklin2015, author={Kirklin, S. and Saal, J. E. and Meredig, B. and Thompson, A. and Doak, J. W. "
-        "and Aykol, M. and R{\\\"u}hl, S. and Wolverton, C.}, title={The Open Quantum Materials Database (OQMD): "
+        'and Aykol, M. and R{\\"u}hl, S. and Wolverton, C.}, title={The Open Quantum Materials Database (OQMD): '
         "assessing the accuracy of DFT formation energies}, journal={npj Computational Materials}, volume={1}, "
         "pages={15010}, year={2015}, doi={10.1038/npjcompumats.2015.10}}"
     ),
