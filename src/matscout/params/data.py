@@ -1,0 +1,90 @@
+"""Parameters of the data: databases, curation, graphs, split."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+
+
+class Query(Section):
+    """What to ask a database for."""
+
+    elements: tuple[str, ...] | None = Field(description="only crystals made of these elements; null = all")
+    n_elements: tuple[Count, Count] = Field(description="fewest and most elements")
+    n_atoms: tuple[Count, Count] = Field(description="fewest and most atoms per cell")
+    energy_above_hull: NonNegative | None = Field(description="at most, eV/atom; null = any")
+    limit: Count = Field(description="at most so many rows")
+
+
+class Database(Section):
+    """Where one database's rows come from."""
+
+    origin: Literal["sample", "api", "file"] = Field(description="bundled sample, the live service, or a file")
+    path: str = Field(description="file or folder read by the origins `sample` and `file`")
+    endpoint: str | None = Field(description="base URL of the service, for the origin `api`")
+    optimade_endpoint: str | None = Field(description="base URL of the OPTIMADE service (OQMD coordinates)")
+    query: Query
+
+
+class Validity(Section):
+    """Physical limits outside which a row is quarantined."""
+
+    min_distance: Positive = Field(description="smallest distance between two atoms, Å")
+    volume_per_atom: tuple[Positive, Positive] = Field(description="Å³/atom")
+    formation_energy_per_atom: tuple[float, float] = Field(description="eV/atom")
+    band_gap: tuple[float, float] = Field(description="eV")
+    max_atoms: Count
+
+
+class Matching(Section):
+    """Tolerances of pymatgen's StructureMatcher and of the space-group check."""
+
+    ltol: Positive = Field(description="fractional length tolerance")
+    stol: Positive = Field(description="site tolerance, in (volume per atom)^(1/3)")
+    angle_tol: Positive = Field(description="degrees")
+    symprec: Positive = Field(description="Å, for the space group of each cell")
+
+
+class Offsets(Section):
+    """Reference offsets between databases, fitted on their duplicates."""
+
+    reference: str = Field(description="the database whose energy scale the others are moved to")
+    min_pairs: Count = Field(description="fewer duplicate pairs than this and no offset is fitted")
+    ridge: Positive = Field(description="shrinkage of element terms towards a constant, in pairs")
+    bootstrap: Count = Field(description="resamples for the confidence intervals")
+    seed: int
+
+
+class Curation(Section):
+    """From raw rows to one table."""
+
+    validity: Validity
+    matching: Matching
+    offsets: Offsets
+
+
+class Graphs(Section):
+    """Neighbour graphs; members take the nearest part of them."""
+
+    n_neighbors: Count = Field(description="nearest neighbours stored per atom; ties at the last shell are kept")
+    asymmetric_unit: bool = Field(description="store symmetry-inequivalent atoms only, with multiplicities")
+    symprec: Positive = Field(description="Å, symmetry tolerance of the asymmetric unit")
+
+
+class Split(Section):
+    """Which rows train, validate and test."""
+
+    strategy: Literal["random", "composition", "prototype", "database", "time"]
+    validation: Fraction
+    test: Fraction
+    held_out: str | None = Field(description="the database held out by the strategy `database`")
+    train_on_synthetic: bool = Field(description="let rows marked synthetic into the training fold")
+    seed: int
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        if self.validation + self.test >= 1:
+            message = f"validation + test = {self.validation + self.test:g} leaves nothing to train on; keep it below 1"
+            raise ValueError(message)
+        return self

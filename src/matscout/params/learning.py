@@ -1,0 +1,166 @@
+"""Parameters of learning: targets, the shared recipe, the members, the ensemble."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+
+
+class Target(Section):
+    """A property that the models learn."""
+
+    label: str = Field(description="column of the curated table")
+    noise: str | None = Field(description="column with the label's standard error; null = none")
+    head: Literal["laplace", "hurdle"] = Field(description="hurdle: a probability of exactly zero, then a value")
+    weight: Positive = Field(description="weight in the multi-task loss")
+
+
+class Model(Section):
+    """The training recipe that every member shares."""
+
+    lr: Positive = Field(description="peak learning rate of the one-cycle schedule")
+    batch_size: Count = Field(description="crystals per step")
+    weight_decay: NonNegative
+    grad_clip: Positive = Field(description="largest gradient norm")
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay of the weight average; 0 = off")
+    warmup: Fraction = Field(description="share of the steps before the peak learning rate")
+
+
+class Compute(Section):
+    """What decides bytes beside the data: threads, precision, device."""
+
+    device: Literal["cpu", "cuda", "auto"]
+    threads: Count = Field(description="torch threads; another count gives other rounding")
+    deterministic: bool
+
+
+class MemberGraph(Section):
+    """The part of the stored graph that a member sees."""
+
+    n_neighbors: Count = Field(description="nearest neighbours, ties at the last shell kept")
+    cutoff: Positive = Field(description="Å; edges longer than this are dropped, but never an atom's nearest shell")
+
+
+class MemberTraining(Section):
+    """What a member changes in the shared recipe."""
+
+    epochs: Count
+    lr_scale: Positive = Field(description="times model.lr")
+    seed: int
+
+
+class CGCNNEncoder(Section):
+    """Hyperparameters of `CGCNN`."""
+
+    hidden_dim: Count
+    n_layers: Count
+    n_radial: Count
+
+
+class MEGNetEncoder(Section):
+    """Hyperparameters of `MEGNet`."""
+
+    hidden_dim: Count
+    n_layers: Count
+    n_radial: Count
+
+
+class ALIGNNEncoder(Section):
+    """Hyperparameters of `ALIGNN`."""
+
+    hidden_dim: Count
+    n_alignn_layers: Count
+    n_gcn_layers: Count
+    n_radial: Count
+    n_angular: Count
+    n_angle_neighbors: Count = Field(description="bonds per atom that form angles")
+
+
+class CoGNEncoder(Section):
+    """Hyperparameters of `CoGN`."""
+
+    hidden_dim: Count
+    n_layers: Count
+    n_radial: Count
+
+
+class ComFormerEncoder(Section):
+    """Hyperparameters of `ComFormer`."""
+
+    hidden_dim: Count
+    n_layers: Count
+    n_heads: Count
+    n_radial: Count
+
+
+class CompositionEncoder(Section):
+    """Hyperparameters of `CompositionTransformer`."""
+
+    hidden_dim: Count
+    n_layers: Count
+    n_heads: Count
+
+
+class _Member(Section):
+    graph: MemberGraph
+    training: MemberTraining
+
+
+class CGCNNMember(_Member):
+    """A member with the CGCNN architecture."""
+
+    architecture: Literal["cgcnn"]
+    encoder: CGCNNEncoder
+
+
+class MEGNetMember(_Member):
+    """A member with the MEGNet architecture."""
+
+    architecture: Literal["megnet"]
+    encoder: MEGNetEncoder
+
+
+class ALIGNNMember(_Member):
+    """A member with the ALIGNN architecture."""
+
+    architecture: Literal["alignn"]
+    encoder: ALIGNNEncoder
+
+
+class CoGNMember(_Member):
+    """A member with the coGN architecture."""
+
+    architecture: Literal["cogn"]
+    encoder: CoGNEncoder
+
+
+class ComFormerMember(_Member):
+    """A member with the invariant ComFormer architecture."""
+
+    architecture: Literal["comformer"]
+    encoder: ComFormerEncoder
+
+
+class CompositionMember(_Member):
+    """A member that sees the formula only."""
+
+    architecture: Literal["composition"]
+    encoder: CompositionEncoder
+
+
+Member = Annotated[
+    CGCNNMember | MEGNetMember | ALIGNNMember | CoGNMember | ComFormerMember | CompositionMember,
+    Field(discriminator="architecture"),
+]
+
+
+class Ensemble(Section):
+    """How members become one calibrated prediction."""
+
+    combine: Literal["median", "mean"]
+    drop_factor: Annotated[float, Field(gt=1)] | None = Field(
+        description="a member whose validation MAE exceeds this times the median member's is left out; null = keep all"
+    )
+    bootstrap: Count = Field(description="resamples for the intervals of the metrics")
+    seed: int

@@ -1,0 +1,117 @@
+"""The whole of `params.yaml`, and how a mistake in it is told."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from matscout.errors import ParameterError
+from matscout.params.data import Curation, Database, Graphs, Split
+from matscout.params.discovery import Candidates, Screening
+from matscout.params.learning import Compute, Ensemble, Member, Model, Target
+from matscout.params.section import Section
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    databases: Annotated[dict[str, Database], Field(min_length=1)]
+    curation: Curation
+    graphs: Graphs
+    split: Split
+    targets: Annotated[dict[str, Target], Field(min_length=1)]
+    model: Model
+    compute: Compute
+    members: Annotated[dict[str, Member], Field(min_length=1)]
+    ensemble: Ensemble
+    candidates: Candidates
+    screening: Screening
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.curation.offsets.reference not in self.databases:
+            message = (
+                f"curation.offsets.reference = {self.curation.offsets.reference!r} is no database; "
+                f"choose one of {sorted(self.databases)}"
+            )
+            raise ValueError(message)
+        for name, member in self.members.items():
+            if member.graph.n_neighbors > self.graphs.n_neighbors:
+                message = (
+                    f"members.{name}.graph.n_neighbors = {member.graph.n_neighbors} exceeds "
+                    f"graphs.n_neighbors = {self.graphs.n_neighbors}; raise the latter or lower the former"
+                )
+                raise ValueError(message)
+        return self
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole of `params.yaml`.
+
+    Raises:
+        ParameterError: the file is missing, is no YAML mapping, or breaks a rule; the message names
+            every offending key with its full path, its value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        message = f"{path} not found: run from the repository root, or pass --params"
+        raise ParameterError(message) from error
+    except yaml.YAMLError as error:
+        message = f"{path} is not valid YAML: {error}"
+        raise ParameterError(message) from error
+    return check_params(tree, path)
+
+
+def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
+    """Check a tree read from `path` (see `load_params`)."""
+    if not isinstance(tree, Mapping):
+        message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
+        raise ParameterError(message)
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{path} breaks {error.error_count()} rule(s):"]
+        lines += [f"  {_explain(dict(problem), tree)}" for problem in error.errors()]
+        raise ParameterError("\n".join(lines)) from error
+
+
+def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
+    """One line: full path, value, rule, and for a misspelt key the keys that exist."""
+    location = _location_in(tree, problem["loc"])
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {_known_keys(location)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; params.yaml is complete, add it"
+    rule = problem["msg"].removeprefix("Value error, ")
+    return f"{where or 'params'} = {problem['input']!r}: {rule}" if where else rule
+
+
+def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Drop the parts that pydantic adds for union choices: they are no keys of the file."""
+    kept: list[Any] = []
+    for position, part in enumerate(location):
+        in_mapping = isinstance(tree, Mapping) and part in tree
+        in_list = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if in_mapping or in_list:
+            tree = tree[part]
+        elif position < len(location) - 1:
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _known_keys(location: tuple[Any, ...]) -> str:
+    section = Params
+    for part in location[:-1]:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return "see the comments in params.yaml for the known ones"
+        section = annotation
+    return f"known here: {', '.join(sorted(section.model_fields))}"

@@ -1,0 +1,151 @@
+"""The whole pipeline on a tiny set of real rows, driven by the commands that users type."""
+
+import copy
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from blast_radius import direct_stages, downstream, expanded_stages
+from conftest import make_clone, tiny_params, tiny_records
+
+pytestmark = pytest.mark.slow
+
+AFTER_TRAINING = {"evaluate", "screen", "report", "summarize"}
+
+
+def leaves(tree, path=()):
+    """Every parameter: blocks without a nested block of their own."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def another(value):
+    """A value that DVC must see as changed; it is compared, never run."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, 1]
+    return f"{value}x"
+
+
+def test_the_second_repro_has_nothing_to_do(tiny):
+    output = tiny.dvc("repro").stdout
+    assert tiny.stages_run(output) == []
+    assert "up to date" in output
+
+
+def test_every_stage_ran_once(tiny):
+    assert sorted(tiny.stages_run(tiny.first_run.stdout)) == sorted(expanded_stages(tiny.root))
+
+
+def test_the_names_that_users_rely_on(tiny):
+    materials = pd.read_parquet(tiny.root / "data/curated/materials.parquet")
+    assert {
+        "material_id",
+        "source",
+        "functional",
+        "synthetic",
+        "formula",
+        "n_atoms",
+        "lattice",
+        "species",
+        "frac_coords",
+    } <= set(materials)
+    assert {"band_gap", "formation_energy_per_atom", "energy_above_hull", "duplicate_group"} <= set(materials)
+    for member in tiny_params()["members"]:
+        written = {path.name for path in (tiny.root / "data/members" / member).iterdir()}
+        assert {"weights.safetensors", "member.json", "history.parquet"} <= written
+    ranked = pd.read_parquet(tiny.root / "data/screening/ranked.parquet")
+    for target in ("band_gap", "formation_energy_per_atom"):
+        assert {target, f"{target}_std", f"{target}_lo90", f"{target}_hi90"} <= set(ranked)
+        assert (ranked[f"{target}_lo90"] <= ranked[f"{target}_hi90"]).all()
+    assert len(list((tiny.root / "data/screening/cif").glob("*.cif"))) == 4
+    for name in ("curation", "members", "ensemble", "screening"):
+        assert json.loads((tiny.root / f"metrics/{name}.json").read_text())
+    assert (tiny.root / "data/report/index.html").stat().st_size > 10_000
+
+
+def test_synthetic_rows_are_marked_and_never_judge(tiny):
+    materials = pd.read_parquet(tiny.root / "data/curated/materials.parquet").set_index("material_id")
+    assert materials.groupby("source")["synthetic"].agg(["min", "max"]).loc["materials_project"].tolist() == [
+        False,
+        False,
+    ]
+    assert materials.loc[materials["source"] != "materials_project", "synthetic"].all()
+    split = pd.read_parquet(tiny.root / "data/splits/split.parquet").set_index("material_id")["fold"]
+    judged = split[split.isin(["validation", "test"])].index
+    assert not materials.loc[judged, "synthetic"].any()
+
+
+def test_metrics_plots_and_dag_commands_work(tiny):
+    assert "band_gap" in tiny.dvc("metrics", "show").stdout
+    assert "index.html" in tiny.dvc("plots", "show", "--out", ".plots").stdout
+    page = (tiny.root / ".plots" / "index.html").read_text()
+    assert all(name in page for name in ("learning_curves", "parity", "calibration", "pareto"))
+    assert "train" in tiny.dvc("dag", "--collapse-foreach-matrix", "--dot").stdout
+
+
+def test_each_parameter_reruns_exactly_the_stages_of_the_table(tiny):
+    from dvc.repo import Repo
+
+    stages = expanded_stages(tiny.root)
+    original = (tiny.root / "params.yaml").read_text()
+    tree = yaml.safe_load(original)
+    try:
+        for path, value in leaves(tree):
+            changed = copy.deepcopy(tree)
+            node = changed
+            for key in path[:-1]:
+                node = node[key]
+            if path[-1] in {"path"}:
+                continue  # a path is a dependency as well: another one must exist
+            node[path[-1]] = another(value)
+            (tiny.root / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+            with Repo(str(tiny.root)) as repo:
+                reported = {name.split(":")[-1] for name in repo.status()}
+            assert reported == direct_stages(stages, ".".join(path)), ".".join(path)
+            assert reported, f"{'.'.join(path)} changes nothing"
+    finally:
+        (tiny.root / "params.yaml").write_text(original)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("screening.top_k=3", {"screen", "report", "summarize"}),
+        ("members.cgcnn.training.epochs=3", {"train@cgcnn", *AFTER_TRAINING}),
+    ],
+)
+def test_an_experiment_runs_only_what_its_parameter_reaches(tiny, change, expected):
+    output = tiny.dvc("exp", "run", "-S", change).stdout
+    assert set(tiny.stages_run(output)) == expected
+    stages = expanded_stages(tiny.root)
+    assert downstream(stages, direct_stages(stages, change.split("=")[0])) == expected
+    assert change.split("=")[0] in tiny.dvc("exp", "show", "--csv").stdout
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.dvc("checkout")
+
+
+def test_a_misspelt_parameter_fails_before_any_work(tiny):
+    original = (tiny.root / "params.yaml").read_text()
+    try:
+        (tiny.root / "params.yaml").write_text(original.replace("top_k:", "top_kk:"))
+        done = tiny.dvc("repro", check=False)
+        assert done.returncode != 0
+        assert "screening.top_kk: unknown key" in done.stdout + done.stderr
+        assert (tiny.root / "data/screening").exists() is False or not list((tiny.root / "data").rglob("*.partial"))
+    finally:
+        (tiny.root / "params.yaml").write_text(original)
+        tiny.dvc("checkout")
+
+
+def test_the_same_inputs_give_the_same_bytes_elsewhere(tiny, tmp_path):
+    other = make_clone(tmp_path / "elsewhere", tiny_params(), tiny_records())
+    other.dvc("repro")
+    assert (other.root / "dvc.lock").read_text() == (tiny.root / "dvc.lock").read_text()
