@@ -1,0 +1,143 @@
+"""The labelled rows of each fold, and batches of them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from matscout import columns
+from matscout.errors import TrainingError
+from matscout.graphs.batching import inference_batches, training_batches
+from matscout.graphs.graph import CrystalGraph
+from matscout.graphs.store import GraphStore
+from matscout.params import MemberGraph, Target
+
+MAX_EDGES = 40_000  # of a batch without gradients: its activations stay in a processor's cache
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Crystals and what is known of them.
+
+    Attributes:
+        inputs: graphs of n crystals.
+        labels: by target, (n,) float32, NaN where missing.
+        noise: by target, (n,) float32, standard deviation of the label, NaN where unknown.
+        material_ids: n names.
+    """
+
+    inputs: CrystalGraph
+    labels: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    material_ids: list[str]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of crystals."""
+        return len(self.material_ids)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The labelled rows of one fold.
+
+    Attributes:
+        material_ids: (n,) str.
+        labels: by target, (n,) float32, NaN where missing.
+        noise: by target, (n,) float32, NaN where unknown.
+        store: graphs of all materials.
+        rows: (n,) rows of the store.
+        graph: the part of the stored graph that the member sees.
+        device: where batches go.
+    """
+
+    material_ids: NDArray[np.object_]
+    labels: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    store: GraphStore
+    rows: NDArray[np.int64]
+    graph: MemberGraph
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
+        """All rows in the order of this epoch, the same in every run."""
+        yield from self._batches(training_batches(np.arange(len(self)), batch_size=batch_size, seed=seed, epoch=epoch))
+
+    def ordered_batches(self, max_edges: int = MAX_EDGES) -> Iterator[tuple[NDArray[np.int64], LabelledBatch]]:
+        """Batches of bounded size for a pass without gradients, each with its positions in the fold."""
+        edges = self.store.edge_counts(n_neighbors=self.graph.n_neighbors, cutoff=self.graph.cutoff)[self.rows]
+        positions = inference_batches(edges, max_edges=max_edges)
+        yield from zip(positions, self._batches(positions), strict=True)
+
+    def _batches(self, positions: Iterable[NDArray[np.int64]]) -> Iterator[LabelledBatch]:
+        for chosen in positions:
+            graph = self.store.batch(self.rows[chosen], n_neighbors=self.graph.n_neighbors, cutoff=self.graph.cutoff)
+            picked = torch.from_numpy(chosen)
+            yield LabelledBatch(
+                graph.to(self.device),
+                {target: values[picked].to(self.device) for target, values in self.labels.items()},
+                {target: values[picked].to(self.device) for target, values in self.noise.items()},
+                self.material_ids[chosen].tolist(),
+            )
+
+
+def load_folds(
+    *,
+    materials: Path,
+    split: Path,
+    store: GraphStore,
+    targets: Mapping[str, Target],
+    graph: MemberGraph,
+    device: torch.device,
+) -> dict[str, Fold]:
+    """Folds `train`, `validation`, `test` of the rows that have at least one label, by material_id.
+
+    Synthetic rows take part in training only: an error on them would say nothing of the model.
+
+    Raises:
+        TrainingError: a fold has no such row.
+    """
+    wanted = {target.label for target in targets.values()} | {t.noise for t in targets.values() if t.noise}
+    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SYNTHETIC, *sorted(wanted)])
+    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = table.dropna(how="all", subset=[target.label for target in targets.values()])
+    table = table.sort_values(columns.MATERIAL_ID, kind="stable")
+    folds = {}
+    for name in (columns.TRAIN, columns.VALIDATION, columns.TEST):
+        chosen = (table[columns.FOLD] == name) & ((name == columns.TRAIN) | ~table[columns.SYNTHETIC])
+        rows = table.loc[chosen]
+        if rows.empty:
+            raise TrainingError(
+                f"fold {name!r} of {split} has no row with a label of {sorted(targets)}; "
+                "raise split.validation and split.test, or give more rows"
+            )
+        folds[name] = _fold(rows, store, targets, graph, device)
+    return folds
+
+
+def _fold(
+    rows: pd.DataFrame, store: GraphStore, targets: Mapping[str, Target], graph: MemberGraph, device: torch.device
+) -> Fold:
+    unknown = np.full(len(rows), np.nan)
+    return Fold(
+        material_ids=rows[columns.MATERIAL_ID].to_numpy(object),
+        labels={name: _float32(rows[target.label]) for name, target in targets.items()},
+        noise={name: _float32(rows[t.noise] if t.noise else unknown) for name, t in targets.items()},
+        store=store,
+        rows=store.rows_of(rows[columns.MATERIAL_ID].to_numpy(object)),
+        graph=graph,
+        device=device,
+    )
+
+
+def _float32(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))

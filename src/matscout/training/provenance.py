@@ -1,0 +1,74 @@
+"""What a training came from: the hashes that decide whether two runs are the same run."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matscout
+from matscout.files import sha256_of, sha256_of_json
+
+# the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
+CODE = ("training", "models", "graphs", "columns.py", "crystal.py", "files.py")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a member's training came from.
+
+    Attributes:
+        member: name of the member.
+        fingerprint: of all that decides its weights.
+        parameters: what `params.yaml` says that bears on this member.
+        pipeline_parameters: the whole of `params.yaml`.
+        hashes: SHA-256 by name: of the code and of each input.
+    """
+
+    member: str
+    fingerprint: str
+    parameters: Mapping[str, Any]
+    pipeline_parameters: Mapping[str, Any]
+    hashes: Mapping[str, str]
+
+
+def repository() -> Path:
+    """The repository that DVC runs in (the main one, also for `dvc exp run --temp`), else the working directory."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def experiment_name() -> str:
+    """Name of the DVC experiment, empty outside of one."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def git_commit() -> str:
+    """The commit that is checked out, or `unknown` outside of a Git repository."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "-C", str(repository()), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- fixed arguments
+    return answer.stdout.strip() or "unknown"
+
+
+def code_hash() -> str:
+    """SHA-256 of the code that decides a member's weights."""
+    package = Path(matscout.__file__).parent
+    return sha256_of_json({name: sha256_of(package / name) for name in CODE})
+
+
+def pipeline_key(provenance: Provenance) -> str:
+    """One key for all members of one pipeline run: its parameters, commit and experiment."""
+    return sha256_of_json([dict(provenance.pipeline_parameters), git_commit(), experiment_name()])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
