@@ -27,8 +27,6 @@ _HOME = {
     "screen_materials": "matscout.discovery.screening",
 }
 
-__all__ = list(_HOME)
-
 
 def __getattr__(name: str) -> Any:
     """Import a public name from where it lives."""

@@ -69,6 +69,67 @@ def results() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
+def predict(
+    structures: Structures,
+    out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .parquet or .csv", show_default=False)],
+    members: MembersOption = MEMBERS,
+    ensemble: EnsembleOption = ENSEMBLE,
+) -> None:
+    """Predict band gap and formation energy, with 90 % intervals, for your own crystals."""
+    from matscout.ensemble.predictor import EnsemblePredictor
+    from matscout.prediction import predict_structures, write_table
+
+    predictor = EnsemblePredictor.load(members, ensemble)
+    predictions, rejections = predict_structures(structures, predictor)
+    write_table(out, predictions)
+    typer.echo(f"{len(predictions)} crystals predicted -> {out}")
+    _tell_rejections(rejections, out)
+
+
+@app.command(epilog="Example: `matscout screen my_cifs/ --goal thermoelectric --top 10`")
+def screen(
+    structures: Structures,
+    goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
+    top: Annotated[int, typer.Option(min=1, help="how many to print")] = 20,
+    members: MembersOption = MEMBERS,
+    ensemble: EnsembleOption = ENSEMBLE,
+) -> None:
+    """Rank your own crystals by how likely they meet a goal."""
+    from matscout.prediction import screen_structures, write_table
+
+    ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
+    typer.echo(ranked.head(top).to_string(index=False))
+    if out is not None:
+        write_table(out, ranked)
+        typer.echo(f"{len(ranked)} crystals ranked -> {out}")
+    _tell_rejections(rejections, out)
+
+
+@app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")
+def why_merged(
+    material_id: Annotated[str, typer.Argument(help="id of a curated row")],
+    curated: Annotated[Path, typer.Option(help="folder of the curated table")] = CURATED,
+) -> None:
+    """Explain in plain words which rows are one material with this one, and why."""
+    from matscout.curation.explain import why_merged as explain
+
+    typer.echo(explain(material_id, curated))
+
+
+def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignore[type-arg]
+    """Say which files could not be used, and keep the reasons beside the output."""
+    if not rejections:
+        return
+    for rejection in rejections[:10]:
+        typer.echo(f"left out {rejection.file} row {rejection.row}: {rejection.reason}: {rejection.detail}", err=True)
+    if out is not None:
+        from matscout.prediction import write_rejections
+
+        typer.echo(f"{len(rejections)} left out; all reasons -> {write_rejections(out, rejections)}", err=True)
+
+
 def main() -> None:
     """Entry point: errors that a user can mend are one message and exit code 1."""
     try:
