@@ -30,7 +30,7 @@ class CGCNNConvolution(nn.Module):
 
     def messages(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:
         """The summands of Eq. 5, (n_edges, hidden_dim)."""
-        gate, core = self.gate_and_core(v, u, graph).chunk(2, dim=-1)
+        gate, core = self.gate_and_core(v, u, graph.centers, graph.neighbors).chunk(2, dim=-1)
         return torch.sigmoid(gate) * softplus(core)
 
     def forward(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:

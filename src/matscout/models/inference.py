@@ -1,13 +1,13 @@
 """Predictions of one model for rows of a graph store."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from matscout.graphs.batching import inference_batches, prefetch
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import DISTRIBUTIONS, Distribution
+from matscout.models.heads import N_PARAMETERS
 from matscout.models.model import CrystalModel
 from matscout.progress import progress
 
@@ -38,32 +38,18 @@ def predict(
         description: of the progress bar.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    outputs: dict[str, list[NDArray[np.float32]]] = {target: [] for target in model.head.kinds}
+    outputs = {
+        target: np.empty((len(rows), N_PARAMETERS[kind]), np.float32) for target, kind in model.head.kinds.items()
+    }
     was_training = model.training
     model.to(device).eval()
-    edges = store.edge_counts(n_neighbors=n_neighbors, cutoff=cutoff)[rows]
+    edge_counts = store.edge_counts(n_neighbors=n_neighbors, cutoff=cutoff)[rows]
+    batches = inference_batches(edge_counts, max_edges=max_edges)
+    graphs = prefetch(lambda batch: store.batch(rows[batch], n_neighbors=n_neighbors, cutoff=cutoff), batches)
     with torch.inference_mode(), progress(description=description, total=len(rows), unit="crystal") as bar:
-        for start, stop in slices_within(edges, max_edges):
-            graph = store.batch(rows[start:stop], n_neighbors=n_neighbors, cutoff=cutoff)
-            for target, values in model(graph.to(device)).items():
-                outputs[target].append(values.float().cpu().numpy())
-            bar.update(stop - start)
+        for batch, graph in zip(batches, graphs, strict=True):
+            for target, parameters in model(graph.to(device)).items():
+                outputs[target][batch] = parameters.float().cpu().numpy()
+            bar.update(len(batch))
     model.train(was_training)
-    return {target: _distribution(kind, outputs[target]) for target, kind in model.head.kinds.items()}
-
-
-def slices_within(counts: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive (start, stop) whose counts sum to at most `limit`; one that exceeds it stands alone."""
-    ends = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + limit, side="right")))
-        yield start, stop
-        start = stop
-
-
-def _distribution(kind: str, chunks: list[NDArray[np.float32]]) -> Distribution:
-    n_columns = 3 if kind == "hurdle" else 2
-    outputs = np.concatenate(chunks) if chunks else np.empty((0, n_columns))
-    return DISTRIBUTIONS[kind].from_head(outputs)
+    return {target: DISTRIBUTIONS[kind].from_head(outputs[target]) for target, kind in model.head.kinds.items()}

@@ -4,7 +4,6 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from matscout.graphs.graph import CrystalGraph
 from matscout.models.segments import gather
 
 
@@ -41,6 +40,6 @@ class PairLinear(nn.Module):
         self.neighbor = nn.Linear(node_dim, out_dim, bias=False)
         self.edge = nn.Linear(edge_dim, out_dim, bias=False)
 
-    def forward(self, x: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
-        """(n_atoms, node_dim), (n_edges, edge_dim) -> (n_edges, out_dim)."""
-        return gather(self.center(x), graph.centers) + gather(self.neighbor(x), graph.neighbors) + self.edge(e)
+    def forward(self, x: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
+        """(n, node_dim), (m, edge_dim), two (m,) int64 -> (m, out_dim)."""
+        return gather(self.center(x), centers) + gather(self.neighbor(x), neighbors) + self.edge(e)

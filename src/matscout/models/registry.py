@@ -5,10 +5,20 @@ from typing import Any
 from torch import nn
 
 from matscout.errors import ParameterError
+from matscout.models.alignn import ALIGNN
 from matscout.models.cgcnn import CGCNN
+from matscout.models.cogn import CoGN
+from matscout.models.comformer import ComFormer
+from matscout.models.composition import CompositionTransformer
+from matscout.models.megnet import MEGNet
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "cgcnn": CGCNN,
+    "megnet": MEGNet,
+    "alignn": ALIGNN,
+    "cogn": CoGN,
+    "comformer": ComFormer,
+    "composition": CompositionTransformer,
 }
 
 

@@ -82,6 +82,7 @@ class CoGNEncoder(Section):
 
     hidden_dim: Count
     n_layers: Count
+    n_edge_layers: Count = Field(description="depth of the edge perceptron")
     n_radial: Count
 
 
@@ -90,8 +91,9 @@ class ComFormerEncoder(Section):
 
     hidden_dim: Count
     n_layers: Count
-    n_heads: Count
     n_radial: Count
+    n_angular: Count
+    n_angle_neighbors: Count = Field(description="bonds per atom that form angles")
 
 
 class CompositionEncoder(Section):

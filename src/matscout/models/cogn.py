@@ -1,0 +1,65 @@
+"""coGN: Ruff, Reiser, Stühmer and Friederich, Digital Discovery 3, 594 (2024), arXiv:2302.14102.
+
+The connectivity-optimised graph network without nested line graphs: what it gains comes from the graph
+(asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from matscout.graphs.graph import CrystalGraph
+from matscout.models.elements import ElementEmbedding
+from matscout.models.mlp import MLP, PairLinear
+from matscout.models.radial import GaussianExpansion
+from matscout.models.segments import mean_over_atoms, segment_sum
+
+
+class CoGNBlock(nn.Module):
+    """m_ij = phi_e(e_ij ⊕ v_i ⊕ v_j); v_i' = v_i + phi_v(sum_j m_ij), as in the published configuration.
+
+    Edges are not passed on: every block starts from the embedded distances. phi_v is one layer, which
+    sees the sum only.
+
+    Args:
+        hidden_dim: length of v and e.
+        n_edge_layers: layers of phi_e (published: 5), swish after each.
+    """
+
+    def __init__(self, hidden_dim: int, n_edge_layers: int) -> None:
+        super().__init__()
+        self.pair = PairLinear(hidden_dim, hidden_dim, hidden_dim)
+        self.edge_mlp = MLP(*[hidden_dim] * n_edge_layers, activate_last=True)
+        self.node_mlp = MLP(hidden_dim, hidden_dim, activate_last=True)
+
+    def forward(self, v: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
+        """(n_atoms, hidden_dim), (n_edges, hidden_dim) -> (n_atoms, hidden_dim)."""
+        messages = self.edge_mlp(silu(self.pair(v, e, graph.centers, graph.neighbors)))
+        return v + self.node_mlp(segment_sum(messages, graph.centers, graph.n_atoms))
+
+
+class CoGN(nn.Module):
+    """Connectivity-optimised graph network: edge perceptrons, sums, then the multiplicity-weighted mean.
+
+    Args:
+        hidden_dim: length of every vector.
+        n_layers: message passing blocks (published: 5).
+        n_edge_layers: layers of the edge perceptron in each (published: 5).
+        n_radial: Gaussians per distance (published: 32).
+        cutoff: centre of the last Gaussian, Å.
+    """
+
+    def __init__(self, *, hidden_dim: int, n_layers: int, n_edge_layers: int, n_radial: int, cutoff: float) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.elements = ElementEmbedding(hidden_dim)
+        self.radial = GaussianExpansion(0.0, cutoff, n_radial)
+        self.edge_embedding = nn.Linear(n_radial, hidden_dim)
+        self.blocks = nn.ModuleList(CoGNBlock(hidden_dim, n_edge_layers) for _ in range(n_layers))
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """Graph -> (n_crystals, hidden_dim)."""
+        v = self.elements(graph.atomic_numbers)
+        e = self.edge_embedding(self.radial(graph.distances))
+        for block in self.blocks:
+            v = block(v, e, graph)
+        return mean_over_atoms(v, graph)
