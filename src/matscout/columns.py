@@ -48,6 +48,30 @@ STD: Final = "_std"
 LO90: Final = "_lo90"
 HI90: Final = "_hi90"
 METAL_PROBABILITY: Final = "metal_probability"
+ALEATORIC_STD: Final = "_std_aleatoric"  # noise that the members agree is there
+EPISTEMIC_STD: Final = "_std_epistemic"  # the members' disagreement
+TRUTH: Final = "_true"  # suffix of a target's label in tables of held-out rows
+TRAINING_DISTANCE: Final = "training_distance"  # about 1 within the training distribution
+FAR_FROM_TRAINING: Final = "far_from_training"
+UNSEEN_ELEMENTS: Final = "unseen_elements"  # comma-separated symbols; empty = all were trained on
+
+
+def member_column(target: str, member: str) -> str:
+    """Name of the column with one member's point estimate."""
+    return f"{target}__{member}"
+
+
+# candidates and their ranking
+CANDIDATE_ID: Final = "candidate_id"
+PARENT_ID: Final = "parent_id"
+ROUTE: Final = "route"
+SUBSTITUTION: Final = "substitution"
+PROBABILITY: Final = "probability"
+VOLUME_PER_ATOM: Final = "volume_per_atom"
+GOAL_PROBABILITY: Final = "goal_probability"
+GOAL_MET: Final = "goal_met"
+PARETO_FRONT: Final = "pareto_front"
+RANK: Final = "rank"
 
 UNITS: Final = MappingProxyType(
     {
@@ -61,5 +85,6 @@ UNITS: Final = MappingProxyType(
         ENERGY_ABOVE_HULL: "eV/atom",
         BULK_MODULUS: "GPa",
         SHEAR_MODULUS: "GPa",
+        VOLUME_PER_ATOM: "Å³/atom",
     }
 )

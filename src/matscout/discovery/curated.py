@@ -1,0 +1,105 @@
+"""The curated table as discovery reads it: parents, references and what counts as known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.errors import InputError
+
+COLUMNS = (
+    columns.MATERIAL_ID,
+    columns.SYNTHETIC,
+    columns.DUPLICATE_GROUP,
+    columns.N_ATOMS,
+    columns.LATTICE,
+    columns.SPECIES,
+    columns.FRAC_COORDS,
+)
+
+
+def formula_key(species: Sequence[str]) -> str:
+    """The reduced formula with elements in alphabetical order: `O3 Sr1 Ti1`."""
+    counts = {symbol: species.count(symbol) for symbol in sorted(set(species))}
+    divisor = gcd(*counts.values())
+    return " ".join(f"{symbol}{number // divisor}" for symbol, number in counts.items())
+
+
+@dataclass(frozen=True)
+class CuratedTable:
+    """Rows of `materials.parquet`, kept as arrow so that hundreds of thousands fit in memory."""
+
+    table: pa.Table
+
+    @classmethod
+    def read(cls, path: Path) -> "CuratedTable":
+        """Read the columns that discovery needs.
+
+        Raises:
+            InputError: the file is missing, lacks a column or has no rows.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path} not found: run the stage `curate` first")
+        missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
+        if missing:
+            raise InputError(f"{path} lacks the columns {missing}; it needs {list(COLUMNS)}: rerun the stage `curate`")
+        table = pq.read_table(path, columns=list(COLUMNS))
+        if not table.num_rows:
+            raise InputError(f"{path} has no rows, so there is nothing to start from; see quarantine.parquet beside it")
+        return cls(table.sort_by(columns.MATERIAL_ID).combine_chunks())
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Material ids, ascending."""
+        return self.table.column(columns.MATERIAL_ID).to_pylist()
+
+    @cached_property
+    def species(self) -> list[list[str]]:
+        """Element symbols of each row's atoms."""
+        return self.table.column(columns.SPECIES).to_pylist()
+
+    @cached_property
+    def formula_keys(self) -> list[str]:
+        """`formula_key` of each row."""
+        return [formula_key(symbols) for symbols in self.species]
+
+    @cached_property
+    def rows_of_formula(self) -> dict[str, list[int]]:
+        """Rows by `formula_key`, synthetic ones too: what they hold is known."""
+        rows: dict[str, list[int]] = {}
+        for row, key in enumerate(self.formula_keys):
+            rows.setdefault(key, []).append(row)
+        return rows
+
+    @cached_property
+    def is_real(self) -> NDArray[np.bool_]:
+        """(n,) rows that a database published: the synthetic stand-ins are known but never parents."""
+        return ~self.table.column(columns.SYNTHETIC).to_numpy(zero_copy_only=False).astype(bool)
+
+    @cached_property
+    def parents(self) -> NDArray[np.int64]:
+        """The first genuine row of each group of duplicates."""
+        groups = np.array(self.table.column(columns.DUPLICATE_GROUP).to_pylist(), dtype=object)[self.is_real]
+        _, first = np.unique(groups.astype(str), return_index=True)
+        return np.flatnonzero(self.is_real)[np.sort(first)]
+
+    @cached_property
+    def elements(self) -> frozenset[str]:
+        """Elements of the genuine rows: the ones that a model can have learned."""
+        return frozenset(symbol for row in np.flatnonzero(self.is_real) for symbol in self.species[row])
+
+    def crystal(self, row: int) -> Crystal:
+        """The crystal of one row."""
+        return Crystal.from_row({name: self.table.column(name)[row].as_py() for name in COLUMNS[-3:]})

@@ -1,0 +1,99 @@
+"""Gather: from the curated table to a pool of gated fillings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout import params
+from matscout.discovery.curated import CuratedTable
+from matscout.discovery.gates import Attrition, pass_in_turn
+from matscout.discovery.ions import IonTable
+from matscout.discovery.parents import Parent, balanced, parent_blocks
+from matscout.discovery.pool import FrozenPool, Pool
+from matscout.discovery.prototypes import aflow_templates, decorations, distinct_prototypes
+from matscout.discovery.substitution import joint_probability, substitutions
+from matscout.discovery.volumes import fit_ionic_volumes, geometric_gates
+
+SUBSTITUTION_ROUTE = "substitution"
+PROTOTYPE_ROUTE = "prototype"
+SHARES = {SUBSTITUTION_ROUTE: 2.0, PROTOTYPE_ROUTE: 1.0}  # two thirds of the candidates stay close to what is known
+OVERDRAW = 8  # fillings gathered per candidate wanted: room for duplicates, bounded memory
+DRAWS_PER_KEPT = 24  # random decorations per one that passes the ionic gates, on the bundled sample
+
+
+@dataclass
+class Gathering:
+    """What the steps of gathering share.
+
+    Attributes:
+        table: the ions.
+        settings: the section `candidates`.
+        allowed: (n_ions,) ions of elements that the curated set holds and nobody excluded.
+        attrition: counts by gate.
+        pool: what passed.
+    """
+
+    table: IonTable
+    settings: params.Candidates
+    allowed: NDArray[np.bool_]
+    attrition: Attrition
+    pool: Pool
+
+    def substitute(self, parent: Parent) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Fillings (m, n_slots) by ionic substitution and their joint probabilities (m,)."""
+        filled, joint, counts = substitutions(
+            self.table, parent.ions, parent.template.ratios, self.allowed, self.settings.substitution_threshold
+        )
+        self.attrition.add(counts)
+        return filled, joint
+
+    def decorate(self, parents: Sequence[Parent], volumes: NDArray[np.float64]) -> None:
+        """Fill the AFLOW prototypes and the curated set's own with ions drawn at random."""
+        library = balanced(self.table, aflow_templates(), self.settings, self.attrition, prefix="aflow_prototypes")
+        prototypes = distinct_prototypes(self.table, [*library, *parents])
+        share = SHARES[PROTOTYPE_ROUTE] / sum(SHARES.values())
+        n_draws = int(np.ceil(OVERDRAW * self.settings.n * share * DRAWS_PER_KEPT / max(len(prototypes), 1)))
+        for position, parent in enumerate(prototypes):
+            rng = np.random.default_rng([self.settings.seed, 1, position])
+            filled, counts = decorations(self.table, parent.ions, parent.template.ratios, self.allowed, n_draws, rng)
+            self.attrition.add(counts)
+            joint = joint_probability(self.table, parent.ions, filled)
+            self.admit(parent, filled, joint, PROTOTYPE_ROUTE, volumes)
+
+    def admit(
+        self, parent: Parent, filled: NDArray[np.int64], joint: NDArray[np.float64], route: str, volumes: NDArray
+    ) -> None:
+        """Put the fillings with sane volumes and contacts into the pool."""
+        if not len(filled):
+            return
+        old = np.asarray(parent.ions, dtype=np.int64)
+        scale, gates = geometric_gates(self.table, parent.template, volumes, old, filled)
+        passed, counts = pass_in_turn(gates)
+        self.attrition.add(counts)
+        self.pool.add(parent, filled=filled[passed], route=route, probability=joint[passed], scale=scale[passed])
+
+
+def gather(
+    curated: CuratedTable, table: IonTable, settings: params.Candidates, attrition: Attrition, *, workers: int
+) -> FrozenPool:
+    """Fill templates until `OVERDRAW` times the wanted number of candidates is at hand, or parents ran out."""
+    allowed = np.array(
+        [element in curated.elements and element not in settings.exclude_elements for element in table.elements]
+    )
+    gathering = Gathering(table, settings, allowed, attrition, Pool(table))
+    rng = np.random.default_rng([settings.seed, 0])
+    parents: list[Parent] = []
+    fillings = []
+    for block in parent_blocks(curated, table, settings, attrition, rng, workers=workers):
+        parents += block
+        fillings += [gathering.substitute(parent) for parent in block]
+        if sum(len(joint) for _, joint in fillings) >= OVERDRAW * settings.n:
+            break
+    volumes = fit_ionic_volumes(table, parents)
+    for parent, (filled, joint) in zip(parents, fillings, strict=True):
+        gathering.admit(parent, filled, joint, SUBSTITUTION_ROUTE, volumes)
+    if settings.prototypes:
+        gathering.decorate(parents, volumes)
+    return gathering.pool.freeze()

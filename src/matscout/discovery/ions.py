@@ -1,0 +1,136 @@
+"""Ions: which oxidation states occur, how to balance a formula, what replaces what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+
+import numpy as np
+import smact
+from numpy.typing import NDArray
+from pymatgen.core import Element
+from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
+from smact.utils.oxidation import ICSD24OxStatesFilter
+
+from matscout.crystal import ATOMIC_NUMBERS
+
+CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
+LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
+UNSEEN_LAMBDA = -5.0  # weight of a substitution that was never observed: pymatgen's default
+
+
+@dataclass(frozen=True)
+class IonTable:
+    """Every ion that the ICSD reports, with the probability that one replaces another.
+
+    Oxidation states are those of smact 4 (ICSD 2024) with at least `CONSENSUS` reports and
+    `LEAST_SHARE`. Probabilities are Hautier et al., "Data mined ionic substitutions for the discovery
+    of new compounds", Inorg. Chem. 50, 656 (2011), eq. 6, with pymatgen's lambda table; ions outside
+    it have probability zero.
+
+    Attributes:
+        names: n ions such as `Ti4+`, sorted by element and charge.
+        elements: n element symbols.
+        charges: (n,) int64.
+        electronegativities: (n,) float64, Pauling.
+        commonness: (n,) float64, share of the element's ICSD reports, in percent.
+        replacement: (n, n) float64, `[old, new]` = p(new | old).
+    """
+
+    names: tuple[str, ...]
+    elements: tuple[str, ...]
+    charges: NDArray[np.int64]
+    electronegativities: NDArray[np.float64]
+    commonness: NDArray[np.float64]
+    replacement: NDArray[np.float64]
+
+    @cached_property
+    def ions_of(self) -> dict[str, list[int]]:
+        """Rows of each element's ions."""
+        rows: dict[str, list[int]] = {}
+        for row, element in enumerate(self.elements):
+            rows.setdefault(element, []).append(row)
+        return rows
+
+    @cached_property
+    def atomic_numbers(self) -> NDArray[np.int64]:
+        """(n,) atomic number of each ion."""
+        return np.array([ATOMIC_NUMBERS[element] for element in self.elements], dtype=np.int64)
+
+    def balance(self, counts: Mapping[str, int]) -> tuple[int, ...] | None:
+        """The most common charge-neutral choice of one ion an element, or None.
+
+        Cations must be less electronegative than anions (the Pauling test of Davies et al.,
+        "Computational screening of all stoichiometric inorganic materials", Chem 1, 617, 2016).
+        The choice maximises the product of ICSD shares; of equal ones the first in table order wins.
+
+        Returns:
+            Rows of the table, in the order of `counts`.
+        """
+        if any(element not in self.ions_of for element in counts):
+            return None
+        return self._balance(tuple(counts.items()))
+
+    def _balance(self, counts: tuple[tuple[str, int], ...]) -> tuple[int, ...] | None:
+        options = np.array(list(product(*(self.ions_of[element] for element, _ in counts))), dtype=np.int64)
+        numbers = np.array([number for _, number in counts], dtype=np.int64)
+        neutral = (self.charges[options] * numbers).sum(axis=1) == 0
+        options = options[neutral]
+        options = options[self.is_ordered(options)]
+        if not len(options):
+            return None
+        score = np.log(self.commonness[options]).sum(axis=1)
+        return tuple(int(row) for row in options[np.argmax(score)])
+
+    def is_ordered(self, ions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether in each row of `ions`, (m, n_slots), every cation is less electronegative than every anion."""
+        charges, chi = self.charges[ions], self.electronegativities[ions]
+        highest_cation = np.where(charges > 0, chi, -np.inf).max(axis=1)
+        lowest_anion = np.where(charges < 0, chi, np.inf).min(axis=1)
+        return highest_cation < lowest_anion
+
+
+@cache
+def ion_table() -> IonTable:
+    """The table of all ions, made once a process from smact's and pymatgen's data."""
+    rows = sorted(
+        (Element(element).Z, charge, element, share, smact.Element(element).pauling_eneg)
+        for element, charge, share in _reported_ions()
+    )
+    rows = [row for row in rows if row[-1] is not None]
+    names = tuple(ion_name(element, charge) for _, charge, element, _, _ in rows)
+    return IonTable(
+        names,
+        tuple(element for _, _, element, _, _ in rows),
+        np.array([charge for _, charge, _, _, _ in rows], dtype=np.int64),
+        np.array([chi for *_, chi in rows], dtype=np.float64),
+        np.array([share for _, _, _, share, _ in rows]),
+        _replacement_probabilities(names),
+    )
+
+
+def ion_name(element: str, charge: int) -> str:
+    """`Ti4+`, `Na+`, `O2-`: the spelling of pymatgen's `Species`."""
+    magnitude = "" if abs(charge) == 1 else str(abs(charge))
+    return f"{element}{magnitude}{'+' if charge > 0 else '-'}"
+
+
+def _reported_ions() -> list[tuple[str, int, float]]:
+    """(element, charge, percent of the element's reports) of every ion with enough reports."""
+    reports = ICSD24OxStatesFilter().ox_states_df
+    reports = reports[(reports["oxidation_state"] != 0) & (reports["results_count"] >= CONSENSUS)]
+    totals = reports.groupby("element")["results_count"].transform("sum")
+    shares = 100 * reports["results_count"] / totals
+    reports, shares = reports[shares >= LEAST_SHARE], shares[shares >= LEAST_SHARE]
+    return list(zip(reports["element"], reports["oxidation_state"].astype(int), shares, strict=True))
+
+
+def _replacement_probabilities(names: tuple[str, ...]) -> NDArray[np.float64]:
+    """p(new | old) = exp(lambda(old, new)) / sum over all mined ions, eq. 6 of Hautier et al."""
+    mined = SubstitutionProbability(alpha=UNSEEN_LAMBDA)
+    species = {str(ion): ion for ion in mined.species}
+    matrix = np.zeros((len(names), len(names)))
+    known = [row for row, name in enumerate(names) if name in species]
+    for old, new in product(known, known):
+        matrix[old, new] = mined.cond_prob(species[names[new]], species[names[old]])
+    return matrix

@@ -1,0 +1,94 @@
+"""Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.curation.validity import find_fault
+from matscout.engine import n_workers
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_parquet
+from matscout.graphs.store import GraphStore
+from matscout.params import Validity
+from matscout.sources.record import Record, Rejection
+from matscout.sources.structure_files import read_structures
+
+
+def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
+    """Ids and crystals of the files that hold a physical cell, and why the others are left out.
+
+    Raises:
+        InputError: a path does not exist, or no file at all holds a usable crystal.
+    """
+    kept: dict[str, Crystal] = {}
+    rejections: list[Rejection] = []
+    for number, item in enumerate(read_structures(paths)):
+        if isinstance(item, Rejection):
+            rejections.append(item)
+        elif fault := _fault(item, kept, limits):
+            rejections.append(Rejection(item.source, item.material_id, item.material_id, number, *fault))
+        else:
+            kept[item.material_id] = item.crystal
+    if not kept:
+        first = f"; the first: {rejections[0].file}: {rejections[0].detail}" if rejections else ""
+        raise InputError(f"none of {len(rejections)} structure(s) can be used{first}")
+    return list(kept), list(kept.values()), rejections
+
+
+def predict_structures(
+    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out."""
+    ids, crystals, rejections = usable_crystals(paths, limits)
+    store = GraphStore.from_crystals(ids, crystals, predictor.graphs, workers=_workers_for(len(ids)))
+    predictions = predictor.predict(store)
+    predictions.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
+    return predictions, rejections
+
+
+def _fault(record: Record, kept: dict[str, Crystal], limits: Validity) -> tuple[str, str] | None:
+    if record.material_id in kept:
+        return "duplicate_id", f"{record.material_id!r} was given already; rename one of the files"
+    return find_fault(record, limits)
+
+
+def _workers_for(n_crystals: int) -> int:
+    """Starting workers takes seconds: a few thousand crystals are faster in this process."""
+    return n_workers() if n_crystals > 5000 else 1
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write `.parquet` or `.csv`, whole or not at all.
+
+    Raises:
+        InputError: another ending.
+    """
+    check_table_name(path)
+    if path.suffix == ".parquet":
+        write_parquet(path, table)
+        return
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def check_table_name(path: Path) -> None:
+    """Refuse a name that `write_table` could not write, before any work.
+
+    Raises:
+        InputError: it ends neither in .parquet nor in .csv.
+    """
+    if path.suffix not in {".parquet", ".csv"}:
+        raise InputError(f"{path}: write to a name that ends in .parquet or .csv")
+
+
+def write_rejections(path: Path, rejections: Sequence[Rejection]) -> Path:
+    """Write the reasons beside `path`, as `NAME.quarantine.csv`; return where."""
+    beside = path.with_suffix(".quarantine.csv")
+    names = [field.name for field in fields(Rejection)]
+    write_table(beside, pd.DataFrame([asdict(rejection) for rejection in rejections], columns=names))
+    return beside

@@ -1,0 +1,86 @@
+"""Parents: curated crystals that read as salts, as templates with an ion on each slot."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from matscout import params
+from matscout.crystal import Crystal
+from matscout.discovery.curated import CuratedTable
+from matscout.discovery.gates import Attrition
+from matscout.discovery.ions import IonTable
+from matscout.discovery.templates import Template, make_template
+from matscout.engine import parallel_map
+
+BLOCK = 10_000  # parents read before asking whether they suffice
+CHUNK = 500  # crystals a task
+LARGEST_CELL = 4  # times max_atoms: a conventional cell holds up to four primitive ones
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A template and the row of the ion on each of its slots."""
+
+    template: Template
+    ions: tuple[int, ...]
+
+
+def parent_blocks(
+    curated: CuratedTable,
+    table: IonTable,
+    settings: params.Candidates,
+    attrition: Attrition,
+    rng: np.random.Generator,
+    *,
+    workers: int,
+) -> Iterator[list[Parent]]:
+    """Usable parents of the curated set in random order, block by block."""
+    rows = rng.permutation(curated.parents)
+    for start in range(0, len(rows), BLOCK):
+        usable = [row for row in rows[start : start + BLOCK] if _has_usable_size(curated.species[row], settings)]
+        attrition.add({"parents": len(rows[start : start + BLOCK])})
+        attrition.add({"parents_of_another_size": len(rows[start : start + BLOCK]) - len(usable)})
+        chunks = [
+            [(curated.ids[row], curated.crystal(row)) for row in usable[i : i + CHUNK]]
+            for i in range(0, len(usable), CHUNK)
+        ]
+        processes = workers if len(rows) > BLOCK else 1  # two processes start more slowly than one block is done
+        made = parallel_map(make_templates, chunks, workers=processes, description="templates from known crystals")
+        templates = [template for chunk in made for template in chunk]
+        yield balanced(table, templates, settings, attrition, prefix="parents")
+
+
+def balanced(
+    table: IonTable,
+    templates: Sequence[Template | None],
+    settings: params.Candidates,
+    attrition: Attrition,
+    prefix: str,
+) -> list[Parent]:
+    """The templates that are small enough and charge-neutral with one ion an element."""
+    symmetric = [template for template in templates if template is not None]
+    small = [template for template in symmetric if template.n_atoms <= settings.max_atoms]
+    parents = []
+    for template in small:
+        ions = table.balance(dict(zip(template.elements, template.ratios.tolist(), strict=True)))
+        if ions is not None:
+            parents.append(Parent(template, ions))
+    attrition.add(
+        {
+            f"{prefix}_without_symmetry": len(templates) - len(symmetric),
+            f"{prefix}_with_too_many_atoms": len(symmetric) - len(small),
+            f"{prefix}_not_charge_neutral": len(small) - len(parents),
+        }
+    )
+    return parents
+
+
+def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
+    """`make_template` for a chunk: the unit of work of one process."""
+    return [make_template(material_id, crystal) for material_id, crystal in crystals]
+
+
+def _has_usable_size(species: Sequence[str], settings: params.Candidates) -> bool:
+    n_elements = len(set(species))
+    return 2 <= n_elements <= settings.max_elements and len(species) <= LARGEST_CELL * settings.max_atoms
