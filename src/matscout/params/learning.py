@@ -160,7 +160,9 @@ Member = Annotated[
 class Ensemble(Section):
     """How members become one calibrated prediction."""
 
-    combine: Literal["median", "mean"]
+    combine: Literal["median", "mean", "stack"] = Field(
+        description="of the members' point estimates; stack: weights fitted on the validation fold"
+    )
     drop_factor: Annotated[float, Field(gt=1)] | None = Field(
         description="a member whose validation MAE exceeds this times the median member's is left out; null = keep all"
     )

@@ -1,0 +1,101 @@
+"""The ensemble beside what it must beat: single members, other ways to combine, baselines, constant widths."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.ensemble.bootstrap import Estimate, Resampling, bootstrap
+from matscout.ensemble.calibration import Tuning, tune
+from matscout.ensemble.combine import METHODS
+from matscout.ensemble.conformal import conformal_quantile
+from matscout.ensemble.intervals import coverage, mean_width
+from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, RANKING_METRICS, distribution_rows
+from matscout.models.distributions import Distribution
+
+Array = NDArray[np.float64]
+ByMember = Mapping[str, Distribution]
+
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class LabelledPredictions:
+    """One fold's labels (n,) and the members' distributions of the same rows."""
+
+    members: ByMember
+    truth: Array
+
+
+def compare_combinations(
+    validation: LabelledPredictions, test: LabelledPredictions, *, drop_factor: float | None, resampling: Resampling
+) -> dict[str, dict[str, Any]]:
+    """Error of every way to combine: harmful members dropped, and (`_of_all`) kept."""
+    table: dict[str, dict[str, Any]] = {}
+    for method in METHODS:
+        for suffix, factor in (("", drop_factor), ("_of_all", None)):
+            tuning = tune(validation.members, validation.truth, method=method, drop_factor=factor)
+            table[method + suffix] = {
+                "mae": mean_with_interval(np.abs(test.truth - tuning.point_estimate(test.members)), resampling),
+                "validation_mae": float(np.abs(validation.truth - tuning.point_estimate(validation.members)).mean()),
+                "weights": tuning.combination.weights,
+            }
+    return table
+
+
+def compare_members(
+    validation: LabelledPredictions, test: LabelledPredictions, resampling: Resampling
+) -> dict[str, dict[str, Any]]:
+    """Each member alone, as if it were the ensemble: with a temperature of its own."""
+    table: dict[str, dict[str, Any]] = {}
+    for name in test.members:
+        tuning = tune({name: validation.members[name]}, validation.truth, method="mean", drop_factor=None)
+        alone = {name: test.members[name]}
+        rows = distribution_rows(tuning.mixture(alone), tuning.point_estimate(alone), test.truth)
+        table[name] = {
+            **bootstrap({**POINT_METRICS, **DISTRIBUTION_METRICS, **RANKING_METRICS}, rows, resampling),
+            "validation_mae": tuning.combination.validation_mae[name],
+        }
+    return table
+
+
+def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: Resampling) -> dict[str, Any]:
+    """Quality of the predictive distribution before and after the temperature."""
+    estimate = tuning.point_estimate(test.members)
+    judged = {}
+    for name, mixture in (
+        ("before", tuning.combination.mixture(test.members)),
+        ("after", tuning.mixture(test.members)),
+    ):
+        rows = distribution_rows(mixture, estimate, test.truth)
+        low, high = mixture.quantile((1 - LEVEL) / 2), mixture.quantile((1 + LEVEL) / 2)
+        judged[name] = {
+            **bootstrap(DISTRIBUTION_METRICS, rows, resampling),
+            "quantile_coverage_90": coverage(test.truth, low, high),
+            "quantile_width_90": mean_width(low, high),
+        }
+    return judged
+
+
+def compare_constant_width(
+    validation_error: Array, truth: Array, estimate: Array, *, scaled_width: float, lower_bound: float | None
+) -> dict[str, float]:
+    """Conformal intervals of one half-width for all rows, beside the mean width of the scaled ones."""
+    half_width = min(conformal_quantile(validation_error, LEVEL), float(validation_error.max()))
+    low, high = estimate - half_width, estimate + half_width
+    if lower_bound is not None:
+        low = np.maximum(low, lower_bound)
+    width = mean_width(low, high)
+    return {
+        "coverage_90": coverage(truth, low, high),
+        "width_90": width,
+        "scaled_width_90": scaled_width,
+        "scaled_narrower_by": 1 - scaled_width / width if width > 0 else 0.0,
+    }
+
+
+def mean_with_interval(error: Array, resampling: Resampling) -> Estimate:
+    """Mean absolute error with its bootstrap interval."""
+    return bootstrap({"mae": POINT_METRICS["mae"]}, {"error": error}, resampling)["mae"]

@@ -1,0 +1,107 @@
+"""How far a material lies from the training set: nearest-neighbour distance between embeddings.
+
+Mean distance to the k nearest training crystals in the members' standardised encoder outputs
+(Janet et al., "A quantitative uncertainty metric controls error in neural network-driven chemical
+discovery", Chem. Sci. 2019), in units of its median over validation crystals: 1 is usual.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.errors import StoreError
+from matscout.files import atomic_path
+
+Array = NDArray[np.float32]
+
+N_NEAREST = 5
+FAR_QUANTILE = 0.99  # of the validation fold's distances: about one in a hundred usual crystals is flagged
+CHUNK_ROWS = 2048
+MAX_REFERENCE = 20_000  # training crystals that stand for all: bounds the memory and the time
+
+
+def reference_rows(training_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most `MAX_REFERENCE` of the training rows, evenly spaced."""
+    n_kept = min(len(training_rows), MAX_REFERENCE)
+    return training_rows[np.linspace(0, len(training_rows) - 1, n_kept).astype(np.int64)]
+
+
+@dataclass(frozen=True)
+class TrainingReference:
+    """Standardised embeddings of training crystals.
+
+    Attributes:
+        embeddings: (n_reference, dim) float32, standardised.
+        mean: (dim,) of the raw embeddings.
+        scale: (dim,) their standard deviation times the root of the dimension.
+        unit: median distance of the validation crystals.
+        far_limit: distance, in units, beyond which a crystal is flagged.
+    """
+
+    embeddings: Array
+    mean: Array
+    scale: Array
+    unit: float
+    far_limit: float
+
+    @classmethod
+    def fit(cls, training: Array, validation: Array) -> Self:
+        """From raw (n, dim) embeddings of the training and validation crystals."""
+        mean = training.mean(axis=0)
+        deviation = training.std(axis=0)
+        scale = np.where(deviation > 0, deviation, 1) * np.sqrt(training.shape[1], dtype=np.float32)
+        raw = cls((training - mean) / scale, mean, scale, unit=1.0, far_limit=float("inf"))
+        distances = raw.distance(validation)
+        unit = float(np.median(distances)) or 1.0
+        return cls(raw.embeddings, mean, scale, unit, float(np.quantile(distances, FAR_QUANTILE)) / unit)
+
+    def distance(self, embeddings: Array) -> NDArray[np.float64]:
+        """(n,) mean distance to the nearest training crystals; about 1 within the distribution."""
+        standardised = (embeddings - self.mean) / self.scale
+        chunks = [
+            self._nearest(standardised[start : start + CHUNK_ROWS]) for start in range(0, len(embeddings), CHUNK_ROWS)
+        ]
+        return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
+
+    def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) whether a crystal lies farther out than nearly all validation crystals."""
+        return distance > self.far_limit
+
+    def _nearest(self, points: Array) -> NDArray[np.float64]:
+        # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product
+        squares = np.square(self.embeddings).sum(axis=1) - 2 * points @ self.embeddings.T
+        k = min(N_NEAREST, len(self.embeddings))
+        nearest = np.argpartition(squares, k - 1, axis=1)[:, :k]
+        differences = self.embeddings[nearest] - points[:, None]  # exact where the product cancels
+        return np.sqrt(np.square(differences, dtype=np.float64).sum(axis=2)).mean(axis=1)
+
+    def save(self, path: Path) -> None:
+        """Write as npz, atomically; the bytes hold no clock."""
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                embeddings=self.embeddings,
+                mean=self.mean,
+                scale=self.scale,
+                unit=self.unit,
+                far_limit=self.far_limit,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read back.
+
+        Raises:
+            StoreError: the file is missing or cut off.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
+            return cls(
+                arrays["embeddings"], arrays["mean"], arrays["scale"], float(arrays["unit"]), float(arrays["far_limit"])
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error

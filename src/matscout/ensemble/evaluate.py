@@ -1,0 +1,217 @@
+"""The stage `evaluate`: members to one calibrated prediction, judged on the real rows of the test fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.baselines import baseline_predictions
+from matscout.ensemble.bootstrap import Resampling
+from matscout.ensemble.calibration import take
+from matscout.ensemble.comparison import LabelledPredictions
+from matscout.ensemble.composition_features import composition_features, element_fractions
+from matscout.ensemble.distance import TrainingReference, reference_rows
+from matscout.ensemble.fitting import fit_targets, lower_bound_of, metal_target_of
+from matscout.ensemble.held_out import held_out_rows, labels_of, read_folds
+from matscout.ensemble.inference import MemberOutputs, run_members
+from matscout.ensemble.measure import RowFacts, measure_target
+from matscout.ensemble.membership import check_store, load_members
+from matscout.ensemble.predictions import calibrated, prediction_table, strata, unseen_elements
+from matscout.files import atomic_path, write_json, write_parquet
+from matscout.graphs.store import GraphStore
+from matscout.models.member import LoadedMember
+from matscout.params import Params, Target
+from matscout.progress import progress
+
+PREDICTIONS_FILE = "predictions.parquet"
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Validation and test rows, what the members say of them, and how far they lie from the training set."""
+
+    table: pd.DataFrame
+    outputs: MemberOutputs
+    reference: TrainingReference
+    unseen: list[str]
+
+    def fold(self, name: str) -> NDArray[np.int64]:
+        """Positions of the rows of one fold."""
+        return np.flatnonzero(self.table[columns.FOLD] == name)
+
+    def distributions(self, rows: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+        """Of some rows, by target and member."""
+        return {target: take(members, rows) for target, members in self.outputs.distributions.items()}
+
+
+def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, split: Path, destination: Path) -> None:
+    """Fit the ensemble on the validation fold, judge it on the test fold, write the folder `destination`.
+
+    Args:
+        members: folder of trained members, one folder each.
+        params: sections `members` (names), `targets`, `ensemble`, `compute`.
+        materials: curated table.
+        graphs: folder of the graph store.
+        split: material_id and fold.
+        destination: gets predictions.parquet, calibration.json, reference.npz and metrics.json.
+
+    Raises:
+        StoreError: a member is missing, broken, or does not fit the others or the graphs.
+        InputError: the folds hold no usable rows, or synthetic ones where real ones are due.
+    """
+    torch.set_num_threads(params.compute.threads)
+    store = GraphStore.open(graphs)
+    loaded = load_members(members, list(params.members))
+    check_store(loaded, store)
+    folds = read_folds(materials, split, params.targets)
+    held_out = _run(loaded, store, folds)
+    calibration = _calibrate(loaded, held_out, params)
+    with atomic_path(destination) as folder:
+        folder.mkdir()
+        calibration.save(folder / CALIBRATION_FILE)
+        held_out.reference.save(folder / REFERENCE_FILE)
+        write_parquet(folder / PREDICTIONS_FILE, _table(calibration, held_out, params.targets))
+        write_json(folder / METRICS_FILE, _measure(calibration, held_out, folds, params))
+
+
+def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> HeldOut:
+    """All members over the held-out rows, and over training rows for the distances."""
+    table = held_out_rows(folds)
+    rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
+    training = store.rows_of(folds.loc[folds[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID].to_numpy(str))
+    outputs = run_members(loaded, store, rows, device="cpu", description="held out")
+    embeddings = run_members(loaded, store, reference_rows(training), device="cpu", description="training").embeddings
+    is_validation = (table[columns.FOLD] == columns.VALIDATION).to_numpy()
+    reference = TrainingReference.fit(embeddings, outputs.embeddings[is_validation])
+    return HeldOut(table, outputs, reference, unseen_elements(store, rows, _elements(loaded)))
+
+
+def _calibrate(loaded: list[LoadedMember], held_out: HeldOut, params: Params) -> EnsembleCalibration:
+    validation = held_out.fold(columns.VALIDATION)
+    targets = fit_targets(
+        held_out.distributions(validation),
+        held_out.table.iloc[validation],
+        params.targets,
+        method=params.ensemble.combine,
+        drop_factor=params.ensemble.drop_factor,
+    )
+    return EnsembleCalibration(
+        members={member.name: member.card.weights_sha256 for member in loaded},
+        targets=targets,
+        metal_target=metal_target_of(params.targets),
+        graphs=dict(loaded[0].card.graphs),
+        elements=_elements(loaded),
+    )
+
+
+def _table(calibration: EnsembleCalibration, held_out: HeldOut, targets: Mapping[str, Target]) -> pd.DataFrame:
+    """Identity, labels, predictions and flags of the held-out rows."""
+    table = held_out.table
+    sources = table[columns.SOURCE].to_numpy(str)
+    ids = table[columns.MATERIAL_ID].to_numpy(str)
+    predicted = prediction_table(calibration, held_out.outputs.distributions, ids=ids, sources=sources)
+    identity = [columns.MATERIAL_ID, columns.SOURCE, columns.FOLD]
+    truth = {target + columns.TRUTH: labels_of(table, settings) for target, settings in targets.items()}
+    distance = held_out.reference.distance(held_out.outputs.embeddings)
+    flags = {
+        columns.TRAINING_DISTANCE: distance,
+        columns.FAR_FROM_TRAINING: held_out.reference.is_far(distance),
+        columns.UNSEEN_ELEMENTS: held_out.unseen,
+    }
+    parts = [table[identity], pd.DataFrame(truth), predicted.drop(columns=columns.MATERIAL_ID), pd.DataFrame(flags)]
+    return pd.concat(parts, axis=1)
+
+
+def _measure(
+    calibration: EnsembleCalibration, held_out: HeldOut, folds: pd.DataFrame, params: Params
+) -> dict[str, Any]:
+    resampling = Resampling(params.ensemble.bootstrap, params.ensemble.seed)
+    measured = {}
+    for name in progress(params.targets, description="metrics", unit="target"):
+        validation, test = (
+            _labelled(held_out, fold, params.targets[name]) for fold in (columns.VALIDATION, columns.TEST)
+        )
+        distributions = held_out.distributions(test)
+        prediction = calibrated(calibration, distributions)[name]
+        measured[name] = measure_target(
+            calibration.targets[name],
+            prediction,
+            _labelled_predictions(held_out, validation, name, params.targets[name]),
+            _labelled_predictions(held_out, test, name, params.targets[name]),
+            _test_rows(calibration, held_out, folds, params, test=test, target=name),
+            unit=columns.UNITS.get(params.targets[name].label, ""),
+            resampling=resampling,
+        )
+    distance = held_out.reference.distance(held_out.outputs.embeddings[held_out.fold(columns.TEST)])
+    return {
+        "members": list(calibration.members),
+        "targets": measured,
+        "flags": {
+            "far_limit": held_out.reference.far_limit,
+            "test_share_far": float(held_out.reference.is_far(distance).mean()),
+            "held_out_rows_with_unseen_elements": sum(bool(symbols) for symbols in held_out.unseen),
+        },
+    }
+
+
+def _labelled(held_out: HeldOut, fold: str, target: Target) -> NDArray[np.int64]:
+    rows = held_out.fold(fold)
+    return rows[np.isfinite(labels_of(held_out.table.iloc[rows], target))]
+
+
+def _labelled_predictions(held_out: HeldOut, rows: NDArray[np.int64], name: str, target: Target) -> LabelledPredictions:
+    truth = labels_of(held_out.table.iloc[rows], target)
+    return LabelledPredictions(take(held_out.outputs.distributions[name], rows), truth)
+
+
+def _test_rows(
+    calibration: EnsembleCalibration,
+    held_out: HeldOut,
+    folds: pd.DataFrame,
+    params: Params,
+    *,
+    test: NDArray[np.int64],
+    target: str,
+) -> RowFacts:
+    table = held_out.table.iloc[test]
+    mixtures = {
+        name: prediction.mixture for name, prediction in calibrated(calibration, held_out.distributions(test)).items()
+    }
+    metal = calibration.metal_target
+    distance = held_out.reference.distance(held_out.outputs.embeddings[test])
+    return RowFacts(
+        truth=labels_of(table, params.targets[target]),
+        strata=strata(metal, mixtures, len(test))[0],
+        sources=table[columns.SOURCE].to_numpy(str),
+        is_metal=None if metal is None else labels_of(table, params.targets[metal]) == 0,
+        distance=distance,
+        is_far=held_out.reference.is_far(distance),
+        baselines=_baselines(folds, table, params.targets[target], seed=params.ensemble.seed),
+    )
+
+
+def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed: int) -> dict[str, Any]:
+    """Predictions for `table` of the baselines, trained on the rows that trained the members."""
+    training = folds.loc[(folds[columns.FOLD] == columns.TRAIN).to_numpy(bool)]
+    labels = labels_of(training, target)
+    known = np.isfinite(labels)
+    return baseline_predictions(
+        _features(training.loc[known]), labels[known], _features(table), lower_bound=lower_bound_of(target), seed=seed
+    )
+
+
+def _features(table: pd.DataFrame) -> NDArray[np.float64]:
+    return composition_features(element_fractions(table[columns.SPECIES], len(table)))
+
+
+def _elements(loaded: list[LoadedMember]) -> tuple[str, ...]:
+    """Symbols that every member was trained on, in the first member's order (by atomic number)."""
+    return tuple(s for s in loaded[0].card.elements if all(s in member.card.elements for member in loaded))

@@ -1,0 +1,97 @@
+"""The trained ensemble as one object: crystals in, calibrated predictions out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.distance import TrainingReference
+from matscout.ensemble.inference import run_members
+from matscout.ensemble.membership import check_store, check_weights, load_members
+from matscout.ensemble.predictions import prediction_table, unseen_elements
+from matscout.errors import StoreError
+from matscout.graphs.store import GraphStore
+from matscout.models.member import LoadedMember
+from matscout.params import Graphs
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor:
+    """Members, their calibration, and the training set's embeddings.
+
+    Attributes:
+        members: in the calibration's order.
+        calibration: fitted by `evaluate`.
+        reference: for the distance from the training set.
+    """
+
+    members: tuple[LoadedMember, ...]
+    calibration: EnsembleCalibration
+    reference: TrainingReference
+
+    @classmethod
+    def load(cls, members: Path, ensemble: Path) -> Self:
+        """From the folder of members and the folder that `evaluate` wrote.
+
+        Raises:
+            StoreError: something is missing, cut off, or does not fit; the message names it.
+        """
+        calibration = EnsembleCalibration.load(Path(ensemble) / CALIBRATION_FILE)
+        loaded = load_members(members, list(calibration.members))
+        check_weights(loaded, calibration.members)
+        reference = TrainingReference.load(Path(ensemble) / REFERENCE_FILE)
+        return cls(tuple(loaded), calibration, reference)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is predicted."""
+        return tuple(self.calibration.targets)
+
+    @property
+    def graphs(self) -> Graphs:
+        """Settings with which to build a store that this ensemble can read."""
+        return Graphs.model_validate(self.calibration.graphs)
+
+    def predict(
+        self,
+        store: GraphStore,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        device: str = "cpu",
+        sources: NDArray[np.str_] | None = None,
+    ) -> pd.DataFrame:
+        """One row a crystal, in the order of `rows` (all of the store by default); columns as in `columns.py`.
+
+        Args:
+            store: graphs, built with `self.graphs`.
+            rows: of the store.
+            device: where the encoders run.
+            sources: (n,) database of each row, for intervals of its own; null for candidates.
+
+        Raises:
+            StoreError: the store was built with settings that the members were not trained on.
+        """
+        check_store(self.members, store)
+        rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
+        outputs = run_members(self.members, store, rows, device=device, description="predict")
+        _check_finite(outputs.embeddings, store.ids[rows])
+        table = prediction_table(self.calibration, outputs.distributions, ids=store.ids[rows], sources=sources)
+        distance = self.reference.distance(outputs.embeddings)
+        table[columns.TRAINING_DISTANCE] = distance
+        table[columns.FAR_FROM_TRAINING] = self.reference.is_far(distance)
+        table[columns.UNSEEN_ELEMENTS] = unseen_elements(store, rows, self.calibration.elements)
+        return table
+
+
+def _check_finite(embeddings: NDArray[np.float32], ids: NDArray[np.str_]) -> None:
+    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(broken):
+        raise StoreError(
+            f"{len(broken)} crystal(s) give values that are not finite, such as {ids[broken[0]]}; "
+            "check the cell for overlapping atoms, and the members' weights"
+        )
