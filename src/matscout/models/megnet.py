@@ -63,7 +63,7 @@ class MEGNet(nn.Module):
     """MatErials graph network: bonds, atoms and a global state, read out by Set2Set.
 
     Swish stands for the paper's softplus (same shape, a fifth of the time on a CPU). The global state has
-    no input here, and so starts at zero. Set2Set weighs atoms with their multiplicities and gives an
+    no input here, and so starts as one learned vector. Set2Set weighs atoms with their multiplicities and gives an
     atom's bonds that weight together.
 
     Args:
@@ -79,6 +79,7 @@ class MEGNet(nn.Module):
         self.elements = ElementEmbedding(hidden_dim)
         self.radial = GaussianExpansion(0.0, cutoff, n_radial)
         self.edge_embedding = nn.Linear(n_radial, hidden_dim)
+        self.state = nn.Parameter(torch.randn(hidden_dim))
         self.blocks = nn.ModuleList(MEGNetBlock(hidden_dim) for _ in range(n_layers))
         self.atoms_to_crystal = WeightedSet2Set(hidden_dim)
         self.edges_to_crystal = WeightedSet2Set(hidden_dim)
@@ -88,7 +89,7 @@ class MEGNet(nn.Module):
         """Graph -> (n_crystals, hidden_dim)."""
         v = self.elements(graph.atomic_numbers)
         e = self.edge_embedding(self.radial(graph.distances))
-        u = v.new_zeros(graph.n_crystals, self.hidden_dim)
+        u = self.state.expand(graph.n_crystals, -1)
         for block in self.blocks:
             v, e, u = block(v, e, u, graph)
         n_edges = torch.bincount(graph.centers, minlength=graph.n_atoms)

@@ -10,6 +10,9 @@ from matscout.models.segments import gather
 class MLP(nn.Sequential):
     """Linear layers with swish between them, and after the last if `activate_last`.
 
+    Layers before a swish start with He's variance, so that signals keep their size through many layers
+    without normalisation (He et al., "Delving deep into rectifiers", ICCV 2015).
+
     Args:
         dims: widths, input first.
         activate_last: swish after the last layer too.
@@ -20,6 +23,10 @@ class MLP(nn.Sequential):
         for fan_in, fan_out in pairwise(dims):
             layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
         super().__init__(*(layers if activate_last else layers[:-1]))
+        for layer, follower in pairwise(self):
+            if isinstance(layer, nn.Linear) and isinstance(follower, nn.SiLU):
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
 
 class PairLinear(nn.Module):
