@@ -1,0 +1,86 @@
+"""Words, units and numbers as people read them: the same everywhere on the page."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+from matscout import columns
+
+NAMES: Final = {
+    columns.BAND_GAP: "band gap",
+    columns.FORMATION_ENERGY: "formation energy",
+    columns.ENERGY_ABOVE_HULL: "energy above hull",
+    columns.BULK_MODULUS: "bulk modulus",
+    columns.SHEAR_MODULUS: "shear modulus",
+    "materials_project": "Materials Project",
+    "aflow": "AFLOW",
+    "oqmd": "OQMD",
+    "cgcnn": "CGCNN",
+    "megnet": "MEGNet",
+    "alignn": "ALIGNN",
+    "cogn": "coGN",
+    "comformer": "ComFormer",
+    "composition": "composition only",
+}
+DASH: Final = "–"
+
+
+def name_of(key: str) -> str:
+    """A column, database or member as prose: `band_gap` -> `band gap`."""
+    return NAMES.get(key, key.replace("_", " "))
+
+
+def unit_of(column: str) -> str:
+    """The column's unit, empty where it has none."""
+    return columns.UNITS.get(column, "")
+
+
+def titled(column: str) -> str:
+    """`band gap (eV)`: an axis title or a table head."""
+    unit = unit_of(column)
+    return f"{name_of(column)} ({unit})" if unit else name_of(column)
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A fixed count of decimals with a true minus sign; a dash where there is no value."""
+    if value is None or not math.isfinite(float(value)):
+        return DASH
+    text = f"{float(value):,.{digits}f}"
+    return "0" + text[2:] if text.strip("-0.") == "" and text.startswith("-") else text.replace("-", "−")
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separated."""
+    return DASH if value is None else f"{int(value):,}"
+
+
+def percent(value: Any, digits: int = 0) -> str:
+    """A share as per cent; a dash where there is no value."""
+    return DASH if value is None or not math.isfinite(float(value)) else f"{100 * float(value):.{digits}f} %"
+
+
+def formula(text: str) -> Markup:
+    """`SrTiO3` with its numbers set low, as safe HTML."""
+    return Markup(re.sub(r"(\d+(?:\.\d+)?)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 -- escaped just before
+
+
+def window(bounds: tuple[float | None, float | None], unit: str) -> str:
+    """`1.0 to 1.8 eV`, `at least 3.1 eV` or `at most 0.1 eV/atom`."""
+    low, high = bounds
+    if low is None:
+        return f"at most {high:g} {unit}"
+    return f"at least {low:g} {unit}" if high is None else f"{low:g} to {high:g} {unit}"
+
+
+def plural(n: int, noun: str) -> str:
+    """`1 crystal`, `1,204 crystals`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def sentence_list(items: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    words = list(items)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

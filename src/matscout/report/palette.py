@@ -1,0 +1,69 @@
+"""Colours of the page: safe for the colour-blind, one twin each for light and dark."""
+
+from types import MappingProxyType
+from typing import Final
+
+# Okabe & Ito's hues (https://jfly.uni-koeln.de/color), darkened to at least 3:1 against white; the
+# twins are lightened to 3:1 against the dark page. Figures hold the light ones, the page swaps them.
+BLUE: Final = "#0072b2"
+VERMILLION: Final = "#d55e00"
+GREEN: Final = "#008a64"
+PURPLE: Final = "#b0568f"
+OCHRE: Final = "#8a6d00"
+SLATE: Final = "#4b5563"
+SERIES: Final = (BLUE, VERMILLION, GREEN, PURPLE, OCHRE, SLATE)
+
+INK: Final = "#1c2430"
+MUTED: Final = "#5b6675"
+FAINT: Final = "#b6c0cc"
+GRID: Final = "#e3e8ee"
+SURFACE: Final = "#ffffff"
+BAND: Final = "#cfe4f5"
+
+DARK_TWINS: Final = MappingProxyType(
+    {
+        BLUE: "#4fb0ee",
+        VERMILLION: "#ff8b45",
+        GREEN: "#35c99b",
+        PURPLE: "#e08fc6",
+        OCHRE: "#d9b83c",
+        SLATE: "#b3bdca",
+        INK: "#e8edf3",
+        MUTED: "#9eabba",
+        FAINT: "#56616e",
+        GRID: "#2a333e",
+        SURFACE: "#161c24",
+        BAND: "#1d3f58",
+    }
+)
+
+# sequential ramps, (light page, dark page): more is darker on white and brighter on black
+DATA_RAMP: Final = (("#eaf3fb", "#0b3c6f"), ("#1b2a38", "#a9d6ff"))
+ERROR_RAMP: Final = (("#fdf0e6", "#7a2b00"), ("#33231a", "#ffb88a"))
+
+DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+
+
+def mix(low: str, high: str, share: float) -> str:
+    """The colour `share` (0 to 1) of the way from `low` to `high`, both `#rrggbb`, mixed in sRGB."""
+    parts = (round(int(low[i : i + 2], 16) * (1 - share) + int(high[i : i + 2], 16) * share) for i in (1, 3, 5))
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb` (WCAG 2.2)."""
+    channels = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def readable_on(background: str) -> str:
+    """Near-black or white: whichever contrasts more with `background`."""
+    return max(("#10161d", "#ffffff"), key=lambda ink: contrast(ink, background))

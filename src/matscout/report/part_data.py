@@ -1,0 +1,222 @@
+"""From what: databases, elements, duplicates, reference offsets, refused rows."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from matscout import columns
+from matscout.report import evidence, labels, readings
+from matscout.report.figures_trust import offsets
+from matscout.report.inputs import Run
+from matscout.report.palette import DATA_RAMP, ERROR_RAMP
+from matscout.report.periodic import Cell as ElementCell
+from matscout.report.periodic import heat_map
+from matscout.report.tables import Cell, Column, Row, Table, count_cell, text_cell
+
+MOST_TERMS: Final = 18  # offsets drawn per database: the planted ones, then those of most pairs
+MOST_REASONS: Final = 12
+
+
+@dataclass(frozen=True)
+class ElementMap:
+    """A periodic table with its title, legend and caption."""
+
+    title: str
+    cells: list[ElementCell]
+    low: str
+    high: str
+    ramp: str
+    caption: str
+    spoken: str
+
+
+def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's words, tables and maps, and the offset figures."""
+    fits = readings.offset_tables(run.curation)
+    figures = {f"offsets_{i}": offsets(_most_telling(table)) for i, table in enumerate(fits.values())}
+    listed = [
+        {
+            "key": f"offsets_{i}",
+            "title": f"Reference offsets, {_class_name(name)} against {_reference(run)}",
+            "caption": _offset_caption(table),
+            "size": "tall",
+        }
+        for i, (name, table) in enumerate(fits.items())
+    ]
+    words = {
+        "intro": _intro(run),
+        "databases": _databases(run),
+        "maps": _maps(run),
+        "offset_figures": listed,
+        "offsets_absent": "No database shares enough materials with the reference database "
+        f"(curation.offsets.min_pairs = {run.params.curation.offsets.min_pairs}).",
+        "refused": _refused(run.quarantine),
+        "citations": "\n".join(m.citation for m in run.manifests.values() if m.citation),
+    }
+    return words, figures
+
+
+def _intro(run: Run) -> str:
+    materials = run.materials
+    groups = materials.groupby(columns.DUPLICATE_GROUP, sort=True)[columns.SOURCE].nunique()
+    shared = int((groups > 1).sum())
+    return (
+        f"{len(materials):,} crystals from {labels.plural(len(run.manifests), 'database')} are "
+        f"{len(groups):,} different materials; {labels.plural(shared, 'material')} stand in more than one database. "
+        "A material and its duplicates are never split between training and test."
+    )
+
+
+def _databases(run: Run) -> Table:
+    heads = (
+        Column("database", numeric=False),
+        Column("read", "rows"),
+        Column("kept", "crystals"),
+        Column("refused", "rows"),
+        Column("shared", "with another database"),
+        Column("training", "crystals"),
+        Column("test", "crystals"),
+        Column("version", numeric=False),
+        Column("licence", numeric=False),
+    )
+    return Table("databases", "Databases", heads, tuple(_database(run, name) for name in run.manifests))
+
+
+def _database(run: Run, name: str) -> Row:
+    manifest = run.manifests[name]
+    kept = run.materials[run.materials[columns.SOURCE] == name]
+    folds = kept.merge(run.split, on=columns.MATERIAL_ID)[columns.FOLD]
+    groups = run.materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
+    shared = int((kept[columns.DUPLICATE_GROUP].map(groups) > 1).sum())
+    title = Markup("{}").format(labels.name_of(name))
+    if kept[columns.SYNTHETIC].any():
+        title += Markup(' <span class="tag warn">synthetic stand-in</span>')
+    title += Markup('<br><span class="sub">{}</span>').format(ORIGINS[manifest.origin])
+    return Row(
+        (
+            Cell(title, labels.name_of(name)),
+            count_cell(manifest.n_rows),
+            count_cell(len(kept)),
+            count_cell(int((run.quarantine[columns.SOURCE] == name).sum())),
+            count_cell(shared),
+            count_cell(int((folds == columns.TRAIN).sum())),
+            count_cell(int((folds == columns.TEST).sum())),
+            Cell(manifest.database_version or "not stated"),
+            Cell(manifest.licence),
+        )
+    )
+
+
+ORIGINS: Final = {"sample": "bundled sample", "api": "live service", "file": "file"}
+
+
+def _reference(run: Run) -> str:
+    return labels.name_of(run.params.curation.offsets.reference)
+
+
+def _class_name(name: str) -> str:
+    source, _, functional = name.partition("/")
+    return f"{labels.name_of(source)} ({functional})" if functional else labels.name_of(source)
+
+
+def _most_telling(table: pd.DataFrame) -> pd.DataFrame:
+    """The constant, the planted elements, then those of most pairs; alphabetical."""
+    ordered = table.assign(known=table["planted"].notna()).sort_values(
+        ["is_element", "known", "n_pairs", "term"], ascending=[True, False, False, True]
+    )
+    return ordered.head(MOST_TERMS).sort_values(["is_element", "term"])
+
+
+def _offset_caption(table: pd.DataFrame) -> str:
+    drawn = "" if len(table) <= MOST_TERMS else f" The {MOST_TERMS} most telling of {len(table)} terms are drawn."
+    planted = table[table["planted"].notna()]
+    text = "What this database's energies lie above the reference's for each pure element, fitted on shared materials."
+    if len(planted):
+        inside = int(((planted["low"] <= planted["planted"]) & (planted["planted"] <= planted["high"])).sum())
+        text += (
+            f" Synthetic: the offsets were planted, and {inside} of {len(planted)} planted values lie inside the "
+            "recovered 95 % intervals."
+        )
+    return text + drawn
+
+
+def _maps(run: Run) -> list[ElementMap]:
+    training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
+    rows = run.materials[run.materials[columns.MATERIAL_ID].isin(training)]
+    counts = evidence.crystals_by_element(rows[columns.SPECIES])
+    maps = [
+        _map(
+            "Training crystals by element",
+            counts,
+            log=True,
+            text="{:,.0f} training crystals",
+            unit="",
+            digits=0,
+            caption="Crystals of the training fold that hold the element; colours on a logarithmic "
+            "scale. Empty: no training crystal has it, and predictions for it are guesses.",
+        )
+    ]
+    for target in run.params.targets:
+        found = evidence.error_by_element(evidence.test_rows(run, target), target)
+        unit = labels.unit_of(target)
+        maps.append(
+            _map(
+                f"Test error of the {labels.name_of(target)} by element",
+                found,
+                log=False,
+                text="MAE {:.3f} " + unit,
+                unit=unit,
+                digits=2,
+                caption=f"Mean absolute error of the test crystals that hold the element, where "
+                f"there are at least {evidence.FEWEST_PER_ELEMENT}.",
+            )
+        )
+    return maps
+
+
+def _map(
+    title: str, values: dict[str, float], *, log: bool, text: str, unit: str, digits: int, caption: str
+) -> ElementMap:
+    ramp = DATA_RAMP if log else ERROR_RAMP
+    ends = [labels.number(f(values.values()), digits) for f in (min, max)] if values else [labels.DASH] * 2
+    top = sorted(values, key=lambda s: (-values[s], s))[:5]
+    spoken = f"{title}: from {ends[0]} to {ends[1]} {unit}; highest for {', '.join(top)}"
+    return ElementMap(
+        title,
+        heat_map(values, ramp=ramp, log=log, text=text),
+        ends[0],
+        f"{ends[1]} {unit}",
+        "counts" if log else "errors",
+        caption,
+        spoken,
+    )
+
+
+def _refused(quarantine: pd.DataFrame) -> Table | None:
+    if quarantine.empty:
+        return None
+    counts = quarantine.groupby([columns.SOURCE, "reason"], sort=True).agg(
+        n=("reason", "size"), example=("detail", "first")
+    )
+    ordered = counts.reset_index().sort_values(["n", columns.SOURCE, "reason"], ascending=[False, True, True])
+    rows = tuple(
+        Row(
+            (
+                text_cell(labels.name_of(r["source"])),
+                text_cell(labels.name_of(r["reason"])),
+                count_cell(r["n"]),
+                text_cell(str(r["example"])),
+            )
+        )
+        for r in ordered.head(MOST_REASONS).to_dict("records")
+    )
+    heads = (
+        Column("database", numeric=False),
+        Column("reason", numeric=False),
+        Column("rows"),
+        Column("for example", numeric=False),
+    )
+    return Table("refused", f"Refused rows, {len(quarantine):,} in all", heads, rows)

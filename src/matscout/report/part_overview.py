@@ -1,0 +1,119 @@
+"""The head of the page: one sentence, the figures that matter, what is synthetic or missing; and the goal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from matscout import columns
+from matscout.params import Goal, Objective
+from matscout.report import labels
+from matscout.report.inputs import Run
+from matscout.report.readings import ensemble_error
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the head, with its unit and a remark."""
+
+    label: str
+    value: str
+    unit: str = ""
+    note: str = ""
+
+
+def overview(run: Run) -> dict[str, Any]:
+    """Headline, lede, tiles and notices."""
+    goal_name, goal = run.params.screening.goal, current_goal(run)
+    n_candidates, top_k = len(run.ranked), min(run.params.screening.top_k, len(run.ranked))
+    return {
+        "eyebrow": f"Screening report for the goal {labels.name_of(goal_name)}",
+        "headline": f"{top_k} of {n_candidates:,} candidate crystals to look at first",
+        "lede": f"Looking for: {goal.description}. An ensemble of {len(run.members)} models, trained on "
+        f"{_n_training(run):,} crystals, predicted each candidate with an interval; the shortlist is ranked by "
+        "how well, and how surely, it meets the goal.",
+        "tiles": _tiles(run),
+        "notices": _notices(run),
+    }
+
+
+def asked(run: Run) -> dict[str, Any]:
+    """The goal's aims and rules in words."""
+    goal = current_goal(run)
+    aims = [{"what": labels.name_of(aim.column).capitalize(), "rule": rule_of(aim)} for aim in goal.objectives]
+    elements = (
+        ("Contains at least one of", goal.require_elements),
+        ("Made only of", goal.allow_elements or ()),
+        ("Without", goal.deny_elements),
+    )
+    aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
+    intro = (
+        f"The goal {labels.name_of(run.params.screening.goal)} ({goal.description}) as params.yaml states it. "
+        "Another goal is one option away: dvc exp run -S screening.goal=<name>."
+    )
+    return {"intro": intro, "aims": aims}
+
+
+def current_goal(run: Run) -> Goal:
+    """The goal that was screened for."""
+    return run.params.screening.goals[run.params.screening.goal]
+
+
+def rule_of(aim: Objective) -> str:
+    """An objective in words."""
+    if aim.window is not None:
+        return labels.window(aim.window, labels.unit_of(aim.column))
+    return "as low as possible" if aim.direction == "minimize" else "as high as possible"
+
+
+def _n_training(run: Run) -> int:
+    return int((run.split[columns.FOLD] == columns.TRAIN).sum())
+
+
+def _tiles(run: Run) -> list[Tile]:
+    synthetic = int(run.materials[columns.SYNTHETIC].sum())
+    tiles = [
+        Tile(
+            "Crystals curated",
+            labels.count(len(run.materials)),
+            note=f"{synthetic:,} of them synthetic" if synthetic else "none synthetic",
+        ),
+        Tile("Candidates screened", labels.count(len(run.ranked))),
+        Tile("Meet the goal", labels.count(run.ranked[columns.GOAL_MET].sum()), note="by their point predictions"),
+        Tile("On the Pareto front", labels.count(run.ranked[columns.PARETO_FRONT].sum())),
+    ]
+    for target in run.params.targets:
+        error = ensemble_error(run.ensemble, target)
+        tiles.append(
+            Tile(
+                f"Test error, {labels.name_of(target)}",
+                labels.number(error["value"]),
+                labels.unit_of(target),
+                _interval(error),
+            )
+        )
+    return tiles
+
+
+def _interval(error: dict[str, float | None]) -> str:
+    if error["low"] is None:
+        return "MAE on held-out real crystals"
+    return f"MAE; 95 % interval {labels.number(error['low'])} to {labels.number(error['high'])}"
+
+
+def _notices(run: Run) -> list[str]:
+    notices = []
+    stand_ins = run.materials.loc[run.materials[columns.SYNTHETIC], columns.SOURCE]
+    if len(stand_ins):
+        names = labels.sentence_list([labels.name_of(name) for name in sorted(stand_ins.unique())])
+        notices.append(
+            f"{names}: the rows behind these names are synthetic stand-ins ({len(stand_ins):,} of "
+            f"{len(run.materials):,} crystals), made from sample structures with planted offsets and noise, so that "
+            "the whole pipeline runs offline. They are no data of those databases. No error or coverage on this page "
+            "uses a synthetic row."
+        )
+    samples = [labels.name_of(name) for name, manifest in run.manifests.items() if manifest.origin == "sample"]
+    if samples:
+        notices.append(
+            "This run used the bundled sample. Its models are small and trained briefly: read the shortlist as a "
+            "demonstration, not as advice on what to synthesise."
+        )
+    return notices

@@ -1,0 +1,194 @@
+"""What came out: the Pareto front, the ranked table, and one card of provenance a candidate."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.report import labels
+from matscout.report.figures_screening import MOST_DOTS, pareto_front
+from matscout.report.inputs import Run
+from matscout.report.part_overview import current_goal
+from matscout.report.structures import picture
+from matscout.report.tables import (
+    Cell,
+    Column,
+    Row,
+    Scale,
+    Table,
+    interval_cell,
+    number_cell,
+    share_cell,
+    span_of,
+    text_cell,
+)
+
+MOST_FRONT = 60  # structures of the front beyond the shortlist that the page holds
+
+
+def shown_rows(run: Run) -> pd.DataFrame:
+    """The shortlist, then the rest of the Pareto front: the rows whose structure the page holds."""
+    ranked = run.ranked.sort_values(columns.RANK, kind="stable")
+    top = ranked.head(run.params.screening.top_k)
+    rest = ranked.iloc[len(top) :]
+    front = rest[rest[columns.PARETO_FRONT].astype(bool)]
+    return pd.concat([top, front.head(MOST_FRONT)], ignore_index=True)
+
+
+def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's words, table and cards, and the front.
+
+    Args:
+        run: the run.
+        crystals: of `shown_rows`, by candidate id.
+    """
+    rows = shown_rows(run)
+    x, y = _axes(run)
+    figure = pareto_front(
+        run.ranked, x=x, y=y, objectives=current_goal(run).objectives, shown=list(rows[columns.CANDIDATE_ID])
+    )
+    words = {
+        "intro": "Click a point of the front or a row of the table to turn its structure and read where it comes "
+        "from. Intervals hold 90 % of real values where the candidate resembles the test crystals; candidates are "
+        "new by design, so treat them as optimistic.",
+        "front_caption": _front_caption(run, x, y),
+        "table": _table(run, rows),
+        "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
+        "hull": None,
+        "hull_absent": "Formation energy says how strongly a crystal is bound, not whether its rivals are bound more "
+        "strongly. Read it as a first sieve, and compute the hull before believing a candidate stable.",
+    }
+    return words, {"pareto": figure}
+
+
+def _axes(run: Run) -> tuple[str, str]:
+    """The first two aims that were predicted, else the first aim and another target."""
+    aims = [aim.column for aim in current_goal(run).objectives if aim.column in run.ranked.columns]
+    others = [target for target in run.params.targets if target not in aims]
+    return tuple((aims + others)[:2])  # type: ignore[return-value]
+
+
+def _front_caption(run: Run, x: str, y: str) -> str:
+    n_other = int((~run.ranked[columns.PARETO_FRONT].astype(bool)).sum())
+    drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
+    n_aims = len(current_goal(run).objectives)
+    more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
+    return (
+        f"Each point is a candidate: predicted {labels.name_of(x)} against {labels.name_of(y)}. Shaded: the wanted "
+        f"window. No other candidate is better than a point of the front in every aim.{drawn}{more}"
+    )
+
+
+def _table(run: Run, rows: pd.DataFrame) -> Table:
+    targets, windows = list(run.params.targets), {a.column: a.window for a in current_goal(run).objectives}
+    scales = {t: span_of([*rows[t + columns.LO90], *rows[t + columns.HI90]], windows.get(t)) for t in targets}
+    heads = [Column("rank"), Column("formula", numeric=False)]
+    heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 90 % interval") for t in targets]
+    heads += [
+        Column("meets the goal", "probability"),
+        Column("space group"),
+        Column("atoms", "per cell"),
+        Column("made by", numeric=False),
+        Column("remarks", numeric=False),
+    ]
+    return Table(
+        "shortlist",
+        f"Shortlist and Pareto front, {labels.plural(len(rows), 'candidate')}",
+        tuple(heads),
+        tuple(_row(row, scales) for row in rows.to_dict("records")),
+        filter_hint="Filter by formula, element or route",
+    )
+
+
+def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
+    key, name = row[columns.CANDIDATE_ID], row[columns.FORMULA]
+    pick = Markup('<button type="button" class="pick">{}</button>').format(labels.formula(name))
+    intervals = [
+        interval_cell(row[t], row[t + columns.LO90], row[t + columns.HI90], scale) for t, scale in scales.items()
+    ]
+    cells = (
+        number_cell(row[columns.RANK], 0),
+        Cell(pick, name),
+        *intervals,
+        share_cell(row[columns.GOAL_PROBABILITY]),
+        number_cell(row.get(columns.SPACE_GROUP), 0),
+        number_cell(row[columns.N_ATOMS], 0),
+        text_cell(labels.name_of(row[columns.ROUTE]), str(row[columns.PARENT_ID])),
+        Cell(
+            Markup(" ").join(Markup('<span class="tag {}">{}</span>').format(t["kind"], t["text"]) for t in tags(row))
+        ),
+    )
+    return Row(cells, candidate=key, words=_words(row))
+
+
+def _words(row: dict[str, Any]) -> str:
+    """What the filter searches."""
+    found = (row[columns.FORMULA], row[columns.ROUTE], row[columns.PARENT_ID], row[columns.CANDIDATE_ID])
+    return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
+
+
+def tags(row: dict[str, Any]) -> list[dict[str, str]]:
+    """What one should know at a glance: on the front, within the goal, beyond the training data."""
+    found = []
+    if row[columns.PARETO_FRONT]:
+        found.append({"kind": "good", "text": "Pareto front"})
+    if row[columns.GOAL_MET]:
+        found.append({"kind": "", "text": "meets the goal"})
+    if row.get(columns.FAR_FROM_TRAINING):
+        found.append({"kind": "warn", "text": "far from training data"})
+    if row.get(columns.UNSEEN_ELEMENTS):
+        found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
+    return found
+
+
+def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
+    """Facts of one candidate: what is predicted, how sure, where it comes from."""
+    facts: list[tuple[str, Any]] = []
+    for target in run.params.targets:
+        low, high = row[target + columns.LO90], row[target + columns.HI90]
+        interval = f"{labels.number(low, 2)} to {labels.number(high, 2)}"
+        facts.append((labels.name_of(target), f"{labels.number(row[target], 2)} {labels.unit_of(target)} ({interval})"))
+    facts.append(("meets the goal", f"{labels.percent(row[columns.GOAL_PROBABILITY])} probable"))
+    if columns.METAL_PROBABILITY in row:
+        facts.append(("is a metal", f"{labels.percent(row[columns.METAL_PROBABILITY])} probable"))
+    facts += _provenance(row)
+    facts.append(
+        ("cell", f"{crystal.n_atoms} atoms, {labels.number(crystal.volume / crystal.n_atoms, 1)} Å³/atom, not relaxed")
+    )
+    return {
+        "key": row[columns.CANDIDATE_ID],
+        "plain": row[columns.FORMULA],
+        "formula": labels.formula(row[columns.FORMULA]),
+        "picture": Markup(picture(crystal)),  # noqa: S704 -- drawn from numbers and element symbols
+        "tags": tags(row),
+        "facts": facts,
+        "votes": _votes(run, row),
+    }
+
+
+def _provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [("candidate", str(row[columns.CANDIDATE_ID])), ("made by", labels.name_of(row[columns.ROUTE]))]
+    if row.get(columns.PARENT_ID):
+        facts.append(("parent", str(row[columns.PARENT_ID])))
+    if row.get(columns.SUBSTITUTION):
+        facts.append(("replaced", str(row[columns.SUBSTITUTION]).replace(">", " → ").replace(" O2- → O2-", "")))
+    probability = row.get(columns.PROBABILITY)
+    if probability is not None and probability == probability:  # noqa: PLR0124 -- NaN
+        facts.append(("substitution odds", f"{probability:.2g}"))
+    return facts
+
+
+def _votes(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
+    votes = []
+    for member in run.members:
+        said = [
+            f"{labels.number(row[columns.member_column(t, member)], 2)} {labels.unit_of(t)}"
+            for t in run.params.targets
+            if columns.member_column(t, member) in row
+        ]
+        if said:
+            votes.append((labels.name_of(member), ", ".join(said)))
+    return votes
