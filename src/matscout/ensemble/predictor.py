@@ -13,7 +13,8 @@ from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, Ensembl
 from matscout.ensemble.distance import TrainingReference
 from matscout.ensemble.inference import run_members
 from matscout.ensemble.membership import check_store, check_weights, load_members
-from matscout.ensemble.predictions import prediction_table, unseen_elements
+from matscout.ensemble.mixture import Mixture
+from matscout.ensemble.predictions import calibrated, prediction_table, unseen_elements
 from matscout.errors import StoreError
 from matscout.graphs.store import GraphStore
 from matscout.models.member import LoadedMember
@@ -76,6 +77,17 @@ class EnsemblePredictor:
         Raises:
             StoreError: the store was built with settings that the members were not trained on.
         """
+        return self.predict_mixtures(store, rows, device=device, sources=sources)[0]
+
+    def predict_mixtures(
+        self,
+        store: GraphStore,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        device: str = "cpu",
+        sources: NDArray[np.str_] | None = None,
+    ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
+        """The table of `predict`, and each target's calibrated distribution of the same rows."""
         check_store(self.members, store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
         outputs = run_members(self.members, store, rows, device=device, description="predict")
@@ -85,7 +97,8 @@ class EnsemblePredictor:
         table[columns.TRAINING_DISTANCE] = distance
         table[columns.FAR_FROM_TRAINING] = self.reference.is_far(distance)
         table[columns.UNSEEN_ELEMENTS] = unseen_elements(store, rows, self.calibration.elements)
-        return table
+        predictions = calibrated(self.calibration, outputs.distributions)
+        return table, {target: prediction.mixture for target, prediction in predictions.items()}
 
 
 def _check_finite(embeddings: NDArray[np.float32], ids: NDArray[np.str_]) -> None:
