@@ -12,9 +12,6 @@ from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.errors import InputError
 
-MAX_ATOMS = np.iinfo(np.uint16).max
-"""Neighbours are stored as uint16 within a crystal."""
-
 
 @dataclass(frozen=True)
 class CrystalBlock:

@@ -1,12 +1,12 @@
 """Cut a batch out of packed graphs: compiled, without an intermediate object per crystal."""
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from matscout.graphs.compiled import compiled
 from matscout.graphs.graph import CrystalGraph
-from matscout.graphs.packing import PackedGraphs
+from matscout.graphs.packed import PackedGraphs
 from matscout.graphs.shells import count_kept
 
 
@@ -31,7 +31,7 @@ def count_edges(packed: PackedGraphs, *, n_neighbors: int, cutoff: float) -> NDA
     return _count_edges(packed.atom_offsets, packed.edge_offsets, packed.edge_vectors, n_neighbors, cutoff)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count_edges(
     atom_offsets: NDArray[np.int64],
     edge_offsets: NDArray[np.int64],
@@ -46,7 +46,7 @@ def _count_edges(
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _collate(
     atom_offsets: NDArray[np.int64],
     atomic_numbers: NDArray[np.uint8],

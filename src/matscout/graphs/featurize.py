@@ -14,11 +14,13 @@ from matscout.engine import parallel_map
 from matscout.errors import InputError
 from matscout.files import atomic_path, sha256_of, sha256_of_json
 from matscout.graphs.blocks import CrystalBlock
-from matscout.graphs.packing import ARRAYS, OFFSETS, PackedGraphs, pack_graphs
+from matscout.graphs.packed import ARRAYS, OFFSETS, join_offsets
+from matscout.graphs.packing import pack_graphs
 from matscout.graphs.store_files import FORMAT_VERSION, write_index, write_sidecar
 from matscout.params import Graphs
 
-_SHARD = 1024  # crystals; a shard is what a killed run loses at most per worker
+_SHARD = 2048  # crystals; what a killed run loses at most per worker (under a second of work)
+_SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
 
 
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
@@ -32,19 +34,22 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
     """
     materials, directory = Path(materials), Path(directory)
     block = _read_block(materials)
-    shards = _shard_directory(materials, settings)
+    waiting = _shard_directory(materials, settings)
     firsts = range(0, len(block), _SHARD)
-    paths = [shards / f"{first:08d}.npz" for first in firsts]
+    shards = [waiting / f"{first:08d}.npz" for first in firsts]
     todo = [
-        (block.part(first, min(first + _SHARD, len(block))), settings, path)
-        for first, path in zip(firsts, paths, strict=True)
-        if not path.exists()
+        (block.part(first, min(first + _SHARD, len(block))), settings, shard)
+        for first, shard in zip(firsts, shards, strict=True)
+        if not shard.exists()
     ]
-    parallel_map(_write_shard, todo, workers=workers, description="graphs", unit="shard")
+    useful = min(workers, -(-len(todo) // _SHARDS_PER_WORKER))
+    parallel_map(_write_shard, todo, workers=useful, description="graphs", unit="shard")
     with atomic_path(directory) as temporary:
         temporary.mkdir()
-        _merge(paths, temporary, np.array(block.ids, dtype=np.str_), settings)
-    shutil.rmtree(shards)
+        counts = _merge(shards, temporary)
+        write_index(temporary, np.array(block.ids, dtype=np.str_))
+        write_sidecar(temporary, settings, counts)
+    shutil.rmtree(waiting)
 
 
 def _read_block(materials: Path) -> CrystalBlock:
@@ -53,15 +58,13 @@ def _read_block(materials: Path) -> CrystalBlock:
     if len(block) == 0:
         raise InputError(f"{materials} has no rows; look into quarantine.parquet beside it for the reasons")
     ids, counts = np.unique(np.array(block.ids), return_counts=True)
-    if counts.max() > 1:
-        raise InputError(
-            f"{materials}: material_id {ids[counts.argmax()]} occurs {counts.max()} times; it must be unique"
-        )
+    if (most := counts.max()) > 1:
+        raise InputError(f"{materials}: material_id {ids[counts.argmax()]} occurs {most} times; it must be unique")
     return block
 
 
 def _shard_directory(materials: Path, settings: Graphs) -> Path:
-    """Where finished shards wait; DVC_ROOT, so that an experiment in a copy finds them too."""
+    """Where finished shards wait: under the main repository, which an experiment's copy shares."""
     fingerprint = sha256_of_json(
         {
             "format_version": FORMAT_VERSION,
@@ -82,42 +85,28 @@ def _write_shard(task: tuple[CrystalBlock, Graphs, Path]) -> None:
         np.savez(stream, **{name: getattr(packed, name) for name in ARRAYS})
 
 
-def _merge(shards: list[Path], directory: Path, ids: NDArray[np.str_], settings: Graphs) -> None:
-    """Concatenate shards array by array, one shard in memory at a time."""
-    counts = {}
+def _merge(shards: list[Path], directory: Path) -> dict[str, int]:
+    """Lay the shards one after the other, one array of one shard in memory at a time; the store's counts."""
+    offsets = {name: join_offsets([_read_array(shard, name) for shard in shards]) for name in OFFSETS}
+    n_atoms, n_edges = int(offsets["atom_offsets"][-1]), int(offsets["edge_offsets"][-1])
     for name in ARRAYS:
-        parts = [_read_array(path, name) for path in shards] if name in OFFSETS else None
-        if parts is not None:
-            joined = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part) for part in parts]))])
-            np.save(directory / f"{name}.npy", joined)
-            counts[name] = int(joined[-1])
-    sizes = {"atom_offsets": len(ids), "whole_cell": len(ids), "atomic_numbers": counts["atom_offsets"]}
-    sizes |= {
-        "multiplicity": counts["atom_offsets"],
-        "neighbors": counts["edge_offsets"],
-        "edge_vectors": counts["edge_offsets"],
-    }
-    n_whole = 0
-    for name in ARRAYS:
+        path = directory / f"{name}.npy"
         if name in OFFSETS:
-            continue
-        first = 0
-        for path in shards:
-            part = _read_array(path, name)
-            if first == 0:
-                out = open_memmap(
-                    directory / f"{name}.npy", mode="w+", dtype=part.dtype, shape=(sizes[name], *part.shape[1:])
-                )
-            out[first : first + len(part)] = part
-            first += len(part)
-            n_whole += int(part.sum()) if name == "whole_cell" else 0
-        out.flush()
-    write_index(directory, ids)
-    write_sidecar(
-        directory,
-        settings,
-        {"crystals": len(ids), "atoms": counts["atom_offsets"], "edges": counts["edge_offsets"], "whole_cell": n_whole},
-    )
+            np.save(path, offsets[name])
+        else:
+            _concatenate(shards, name, path, n_edges if name in {"neighbors", "edge_vectors"} else n_atoms)
+    return {"crystals": len(offsets["atom_offsets"]) - 1, "atoms": n_atoms, "edges": n_edges}
+
+
+def _concatenate(shards: list[Path], name: str, path: Path, length: int) -> None:
+    first = _read_array(shards[0], name)
+    out = open_memmap(path, mode="w+", dtype=first.dtype, shape=(length, *first.shape[1:]))
+    start = 0
+    for shard in shards:
+        part = _read_array(shard, name)
+        out[start : start + len(part)] = part
+        start += len(part)
+    out.flush()
 
 
 def _read_array(path: Path, name: str) -> NDArray:

@@ -1,6 +1,6 @@
 """One immutable graph type for a single crystal and for a batch of them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -50,6 +50,5 @@ class CrystalGraph:
 
     def to(self, device: torch.device | str) -> Self:
         """The same graph on another device."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        moved = [v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in values]
-        return type(self)(*moved)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "n_crystals"}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})

@@ -3,19 +3,14 @@
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import InputError
+from matscout.graphs.cells import FINE, cell_problem, determinant, explain, inverse, overlap_problem, product
+from matscout.graphs.compiled import compiled
 from matscout.graphs.reduction import reduce_lattice
-from matscout.graphs.shells import TIE_TOLERANCE, count_kept
-
-OVERLAP = 0.5
-"""Å: atoms closer than this are one atom written twice (pymatgen's tolerance; H-H in H2 is 0.74)."""
-
-MIN_VOLUME_PER_ATOM = 0.1
-"""Å³: below this the three lattice vectors lie in one plane."""
+from matscout.graphs.shells import TIE_TOLERANCE, count_kept, edge_length
 
 _CANDIDATES_PER_NEIGHBOR = 1.5  # atoms expected in the first search ball, per neighbour wanted (fastest measured)
 _GROWTH = 1.25  # of the radius when the ball does not show the end of the last shell
@@ -63,54 +58,28 @@ def nearest_neighbors(
     """
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
     frac_coords = np.ascontiguousarray(frac_coords, dtype=np.float64).reshape(-1, 3)
-    check_cell(lattice, frac_coords)
+    _refuse(*cell_problem(lattice, frac_coords))
     wanted = np.arange(len(frac_coords)) if centers is None else np.asarray(centers, dtype=np.int64)
     counts, neighbors, vectors = search(lattice, frac_coords, wanted, n_neighbors)
-    check_overlap(counts, vectors)
+    _refuse(*overlap_problem(counts, vectors))
     return Neighbors(wanted, counts, neighbors, vectors)
 
 
-def check_cell(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> None:
-    """Refuse a cell in which no search can end.
-
-    Raises:
-        InputError: no atoms, a number that is not finite, or next to no volume.
-    """
-    if len(frac_coords) == 0:
-        raise InputError("the cell holds no atoms; give at least one")
-    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
-        raise InputError("the lattice or the coordinates hold NaN or infinity; give finite numbers")
-    volume = abs(float(np.linalg.det(lattice))) / len(frac_coords)
-    if volume < MIN_VOLUME_PER_ATOM:
-        raise InputError(
-            f"the cell has {volume:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice vectors"
-        )
+def _refuse(problem: int, value: float) -> None:
+    if problem != FINE:
+        raise InputError(explain(problem, value))
 
 
-def check_overlap(counts: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-    """Refuse atoms on top of each other; each centre's first edge is its shortest.
-
-    Raises:
-        InputError: two atoms are closer than `OVERLAP`.
-    """
-    first = np.cumsum(counts) - counts
-    shortest = float(np.linalg.norm(vectors[first], axis=1).min())
-    if shortest < OVERLAP:
-        raise InputError(
-            f"two atoms are {shortest:.3f} Å apart, at least {OVERLAP} is needed; remove the duplicate site"
-        )
-
-
-@numba.njit(cache=True, nogil=True)
+@compiled
 def search(
     lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], centers: NDArray[np.int64], n_neighbors: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Counts (n_centers,), neighbours (n_edges,) and vectors (n_edges, 3) of checked input."""
     basis, transform = reduce_lattice(lattice)
-    wrapped = _wrap(frac_coords @ np.linalg.inv(transform.astype(np.float64)))
+    wrapped = _wrap(product(frac_coords, inverse(transform.astype(np.float64))))
     gram = _gram_schmidt(basis)
     n_atoms = len(wrapped)
-    density = n_atoms / abs(np.linalg.det(basis))
+    density = n_atoms / abs(determinant(basis))
     expected = _CANDIDATES_PER_NEIGHBOR * n_neighbors + 4.0
     start = (expected / (4.0 / 3.0 * math.pi * density)) ** (1.0 / 3.0)
 
@@ -143,16 +112,16 @@ def search(
     return counts, neighbors[:n_edges].copy(), vectors[:n_edges].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _wrap(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Into [0, 1]: an atom a rounding error below 0 may stay at 1, which is the same place."""
     return frac_coords - np.floor(frac_coords)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _gram_schmidt(basis: NDArray[np.float64]) -> NDArray[np.float64]:
     """(6,) lengths of the orthogonalised rows, then the projections mu_10, mu_20, mu_21."""
-    q0, q1 = basis[0], basis[1].copy()
+    q0 = basis[0]
     mu10 = np.dot(basis[1], q0) / np.dot(q0, q0)
     q1 = basis[1] - mu10 * q0
     mu20 = np.dot(basis[2], q0) / np.dot(q0, q0)
@@ -162,7 +131,7 @@ def _gram_schmidt(basis: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([lengths[0], lengths[1], lengths[2], mu10, mu20, mu21])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _gather(
     wrapped: NDArray[np.float64],
     center: int,
@@ -207,7 +176,7 @@ def _gather(
     return n_found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _nearest(
     vectors: NDArray[np.float32], n_found: int, n_neighbors: int, radius: float
 ) -> tuple[NDArray[np.int64], int]:
@@ -217,8 +186,7 @@ def _nearest(
     """
     lengths = np.empty(n_found, np.float32)
     for edge in range(n_found):
-        x, y, z = np.float64(vectors[edge, 0]), np.float64(vectors[edge, 1]), np.float64(vectors[edge, 2])
-        lengths[edge] = math.sqrt(x * x + y * y + z * z)
+        lengths[edge] = edge_length(vectors, edge)
     order = np.argsort(lengths, kind="mergesort")
     if n_found < n_neighbors:
         return order, 0

@@ -1,57 +1,16 @@
-"""Many graphs as a few flat arrays, made from a block of crystals."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+"""From a block of crystals to packed graphs, in one compiled loop."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import InputError
-from matscout.graphs.blocks import MAX_ATOMS, CrystalBlock
-from matscout.graphs.neighbors import check_cell, check_overlap, search
-from matscout.graphs.symmetry import find_orbits, trivial_orbits
+from matscout.graphs.blocks import CrystalBlock
+from matscout.graphs.cells import FINE, cell_problem, explain, overlap_problem
+from matscout.graphs.compiled import compiled
+from matscout.graphs.neighbors import search
+from matscout.graphs.packed import PackedGraphs
+from matscout.graphs.symmetry import orbits_of
 from matscout.params import Graphs
-
-
-@dataclass(frozen=True)
-class PackedGraphs:
-    """Neighbour graphs of many crystals; atoms are orbits where the asymmetric unit is used.
-
-    Attributes:
-        atom_offsets: (n_crystals + 1,) int64, where each crystal's atoms begin and end.
-        whole_cell: (n_crystals,) bool, no symmetry was found or asked for: every atom stands for itself.
-        atomic_numbers: (n_atoms,) uint8.
-        multiplicity: (n_atoms,) uint16, atoms of the primitive cell that this one stands for.
-        edge_offsets: (n_atoms + 1,) int64, where each atom's edges begin and end.
-        neighbors: (n_edges,) uint16, atom *within the crystal* that an edge ends at.
-        edge_vectors: (n_edges, 3) float32, Å, sorted by length for each centre.
-    """
-
-    atom_offsets: NDArray[np.int64]
-    whole_cell: NDArray[np.bool_]
-    atomic_numbers: NDArray[np.uint8]
-    multiplicity: NDArray[np.uint16]
-    edge_offsets: NDArray[np.int64]
-    neighbors: NDArray[np.uint16]
-    edge_vectors: NDArray[np.float32]
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """One after the other; offsets are shifted."""
-        joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)}
-        for name in OFFSETS:
-            joined[name] = join_offsets([getattr(part, name) for part in parts])
-        return cls(**joined)
-
-
-ARRAYS = tuple(field.name for field in fields(PackedGraphs))
-OFFSETS = ("atom_offsets", "edge_offsets")
-
-
-def join_offsets(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Offsets of arrays laid one after the other."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.diff(part) for part in parts]))])
 
 
 def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
@@ -60,47 +19,79 @@ def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
     Raises:
         InputError: a cell is flat, not finite, too large or has overlapping atoms; the message names its id.
     """
-    graphs = []
-    for row, name in enumerate(block.ids):
-        atoms = slice(block.offsets[row], block.offsets[row + 1])
-        try:
-            graphs.append(_pack(block.lattices[row], block.frac_coords[atoms], block.numbers[atoms], settings))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-    return PackedGraphs.concatenate([_nothing(), *graphs])
+    symprec = settings.symprec if settings.asymmetric_unit else 0.0
+    row, problem, value, arrays = _pack(
+        block.lattices, block.offsets, block.numbers, block.frac_coords, settings.n_neighbors, symprec
+    )
+    if problem != FINE:
+        raise InputError(f"{block.ids[row]}: {explain(problem, value)}")
+    return PackedGraphs(*arrays)
 
 
+@compiled
 def _pack(
-    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], settings: Graphs
-) -> PackedGraphs:
-    """The graph of one crystal."""
-    check_cell(lattice, frac_coords)
-    if len(numbers) > MAX_ATOMS:
-        raise InputError(f"the cell has {len(numbers)} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell")
-    orbits = find_orbits(lattice, frac_coords, numbers, settings.symprec) if settings.asymmetric_unit else None
-    whole_cell = orbits is None
-    orbits = orbits or trivial_orbits(len(numbers))
-    counts, neighbors, vectors = search(lattice, frac_coords, orbits.representatives, settings.n_neighbors)
-    check_overlap(counts, vectors)
-    return PackedGraphs(
-        atom_offsets=np.array([0, len(counts)]),
-        whole_cell=np.array([whole_cell]),
-        atomic_numbers=numbers[orbits.representatives],
-        multiplicity=orbits.multiplicity.astype(np.uint16),
-        edge_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
-        neighbors=orbits.orbit_of_atom[neighbors].astype(np.uint16),
-        edge_vectors=vectors,
+    lattices: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    numbers: NDArray[np.uint8],
+    frac_coords: NDArray[np.float64],
+    n_neighbors: int,
+    symprec: float,
+) -> tuple[int, int, float, tuple[NDArray, ...]]:
+    """Row, problem and value of the first broken cell (`FINE` if none), and the arrays of `PackedGraphs`.
+
+    `symprec` = 0 keeps every atom.
+    """
+    atom_offsets = np.zeros(len(lattices) + 1, np.int64)
+    atomic_numbers = np.empty(len(numbers), np.uint8)
+    multiplicity = np.empty(len(numbers), np.uint16)
+    edge_offsets = np.zeros(len(numbers) + 1, np.int64)
+    neighbors = np.empty(len(numbers) * (n_neighbors + 8) + 1, np.uint16)
+    vectors = np.empty((len(neighbors), 3), np.float32)
+    last_row, problem, value = 0, FINE, 0.0
+    n_atoms, n_edges = 0, 0
+    for row in range(len(lattices)):
+        last_row = row
+        frac = frac_coords[offsets[row] : offsets[row + 1]]
+        species = numbers[offsets[row] : offsets[row + 1]]
+        problem, value = cell_problem(lattices[row], frac)
+        if problem != FINE:
+            break
+        atoms, orbit_of_atom, sizes = _orbits(lattices[row], frac, species, symprec)
+        counts, found, edges = search(lattices[row], frac, atoms, n_neighbors)
+        problem, value = overlap_problem(counts, edges)
+        if problem != FINE:
+            break
+        for orbit in range(len(atoms)):
+            atomic_numbers[n_atoms] = species[atoms[orbit]]
+            multiplicity[n_atoms] = sizes[orbit]
+            n_atoms += 1
+            edge_offsets[n_atoms] = edge_offsets[n_atoms - 1] + counts[orbit]
+        atom_offsets[row + 1] = n_atoms
+        if n_edges + len(found) > len(neighbors):
+            spare = len(neighbors) + len(found)
+            neighbors = np.concatenate((neighbors, np.empty(spare, np.uint16)))
+            vectors = np.concatenate((vectors, np.empty((spare, 3), np.float32)))
+        for edge in range(len(found)):
+            neighbors[n_edges] = orbit_of_atom[found[edge]]
+            vectors[n_edges] = edges[edge]
+            n_edges += 1
+    arrays = (
+        atom_offsets,
+        atomic_numbers[:n_atoms].copy(),
+        multiplicity[:n_atoms].copy(),
+        edge_offsets[: n_atoms + 1].copy(),
+        neighbors[:n_edges].copy(),
+        vectors[:n_edges].copy(),
     )
+    return last_row, problem, value, arrays
 
 
-def _nothing() -> PackedGraphs:
-    start = np.zeros(1, np.int64)
-    return PackedGraphs(
-        start,
-        np.zeros(0, np.bool_),
-        np.zeros(0, np.uint8),
-        np.zeros(0, np.uint16),
-        start,
-        np.zeros(0, np.uint16),
-        np.zeros((0, 3), np.float32),
-    )
+@compiled
+def _orbits(
+    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Representatives, orbit of each atom, multiplicity; each atom for itself where `symprec` is 0."""
+    if symprec > 0.0:
+        return orbits_of(lattice, frac_coords, numbers, symprec)
+    atoms = np.arange(len(numbers))
+    return atoms, atoms.copy(), np.ones(len(numbers), np.int64)

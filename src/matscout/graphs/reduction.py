@@ -1,14 +1,15 @@
 """Short lattice vectors: the reduced cell in which searches are cheap."""
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from matscout.graphs.compiled import compiled
 
 _MAX_SWEEPS = 1000  # a sweep shortens a vector or ends; real cells need fewer than ten
 _SHORTER = 1 - 1e-12  # a vector must become shorter by more than rounding, or sweeps never end
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def reduce_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Shorten lattice vectors by integer combinations until none helps (Minkowski reduction).
 
@@ -31,7 +32,7 @@ def reduce_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
     return reduced, transform
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sort_by_length(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -> None:
     """Order rows by ascending length, in place."""
     for a, b in ((0, 1), (1, 2), (0, 1)):
@@ -41,7 +42,7 @@ def _sort_by_length(reduced: NDArray[np.float64], transform: NDArray[np.int64]) 
                 transform[a, c], transform[b, c] = transform[b, c], transform[a, c]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _subtract_pairs(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -> bool:
     """Take from each vector the nearest whole number of each shorter one; whether any got shorter."""
     changed = False
@@ -58,7 +59,7 @@ def _subtract_pairs(reduced: NDArray[np.float64], transform: NDArray[np.int64]) 
     return changed
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _subtract_both(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -> bool:
     """Add +-1 times both shorter vectors to the longest; whether it got shorter."""
     for s in (-1, 1):
@@ -71,6 +72,6 @@ def _subtract_both(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _squared(vector: NDArray[np.float64]) -> float:
     return vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]

@@ -17,13 +17,14 @@ from matscout.graphs.blocks import CrystalBlock
 from matscout.graphs.collate import collate, count_edges
 from matscout.graphs.featurize import build_store
 from matscout.graphs.graph import CrystalGraph
-from matscout.graphs.packing import ARRAYS, PackedGraphs, pack_graphs
+from matscout.graphs.packed import ARRAYS, PackedGraphs
+from matscout.graphs.packing import pack_graphs
 from matscout.graphs.store_files import open_files
 from matscout.params import Graphs
 
 __all__ = ["GraphStore", "build_store"]
 
-_BLOCK = 256  # crystals a worker takes at a time
+_BLOCK = 2048  # crystals a worker takes at a time
 
 
 class GraphStore:
@@ -62,16 +63,12 @@ class GraphStore:
             InputError: a cell is broken (the message names its id), or an id occurs twice.
         """
         block = CrystalBlock.from_crystals(ids, crystals)
-        tasks = [
-            (block.part(first, min(first + _BLOCK, len(block))), settings) for first in range(0, len(block), _BLOCK)
-        ]
-        parts = (
-            parallel_map(_pack_task, tasks, workers=workers, description="graphs")
-            if len(tasks) > 1
-            else [_pack_task(task) for task in tasks]
-        )
-        packed = PackedGraphs.concatenate(parts) if parts else pack_graphs(block, settings)
-        return cls(np.array(ids, dtype=np.str_), packed, settings)
+        firsts = range(0, max(len(block), 1), _BLOCK)
+        tasks = [(block.part(first, min(first + _BLOCK, len(block))), settings) for first in firsts]
+        if len(tasks) == 1:
+            return cls(np.array(ids, dtype=np.str_), _pack_task(tasks[0]), settings)
+        parts = parallel_map(_pack_task, tasks, workers=workers, description="graphs")
+        return cls(np.array(ids, dtype=np.str_), PackedGraphs.concatenate(parts), settings)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,7 +98,7 @@ class GraphStore:
         """
         self._check_neighbors(n_neighbors)
         rows = np.ascontiguousarray(rows, dtype=np.int64)
-        if rows.size and not (0 <= rows.min() and rows.max() < len(self)):
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise StoreError(f"rows {rows.min()} to {rows.max()} asked for; the store has rows 0 to {len(self) - 1}")
         return collate(self._packed, rows, n_neighbors=n_neighbors, cutoff=float(cutoff))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.errors import StoreError
 from matscout.files import sha256_of, write_json, write_parquet
-from matscout.graphs.packing import ARRAYS, PackedGraphs
+from matscout.graphs.packed import ARRAYS, PackedGraphs
 from matscout.graphs.shells import TIE_TOLERANCE
 from matscout.params import Graphs
 
