@@ -4,7 +4,18 @@ The file is complete and the only place of a default; a misspelt or missing key,
 range, fails with its full path before any work begins.
 """
 
-from matscout.params.data import Curation, Database, Graphs, Matching, Offsets, Query, Split, Validity
+from matscout.params.data import (
+    Curation,
+    Database,
+    FileImport,
+    Graphs,
+    Matching,
+    Offsets,
+    Query,
+    Service,
+    Split,
+    Validity,
+)
 from matscout.params.discovery import Candidates, Goal, Objective, Screening
 from matscout.params.learning import (
     ALIGNNEncoder,
@@ -47,6 +58,7 @@ __all__ = [
     "Curation",
     "Database",
     "Ensemble",
+    "FileImport",
     "Goal",
     "Graphs",
     "MEGNetEncoder",
@@ -61,6 +73,7 @@ __all__ = [
     "Params",
     "Query",
     "Screening",
+    "Service",
     "Section",
     "Split",
     "Target",

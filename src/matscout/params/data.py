@@ -17,6 +17,23 @@ class Query(Section):
     limit: Count = Field(description="at most so many rows")
 
 
+class Service(Section):
+    """How to ask a live service: politely, and how long to try."""
+
+    page_size: Count = Field(description="rows asked for at once")
+    requests_per_second: Positive = Field(description="at most")
+    patience: NonNegative = Field(description="seconds that one request may spend failing and waiting; 0 = try once")
+
+
+class FileImport(Section):
+    """How to read the origin `file`."""
+
+    format: Literal["auto", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"]
+    columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
+    units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
+    functional: str = Field(description="of rows that don't state it, such as PBE")
+
+
 class Database(Section):
     """Where one database's rows come from."""
 
@@ -24,7 +41,9 @@ class Database(Section):
     path: str = Field(description="file or folder read by the origins `sample` and `file`")
     endpoint: str | None = Field(description="base URL of the service, for the origin `api`")
     optimade_endpoint: str | None = Field(description="base URL of the OPTIMADE service (OQMD coordinates)")
-    query: Query
+    query: Query = Field(description="asked of the service; sample and file are taken whole")
+    service: Service
+    file: FileImport
 
 
 class Validity(Section):

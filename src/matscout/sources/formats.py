@@ -1,0 +1,59 @@
+"""How the pages of each format become records: one entry a format."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from matscout.sources import aflow, materials_project, oqmd, record_file
+from matscout.sources.record import Record, Rejection, RowError
+
+ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A page's shape.
+
+    Attributes:
+        rows_of: the raw rows of one page's JSON content.
+        parse_row: one raw row and the source's name -> record, or RowError.
+    """
+
+    rows_of: Callable[[Any], Iterator[Any]]
+    parse_row: Callable[[Mapping[str, Any], str], Record]
+
+
+FORMATS: Final = MappingProxyType(
+    {
+        materials_project.FORMAT: Format(materials_project.rows_of, materials_project.parse_row),
+        aflow.FORMAT: Format(aflow.rows_of, aflow.parse_row),
+        oqmd.FORMAT: Format(oqmd.rows_of, oqmd.parse_row),
+        record_file.FORMAT: Format(record_file.rows_of, record_file.parse_row),
+    }
+)
+
+
+def parse_page(content: Any, shape: Format, *, source: str, file: str) -> Iterator[Record | Rejection]:
+    """Records of one page; a row that fails becomes a rejection with its place and reason."""
+    for number, row in enumerate(shape.rows_of(content)):
+        yield (
+            row if isinstance(row, Rejection) else parse_or_reject(shape, row, source=source, file=file, number=number)
+        )
+
+
+def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: int) -> Record | Rejection:
+    """One row as a record, else why not."""
+    try:
+        if not isinstance(row, Mapping):
+            raise RowError("invalid_row", f"a row must be an object, not {type(row).__name__}: {row!r:.80}")  # noqa: TRY301
+        return shape.parse_row(row, source)
+    except RowError as error:
+        return Rejection(source, _id_of(row), file, number, error.reason, error.detail)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        detail = f"{type(error).__name__}: {error}; a field has another type than the format says"
+        return Rejection(source, _id_of(row), file, number, "malformed_row", detail)
+
+
+def _id_of(row: Any) -> str:
+    return next((str(row[key]) for key in ID_FIELDS if row.get(key)), "") if isinstance(row, Mapping) else ""

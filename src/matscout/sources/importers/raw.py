@@ -1,0 +1,43 @@
+"""What every reader yields: one row of a file, its cell not yet parsed, its labels as the file writes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matscout.crystal import Crystal
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One material of a file.
+
+    Attributes:
+        file: the file's name, as it shall stand in the quarantine.
+        number: the row's number in it, from 0.
+        fields: columns or keys of the row as the file names and writes them.
+        parse_cell: turns `cell` into a crystal, or raises RowError.
+        cell: CIF text, a pymatgen dict, an ASE Atoms, ...
+        default_id: the identifier where the file states none.
+    """
+
+    file: str
+    number: int
+    fields: Mapping[str, Any]
+    parse_cell: Callable[[Any], Crystal]
+    cell: Any
+    default_id: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not even be read, such as a line that is no JSON."""
+
+    file: str
+    number: int
+    material_id: str
+    reason: str
+    detail: str
+
+
+Reader = Callable[[Path], "Any"]  # path -> Iterator[RawRow | BadRow]

@@ -1,0 +1,104 @@
+"""One material of one database, labels as published; and the rows that could not be used."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import pyarrow as pa
+
+from matscout import columns
+from matscout.crystal import Crystal
+
+RECORD_SCHEMA: Final = pa.schema(
+    [
+        (columns.MATERIAL_ID, pa.string()),
+        (columns.SOURCE, pa.string()),
+        (columns.FUNCTIONAL, pa.string()),
+        (columns.IS_HUBBARD, pa.bool_()),
+        (columns.SYNTHETIC, pa.bool_()),
+        (columns.YEAR, pa.int32()),
+        (columns.LATTICE, pa.list_(pa.float64())),
+        (columns.SPECIES, pa.list_(pa.string())),
+        (columns.FRAC_COORDS, pa.list_(pa.float64())),
+        *((label, pa.float64()) for label in columns.LABELS),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One material as its database publishes it.
+
+    Attributes:
+        material_id: unique over all databases: `mp-149`, `aflow:0123...`, `oqmd-12345`.
+        source: name of the database in `params.databases`.
+        functional: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
+        is_hubbard: whether a Hubbard U was used; None = not stated.
+        synthetic: made up, never to be tested on.
+        crystal: the relaxed cell.
+        band_gap: eV; None = not published. NaN may stand in any label: curation rejects it.
+        formation_energy_per_atom: eV/atom.
+        energy_above_hull: eV/atom.
+        bulk_modulus: Voigt-Reuss-Hill average, GPa.
+        shear_modulus: Voigt-Reuss-Hill average, GPa.
+        year: of the calculation or its entry; None = not stated.
+    """
+
+    material_id: str
+    source: str
+    functional: str
+    is_hubbard: bool | None
+    synthetic: bool
+    crystal: Crystal
+    band_gap: float | None
+    formation_energy_per_atom: float | None
+    energy_above_hull: float | None
+    bulk_modulus: float | None
+    shear_modulus: float | None
+    year: int | None
+
+    def to_row(self) -> dict[str, Any]:
+        """A row of `RECORD_SCHEMA`: plain lists, numbers, strings."""
+        row = {name: getattr(self, name) for name in RECORD_SCHEMA.names if hasattr(self, name)}
+        return row | {key: list(value) for key, value in self.crystal.to_row().items()}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """From a row that `to_row` made (nothing is checked; `record_file.parse_record` checks)."""
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "crystal"}
+        return cls(crystal=Crystal.from_row(row), **plain)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row that could not be used, and why.
+
+    Attributes:
+        source: name of the database.
+        material_id: as far as it is known, else empty.
+        file: page or file that held the row.
+        row: its number in that file, from 0.
+        reason: short code, such as `unknown_element`.
+        detail: value, rule, remedy.
+    """
+
+    source: str
+    material_id: str
+    file: str
+    row: int
+    reason: str
+    detail: str
+
+
+class RowError(Exception):
+    """Raised by a parser for one row; the caller knows file and row and makes a `Rejection` of it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def records_to_table(records: Iterable[Record]) -> pa.Table:
+    """Records as an arrow table in their order."""
+    return pa.Table.from_pylist([record.to_row() for record in records], schema=RECORD_SCHEMA)

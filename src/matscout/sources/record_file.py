@@ -1,0 +1,90 @@
+"""Our own records: one JSON object a line, or a parquet table of `RECORD_SCHEMA`.
+
+A line holds `material_id`, a crystal (`lattice` 9 numbers or 3x3 in Å, `species`, `frac_coords` 3 n numbers or
+n x 3) and any of the labels in the units of `columns.UNITS`; other fields default to None, `functional` to PBE.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.sources.record import Record, Rejection, RowError
+from matscout.sources.rows import make_crystal, number, required, whole_number
+
+FORMAT: Final = "records"
+
+
+def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
+    """The records of one page, then what was rejected when the file was imported, as `Rejection`s."""
+    yield from page["records"]
+    for rejection in page["rejections"]:
+        yield Rejection(**rejection)
+
+
+def page_of(items: list[Record | Rejection]) -> dict[str, Any]:
+    """The content of one page: the inverse of `rows_of`."""
+    records = [_plain(item.to_row()) for item in items if isinstance(item, Record)]
+    return {"records": records, "rejections": [asdict(item) for item in items if isinstance(item, Rejection)]}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: [float(x) for x in row[key]] for key in (columns.LATTICE, columns.FRAC_COORDS)}
+    return row | plain | {label: _speakable(row[label]) for label in columns.LABELS}
+
+
+def _speakable(value: float | None) -> float | str | None:
+    """NaN and infinities as text: they are no JSON, and a label that is one must reach curation."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def parse_line(line: str | bytes) -> Any:
+    """The JSON object of one line.
+
+    Raises:
+        RowError: the line is no JSON object, such as the last one of a file that was cut off.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RowError("invalid_json", f"{error}; a line must hold one JSON object") from error
+    if not isinstance(row, dict):
+        raise RowError("invalid_json", f"a line must hold one JSON object, not {type(row).__name__}")
+    return row
+
+
+def parse_row(row: Mapping[str, Any], source: str) -> Record:
+    """One record row, checked.
+
+    Raises:
+        RowError: no id, no usable crystal, or a label that is no number.
+    """
+    hubbard = row.get(columns.IS_HUBBARD)
+    return Record(
+        material_id=str(required(row, columns.MATERIAL_ID)),
+        source=source,
+        functional=str(row.get(columns.FUNCTIONAL) or "PBE"),
+        is_hubbard=None if hubbard is None else bool(hubbard),
+        synthetic=bool(row.get(columns.SYNTHETIC) or False),
+        crystal=parse_crystal(row),
+        **{label: number(row, label) for label in columns.LABELS},  # type: ignore[arg-type]
+        year=whole_number(row, columns.YEAR),
+    )
+
+
+def parse_crystal(row: Mapping[str, Any]) -> Crystal:
+    """The three columns of a crystal."""
+    if missing := [key for key in (columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS) if row.get(key) is None]:
+        raise RowError("structure_missing", f"{', '.join(missing)} absent or null; a record needs a whole crystal")
+    return make_crystal(row[columns.LATTICE], row[columns.SPECIES], _flat(row[columns.FRAC_COORDS]))
+
+
+def _flat(values: Any) -> Any:
+    """Rows of three out of a flat list, for the error messages of `make_crystal` to count atoms."""
+    array = np.asarray(values, dtype=object)
+    return array.reshape(-1, 3) if array.ndim == 1 and array.size % 3 == 0 else values
