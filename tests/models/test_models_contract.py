@@ -16,12 +16,12 @@ NAMES = ("caesium", "rock_salt", "rutile", "perovskite", "distorted", "triclinic
 
 def assert_same(a: dict, b: dict) -> None:
     assert a.keys() == b.keys()
-    for target in a:
-        torch.testing.assert_close(a[target], b[target], **CLOSE)
+    for target, values in a.items():
+        torch.testing.assert_close(values, b[target], **CLOSE)
 
 
 def assert_differ(a: dict, b: dict) -> None:
-    assert any(not torch.allclose(a[target], b[target], rtol=1e-3, atol=1e-4) for target in a)
+    assert any(not torch.allclose(values, b[target], rtol=1e-3, atol=1e-4) for target, values in a.items())
 
 
 @pytest.fixture

@@ -142,7 +142,8 @@ class HurdleLaplace(_Distribution):
         upper_mass = upper * (1.0 - self._cut_mass)
         lower_mass = 1.0 - upper_mass
         right = self._mode - self.scale * np.log(2.0 * upper_mass)
-        left = self._mode + self.scale * np.log(2.0 * lower_mass)
+        # where the cut mass underflows, the left branch is only reached at zero, which `maximum` restores
+        left = self._mode + self.scale * np.log(np.maximum(2.0 * lower_mass, np.finfo(np.float64).tiny))
         positive = np.maximum(np.where(upper_mass <= 0.5, right, left), 0.0)
         return np.where(is_positive, positive, 0.0)
 

@@ -22,6 +22,7 @@ from matscout.models.model import CrystalModel
 from matscout.models.registry import ENCODERS, build_encoder
 
 FORMAT_VERSION = 1
+SHOWN = 3  # differences in an error message
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "member.json"
 ELEMENT_TABLE = "encoder.elements.element_table"  # where `ElementEmbedding` keeps it in the weights
@@ -95,12 +96,17 @@ def load_member(directory: Path) -> LoadedMember:
     card = _read_card(directory / CARD_FILE)
     _check_card(card, directory / CARD_FILE)
     state = _read_weights(directory / WEIGHTS_FILE, card)
-    model = build_from_card(card)
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        message = f"{directory / WEIGHTS_FILE} does not fit its {CARD_FILE}: {error}; {RETRAIN}"
+        model = build_from_card(card)
+    except (KeyError, TypeError) as error:
+        message = (
+            f"{directory / CARD_FILE} does not describe a {card.architecture!r} of this matscout: {error}; {RETRAIN}"
+        )
         raise StoreError(message) from error
+    if differences := _shape_differences(model.state_dict(), state):
+        message = f"{directory / WEIGHTS_FILE} does not fit its {CARD_FILE}: {'; '.join(differences)}; {RETRAIN}"
+        raise StoreError(message)
+    model.load_state_dict(state)
     table_sha256 = element_table_sha256(state[ELEMENT_TABLE])
     if table_sha256 != card.element_table_sha256:
         message = (
@@ -134,9 +140,8 @@ def _read_card(path: Path) -> MemberCard:
         raise StoreError(message)
     names = {field.name for field in fields(MemberCard)}
     if set(content) != names:
-        message = (
-            f"{path} lacks {sorted(names - set(content))} and has unknown {sorted(set(content) - names)}; {RETRAIN}"
-        )
+        lacking, unknown = sorted(names - set(content)), sorted(set(content) - names)
+        message = f"{path} lacks the keys {lacking} and has the unknown {unknown}; {RETRAIN}"
         raise StoreError(message)
     content["elements"] = tuple(content["elements"])
     return MemberCard(**content)
@@ -169,3 +174,11 @@ def _read_weights(path: Path, card: MemberCard) -> dict[str, torch.Tensor]:
         message = f"{path} has SHA-256 {found[:12]}, its {CARD_FILE} says {card.weights_sha256[:12]}; {RETRAIN}"
         raise StoreError(message)
     return state
+
+
+def _shape_differences(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> list[str]:
+    """The first few tensors that the card and the weights disagree on, in words."""
+    wanted, given = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (expected, found))
+    differing = [name for name in sorted(wanted | given) if wanted.get(name) != given.get(name)]
+    shown = [f"{name} should have shape {wanted.get(name)}, has {given.get(name)}" for name in differing[:SHOWN]]
+    return shown + [f"and {len(differing) - SHOWN} more"] * (len(differing) > SHOWN)
