@@ -13,11 +13,13 @@ YEAR: Final = "year"
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
+N_ATOMS_PRIMITIVE: Final = "n_atoms_primitive"  # atoms in the reduced primitive cell: matches share it
 
 # crystal
 LATTICE: Final = "lattice"  # 9 floats, row-major 3x3, rows are lattice vectors, Å
 SPECIES: Final = "species"  # n_atoms element symbols
 FRAC_COORDS: Final = "frac_coords"  # 3 * n_atoms floats, row-major, fractional
+CRYSTAL: Final = (LATTICE, SPECIES, FRAC_COORDS)
 
 # labels as published
 BAND_GAP: Final = "band_gap"
@@ -68,9 +70,13 @@ ROUTE: Final = "route"
 SUBSTITUTION: Final = "substitution"
 PROBABILITY: Final = "probability"
 VOLUME_PER_ATOM: Final = "volume_per_atom"
+COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay to, with shares of the atoms
+MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
+ELEMENT_RULES_MET: Final = "element_rules_met"
 GOAL_PROBABILITY: Final = "goal_probability"
 GOAL_MET: Final = "goal_met"
-PARETO_FRONT: Final = "pareto_front"
+PARETO_FRONT: Final = "pareto_front"  # True on the first front
+PARETO_LAYER: Final = "pareto_layer"  # 1 = first front
 RANK: Final = "rank"
 
 UNITS: Final = MappingProxyType(

@@ -10,15 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from matscout import columns, params
-from matscout.discovery.curated import CuratedTable
+from matscout.crystal import Crystal
+from matscout.discovery.curated import CuratedTable, formula_key
 from matscout.discovery.gates import Attrition
 from matscout.discovery.gather import SHARES, gather
 from matscout.discovery.ions import ion_table
 from matscout.discovery.pool import FrozenPool, Proposal
 from matscout.discovery.selection import Known, select
+from matscout.discovery.user_files import UserCandidate, read_user_files, rejection_rows
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json
 from matscout.progress import progress
+from matscout.sources.structure_files import USER_SOURCE
 
 SHARD_ROWS = 50_000  # rows of one row group: what the stage `screen` holds in memory at a time
 IONS: Final = "ions"
@@ -62,6 +65,9 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     curated = CuratedTable.read(materials)
     attrition = Attrition()
     known = Known(curated)
+    users, left_out = [], []
+    if settings.user_files is not None:
+        users, left_out = read_user_files(Path(settings.user_files), known, workers=workers)
     pool = gather(curated, ion_table(), settings, attrition, workers=workers)
     order = pool.draw_order(SHARES, np.random.default_rng([settings.seed, 2]))
     accepted = select(pool, order, settings.n, known, attrition, workers=workers)
@@ -71,38 +77,61 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
             "lower candidates.n or candidates.substitution_threshold, raise candidates.max_atoms or max_elements, "
             "or curate more materials"
         )
-    routes = [pool.routes[code] for code in pool.route[np.array(accepted)]]
+    routes = [pool.routes[code] for code in pool.route[accepted]] + [USER_SOURCE] * len(users)
     summary = {
-        "n_candidates": len(accepted),
-        "by_route": {route: routes.count(route) for route in pool.routes},
-        "gates": attrition.as_dict(),
+        "n_candidates": len(users) + len(accepted),
+        "by_route": {route: routes.count(route) for route in (*pool.routes, *[USER_SOURCE] * bool(users))},
+        "parents": attrition.of_parents(),
+        "gates": attrition.of_candidates(),
+        "user_files_left_out": rejection_rows(left_out),
     }
     with atomic_path(Path(destination)) as folder:
         folder.mkdir()
-        _write_shards(folder / "candidates.parquet", pool, accepted, curated)
+        _write_shards(folder / "candidates.parquet", users, pool, accepted, curated)
         write_json(folder / "attrition.json", summary)
 
 
-def _write_shards(path: Path, pool: FrozenPool, accepted: Sequence[int], curated: CuratedTable) -> None:
+def _write_shards(
+    path: Path, users: Sequence[UserCandidate], pool: FrozenPool, accepted: Sequence[int], curated: CuratedTable
+) -> None:
     with pq.ParquetWriter(path, CANDIDATE_SCHEMA, compression="zstd") as writer:
+        if users:
+            rows = [_user_row(user, curated) for user in users]
+            writer.write_table(pa.Table.from_pylist(rows, schema=CANDIDATE_SCHEMA))
         for start in progress(range(0, len(accepted), SHARD_ROWS), description="writing candidates", unit="shard"):
             rows = [_row(pool.proposal(row), curated) for row in accepted[start : start + SHARD_ROWS]]
             writer.write_table(pa.Table.from_pylist(rows, schema=CANDIDATE_SCHEMA))
 
 
 def _row(proposal: Proposal, curated: CuratedTable) -> dict[str, Any]:
-    crystal = proposal.crystal()
-    identity = f"{proposal.template.parent_id}|{proposal.substitution}"
     return {
-        columns.CANDIDATE_ID: f"ms-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
-        columns.FORMULA: crystal.reduced_formula,
         columns.ROUTE: proposal.route,
         columns.PARENT_ID: proposal.template.parent_id,
         columns.SUBSTITUTION: proposal.substitution,
         IONS: " ".join(proposal.ions),
         columns.PROBABILITY: proposal.probability,
-        FORMULA_IS_KNOWN: proposal.formula_key in curated.rows_of_formula,
         columns.SPACE_GROUP: proposal.template.space_group,
+        **_crystal_columns(f"{proposal.template.parent_id}|{proposal.substitution}", proposal.crystal(), curated),
+    }
+
+
+def _user_row(user: UserCandidate, curated: CuratedTable) -> dict[str, Any]:
+    return {
+        columns.ROUTE: USER_SOURCE,
+        columns.PARENT_ID: user.name,
+        columns.SUBSTITUTION: "",
+        IONS: "",
+        columns.PROBABILITY: None,
+        columns.SPACE_GROUP: user.space_group,
+        **_crystal_columns(f"{USER_SOURCE}|{user.name}", user.crystal, curated),
+    }
+
+
+def _crystal_columns(identity: str, crystal: Crystal, curated: CuratedTable) -> dict[str, Any]:
+    return {
+        columns.CANDIDATE_ID: f"ms-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+        columns.FORMULA: crystal.reduced_formula,
+        FORMULA_IS_KNOWN: formula_key(crystal.species) in curated.rows_of_formula,
         columns.N_ATOMS: crystal.n_atoms,
         columns.VOLUME_PER_ATOM: crystal.volume / crystal.n_atoms,
         **crystal.to_row(),

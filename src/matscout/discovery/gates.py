@@ -24,19 +24,33 @@ class Attrition:
     """Counts by gate, in the order in which gates first turned something away."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._parents: dict[str, int] = {}
+        self._candidates: dict[str, int] = {}
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Add counts by gate."""
-        for gate, number in counts.items():
-            self._counts[gate] = self._counts.get(gate, 0) + int(number)
+        """Add counts of candidates by gate."""
+        _add(self._candidates, counts)
 
-    def as_dict(self) -> dict[str, int]:
-        """Counts by gate."""
-        return dict(self._counts)
+    def add_parents(self, counts: Mapping[str, int]) -> None:
+        """Add counts of parents: how many were tried, and why some serve for nothing."""
+        _add(self._parents, counts)
+
+    def of_candidates(self) -> dict[str, int]:
+        """Candidates generated and turned away, by gate."""
+        return dict(self._candidates)
+
+    def of_parents(self) -> dict[str, int]:
+        """Parents tried and left aside, by reason."""
+        return dict(self._parents)
 
     def __str__(self) -> str:
-        return ", ".join(f"{gate} {number:,}" for gate, number in self._counts.items()) or "nothing was tried"
+        counts = {**self._parents, **self._candidates}
+        return ", ".join(f"{gate} {number:,}" for gate, number in counts.items()) or "nothing was tried"
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for gate, number in counts.items():
+        total[gate] = total.get(gate, 0) + int(number)
 
 
 def pass_in_turn(gates: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
@@ -62,8 +76,8 @@ def ionic_gates(
     """
     elements = np.sort(table.atomic_numbers[filled], axis=1)
     return {
-        UNCHANGED: (filled != old).any(axis=1),
-        CHARGE: (table.charges[filled] * ratios).sum(axis=1) == 0,
-        REPEATED_ELEMENT: (np.diff(elements, axis=1) > 0).all(axis=1),
+        UNCHANGED: np.any(filled != old, axis=1),
+        CHARGE: np.sum(table.charges[filled] * ratios, axis=1) == 0,
+        REPEATED_ELEMENT: np.all(np.diff(elements, axis=1) > 0, axis=1),
         ELECTRONEGATIVITY: table.is_ordered(filled),
     }

@@ -16,7 +16,7 @@ from matscout.crystal import ATOMIC_NUMBERS
 
 CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
 LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
-UNSEEN_LAMBDA = -5.0  # weight of a substitution that was never observed: pymatgen's default
+UNSEEN_LAMBDA = -5  # weight of a substitution that was never observed: pymatgen's default
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from matscout.discovery.gates import DUPLICATE, IN_CURATED, POLYMORPHS
 from matscout.discovery.templates import make_template
 
 MOST_STRUCTURES = 4  # of one formula: a shortlist of fifty arrangements of one compound helps nobody
-MATCHING = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5.0}  # as in curation; space groups are not compared
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def judge_all(groups: Sequence[FormulaGroup]) -> list[list[str | None]]:
 
 
 def _matches(structure: Structure, others: Sequence[Structure]) -> bool:
-    matcher = StructureMatcher(**MATCHING, primitive_cell=False, scale=True, attempt_supercell=False)
+    # tolerances as in curation, but space groups are not compared: a slight distortion is not news
+    matcher = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5.0, primitive_cell=False, attempt_supercell=False)
     return any(
-        len(other) == len(structure)
-        and matcher.fit(structure, other, symmetric=True, skip_structure_reduction=True)
+        len(other) == len(structure) and matcher.fit(structure, other, symmetric=True, skip_structure_reduction=True)
         for other in others
     )
 

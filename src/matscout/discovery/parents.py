@@ -39,8 +39,8 @@ def parent_blocks(
     rows = rng.permutation(curated.parents)
     for start in range(0, len(rows), BLOCK):
         usable = [row for row in rows[start : start + BLOCK] if _has_usable_size(curated.species[row], settings)]
-        attrition.add({"parents": len(rows[start : start + BLOCK])})
-        attrition.add({"parents_of_another_size": len(rows[start : start + BLOCK]) - len(usable)})
+        attrition.add_parents({"parents": len(rows[start : start + BLOCK])})
+        attrition.add_parents({"parents_of_another_size": len(rows[start : start + BLOCK]) - len(usable)})
         chunks = [
             [(curated.ids[row], curated.crystal(row)) for row in usable[i : i + CHUNK]]
             for i in range(0, len(usable), CHUNK)
@@ -66,7 +66,7 @@ def balanced(
         ions = table.balance(dict(zip(template.elements, template.ratios.tolist(), strict=True)))
         if ions is not None:
             parents.append(Parent(template, ions))
-    attrition.add(
+    attrition.add_parents(
         {
             f"{prefix}_without_symmetry": len(templates) - len(symmetric),
             f"{prefix}_with_too_many_atoms": len(symmetric) - len(small),

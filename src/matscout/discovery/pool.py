@@ -1,6 +1,7 @@
 """The pool: every filling of every template that passed its gates, as compact arrays."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,28 +71,27 @@ class Pool:
         """Add fillings (m, n_slots) of one parent with their probabilities (m,) and volume scales (m,)."""
         if route not in self._routes:
             self._routes.append(route)
-        padded = np.full((len(filled), MOST_SLOTS), -1, dtype=np.int16)
-        padded[:, : filled.shape[1]] = filled
-        self._blocks.append(
-            {
-                "parent": np.full(len(filled), len(self.parents), dtype=np.int32),
-                "route": np.full(len(filled), self._routes.index(route), dtype=np.int8),
-                "ions": padded,
-                "probability": probability.astype(np.float32),
-                "scale": scale.astype(np.float32),
-            }
-        )
+        code = self._routes.index(route)
+        self._blocks.append(_block(len(self.parents), code, filled, probability, scale))
         self.parents.append(parent)
 
     def freeze(self) -> "FrozenPool":
         """The same fillings as flat arrays."""
-        names = ("parent", "route", "ions", "probability", "scale")
-        if not self._blocks:
-            empty = {"ions": np.empty((0, MOST_SLOTS), dtype=np.int16)}
-            columns = {name: empty.get(name, np.empty(0, dtype=np.int32)) for name in names}
-        else:
-            columns = {name: np.concatenate([block[name] for block in self._blocks]) for name in names}
-        return FrozenPool(self.table, tuple(self.parents), tuple(self._routes), **columns)
+        blocks = self._blocks or [_block(0, 0, np.empty((0, 1)), np.empty(0), np.empty(0))]
+        arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        return FrozenPool(self.table, tuple(self.parents), tuple(self._routes), **arrays)
+
+
+def _block(parent: int, route: int, filled: NDArray, probability: NDArray, scale: NDArray) -> dict[str, NDArray[Any]]:
+    padded = np.full((len(filled), MOST_SLOTS), -1, dtype=np.int16)
+    padded[:, : filled.shape[1]] = filled
+    return {
+        "parent": np.full(len(filled), parent, dtype=np.int32),
+        "route": np.full(len(filled), route, dtype=np.int8),
+        "ions": padded,
+        "probability": probability.astype(np.float32),
+        "scale": scale.astype(np.float32),
+    }
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""The stage `screen`, and the same for crystals that a user has at hand."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from pymatgen.core import Structure
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.candidates import SHARD_ROWS
+from matscout.discovery.cif import write_cifs
+from matscout.discovery.judging import Judge
+from matscout.discovery.outcome import summarise
+from matscout.discovery.own_structures import usable_crystals
+from matscout.discovery.stability import References
+from matscout.engine import n_workers
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json, write_parquet
+from matscout.params import Goal, Params, load_params
+from matscout.sources.record import Rejection
+
+MEMBERS = Path("data/members")
+ENSEMBLE = Path("data/ensemble")
+MATERIALS = Path("data/curated/materials.parquet")
+
+
+def screen(
+    candidates: Path, *, params: Params, members: Path, ensemble: Path, materials: Path, destination: Path
+) -> None:
+    """Predict every candidate with every member, rank by the goal, write the best as CIF.
+
+    Writes `ranked.parquet` (sorted by rank), `cif/` with the first `top_k` and `summary.json` into the
+    folder `destination`.
+
+    Args:
+        candidates: `candidates.parquet`; read shard by shard.
+        params: sections `screening` and `compute`.
+        members: folder of members.
+        ensemble: folder of the calibration.
+        materials: curated table, for the phases that candidates compete with.
+        destination: folder, replaced as a whole.
+
+    Raises:
+        InputError: the goal cannot be answered, or nothing is left to rank.
+        StoreError: members or calibration are missing or do not fit.
+    """
+    settings = params.screening
+    torch.set_num_threads(params.compute.threads)
+    judge = Judge(
+        EnsemblePredictor.load(members, ensemble),
+        References.read(materials),
+        settings.goals[settings.goal],
+        device=_device(params.compute.device),
+        workers=n_workers(),
+    )
+    judge.check()
+    ranked = judge.rank(_judge_file(judge, candidates))
+    with atomic_path(destination) as folder:
+        folder.mkdir()
+        write_parquet(folder / "ranked.parquet", ranked)
+        write_cifs(folder / "cif", ranked.head(settings.top_k))
+        write_json(folder / "summary.json", summarise(ranked, settings.goal, judge.goal, settings.top_k))
+
+
+def screen_materials(
+    structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
+    goal: str | Goal = "solar_absorber",
+    *,
+    members: Path = MEMBERS,
+    ensemble: Path = ENSEMBLE,
+    materials: Path | None = MATERIALS,
+) -> pd.DataFrame:
+    """Rank crystals by how likely they meet a goal.
+
+    Args:
+        structures: crystals by name, or a sequence of them (then named `structure-0` and so on).
+        goal: name of a goal of `params.yaml` in the working directory, or a `Goal` of your own.
+        members: folder of trained members.
+        ensemble: folder that the stage `evaluate` wrote.
+        materials: curated table, for energies above hull; None leaves these out.
+
+    Returns:
+        One row a crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
+        `pareto_front` and `rank`.
+
+    Raises:
+        InputError: no structures, a site that is partially occupied, or a goal that cannot be answered.
+    """
+    named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
+    if not named:
+        raise InputError("there are no structures to screen: give at least one")
+    crystals = [_crystal(name, structure) for name, structure in named.items()]
+    wanted = goal if isinstance(goal, Goal) else _goal(goal)
+    references = None if materials is None else References.read(materials)
+    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted, workers=n_workers())
+    judge.check()
+    table = judge.judge(list(named), crystals)
+    table.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
+    return judge.rank(table)
+
+
+def screen_structures(
+    paths: Sequence[Path], goal: str, *, members: Path = MEMBERS, ensemble: Path = ENSEMBLE
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`screen_materials` for files, and what could not be used.
+
+    Energies above hull need the curated table; without it a goal that asks for them is refused.
+    """
+    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
+    materials = MATERIALS if MATERIALS.exists() else None
+    named = dict(zip(ids, crystals, strict=True))
+    return screen_materials(named, goal, members=members, ensemble=ensemble, materials=materials), rejections
+
+
+def _judge_file(judge: Judge, path: Path) -> pd.DataFrame:
+    """Candidates with their predictions, shard by shard: graphs of one shard are in memory at a time."""
+    judged = []
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=SHARD_ROWS):
+        candidates = batch.to_pandas()
+        crystals = [Crystal.from_row(row) for row in candidates[list(columns.CRYSTAL)].to_dict("records")]
+        table = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals)
+        judged.append(pd.concat([candidates, table.drop(columns=columns.MATERIAL_ID)], axis=1))
+    if not judged:
+        raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
+    return pd.concat(judged, ignore_index=True)
+
+
+def _crystal(name: str, structure: Structure | Crystal) -> Crystal:
+    if isinstance(structure, Crystal):
+        return structure
+    try:
+        return Crystal.from_structure(structure)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _goal(name: str) -> Goal:
+    goals = load_params().screening.goals
+    if name not in goals:
+        raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
+    return goals[name]
+
+
+def _device(wanted: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
