@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.ensemble.combine import Combination, Method, choose_combination
-from matscout.ensemble.conformal import ConformalQuantiles, conformal_quantile, fit_conformal
+from matscout.ensemble.conformal import ConformalQuantiles, fit_conformal
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.temperature import fit_temperature
 from matscout.models.distributions import Distribution
@@ -25,8 +25,7 @@ Labels = NDArray[np.str_]
 METAL, NON_METAL = "metal", "non_metal"
 STRATA = (METAL, NON_METAL)
 N_PARTS = 5
-SOFTENINGS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)  # in mean spreads
-WIDTH_LEVEL = 0.9
+SOFTENING = 0.25  # in mean spreads; not fitted: parts that chose differently would have scores in different units
 
 
 @dataclass(frozen=True)
@@ -111,14 +110,13 @@ class TargetCalibration:
 
 
 def tune(members: Mapping[str, Distribution], truth: Array, *, method: Method, drop_factor: float | None) -> Tuning:
-    """Fit combination, temperature and softening on labelled rows that trained no member."""
+    """Fit combination and temperature on labelled rows that trained no member."""
     estimates = {name: distribution.median() for name, distribution in members.items()}
     combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
     mixture = combination.mixture(members)
     temperature = fit_temperature(mixture, truth)
     spread = mixture.tempered(temperature).std()
-    residual = np.abs(truth - combination.point_estimate(estimates))
-    return Tuning(combination, temperature, _narrowest_softening(residual, spread))
+    return Tuning(combination, temperature, SOFTENING * float(spread.mean()))
 
 
 def fit_target(
@@ -172,15 +170,3 @@ def parts_of(groups: Sequence[str] | Labels, n_parts: int = N_PARTS) -> NDArray[
 def _scores(tuning: Tuning, members: Mapping[str, Distribution], truth: Array) -> Array:
     spread = tuning.mixture(members).std() + tuning.softening
     return np.abs(truth - tuning.point_estimate(members)) / spread
-
-
-def _narrowest_softening(residual: Array, spread: Array) -> float:
-    """The softening whose 90 % intervals are narrowest on average; the smallest of equals."""
-    candidates = [share * float(spread.mean()) for share in SOFTENINGS]
-    candidates[0] = 1e-9 + 1e-3 * float(spread.mean())  # a spread of zero must not divide
-    widths = []
-    for softening in candidates:
-        scale = spread + softening
-        quantile = conformal_quantile(residual / scale, WIDTH_LEVEL)
-        widths.append(quantile * scale.mean() if np.isfinite(quantile) else np.inf)
-    return candidates[int(np.argmin(widths))]

@@ -8,6 +8,7 @@ discovery", Chem. Sci. 2019), in units of its median over validation crystals: 1
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,5 +104,5 @@ class TrainingReference:
             return cls(
                 arrays["embeddings"], arrays["mean"], arrays["scale"], float(arrays["unit"]), float(arrays["far_limit"])
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error

@@ -1,0 +1,234 @@
+"""The whole stage on a small set: its files, their columns, their agreement with the predictor, refusals."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_outputs import binary, make_materials, make_outputs, write_member
+
+from matscout import columns
+from matscout.ensemble.calibration import METAL
+from matscout.ensemble.evaluate import evaluate
+from matscout.ensemble.inference import run_members
+from matscout.ensemble.membership import load_members
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError, StoreError
+from matscout.files import sha256_of
+from matscout.graphs.store import GraphStore
+from matscout.models.inference import predict
+
+TARGETS = ("formation_energy_per_atom", "band_gap")
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return make_outputs(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def ensemble(outputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "ensemble"
+    evaluate(outputs.members, **outputs.arguments(), destination=folder)
+    return folder
+
+
+@pytest.fixture
+def predictor(outputs, ensemble):
+    return EnsemblePredictor.load(outputs.members, ensemble)
+
+
+def test_predictions_hold_every_held_out_row_once(outputs, ensemble):
+    table = pd.read_parquet(ensemble / "predictions.parquet")
+    split = pd.read_parquet(outputs.split)
+    assert set(table["material_id"]) == set(split.loc[split["fold"] != "train", "material_id"])
+    assert table["material_id"].is_unique
+    for target in TARGETS:
+        assert (table[f"{target}_lo90"] <= table[target]).all()
+        assert (table[target] <= table[f"{target}_hi90"]).all()
+        total = np.hypot(table[f"{target}_std_aleatoric"], table[f"{target}_std_epistemic"])
+        np.testing.assert_allclose(total, table[f"{target}_std"])
+        members = table[[f"{target}__cgcnn", f"{target}__composition"]]
+        np.testing.assert_allclose(members.median(axis=1), table[target])
+    assert (table["band_gap_lo90"] >= 0).all()
+    assert table["metal_probability"].between(0, 1).all()
+    labels = make_materials().set_index("material_id")["band_gap"]
+    np.testing.assert_allclose(table["band_gap_true"], labels[table["material_id"]])
+
+
+def test_metrics_hold_what_the_predictions_say(ensemble):
+    table = pd.read_parquet(ensemble / "predictions.parquet")
+    metrics = json.loads((ensemble / "metrics.json").read_text())
+    test = table[(table["fold"] == "test") & table["band_gap_true"].notna()]
+    gap = metrics["targets"]["band_gap"]
+    judged = gap["ensemble"]["all"]
+    assert judged["n"] == gap["n_test"] == len(test)
+    assert judged["mae"]["value"] == pytest.approx((test["band_gap"] - test["band_gap_true"]).abs().mean())
+    covered = test["band_gap_true"].between(test["band_gap_lo90"], test["band_gap_hi90"])
+    assert judged["coverage_90"]["value"] == pytest.approx(covered.mean())
+    is_metal = test["band_gap_true"] == 0
+    assert gap["ensemble"]["metal"]["n"] == is_metal.sum()
+    assert gap["ensemble"]["predicted_metal"]["n"] == (test["metal_probability"] >= 0.5).sum()
+    assert gap["best_member"]["mae"]["value"] == min(m["mae"]["value"] for m in gap["members"].values())
+    assert set(gap["baselines"]) == {"mean", "median", "gradient_boosting"}
+    assert set(gap["combinations"]) == {f"{m}{s}" for m in ("median", "mean", "stack") for s in ("", "_of_all")}
+    assert sum(decile["n"] for decile in gap["distance_deciles"]) == len(test)
+    shown = gap["curves"]["confidence"]
+    assert shown["mae"][-1] == pytest.approx(judged["mae"]["value"])
+
+
+def test_two_runs_give_the_same_bytes(outputs, ensemble, tmp_path):
+    evaluate(outputs.members, **outputs.arguments(), destination=tmp_path / "again")
+    assert sha256_of(tmp_path / "again") == sha256_of(ensemble)
+
+
+def test_predictor_repeats_the_stage(outputs, ensemble, predictor):
+    table = pd.read_parquet(ensemble / "predictions.parquet")
+    store = GraphStore.open(outputs.graphs)
+    again = predictor.predict(store, store.rows_of(table["material_id"].to_numpy(str)))
+    for column in set(table) & set(again) - {"material_id", "unseen_elements"}:
+        np.testing.assert_allclose(again[column].astype(float), table[column].astype(float), rtol=1e-4, atol=1e-5)
+    assert again["material_id"].tolist() == table["material_id"].tolist()
+
+
+def test_order_and_company_of_rows_do_not_matter(outputs, predictor):
+    store = GraphStore.open(outputs.graphs)
+    rows = np.random.default_rng(0).permutation(len(store))
+    together = predictor.predict(store).iloc[rows].reset_index(drop=True)
+    shuffled = predictor.predict(store, rows)
+    pd.testing.assert_frame_equal(together, shuffled, rtol=1e-4, atol=1e-5)
+
+
+def test_members_outputs_are_those_of_the_models_room(outputs):
+    members = load_members(outputs.members, list(outputs.params.members))
+    store = GraphStore.open(outputs.graphs)
+    rows = np.arange(len(store))[::-1].copy()
+    ours = run_members(members, store, rows, device="cpu", description="test").distributions
+    for member in members:
+        theirs = predict(member.model, store, rows, **member.card.graph)
+        for target in TARGETS:
+            np.testing.assert_allclose(
+                ours[target][member.name].parameters(), theirs[target].parameters(), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_element_never_trained_on_flags_the_row(predictor):
+    crystals = [binary("Na", "Cl", 3.5), binary("Pu", "O", 3.5), binary("Np", "Te", 3.9)]
+    table = predictor.predict(GraphStore.from_crystals(["a", "b", "c"], crystals, predictor.graphs))
+    assert table[columns.UNSEEN_ELEMENTS].tolist() == ["", "Pu", "Te,Np"]
+    assert np.isfinite(table["band_gap"]).all()
+
+
+def test_crystal_unlike_any_other_lies_far(predictor):
+    usual = [binary("Na", "Cl", edge) for edge in (3.0, 3.5, 4.0)]
+    strange = [binary("Pu", "Pu", 2.2), binary("Og", "Rn", 2.3)]
+    table = predictor.predict(GraphStore.from_crystals(list("abcde"), [*usual, *strange], predictor.graphs))
+    distance = table[columns.TRAINING_DISTANCE]
+    assert distance[3:].min() > distance[:3].max()
+    assert table[columns.FAR_FROM_TRAINING].tolist()[3:] == [True, True]
+
+
+def test_nothing_to_predict_gives_an_empty_table(predictor):
+    assert len(predictor.predict(GraphStore.from_crystals([], [], predictor.graphs))) == 0
+
+
+def copy_with(outputs, tmp_path, **changes):
+    """The members, with the card of `composition` changed."""
+    members = tmp_path / "members"
+    shutil.copytree(outputs.members, members)
+    write_member(members, "composition", outputs.params, make_materials(), **changes)
+    return members
+
+
+def test_missing_member_is_refused_by_name(outputs, tmp_path):
+    members = tmp_path / "members"
+    shutil.copytree(outputs.members, members)
+    (members / "composition" / "weights.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"composition/weights\.safetensors not found"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_member_of_other_targets_is_refused_with_the_difference(outputs, tmp_path):
+    targets = {name: target.model_dump() for name, target in outputs.params.targets.items()}
+    targets["band_gap"]["label"] = "bulk_modulus"
+    members = copy_with(outputs, tmp_path, targets=targets)
+    with pytest.raises(StoreError, match=r"'composition' does not fit .*band_gap\.label is 'bulk_modulus' instead"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+
+
+def test_member_of_other_graphs_is_refused_with_the_difference(outputs, tmp_path):
+    graphs = outputs.params.graphs.model_copy(update={"asymmetric_unit": False}).model_dump()
+    members = copy_with(outputs, tmp_path, graphs=graphs)
+    with pytest.raises(StoreError, match=r"'composition' does not fit .*asymmetric_unit is False instead of True"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+
+
+def test_graphs_built_otherwise_are_refused(predictor):
+    settings = predictor.graphs.model_copy(update={"asymmetric_unit": False})
+    store = GraphStore.from_crystals(["a"], [binary("Na", "Cl", 3.5)], settings)
+    with pytest.raises(StoreError, match="'cgcnn' cannot read these graphs: asymmetric_unit is True in the member"):
+        predictor.predict(store)
+    shallow = predictor.graphs.model_copy(update={"n_neighbors": 2})
+    store = GraphStore.from_crystals(["a"], [binary("Na", "Cl", 3.5)], shallow)
+    with pytest.raises(StoreError, match="needs 6 neighbours and the graphs hold 2"):
+        predictor.predict(store)
+
+
+def test_retrained_member_needs_a_new_calibration(outputs, ensemble, tmp_path):
+    members = tmp_path / "members"
+    shutil.copytree(outputs.members, members)
+    shifted = make_materials()
+    shifted["formation_energy_aligned"] += 1
+    write_member(members, "composition", outputs.params, shifted)
+    with pytest.raises(StoreError, match=r"'composition' has the weights .* the calibration was fitted on"):
+        EnsemblePredictor.load(members, ensemble)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "reference.npz"])
+@pytest.mark.parametrize("share_kept", [None, 0, 0.5])
+def test_broken_ensemble_files_are_refused_by_name(outputs, ensemble, tmp_path, name, share_kept):
+    broken = tmp_path / "ensemble"
+    shutil.copytree(ensemble, broken)
+    content = (broken / name).read_bytes()
+    (broken / name).unlink()
+    if share_kept is not None:
+        (broken / name).write_bytes(content[: int(share_kept * len(content))])
+    with pytest.raises(StoreError, match=name):
+        EnsemblePredictor.load(outputs.members, broken)
+
+
+def test_synthetic_rows_never_test(outputs, tmp_path):
+    materials = make_materials()
+    materials["synthetic"] = True
+    materials.to_parquet(tmp_path / "materials.parquet")
+    changed = replace(outputs, materials=tmp_path / "materials.parquet")
+    with pytest.raises(InputError, match="synthetic rows are held out"):
+        evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
+
+
+def test_target_without_validation_labels_is_refused(outputs, tmp_path):
+    materials = make_materials()
+    materials["band_gap"] = np.nan
+    materials.to_parquet(tmp_path / "materials.parquet")
+    changed = replace(outputs, materials=tmp_path / "materials.parquet")
+    with pytest.raises(InputError, match="no validation row has a label for 'band_gap'"):
+        evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
+
+
+def test_empty_fold_is_refused(outputs, tmp_path):
+    split = pd.read_parquet(outputs.split)
+    split["fold"] = split["fold"].replace("test", "train")
+    split.to_parquet(tmp_path / "split.parquet")
+    changed = replace(outputs, split=tmp_path / "split.parquet")
+    with pytest.raises(InputError, match="the test fold is empty"):
+        evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
+
+
+def test_stratum_names_are_those_of_the_calibration(ensemble):
+    calibration = json.loads((ensemble / "calibration.json").read_text())
+    conformal = calibration["targets"]["band_gap"]["conformal"]
+    assert METAL in conformal["n_rows"]
+    assert conformal["quantiles"]["all"]["0.9"] > 0
