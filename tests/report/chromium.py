@@ -116,7 +116,11 @@ class Chromium:
                 found.append(str(event["params"]["exceptionDetails"]))
             if event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] in {"error", "warning"}:
                 found.append(event["params"]["entry"]["text"])
-            if event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in {"error", "warning", "assert"}:
+            if event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in {
+                "error",
+                "warning",
+                "assert",
+            }:
                 found.append(str(event["params"]["args"]))
         return found
 

@@ -13,7 +13,12 @@ from matscout.sources.manifest import Manifest, write_manifest
 
 TARGETS = {"formation_energy_per_atom": (-1.5, 0.9), "band_gap": (1.6, 1.4)}
 MEMBERS = ("cgcnn", "megnet", "alignn", "cogn", "comformer", "composition")
-A_SITES, B_SITES, ANIONS = ("Sr", "Ba", "Ca", "La", "K", "Na", "Cs"), ("Ti", "Zr", "Sn", "Fe", "Mn"), ("O", "S", "Cl", "N")
+A_SITES, B_SITES, ANIONS = (
+    ("Sr", "Ba", "Ca", "La", "K", "Na", "Cs"),
+    ("Ti", "Zr", "Sn", "Fe", "Mn"),
+    ("O", "S", "Cl", "N"),
+)
+OTHER_METRICS = ("width_90", "crps", "nll", "miscalibration_area", "ence", "spearman", "ause")
 METALS = ("Cu", "Al", "Ni", "Ag", "Au", "Mg", "Zn")
 
 
@@ -47,14 +52,26 @@ def materials(rng, n_real: int, n_synthetic: int) -> pd.DataFrame:
         metal = rng.random() < 0.35
         energy = rng.normal(*TARGETS["formation_energy_per_atom"])
         rows.append(
-            {columns.MATERIAL_ID: f"fake-{i:05d}", columns.SOURCE: source, columns.FUNCTIONAL: "PBE",
-             columns.IS_HUBBARD: False, columns.SYNTHETIC: not real, columns.YEAR: None, **crystal_row(rng),
-             "band_gap": 0.0 if metal else abs(rng.normal(*TARGETS["band_gap"])),
-             "formation_energy_per_atom": energy, "energy_above_hull": abs(rng.normal(0, 0.05)),
-             "bulk_modulus": np.nan, "shear_modulus": np.nan, "formation_energy_aligned": energy,
-             "formation_energy_aligned_std": 0.0, "formation_energy_noise": 0.02, "band_gap_noise": 0.05,
-             columns.DUPLICATE_GROUP: f"fake-{i if real else rng.integers(n_real):05d}",
-             columns.IS_REPRESENTATIVE: real}
+            {
+                columns.MATERIAL_ID: f"fake-{i:05d}",
+                columns.SOURCE: source,
+                columns.FUNCTIONAL: "PBE",
+                columns.IS_HUBBARD: False,
+                columns.SYNTHETIC: not real,
+                columns.YEAR: None,
+                **crystal_row(rng),
+                "band_gap": 0.0 if metal else abs(rng.normal(*TARGETS["band_gap"])),
+                "formation_energy_per_atom": energy,
+                "energy_above_hull": abs(rng.normal(0, 0.05)),
+                "bulk_modulus": np.nan,
+                "shear_modulus": np.nan,
+                "formation_energy_aligned": energy,
+                "formation_energy_aligned_std": 0.0,
+                "formation_energy_noise": 0.02,
+                "band_gap_noise": 0.05,
+                columns.DUPLICATE_GROUP: f"fake-{i if real else rng.integers(n_real):05d}",
+                columns.IS_REPRESENTATIVE: real,
+            }
         )
     return pd.DataFrame(rows)
 
@@ -64,8 +81,12 @@ def predicted(rng, truth: np.ndarray, target: str) -> dict:
     estimate = truth + spread * rng.normal(size=len(truth))
     if target == "band_gap":
         estimate = np.where(truth == 0, 0.0, np.maximum(estimate, 0))
-    table = {target: estimate, f"{target}_std": spread, f"{target}_lo90": estimate - 1.64 * spread,
-             f"{target}_hi90": estimate + 1.64 * spread}
+    table = {
+        target: estimate,
+        f"{target}_std": spread,
+        f"{target}_lo90": estimate - 1.64 * spread,
+        f"{target}_hi90": estimate + 1.64 * spread,
+    }
     table |= {columns.member_column(target, m): estimate + 0.1 * rng.normal(size=len(truth)) for m in MEMBERS}
     return table
 
@@ -75,25 +96,78 @@ def figure(value: float) -> dict:
 
 
 def ensemble_metrics() -> dict:
+    """In the shape of the stage `evaluate`."""
     targets = {}
     for target, base in (("band_gap", 0.45), ("formation_energy_per_atom", 0.11)):
         coverages = {f"coverage_{level}": figure(level / 100 + 0.01) for level in (50, 80, 90, 95)}
+        levels, kept = np.linspace(0, 1, 21), np.linspace(0.05, 1, 20)
         targets[target] = {
-            "test": {"all": {"n": 60, "mae": figure(base), **coverages}},
+            "ensemble": {
+                "all": {
+                    "n": 60,
+                    "mae": figure(base),
+                    "rmse": figure(1.4 * base),
+                    "r2": figure(0.8),
+                    **coverages,
+                    **{name: figure(0.3) for name in OTHER_METRICS},
+                }
+            },
             "members": {m: {"mae": figure(base * (1.1 + 0.08 * i))} for i, m in enumerate(MEMBERS)},
-            "baselines": {"mean": {"mae": figure(3 * base)}, "median": {"mae": figure(2.8 * base)},
-                          "gradient_boosting": {"mae": figure(1.5 * base)}},
+            "baselines": {
+                "mean": {"mae": figure(3 * base)},
+                "median": {"mae": figure(2.8 * base)},
+                "gradient_boosting": {"mae": figure(1.5 * base)},
+            },
+            "distance_deciles": [
+                {
+                    "n": 6,
+                    "mae": base * (0.6 + 0.08 * i),
+                    "mean_std": base * (0.7 + 0.06 * i),
+                    "coverage_90": 0.95 - 0.01 * i,
+                }
+                for i in range(10)
+            ],
+            "conformal_notes": [],
+            "curves": {
+                "calibration": {"predicted": levels.tolist(), "observed": (levels**0.95).tolist()},
+                "error_against_spread": {
+                    "spread": (base * (0.2 + kept)).tolist(),
+                    "error": (base * (0.3 + kept)).tolist(),
+                },
+                "confidence": {
+                    "share_kept": kept.tolist(),
+                    "mae": (base * (0.3 + 0.7 * kept)).tolist(),
+                    "oracle": (base * kept**2).tolist(),
+                },
+            },
         }
-    return {"targets": targets}
+    return {
+        "members": list(MEMBERS),
+        "targets": targets,
+        "flags": {"far_limit": 2.0, "test_share_far": 0.012, "held_out_rows_with_unseen_elements": 0},
+    }
 
 
 def curation_summary() -> dict:
-    elements = {s: {"offset": 0.1 * i, "low95": 0.1 * i - 0.03, "high95": 0.1 * i + 0.03, "n_pairs": 40 - i}
-                for i, s in enumerate(("O", "Sr", "Ti", "Cl"))}
+    elements = {
+        s: {"offset": 0.1 * i, "low95": 0.1 * i - 0.03, "high95": 0.1 * i + 0.03, "n_pairs": 40 - i}
+        for i, s in enumerate(("O", "Sr", "Ti", "Cl"))
+    }
     elements["O"] |= {"planted": 0.01, "inside": True}
-    fit = {"fitted": True, "n_pairs": 120, "constant": {"value": 0.02, "low95": 0.01, "high95": 0.03}, "elements": elements}
-    return {"offsets": {"reference": "materials_project", "sources": {
-        "aflow/PBE": fit, "oqmd/PBE": {"fitted": False, "n_pairs": 3, "min_pairs": 20}}}}
+    fit = {
+        "fitted": True,
+        "n_pairs": 120,
+        "constant": {"value": 0.02, "low95": 0.01, "high95": 0.03},
+        "elements": elements,
+        "held_out": {"mae_before": 0.11, "mae_after": 0.02},
+        "planted": {"n_elements": 1, "n_inside": 1},
+    }
+    return {
+        "offsets": {
+            "reference": "materials_project",
+            "sources": {"aflow/PBE": fit, "oqmd/PBE": {"fitted": False, "n_pairs": 3, "min_pairs": 20}},
+        }
+    }
 
 
 def ranked(rng, n: int) -> pd.DataFrame:
@@ -106,11 +180,18 @@ def ranked(rng, n: int) -> pd.DataFrame:
     rows = rows.assign(goal_probability=probability).iloc[order].reset_index(drop=True)
     best = np.minimum.accumulate(rows["formation_energy_per_atom"])
     return rows.assign(
-        candidate_id=[f"fc-{i:05d}" for i in range(n)], parent_id=[f"fake-{i:05d}" for i in range(n)],
-        route=["substitution" if i % 3 else "prototype" for i in range(n)], substitution="Sr2+>Ba2+ Ti4+>Zr4+ O2->O2-",
-        probability=0.013, volume_per_atom=12.0, metal_probability=0.1, goal_met=rows["band_gap"].between(1.0, 1.8),
-        pareto_front=rows["formation_energy_per_atom"] == best, rank=np.arange(1, n + 1),
-        far_from_training=[i % 7 == 3 for i in range(n)], unseen_elements=["" if i % 11 else "Re" for i in range(n)],
+        candidate_id=[f"fc-{i:05d}" for i in range(n)],
+        parent_id=[f"fake-{i:05d}" for i in range(n)],
+        route=["substitution" if i % 3 else "prototype" for i in range(n)],
+        substitution="Sr2+>Ba2+ Ti4+>Zr4+ O2->O2-",
+        probability=0.013,
+        volume_per_atom=12.0,
+        metal_probability=0.1,
+        goal_met=rows["band_gap"].between(1.0, 1.8),
+        pareto_front=rows["formation_energy_per_atom"] == best,
+        rank=np.arange(1, n + 1),
+        far_from_training=[i % 7 == 3 for i in range(n)],
+        unseen_elements=["" if i % 11 else "Re" for i in range(n)],
     )
 
 
@@ -118,34 +199,68 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
     """Write every file that the report reads."""
     rng = np.random.default_rng(7)
     for i, name in enumerate(("materials_project", "aflow", "oqmd")):
-        write_manifest(data / "raw" / name, Manifest(
-            source=name, origin="sample", endpoint=None, query=None, format="fake", database_version=None,
-            n_rows=(n_real + 4, n_synthetic, n_synthetic)[i], pages={}, licence="CC BY 4.0",
-            citation=f"@article{{Fake{i}, title={{A made-up citation <{name}>}}}}", client="fake_run",
-            planted=None if i == 0 else {"constant": 0.02}))
+        write_manifest(
+            data / "raw" / name,
+            Manifest(
+                source=name,
+                origin="sample",
+                endpoint=None,
+                query=None,
+                format="fake",
+                database_version=None,
+                n_rows=(n_real + 4, n_synthetic, n_synthetic)[i],
+                pages={},
+                licence="CC BY 4.0",
+                citation=f"@article{{Fake{i}, title={{A made-up citation <{name}>}}}}",
+                client="fake_run",
+                planted=None if i == 0 else {"constant": 0.02},
+            ),
+        )
     table = materials(rng, n_real, n_synthetic)
     write_parquet(data / "curated" / "materials.parquet", table)
-    write_parquet(data / "curated" / "quarantine.parquet", pd.DataFrame(
-        [{"source": "aflow", "material_id": f"fake-q{i}", "file": "pages-00000.json.gz", "row": i,
-          "reason": "atoms_too_close", "detail": "0.21 Å between O and O; at least 0.6 Å; check the coordinates"}
-         for i in range(4)]))
+    write_parquet(
+        data / "curated" / "quarantine.parquet",
+        pd.DataFrame(
+            [
+                {
+                    "source": "aflow",
+                    "material_id": f"fake-q{i}",
+                    "file": "pages-00000.json.gz",
+                    "row": i,
+                    "reason": "atoms_too_close",
+                    "detail": "0.21 Å between O and O; at least 0.6 Å; check the coordinates",
+                }
+                for i in range(4)
+            ]
+        ),
+    )
     write_json(data / "curated" / "summary.json", curation_summary())
-    fold = np.where(table[columns.SYNTHETIC], "unused", rng.choice(["train", "validation", "test"], size=len(table), p=[0.6, 0.1, 0.3]))
+    fold = np.where(
+        table[columns.SYNTHETIC],
+        "unused",
+        rng.choice(["train", "validation", "test"], size=len(table), p=[0.6, 0.1, 0.3]),
+    )
     write_parquet(data / "splits" / "split.parquet", pd.DataFrame({"material_id": table["material_id"], "fold": fold}))
     write_members(data / "members", rng)
-    held_out = table[fold != "train"].reset_index(drop=True)
-    columns_of = {}
+    held_out = table.assign(fold=fold)[np.isin(fold, ["validation", "test"])].reset_index(drop=True)
+    predictions = held_out[["material_id", "source", "fold"]]
     for target, label in (("band_gap", "band_gap"), ("formation_energy_per_atom", "formation_energy_aligned")):
-        columns_of |= predicted(rng, held_out[label].to_numpy(), target)
-    write_parquet(data / "ensemble" / "predictions.parquet",
-                  pd.DataFrame({"material_id": held_out["material_id"], **columns_of, "metal_probability": 0.2}))
+        truth = held_out[label].to_numpy()
+        predictions = predictions.assign(**{target + columns.TRUTH: truth}, **predicted(rng, truth, target))
+    flags = {"metal_probability": 0.2, "training_distance": 1.0, "far_from_training": False, "unseen_elements": ""}
+    write_parquet(data / "ensemble" / "predictions.parquet", predictions.assign(**flags))
     write_json(data / "ensemble" / "metrics.json", ensemble_metrics())
     write_json(data / "ensemble" / "calibration.json", {"fake": True})
     candidates = ranked(rng, n_candidates)
     write_parquet(data / "candidates" / "candidates.parquet", candidates[["candidate_id", "formula"]])
-    write_json(data / "candidates" / "attrition.json", {
-        "n_candidates": n_candidates, "by_route": {"substitution": 260, "prototype": 140},
-        "gates": {"generated": 90000, "not_charge_neutral": 61000, "in_curated_set": 900, "atoms_too_close": 4200}})
+    write_json(
+        data / "candidates" / "attrition.json",
+        {
+            "n_candidates": n_candidates,
+            "by_route": {"substitution": 260, "prototype": 140},
+            "gates": {"generated": 90000, "not_charge_neutral": 61000, "in_curated_set": 900, "atoms_too_close": 4200},
+        },
+    )
     write_parquet(data / "screening" / "ranked.parquet", candidates)
     write_json(data / "screening" / "summary.json", {"goal": "solar_absorber"})
 
@@ -159,9 +274,16 @@ def write_members(folder: Path, rng) -> None:
         write_parquet(folder / name / "history.parquet", pd.DataFrame(history).assign(lr=0.001))
         write_json(folder / name / "member.json", {"name": name, "weights_sha256": f"{i:064d}"})
         mae = {"band_gap": 0.4 + 0.02 * i, "formation_energy_per_atom": 0.1 + 0.01 * i}
-        write_json(folder / name / "metrics.json", {
-            "epochs": 20, "n_parameters": 81000 + 1000 * i, "n_rows": {"train": 360, "validation": 60, "test": 180},
-            "validation": {"mae": mae}, "test": {"mae": mae}})
+        write_json(
+            folder / name / "metrics.json",
+            {
+                "epochs": 20,
+                "n_parameters": 81000 + 1000 * i,
+                "n_rows": {"train": 360, "validation": 60, "test": 180},
+                "validation": {"mae": mae},
+                "test": {"mae": mae},
+            },
+        )
 
 
 def fake_params(repository: Path) -> Params:

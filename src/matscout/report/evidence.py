@@ -1,4 +1,4 @@
-"""What the test fold says of the ensemble: coverage by stratum, honesty of the spread, errors by element."""
+"""What the test fold says of the ensemble: coverage by kind of crystal, errors by element."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,29 +11,27 @@ from matscout import columns
 from matscout.report.inputs import Run
 from matscout.report.labels import name_of
 
-NOMINAL: Final = 0.9
 FEWEST_ROWS: Final = 20  # a stratum smaller than this says nothing
 FEWEST_PER_ELEMENT: Final = 5
-N_BINS: Final = 10
 Z95: Final = 1.959964
-TRUTH: Final = "truth"
 CHEMISTRIES: Final = ("oxides", "halides", "chalcogenides", "pnictides", "intermetallics", "other")
 
 
 def test_rows(run: Run, target: str) -> pd.DataFrame:
-    """Test crystals with a label of `target`: `truth`, estimate, `_std`, `_lo90`, `_hi90`, source, species.
+    """Test crystals with a label of `target`: label, estimate, spread, interval, flags, source and species.
 
     Raises:
         InputError: a file of an earlier stage is missing.
     """
-    label = run.params.targets[target].label
-    test = run.split.loc[run.split[columns.FOLD] == columns.TEST, columns.MATERIAL_ID]
-    known = run.materials.rename(columns={label: TRUTH})[
-        [columns.MATERIAL_ID, columns.SOURCE, columns.SYNTHETIC, columns.SPECIES, TRUTH]
-    ]
-    names = [columns.MATERIAL_ID, *(target + suffix for suffix in ("", columns.STD, columns.LO90, columns.HI90))]
-    rows = known[known[columns.MATERIAL_ID].isin(test) & known[TRUTH].notna() & ~known[columns.SYNTHETIC]]
-    return rows.merge(run.predictions[names], on=columns.MATERIAL_ID, how="inner").sort_values(columns.MATERIAL_ID)
+    held_out = run.predictions
+    rows = held_out[(held_out[columns.FOLD] == columns.TEST) & held_out[target + columns.TRUTH].notna()]
+    species = run.materials[[columns.MATERIAL_ID, columns.SPECIES]]
+    return rows.merge(species, on=columns.MATERIAL_ID, how="inner").sort_values(columns.MATERIAL_ID)
+
+
+def error_of(rows: pd.DataFrame, target: str) -> pd.Series:
+    """Absolute error of each row, in the target's unit."""
+    return (rows[target + columns.TRUTH] - rows[target]).abs()
 
 
 def chemistry_of(species: list[str]) -> str:
@@ -57,7 +55,7 @@ def coverage_by_stratum(rows: pd.DataFrame, target: str) -> pd.DataFrame:
         `stratum`, `n`, `coverage`, `low`, `high` (Wilson's 95 % interval); strata of fewer than
         `FEWEST_ROWS` crystals are left out.
     """
-    inside = rows[TRUTH].between(rows[target + columns.LO90], rows[target + columns.HI90]).to_numpy()
+    inside = rows[target + columns.TRUTH].between(rows[target + columns.LO90], rows[target + columns.HI90]).to_numpy()
     table = []
     for stratum, mask in _strata(rows, target):
         n, hits = int(mask.sum()), int(inside[mask].sum())
@@ -82,6 +80,9 @@ def _strata(rows: pd.DataFrame, target: str) -> Iterator[tuple[str, np.ndarray]]
     for name in CHEMISTRIES:
         yield name, chemistry == name
     n_elements = rows[columns.SPECIES].map(lambda species: len(set(species))).to_numpy()
+    far = rows[columns.FAR_FROM_TRAINING].to_numpy(bool)
+    yield "near the training data", ~far
+    yield "far from the training data", far
     yield "1 or 2 elements", n_elements <= 2
     yield "3 elements", n_elements == 3
     yield "4 or more elements", n_elements >= 4
@@ -95,35 +96,6 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def spread_bins(rows: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Test crystals in `N_BINS` equal groups by predicted spread: root-mean-square spread and error.
-
-    Levi et al., "Evaluating and calibrating uncertainty prediction in regression tasks" (2022), eq. 8.
-    """
-    ordered = rows.sort_values([target + columns.STD, columns.MATERIAL_ID])
-    error = (ordered[TRUTH] - ordered[target]).to_numpy()
-    spread = ordered[target + columns.STD].to_numpy()
-    groups = np.array_split(np.arange(len(ordered)), min(N_BINS, max(1, len(ordered) // FEWEST_ROWS)))
-    table = [
-        {"spread": np.sqrt(np.square(spread[g]).mean()), "error": np.sqrt(np.square(error[g]).mean()), "n": len(g)}
-        for g in groups
-    ]
-    return pd.DataFrame(table)
-
-
-def confidence_curve(rows: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Relative MAE of the rows that stay as the least certain are set aside, and of the best order."""
-    error = (rows[TRUTH] - rows[target]).abs().to_numpy()
-    shares = np.arange(0, 100, 2) / 100
-    keep = np.maximum(1, np.round((1 - shares) * len(error))).astype(int)
-    curve = {"share_removed": shares}
-    for name, key in (("by_spread", rows[target + columns.STD].to_numpy()), ("by_error", error)):
-        ascending = error[np.lexsort((rows[columns.MATERIAL_ID].to_numpy(str), key))]
-        mean_of_kept = np.cumsum(ascending) / np.arange(1, len(error) + 1)
-        curve[name] = mean_of_kept[keep - 1] / (error.mean() or 1.0)
-    return pd.DataFrame(curve)
-
-
 def crystals_by_element(species: pd.Series) -> dict[str, float]:
     """How many crystals hold each element."""
     counts = species.map(lambda symbols: sorted(set(symbols))).explode().value_counts()
@@ -133,7 +105,7 @@ def crystals_by_element(species: pd.Series) -> dict[str, float]:
 def error_by_element(rows: pd.DataFrame, target: str) -> dict[str, float]:
     """Mean absolute error of the test crystals that hold each element, where there are enough of them."""
     long = pd.DataFrame(
-        {"symbol": rows[columns.SPECIES].map(lambda s: sorted(set(s))), "error": (rows[TRUTH] - rows[target]).abs()}
+        {"symbol": rows[columns.SPECIES].map(lambda s: sorted(set(s))), "error": error_of(rows, target)}
     ).explode("symbol")
     groups = long.groupby("symbol", sort=True)["error"].agg(["mean", "size"])
     return {str(symbol): float(g["mean"]) for symbol, g in groups.iterrows() if g["size"] >= FEWEST_PER_ELEMENT}

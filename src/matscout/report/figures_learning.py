@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from matscout.report.chart import chart
-from matscout.report.labels import name_of, titled, unit_of
+from matscout.report.labels import name_of, unit_of
 from matscout.report.palette import BLUE, DASHES, MUTED, SERIES, SLATE, SURFACE, SYMBOLS, VERMILLION
 
 MOST_POINTS = 3000
@@ -26,8 +26,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], target: str) -> go.Fi
         )
         for i, (member, history) in enumerate(histories.items())
     ]
-    figure = chart(*traces, x="epoch", y=f"validation MAE, {titled(target)}")
-    return figure.update_yaxes(type="log", nticks=6, tickformat="~g")
+    figure = chart(*traces, x="epoch", y=f"validation MAE ({unit_of(target)})")
+    return figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
 
 
 def errors(figures: pd.DataFrame, target: str) -> go.Figure:
@@ -54,7 +54,7 @@ def errors(figures: pd.DataFrame, target: str) -> go.Figure:
                 hovertemplate=f"%{{y}}: %{{x:.3f}} {unit_of(target)}<extra></extra>",
             )
         )
-    figure = chart(*traces, x=f"test MAE, {titled(target)}", y="")
+    figure = chart(*traces, x=f"test MAE ({unit_of(target)})", y="")
     figure.update_xaxes(rangemode="tozero")
     return figure.update_yaxes(categoryorder="array", categoryarray=list(ordered["name"]), gridcolor="rgba(0,0,0,0)")
 
@@ -95,18 +95,16 @@ def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Error of the rows that stay when the least certain are set aside, and of the best possible order.
 
     Args:
-        curves: by target: `share_removed`, `by_spread`, `by_error`, each error relative to keeping all.
+        curves: by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
     """
     traces = []
     for color, (target, curve) in zip(SERIES, curves.items(), strict=False):
-        for column, dash, label in (
-            ("by_spread", "solid", "by predicted spread"),
-            ("by_error", "dot", "best possible"),
-        ):
+        whole = float(curve["mae"].iloc[-1])
+        for column, dash, label in (("mae", "solid", "by predicted spread"), ("oracle", "dot", "best possible")):
             traces.append(
                 go.Scatter(
-                    x=100 * curve["share_removed"],
-                    y=100 * curve[column],
+                    x=100 * (1 - curve["share_kept"]),
+                    y=100 * curve[column] / whole,
                     mode="lines",
                     name=f"{name_of(target)}, {label}",
                     line={"color": color, "dash": dash, "width": 2},

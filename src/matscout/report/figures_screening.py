@@ -47,6 +47,7 @@ def pareto_front(
         x=titled(x),
         y=titled(y),
         hovermode="closest",
+        legend_itemsizing="constant",
     )
     for objective in objectives:
         if objective.window is not None and objective.column in {x, y}:

@@ -1,6 +1,7 @@
 """Figures of how sure: calibration, coverage by stratum, spread against error, offsets."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,33 +11,48 @@ from matscout.report.labels import name_of, unit_of
 from matscout.report.palette import BLUE, DASHES, FAINT, MUTED, SERIES, SYMBOLS, VERMILLION
 
 
-def calibration(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
+def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Share of test crystals inside the central intervals of each nominal level.
 
     Args:
-        curves: by target: `nominal`, `observed` (shares from 0 to 1).
+        curves: of the predicted distributions, by target: `predicted`, `observed` (shares from 0 to 1).
+        intervals: of the conformal intervals, by target: `nominal`, `value`, `low`, `high`.
     """
-    ideal = go.Scatter(
-        x=[0, 100],
-        y=[0, 100],
-        mode="lines",
-        name="perfect",
-        hoverinfo="skip",
-        line={"color": MUTED, "dash": "dash", "width": 1.2},
-    )
-    traces = [
-        go.Scatter(
-            x=100 * curve["nominal"],
-            y=100 * curve["observed"],
-            mode="lines+markers",
-            name=name_of(target),
-            line={"color": SERIES[i], "dash": DASHES[0], "width": 2},
-            marker={"symbol": SYMBOLS[i], "size": 6},
-            hovertemplate="%{x:.0f} % intervals hold %{y:.1f} %<extra></extra>",
+    traces = [_diagonal(0, 100, "perfect")]
+    for i, (target, curve) in enumerate(curves.items()):
+        traces.append(
+            go.Scatter(
+                x=100 * curve["predicted"],
+                y=100 * curve["observed"],
+                mode="lines",
+                name=f"{name_of(target)}, distribution",
+                line={"color": SERIES[i], "width": 1.5, "dash": DASHES[i]},
+                hovertemplate="%{x:.0f} % of the distribution hold %{y:.1f} %<extra></extra>",
+            )
         )
-        for i, (target, curve) in enumerate(curves.items())
-    ]
-    return chart(ideal, *traces, x="nominal level of the interval (%)", y="test crystals inside (%)")
+        traces.append(
+            go.Scatter(
+                x=100 * intervals[target]["nominal"],
+                y=100 * intervals[target]["value"],
+                mode="markers",
+                name=f"{name_of(target)}, intervals",
+                error_y=_bars(intervals[target], "value", 100),
+                marker={"symbol": SYMBOLS[i], "size": 9, "color": SERIES[i]},
+                hovertemplate="%{x:.0f} % intervals hold %{y:.1f} %<extra></extra>",
+            )
+        )
+    return chart(*traces, x="nominal level (%)", y="test crystals inside (%)")
+
+
+def _diagonal(low: float, high: float, name: str) -> go.Scatter:
+    line = {"color": MUTED, "dash": "dash", "width": 1.2}
+    return go.Scatter(x=[low, high], y=[low, high], mode="lines", name=name, hoverinfo="skip", line=line)
+
+
+def _bars(rows: pd.DataFrame, column: str, factor: float) -> dict[str, Any]:
+    """Error bars from the columns `low` and `high` around `column`."""
+    above, below = factor * (rows["high"] - rows[column]), factor * (rows[column] - rows["low"])
+    return {"type": "data", "array": above, "arrayminus": below, "thickness": 1.5, "width": 3}
 
 
 def coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
@@ -47,60 +63,82 @@ def coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
         nominal: the promised share, from 0 to 1.
     """
     order = list(dict.fromkeys(strata["stratum"]))[::-1]
-    traces = []
-    for i, (target, rows) in enumerate(strata.groupby("target", sort=True)):
-        above, below = 100 * (rows["high"] - rows["coverage"]), 100 * (rows["coverage"] - rows["low"])
-        traces.append(
-            go.Scatter(
-                x=100 * rows["coverage"],
-                y=rows["stratum"],
-                mode="markers",
-                name=name_of(str(target)),
-                customdata=rows["n"],
-                marker={"color": SERIES[i], "symbol": SYMBOLS[i], "size": 9},
-                error_x={"type": "data", "array": above, "arrayminus": below, "thickness": 1.5, "width": 3},
-                hovertemplate="%{y}: %{x:.1f} % of %{customdata:,}<extra></extra>",
-            )
+    traces = [
+        go.Scatter(
+            x=100 * rows["coverage"],
+            y=rows["stratum"],
+            orientation="h",
+            offsetgroup=str(target),
+            mode="markers",
+            name=name_of(str(target)),
+            customdata=rows["n"],
+            marker={"color": SERIES[i], "symbol": SYMBOLS[i], "size": 8},
+            error_x=_bars(rows, "coverage", 100),
+            hovertemplate="%{y}: %{x:.1f} % of %{customdata:,}<extra></extra>",
         )
-    figure = chart(*traces, x="inside the 90 % interval (%)", y="")
+        for i, (target, rows) in enumerate(strata.groupby("target", sort=False))
+    ]
+    figure = chart(*traces, x=f"inside the {100 * nominal:.0f} % interval (%)", y="", scattermode="group")
     figure.add_vline(x=100 * nominal, line={"color": MUTED, "dash": "dash", "width": 1.2})
+    figure.update_xaxes(range=[100 * float(min(strata["low"].min(), nominal)) - 2, 101])
     return figure.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
+
+
+def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Error and predicted spread by distance from the training set, each relative to the mean error.
+
+    Args:
+        deciles: by target: `mae`, `mean_std`, `coverage_90`, nearest tenth of the test crystals first.
+    """
+    traces = []
+    for i, (target, rows) in enumerate(deciles.items()):
+        for column, dash, what in (("mae", "solid", "error"), ("mean_std", "dot", "predicted spread")):
+            traces.append(
+                go.Scatter(
+                    x=list(range(1, len(rows) + 1)),
+                    y=rows[column] / rows["mae"].mean(),
+                    customdata=100 * rows["coverage_90"],
+                    mode="lines+markers",
+                    name=f"{name_of(target)}, {what}",
+                    line={"color": SERIES[i], "dash": dash, "width": 2},
+                    marker={"symbol": SYMBOLS[i], "size": 6},
+                    hovertemplate="tenth %{x}: %{y:.2f} times the mean error, coverage %{customdata:.0f} %"
+                    "<extra></extra>",
+                )
+            )
+    figure = chart(
+        *traces,
+        x="tenths by distance, nearest first",
+        y="relative to the mean error",
+    )
+    return figure.update_yaxes(rangemode="tozero")
 
 
 def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Root-mean-square error of crystals grouped by predicted spread; on the line the spread is honest.
 
     Args:
-        bins: by target: `spread` (root-mean-square predicted standard deviation), `error`, `n`.
+        bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
     """
     ends = [
         min(float(b[c].min()) for b in bins.values() for c in ("spread", "error")),
         max(float(b[c].max()) for b in bins.values() for c in ("spread", "error")),
     ]
-    ideal = go.Scatter(
-        x=ends,
-        y=ends,
-        mode="lines",
-        name="honest",
-        hoverinfo="skip",
-        line={"color": MUTED, "dash": "dash", "width": 1.2},
-    )
     traces = [
         go.Scatter(
             x=rows["spread"],
             y=rows["error"],
             mode="lines+markers",
-            customdata=rows["n"],
             name=f"{name_of(target)} ({unit_of(target)})",
             line={"color": SERIES[i], "width": 1.5},
             marker={"symbol": SYMBOLS[i], "size": 8},
-            hovertemplate="predicted ±%{x:.3f}, found %{y:.3f}, %{customdata:,} crystals<extra></extra>",
+            hovertemplate="predicted ±%{x:.3f}, found %{y:.3f}<extra></extra>",
         )
         for i, (target, rows) in enumerate(bins.items())
     ]
-    figure = chart(ideal, *traces, x="predicted spread", y="error found (RMS)")
-    figure.update_xaxes(type="log", tickformat="~g", nticks=5)
-    return figure.update_yaxes(type="log", tickformat="~g", nticks=5)
+    figure = chart(_diagonal(*ends, "honest"), *traces, x="predicted spread", y="error found (RMS)")
+    figure.update_xaxes(type="log", tickformat="~g", dtick="D2")
+    return figure.update_yaxes(type="log", tickformat="~g", dtick="D2")
 
 
 def offsets(table: pd.DataFrame) -> go.Figure:

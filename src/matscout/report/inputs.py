@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
-from matscout.params import Params
+from matscout.params import Goal, Params
 from matscout.sources.manifest import Manifest, read_manifest
 
 CANDIDATE_ID = "candidate_id"
@@ -36,6 +36,17 @@ class Run:
 
     data: Path
     params: Params
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """The predicted properties, those that the goal names first."""
+        aims = [aim.column for aim in self.goal.objectives if aim.column in self.params.targets]
+        return list(dict.fromkeys([*aims, *self.params.targets]))
+
+    @property
+    def goal(self) -> Goal:
+        """The goal that was screened for."""
+        return self.params.screening.goals[self.params.screening.goal]
 
     @cached_property
     def manifests(self) -> dict[str, Manifest]:

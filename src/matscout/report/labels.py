@@ -67,6 +67,21 @@ def formula(text: str) -> Markup:
     return Markup(re.sub(r"(\d+(?:\.\d+)?)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 -- escaped just before
 
 
+def substitution(text: str) -> Markup:
+    """`Sr2+>Ba2+ O2->O2-` as `Sr²⁺ → Ba²⁺`; ions that stayed are left out."""
+    pairs = [pair.partition(">")[::2] for pair in text.split()]
+    return Markup(", ").join(
+        Markup("{} → {}").format(_ion(old), _ion(new)) for old, new in pairs if new and old != new
+    ) or Markup("nothing")
+
+
+def _ion(name: str) -> Markup:
+    match = re.fullmatch(r"([A-Z][a-z]?)(\d*(?:\.\d+)?[+-])", name)
+    if match is None:
+        return escape(name)
+    return Markup("{}<sup>{}</sup>").format(match[1], match[2].replace("-", "−"))
+
+
 def window(bounds: tuple[float | None, float | None], unit: str) -> str:
     """`1.0 to 1.8 eV`, `at least 3.1 eV` or `at most 0.1 eV/atom`."""
     low, high = bounds

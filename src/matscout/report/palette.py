@@ -3,14 +3,15 @@
 from types import MappingProxyType
 from typing import Final
 
-# Okabe & Ito's hues (https://jfly.uni-koeln.de/color), darkened to at least 3:1 against white; the
-# twins are lightened to 3:1 against the dark page. Figures hold the light ones, the page swaps them.
+# Okabe & Ito's first three hues (https://jfly.uni-koeln.de/color) and three that differ from them in
+# lightness too, so that they stay apart for the colour-blind; all at least 3:1 against their page.
+# Figures hold the light ones, the page swaps them for their twins when it is dark.
 BLUE: Final = "#0072b2"
 VERMILLION: Final = "#d55e00"
-GREEN: Final = "#008a64"
-PURPLE: Final = "#b0568f"
-OCHRE: Final = "#8a6d00"
-SLATE: Final = "#4b5563"
+GREEN: Final = "#009e73"
+PURPLE: Final = "#8a1c6b"
+OCHRE: Final = "#5f4b00"
+SLATE: Final = "#1f2937"
 SERIES: Final = (BLUE, VERMILLION, GREEN, PURPLE, OCHRE, SLATE)
 
 INK: Final = "#1c2430"
@@ -25,9 +26,9 @@ DARK_TWINS: Final = MappingProxyType(
         BLUE: "#4fb0ee",
         VERMILLION: "#ff8b45",
         GREEN: "#35c99b",
-        PURPLE: "#e08fc6",
-        OCHRE: "#d9b83c",
-        SLATE: "#b3bdca",
+        PURPLE: "#d957a8",
+        OCHRE: "#f5e663",
+        SLATE: "#e8edf3",
         INK: "#e8edf3",
         MUTED: "#9eabba",
         FAINT: "#56616e",
@@ -65,5 +66,5 @@ def contrast(first: str, second: str) -> float:
 
 
 def readable_on(background: str) -> str:
-    """Near-black or white: whichever contrasts more with `background`."""
-    return max(("#10161d", "#ffffff"), key=lambda ink: contrast(ink, background))
+    """Black or white: whichever contrasts more with `background`."""
+    return max(("#000000", "#ffffff"), key=lambda ink: contrast(ink, background))

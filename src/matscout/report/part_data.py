@@ -159,7 +159,7 @@ def _maps(run: Run) -> list[ElementMap]:
             "scale. Empty: no training crystal has it, and predictions for it are guesses.",
         )
     ]
-    for target in run.params.targets:
+    for target in run.targets:
         found = evidence.error_by_element(evidence.test_rows(run, target), target)
         unit = labels.unit_of(target)
         maps.append(

@@ -14,7 +14,7 @@ from matscout.report.tables import Cell, Column, Row, Table, count_cell, estimat
 
 def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     """The section's words and table, and its figures: errors, learning curves and parity of each target."""
-    scores = {target: readings.scores(run, target) for target in run.params.targets}
+    scores = {target: readings.scores(run, target) for target in run.targets}
     figures: dict[str, go.Figure] = {}
     listed = []
     for target, table in scores.items():
@@ -23,7 +23,10 @@ def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         figures[f"errors_{target}"] = errors(table, target)
         figures[f"learning_{target}"] = learning_curves({k: m.history for k, m in run.members.items()}, target)
         figures[f"parity_{target}"] = parity(
-            rows[evidence.TRUTH].to_numpy(), rows[target].to_numpy(), rows[target + columns.STD].to_numpy(), target
+            rows[target + columns.TRUTH].to_numpy(),
+            rows[target].to_numpy(),
+            rows[target + columns.STD].to_numpy(),
+            target,
         )
         listed += [
             _listed(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matscout import columns
-from matscout.params import Goal, Objective
+from matscout.params import Objective
 from matscout.report import labels
 from matscout.report.inputs import Run
 from matscout.report.readings import ensemble_error
@@ -22,11 +22,11 @@ class Tile:
 
 def overview(run: Run) -> dict[str, Any]:
     """Headline, lede, tiles and notices."""
-    goal_name, goal = run.params.screening.goal, current_goal(run)
+    goal_name, goal = run.params.screening.goal, run.goal
     n_candidates, top_k = len(run.ranked), min(run.params.screening.top_k, len(run.ranked))
     return {
-        "eyebrow": f"Screening report for the goal {labels.name_of(goal_name)}",
-        "headline": f"{top_k} of {n_candidates:,} candidate crystals to look at first",
+        "eyebrow": "Screening report",
+        "headline": f"{labels.name_of(goal_name).capitalize()}: {top_k} of {n_candidates:,} crystals to look at first",
         "lede": f"Looking for: {goal.description}. An ensemble of {len(run.members)} models, trained on "
         f"{_n_training(run):,} crystals, predicted each candidate with an interval; the shortlist is ranked by "
         "how well, and how surely, it meets the goal.",
@@ -37,7 +37,7 @@ def overview(run: Run) -> dict[str, Any]:
 
 def asked(run: Run) -> dict[str, Any]:
     """The goal's aims and rules in words."""
-    goal = current_goal(run)
+    goal = run.goal
     aims = [{"what": labels.name_of(aim.column).capitalize(), "rule": rule_of(aim)} for aim in goal.objectives]
     elements = (
         ("Contains at least one of", goal.require_elements),
@@ -50,11 +50,6 @@ def asked(run: Run) -> dict[str, Any]:
         "Another goal is one option away: dvc exp run -S screening.goal=<name>."
     )
     return {"intro": intro, "aims": aims}
-
-
-def current_goal(run: Run) -> Goal:
-    """The goal that was screened for."""
-    return run.params.screening.goals[run.params.screening.goal]
 
 
 def rule_of(aim: Objective) -> str:
@@ -80,7 +75,7 @@ def _tiles(run: Run) -> list[Tile]:
         Tile("Meet the goal", labels.count(run.ranked[columns.GOAL_MET].sum()), note="by their point predictions"),
         Tile("On the Pareto front", labels.count(run.ranked[columns.PARETO_FRONT].sum())),
     ]
-    for target in run.params.targets:
+    for target in run.targets:
         error = ensemble_error(run.ensemble, target)
         tiles.append(
             Tile(

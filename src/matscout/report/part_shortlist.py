@@ -1,5 +1,6 @@
 """What came out: the Pareto front, the ranked table, and one card of provenance a candidate."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,6 @@ from matscout.crystal import Crystal
 from matscout.report import labels
 from matscout.report.figures_screening import MOST_DOTS, pareto_front
 from matscout.report.inputs import Run
-from matscout.report.part_overview import current_goal
 from matscout.report.structures import picture
 from matscout.report.tables import (
     Cell,
@@ -47,9 +47,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
     """
     rows = shown_rows(run)
     x, y = _axes(run)
-    figure = pareto_front(
-        run.ranked, x=x, y=y, objectives=current_goal(run).objectives, shown=list(rows[columns.CANDIDATE_ID])
-    )
+    figure = pareto_front(run.ranked, x=x, y=y, objectives=run.goal.objectives, shown=list(rows[columns.CANDIDATE_ID]))
     words = {
         "intro": "Click a point of the front or a row of the table to turn its structure and read where it comes "
         "from. Intervals hold 90 % of real values where the candidate resembles the test crystals; candidates are "
@@ -66,15 +64,15 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
 
 def _axes(run: Run) -> tuple[str, str]:
     """The first two aims that were predicted, else the first aim and another target."""
-    aims = [aim.column for aim in current_goal(run).objectives if aim.column in run.ranked.columns]
-    others = [target for target in run.params.targets if target not in aims]
-    return tuple((aims + others)[:2])  # type: ignore[return-value]
+    aims = [aim.column for aim in run.goal.objectives if aim.column in run.ranked.columns]
+    first, second, *_ = dict.fromkeys([*aims, *run.params.targets])
+    return first, second
 
 
 def _front_caption(run: Run, x: str, y: str) -> str:
     n_other = int((~run.ranked[columns.PARETO_FRONT].astype(bool)).sum())
     drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
-    n_aims = len(current_goal(run).objectives)
+    n_aims = len(run.goal.objectives)
     more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
     return (
         f"Each point is a candidate: predicted {labels.name_of(x)} against {labels.name_of(y)}. Shaded: the wanted "
@@ -83,7 +81,7 @@ def _front_caption(run: Run, x: str, y: str) -> str:
 
 
 def _table(run: Run, rows: pd.DataFrame) -> Table:
-    targets, windows = list(run.params.targets), {a.column: a.window for a in current_goal(run).objectives}
+    targets, windows = run.targets, {a.column: a.window for a in run.goal.objectives}
     scales = {t: span_of([*rows[t + columns.LO90], *rows[t + columns.HI90]], windows.get(t)) for t in targets}
     heads = [Column("rank"), Column("formula", numeric=False)]
     heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 90 % interval") for t in targets]
@@ -146,18 +144,16 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
     """Facts of one candidate: what is predicted, how sure, where it comes from."""
-    facts: list[tuple[str, Any]] = []
-    for target in run.params.targets:
-        low, high = row[target + columns.LO90], row[target + columns.HI90]
-        interval = f"{labels.number(low, 2)} to {labels.number(high, 2)}"
-        facts.append((labels.name_of(target), f"{labels.number(row[target], 2)} {labels.unit_of(target)} ({interval})"))
-    facts.append(("meets the goal", f"{labels.percent(row[columns.GOAL_PROBABILITY])} probable"))
+    facts: list[tuple[str, Any]] = [("rank", labels.count(row[columns.RANK]))]
+    for target in run.targets:
+        low, high = (labels.number(row[target + end], 2) for end in (columns.LO90, columns.HI90))
+        value = f"{labels.number(row[target], 2)} {labels.unit_of(target)}"
+        facts.append((labels.name_of(target), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
+    facts.append(("meets the goal", labels.percent(row[columns.GOAL_PROBABILITY])))
     if columns.METAL_PROBABILITY in row:
-        facts.append(("is a metal", f"{labels.percent(row[columns.METAL_PROBABILITY])} probable"))
-    facts += _provenance(row)
-    facts.append(
-        ("cell", f"{crystal.n_atoms} atoms, {labels.number(crystal.volume / crystal.n_atoms, 1)} Å³/atom, not relaxed")
-    )
+        facts.append(("is a metal", labels.percent(row[columns.METAL_PROBABILITY])))
+    volume = labels.number(crystal.volume / crystal.n_atoms, 1)
+    facts += [*_provenance(row), ("cell", f"{labels.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom")]
     return {
         "key": row[columns.CANDIDATE_ID],
         "plain": row[columns.FORMULA],
@@ -169,16 +165,16 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
     }
 
 
-def _provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [("candidate", str(row[columns.CANDIDATE_ID])), ("made by", labels.name_of(row[columns.ROUTE]))]
+def _provenance(row: dict[str, Any]) -> list[tuple[str, str | Markup]]:
+    facts: list[tuple[str, str | Markup]] = [("made by", labels.name_of(row[columns.ROUTE]))]
     if row.get(columns.PARENT_ID):
-        facts.append(("parent", str(row[columns.PARENT_ID])))
+        facts.append(("from", str(row[columns.PARENT_ID])))
     if row.get(columns.SUBSTITUTION):
-        facts.append(("replaced", str(row[columns.SUBSTITUTION]).replace(">", " → ").replace(" O2- → O2-", "")))
+        facts.append(("replaced", labels.substitution(str(row[columns.SUBSTITUTION]))))
     probability = row.get(columns.PROBABILITY)
-    if probability is not None and probability == probability:  # noqa: PLR0124 -- NaN
-        facts.append(("substitution odds", f"{probability:.2g}"))
-    return facts
+    if isinstance(probability, float) and math.isfinite(probability):
+        facts.append(("odds", f"{probability:.2g} as a substitution"))
+    return [*facts, ("candidate", str(row[columns.CANDIDATE_ID]))]
 
 
 def _votes(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -186,7 +182,7 @@ def _votes(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
     for member in run.members:
         said = [
             f"{labels.number(row[columns.member_column(t, member)], 2)} {labels.unit_of(t)}"
-            for t in run.params.targets
+            for t in run.targets
             if columns.member_column(t, member) in row
         ]
         if said:

@@ -1,60 +1,86 @@
-"""How sure: calibration, coverage by stratum, spread against error, what setting aside buys."""
+"""How sure: calibration, coverage by stratum, spread against error, distance from the training data."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from matscout.report import evidence, figures_learning, figures_trust, labels, readings
 from matscout.report.inputs import Run
+from matscout.report.tables import Cell, Column, Row, Table, estimate_cell
 
-ROW_PX = 30  # height of one stratum in the coverage figure
+NOMINAL: Final = 0.9
+METRICS: Final = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R², share of the variance explained (no unit)",
+    "coverage_90": "inside the 90 % interval (share)",
+    "width_90": "mean width of the 90 % interval",
+    "crps": "CRPS: error of the whole distribution",
+    "nll": "negative log likelihood (nats)",
+    "miscalibration_area": "miscalibration area, 0 is best (no unit)",
+    "ence": "normalised calibration error of the spread, 0 is best (no unit)",
+    "spearman": "rank correlation of spread and error, 1 is best (no unit)",
+    "ause": "area under the sparsification error, 0 is best (no unit)",
+    "roc_auc_metal": "metal or not: area under the ROC curve, 1 is best (no unit)",
+}
 
 
 def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     """The section's words and its figures."""
-    rows = {target: evidence.test_rows(run, target) for target in run.params.targets}
-    rows = {target: table for target, table in rows.items() if len(table) >= evidence.FEWEST_ROWS}
-    strata = pd.concat(
-        [evidence.coverage_by_stratum(table, target).assign(target=target) for target, table in rows.items()]
-    )
-    curves = readings.calibration_curves(run.ensemble, list(run.params.targets))
+    targets = run.targets
+    strata = pd.concat([evidence.coverage_by_stratum(evidence.test_rows(run, t), t).assign(target=t) for t in targets])
     figures = {
-        "coverage": figures_trust.coverage(strata, nominal=evidence.NOMINAL),
-        "spread": figures_trust.spread_against_error(
-            {target: evidence.spread_bins(table, target) for target, table in rows.items()}
+        "calibration": figures_trust.calibration(
+            _curves(run, "calibration"), {t: readings.interval_coverage(run.ensemble, t) for t in targets}
         ),
-        "confidence": figures_learning.confidence_curve(
-            {target: evidence.confidence_curve(table, target) for target, table in rows.items()}
-        ),
+        "coverage": figures_trust.coverage(strata, nominal=NOMINAL),
+        "spread": figures_trust.spread_against_error(_curves(run, "error_against_spread")),
+        "confidence": figures_learning.confidence_curve(_curves(run, "confidence")),
+        "distance": figures_trust.distance({t: readings.distance_deciles(run.ensemble, t) for t in targets}),
     }
-    if curves:
-        figures["calibration"] = figures_trust.calibration(curves)
-    return _words(strata, calibrated=bool(curves)), figures
+    return _words(run), figures
 
 
-def _words(strata: pd.DataFrame, *, calibrated: bool) -> dict[str, Any]:
-    overall = strata[strata["stratum"] == "all test crystals"]
-    found = labels.sentence_list(
-        [
-            f"{labels.percent(row.coverage, 1)} ({labels.name_of(row.target)}, {row.n:,} crystals)"
-            for row in overall.itertuples()
-        ]
-    )
+def _curves(run: Run, name: str) -> Mapping[str, pd.DataFrame]:
+    return {target: readings.curve(run.ensemble, target, name) for target in run.targets}
+
+
+def _words(run: Run) -> dict[str, Any]:
+    held = labels.sentence_list([_held(run, target) for target in run.targets])
+    far = labels.percent(run.ensemble["flags"]["test_share_far"], 1)
     return {
         "intro": f"Every prediction comes with a 90 % interval. On real crystals that no model has seen it held "
-        f"{found}. Below: whether that is so for each kind of crystal, and whether a large spread really warns of a "
-        "large error.",
-        "calibrated": calibrated,
-        "calibration_caption": "Share of test crystals inside the central interval of each nominal level. "
-        "Above the dashed line the intervals are too wide, below it too narrow.",
-        "calibration_absent": "The stage `evaluate` wrote no coverage at several levels.",
+        f"{held}. Below: whether that is so for each kind of crystal, and whether a large spread warns of a large "
+        f"error. {far} of the test crystals lie far from the training data.",
+        "calibration_caption": "Share of test crystals inside the central interval of each nominal level: markers, the "
+        "conformal intervals that the tables give, with 95 % bootstrap intervals; lines, the distributions behind "
+        "them. Above the dashed line too wide, below it too narrow.",
         "coverage_caption": f"Bars: Wilson's 95 % intervals. Strata of fewer than {evidence.FEWEST_ROWS} test crystals "
         "are left out. The dashed line is the promise, 90 %.",
-        "coverage_size": "tall",
-        "spread_caption": f"Test crystals in up to {evidence.N_BINS} groups of equal size by predicted standard "
-        "deviation. On the dashed line the spread is as large as the error found.",
+        "spread_caption": "Test crystals in groups of equal size by predicted standard deviation. On the dashed line "
+        "the spread is as large as the error found.",
         "confidence_caption": "Solid: mean absolute error of the crystals that stay when those of largest predicted "
         "spread are set aside first. Dotted: the best possible order, by the error itself.",
-        "table": None,
+        "distance_caption": "Distance to the nearest training crystals in the models' own description of a crystal. "
+        "An honest spread (dotted) rises with the error (solid).",
+        "table": _table(run),
     }
+
+
+def _held(run: Run, target: str) -> str:
+    metrics = readings.judged(run.ensemble, target)
+    found = labels.percent(metrics["coverage_90"]["value"], 1)
+    return f"{found} of {labels.count(metrics['n'])} values of the {labels.name_of(target)}"
+
+
+def _table(run: Run) -> Table:
+    judged = {target: readings.judged(run.ensemble, target) for target in run.targets}
+    heads = [Column("figure", numeric=False)]
+    heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 95 % interval") for t in judged]
+    rows = [
+        Row((Cell(name), *(estimate_cell(metrics.get(key)) for metrics in judged.values())))
+        for key, name in METRICS.items()
+    ]
+    return Table("trust", "The ensemble on held-out real crystals", tuple(heads), tuple(rows))

@@ -1,6 +1,6 @@
 """The other rooms' JSON as tables: the only file that knows how it is nested."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -20,22 +20,28 @@ NO_INTERVAL: Final = {"low": float("nan"), "high": float("nan")}
 
 def ensemble_error(ensemble: Mapping[str, Any], target: str) -> dict[str, float | None]:
     """Test MAE of the ensemble: {"value", "low", "high"}."""
-    return dict(ensemble["targets"][target]["test"][ALL_ROWS]["mae"])
+    return dict(judged(ensemble, target)["mae"])
 
 
-def calibration_curves(ensemble: Mapping[str, Any], targets: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """By target: `nominal` and `observed` shares of the test rows, in the order of the levels."""
-    curves = {}
-    for target in targets:
-        judged = ensemble["targets"][target]["test"][ALL_ROWS]
-        rows = [
-            {"nominal": level / 100, "observed": judged[f"coverage_{level}"]["value"]}
-            for level in LEVELS
-            if judged.get(f"coverage_{level}", {}).get("value") is not None
-        ]
-        if rows:
-            curves[target] = pd.DataFrame(rows)
-    return curves
+def judged(ensemble: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """Every metric of the ensemble on all test rows of `target`."""
+    return ensemble["targets"][target]["ensemble"][ALL_ROWS]
+
+
+def interval_coverage(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
+    """Coverage of the intervals that are written out: `nominal`, `value`, `low`, `high` (shares)."""
+    metrics = judged(ensemble, target)
+    return pd.DataFrame([{"nominal": level / 100, **metrics[f"coverage_{level}"]} for level in LEVELS])
+
+
+def curve(ensemble: Mapping[str, Any], target: str, name: str) -> pd.DataFrame:
+    """One of the ensemble's curves: calibration, error_against_spread or confidence."""
+    return pd.DataFrame(ensemble["targets"][target]["curves"][name])
+
+
+def distance_deciles(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
+    """Error, spread and coverage by distance from the training set, nearest tenth first."""
+    return pd.DataFrame(ensemble["targets"][target]["distance_deciles"])
 
 
 def scores(run: Run, target: str) -> pd.DataFrame:
@@ -50,10 +56,15 @@ def scores(run: Run, target: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def offset_fits(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The offset fit of each database and functional, as `curate` describes it."""
+    return dict(sorted(summary["offsets"]["sources"].items()))
+
+
 def offset_tables(summary: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """By database and functional: `term`, `is_element`, `n_pairs`, `value`, `low`, `high`, `planted`, eV/atom."""
     tables = {}
-    for name, fit in sorted(summary["offsets"]["sources"].items()):
+    for name, fit in offset_fits(summary).items():
         if not fit["fitted"]:
             continue
         rows = [_term("constant", fit["constant"], is_element=False, n_pairs=fit["n_pairs"])]

@@ -16,6 +16,7 @@ from matscout.crystal import Crystal
 
 BOUNDARY = 1e-3  # fractional; atoms this close to a face are drawn on the opposite face too
 BOND_SLACK = 0.35  # Å beyond the sum of covalent radii
+IONIC_BELOW = 1.3  # Pauling electronegativity up to which no bond is drawn
 DEFAULT_RADIUS = 1.5  # Å, for the few elements without a tabulated covalent radius
 MAX_ATOMS = 600
 CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
@@ -82,11 +83,9 @@ def _bonds(positions: NDArray[np.float64], symbols: tuple[str, ...]) -> tuple[tu
 
 
 def _is_drawn(first: str, second: str) -> bool:
-    """Not between two metals, and not from the large ions of groups 1 and 2 (but Be, Mg)."""
+    """Not between two metals, and not from large ions that hold by charge alone (groups 1 and 2, lanthanoids)."""
     a, b = Element(first), Element(second)
-    both_metals = a.is_metal and b.is_metal
-    large_ion = any(e.is_alkali or (e.is_alkaline and e.symbol not in {"Be", "Mg"}) for e in (a, b))
-    return not both_metals and not large_ion
+    return not (a.is_metal and b.is_metal) and min(a.X, b.X) > IONIC_BELOW
 
 
 @cache

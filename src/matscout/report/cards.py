@@ -1,0 +1,70 @@
+"""The model card and the data card: generated from the run's own figures, never typed."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from matscout import columns
+from matscout.files import write_bytes
+from matscout.report import labels, readings
+from matscout.report.documents import curation_document
+from matscout.report.inputs import Run
+
+
+def write_cards(run: Run, folder: Path) -> None:
+    """Write `model_card.md` and `data_card.md`."""
+    environment = Environment(
+        loader=PackageLoader("matscout.report"),
+        autoescape=False,  # noqa: S701 -- Markdown, no HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": labels.number, "count": labels.count, "percent": labels.percent}
+    environment.filters |= {"name": labels.name_of, "unit": labels.unit_of}
+    for name, facts in (("model_card", model_facts(run)), ("data_card", data_facts(run))):
+        text = environment.get_template(f"{name}.md.j2").render(**facts)
+        write_bytes(folder / f"{name}.md", text.encode())
+
+
+def model_facts(run: Run) -> dict[str, Any]:
+    """What the model card says."""
+    folds = run.split[columns.FOLD].value_counts()
+    return {
+        "members": run.members,
+        "architectures": {name: member.architecture for name, member in run.params.members.items()},
+        "targets": run.targets,
+        "judged": {target: readings.judged(run.ensemble, target) for target in run.targets},
+        "scores": {target: readings.scores(run, target).to_dict("records") for target in run.targets},
+        "n_train": int(folds.get(columns.TRAIN, 0)),
+        "n_validation": int(folds.get(columns.VALIDATION, 0)),
+        "split": run.params.split,
+        "combine": run.params.ensemble.combine,
+        "share_far": run.ensemble["flags"]["test_share_far"],
+        "elements": sorted({s for symbols in _training_species(run) for s in symbols}),
+        "notes": {t: run.ensemble["targets"][t]["conformal_notes"] for t in run.targets},
+    }
+
+
+def data_facts(run: Run) -> dict[str, Any]:
+    """What the data card says."""
+    labelled = {
+        target: int(run.materials.loc[~run.materials[columns.SYNTHETIC], settings.label].notna().sum())
+        for target, settings in run.params.targets.items()
+    }
+    return {
+        "summary": curation_document(run),
+        "manifests": run.manifests,
+        "targets": run.targets,
+        "labelled": labelled,
+        "reference": run.params.curation.offsets.reference,
+        "validity": run.params.curation.validity,
+        "split": run.params.split,
+    }
+
+
+def _training_species(run: Run) -> list[list[str]]:
+    training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
+    return list(run.materials.loc[run.materials[columns.MATERIAL_ID].isin(training), columns.SPECIES])

@@ -1,0 +1,148 @@
+"""The small metrics that Git tracks: every figure with its unit in its name, the same in every run."""
+
+from typing import Any, Final
+
+import pandas as pd
+
+from matscout import columns
+from matscout.report import labels, readings
+from matscout.report.inputs import Run
+
+DIGITS: Final = 6
+JUDGED: Final = (
+    "mae",
+    "rmse",
+    "r2",
+    "coverage_90",
+    "width_90",
+    "crps",
+    "nll",
+    "miscalibration_area",
+    "spearman",
+    "ause",
+)
+WITH_UNIT: Final = frozenset({"mae", "rmse", "width_90", "crps"})
+WORDS: Final = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
+    "coverage_90": "coverage of 90 % intervals",
+    "width_90": "mean width of 90 % intervals",
+    "crps": "CRPS",
+    "nll": "NLL (nats)",
+    "miscalibration_area": "miscalibration area",
+    "spearman": "Spearman of spread and error",
+    "ause": "AUSE",
+}
+
+
+def curation_document(run: Run) -> dict[str, Any]:
+    """Rows read, kept and refused by database and reason; duplicates; how well offsets were recovered."""
+    materials, quarantine = run.materials, run.quarantine
+    sources = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
+    return {
+        "crystals": len(materials),
+        "different materials": len(sources),
+        "materials in several databases": int((sources > 1).sum()),
+        "synthetic crystals": int(materials[columns.SYNTHETIC].sum()),
+        "quarantined rows": len(quarantine),
+        "quarantined rows by reason": _counts(quarantine["reason"]),
+        "databases": {name: _database(run, name) for name in run.manifests},
+        "folds": _counts(run.split[columns.FOLD]),
+        "offsets": {name: _offset(fit) for name, fit in readings.offset_fits(run.curation).items()},
+    }
+
+
+def members_document(run: Run) -> dict[str, Any]:
+    """Size and errors of each member on real held-out rows."""
+    return {
+        name: {
+            "parameters": member.metrics["n_parameters"],
+            "epochs": member.metrics["epochs"],
+            **{
+                f"{labels.name_of(target)}: {fold} MAE{_in(target)}": _round(member.metrics[fold]["mae"][target])
+                for target in run.targets
+                for fold in (columns.VALIDATION, columns.TEST)
+            },
+        }
+        for name, member in run.members.items()
+    }
+
+
+def ensemble_document(run: Run) -> dict[str, Any]:
+    """Figures of the ensemble on the test fold, and of what it has to beat."""
+    return {target: _target(run, target) for target in run.targets}
+
+
+def screening_document(run: Run) -> dict[str, Any]:
+    """How many candidates there were, met the goal and made the front; what the shortlist promises."""
+    ranked = run.ranked.sort_values(columns.RANK, kind="stable")
+    top = ranked.head(run.params.screening.top_k)
+    shortlist = {"candidates": len(top), "mean probability of meeting the goal": _mean(top[columns.GOAL_PROBABILITY])}
+    shortlist |= {f"mean {labels.titled(target)}": _mean(top[target]) for target in run.targets}
+    return {
+        "candidates": len(ranked),
+        "candidates by route": _counts(ranked[columns.ROUTE]),
+        "turned away by gate": {gate: int(n) for gate, n in run.attrition["gates"].items()},
+        "meet the goal": int(ranked[columns.GOAL_MET].sum()),
+        "on the Pareto front": int(ranked[columns.PARETO_FRONT].astype(bool).sum()),
+        "far from the training data": int(ranked[columns.FAR_FROM_TRAINING].astype(bool).sum()),
+        "shortlist": shortlist,
+    }
+
+
+def _database(run: Run, name: str) -> dict[str, int]:
+    kept = run.materials[run.materials[columns.SOURCE] == name]
+    return {
+        "rows read": run.manifests[name].n_rows,
+        "crystals kept": len(kept),
+        "rows quarantined": int((run.quarantine[columns.SOURCE] == name).sum()),
+        "synthetic crystals": int(kept[columns.SYNTHETIC].sum()),
+    }
+
+
+def _offset(fit: dict[str, Any]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"pairs": fit["n_pairs"], "fitted": int(fit["fitted"])}
+    if fit["fitted"]:
+        held_out = fit["held_out"]
+        figures["held-out MAE before (eV/atom)"] = _round(held_out["mae_before"])
+        figures["held-out MAE after (eV/atom)"] = _round(held_out["mae_after"])
+    if "planted" in fit:
+        figures["planted elements"] = fit["planted"]["n_elements"]
+        figures["planted elements inside the 95 % interval"] = fit["planted"]["n_inside"]
+    return figures
+
+
+def _target(run: Run, target: str) -> dict[str, Any]:
+    judged = readings.judged(run.ensemble, target)
+    figures: dict[str, Any] = {"test crystals": judged["n"]}
+    for key in JUDGED:
+        name = WORDS[key] + (_in(target) if key in WITH_UNIT else "")
+        figures[name] = _round(judged[key]["value"])
+    error = judged["mae"]
+    figures[f"MAE, 95 % interval from{_in(target)}"] = _round(error["low"])
+    figures[f"MAE, 95 % interval to{_in(target)}"] = _round(error["high"])
+    others = readings.scores(run, target)
+    for kind in ("member", "baseline"):
+        rows = others[others["kind"] == kind].sort_values(["value", "key"])
+        figures[f"best {kind}: MAE{_in(target)}"] = _round(rows["value"].iloc[0])
+    for row in others[others["kind"] == "baseline"].to_dict("records"):
+        figures[f"{row['name']}: MAE{_in(target)}"] = _round(row["value"])
+    return figures
+
+
+def _in(target: str) -> str:
+    unit = labels.unit_of(target)
+    return f" ({unit})" if unit else ""
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in values.value_counts().sort_index().items()}
+
+
+def _mean(values: pd.Series) -> float | None:
+    return _round(float(values.mean())) if len(values) else None
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or value != value else round(float(value), DIGITS)  # noqa: PLR0124 -- NaN

@@ -1,0 +1,73 @@
+"""The tables behind `dvc plots show`: one CSV a figure, plain names, stable bytes."""
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from matscout import columns
+from matscout.files import write_bytes
+from matscout.report import evidence, labels, readings
+from matscout.report.inputs import Run
+
+MOST_ROWS: Final = 2000  # of a scatter: `dvc plots show` draws every row
+DIGITS: Final = "%.6g"
+
+
+def write_plots(run: Run, folder: Path) -> None:
+    """Write learning curves, parity, calibration, confidence and the Pareto front as CSV."""
+    write_csv(folder / "learning_curves.csv", learning_curves(run))
+    write_csv(folder / "calibration.csv", calibration(run))
+    write_csv(folder / "confidence.csv", confidence(run))
+    write_csv(folder / "pareto.csv", pareto(run))
+    for target in run.params.targets:
+        write_csv(folder / f"parity_{target}.csv", parity(run, target))
+
+
+def learning_curves(run: Run) -> pd.DataFrame:
+    """`member`, `epoch`, losses and validation errors of each target, one row an epoch."""
+    return pd.concat([member.history.assign(member=name) for name, member in run.members.items()], ignore_index=True)
+
+
+def parity(run: Run, target: str) -> pd.DataFrame:
+    """`actual` and `predicted` of test crystals in the target's unit, at most `MOST_ROWS`, evenly spaced by id."""
+    rows = evidence.test_rows(run, target)
+    rows = rows.iloc[:: max(1, -(-len(rows) // MOST_ROWS))]
+    return pd.DataFrame(
+        {
+            columns.MATERIAL_ID: rows[columns.MATERIAL_ID],
+            "actual": rows[target + columns.TRUTH],
+            "predicted": rows[target],
+            "std": rows[target + columns.STD],
+        }
+    )
+
+
+def calibration(run: Run) -> pd.DataFrame:
+    """`target`, `nominal` and `observed` share of the test crystals inside the intervals."""
+    tables = [readings.interval_coverage(run.ensemble, t).assign(target=labels.name_of(t)) for t in run.params.targets]
+    return pd.concat(tables, ignore_index=True).rename(columns={"value": "observed"})[["target", "nominal", "observed"]]
+
+
+def confidence(run: Run) -> pd.DataFrame:
+    """`target`, `share_kept`, `mae` of the most certain, `oracle` of the smallest errors, in the target's unit."""
+    tables = [
+        readings.curve(run.ensemble, t, "confidence").assign(target=labels.name_of(t)) for t in run.params.targets
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def pareto(run: Run) -> pd.DataFrame:
+    """Targets, goal probability and `group` (front, shortlist, other) of candidates, the best `MOST_ROWS`."""
+    ranked = run.ranked.sort_values(columns.RANK, kind="stable")
+    group = pd.Series("other", index=ranked.index)
+    group[ranked[columns.RANK] <= run.params.screening.top_k] = "shortlist"
+    group[ranked[columns.PARETO_FRONT].astype(bool)] = "front"
+    wanted = [columns.CANDIDATE_ID, columns.FORMULA, *run.params.targets, columns.GOAL_PROBABILITY]
+    table = ranked[wanted].assign(group=group)
+    return pd.concat([table[group != "other"], table[group == "other"].head(MOST_ROWS)])
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically: six significant digits, newline ends, no index."""
+    write_bytes(path, table.to_csv(index=False, float_format=DIGITS, lineterminator="\n").encode())

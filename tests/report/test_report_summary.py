@@ -1,0 +1,106 @@
+"""Metrics, plot tables and cards, against the files they come from."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from matscout.report.labels import formula, number, substitution, window
+from matscout.report.plots import MOST_ROWS
+from matscout.report.summary import summarize
+from matscout.report.tables import Scale, number_cell
+
+
+@pytest.fixture(scope="module")
+def summarized(fake_data, params, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("summary")
+    summarize(fake_data, params=params, metrics=folder / "metrics", plots=folder / "plots")
+    return folder
+
+
+def read(folder, name):
+    return json.loads((folder / "metrics" / f"{name}.json").read_text())
+
+
+def test_curation_counts_every_row(summarized, fake_data):
+    document = read(summarized, "curation")
+    assert document["crystals"] == len(pd.read_parquet(fake_data / "curated" / "materials.parquet"))
+    assert document["quarantined rows"] == 4
+    assert document["quarantined rows by reason"] == {"atoms_too_close": 4}
+    assert sum(d["crystals kept"] for d in document["databases"].values()) == document["crystals"]
+
+
+def test_members_and_ensemble_hold_test_errors_with_units(summarized, params):
+    members, ensemble = read(summarized, "members"), read(summarized, "ensemble")
+    assert set(members) == set(params.members)
+    assert members["cgcnn"]["band gap: test MAE (eV)"] == pytest.approx(0.4)
+    assert ensemble["band_gap"]["MAE (eV)"] == pytest.approx(0.45)
+    assert ensemble["formation_energy_per_atom"]["best member: MAE (eV/atom)"] == pytest.approx(0.121)
+
+
+def test_screening_counts(summarized, fake_data):
+    ranked = pd.read_parquet(fake_data / "screening" / "ranked.parquet")
+    document = read(summarized, "screening")
+    assert document["candidates"] == len(ranked)
+    assert document["meet the goal"] == ranked["goal_met"].sum()
+    assert document["shortlist"]["candidates"] == 20
+
+
+def test_metrics_are_small_and_hold_numbers_only(summarized):
+    def leaves(tree):
+        return [leaf for value in tree.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
+
+    for name in ("curation", "members", "ensemble", "screening"):
+        assert (summarized / "metrics" / f"{name}.json").stat().st_size < 20_000
+        assert all(isinstance(leaf, int | float) for leaf in leaves(read(summarized, name)))
+
+
+def test_plot_tables(summarized, params):
+    plots = summarized / "plots"
+    curves = pd.read_csv(plots / "learning_curves.csv")
+    assert set(curves["member"]) == set(params.members)
+    assert {"epoch", "train_loss", "mae_band_gap", "mae_formation_energy_per_atom"} <= set(curves)
+    for target in params.targets:
+        assert {"actual", "predicted"} <= set(pd.read_csv(plots / f"parity_{target}.csv"))
+    assert pd.read_csv(plots / "calibration.csv")["nominal"].between(0, 1).all()
+    assert set(pd.read_csv(plots / "pareto.csv")["group"]) == {"front", "shortlist", "other"}
+    assert all(len(pd.read_csv(file)) <= MOST_ROWS + 100 for file in plots.glob("*.csv"))
+
+
+def test_cards_state_the_runs_own_figures(summarized):
+    model, data = ((summarized / "metrics" / f"{name}.md").read_text() for name in ("model_card", "data_card"))
+    assert "| ensemble | ensemble | 0.450 | 0.405 to 0.495 |" in model
+    assert "synthetic stand-ins" in data
+    assert "| AFLOW | sample |" in data
+    assert "@article{Fake0" in data
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.0001, "0.00"), (-1.5, "−1.50"), (1234.5, "1,234.50"), (None, "–"), (float("nan"), "–")])  # fmt: skip
+def test_numbers(value, text):
+    assert number(value, 2) == text
+
+
+def test_formulas_are_escaped_and_subscripted():
+    assert formula("SrTiO3") == "SrTiO<sub>3</sub>"
+    assert formula("<b>2") == "&lt;b&gt;<sub>2</sub>"
+
+
+def test_substitutions_leave_out_what_stayed():
+    assert substitution("Sr2+>Ba2+ O2->O2-") == "Sr<sup>2+</sup> → Ba<sup>2+</sup>"
+    assert substitution("Cl->Br- Na+>K+") == "Cl<sup>−</sup> → Br<sup>−</sup>, Na<sup>+</sup> → K<sup>+</sup>"
+    assert substitution("X>X") == "nothing"
+
+
+@pytest.mark.parametrize(("bounds", "text"), [((1.0, 1.8), "1 to 1.8 eV"), ((3.1, None), "at least 3.1 eV"), ((None, 0.1), "at most 0.1 eV")])  # fmt: skip
+def test_windows_in_words(bounds, text):
+    assert window(bounds, "eV") == text
+
+
+def test_interval_glyphs_stay_on_their_axis():
+    scale = Scale(0, 2)
+    assert [scale.at(value, 100) for value in (-5, 0, 1, 2, 9)] == [0, 0, 50, 100, 100]
+
+
+def test_missing_numbers_sort_as_missing():
+    assert number_cell(None).sort_value == ""
+    assert number_cell(-1.25).sort_value == "-1.25"
