@@ -77,11 +77,13 @@ def predict(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Predict band gap and formation energy, with 90 % intervals, for your own crystals."""
+    from matscout.discovery.own_structures import check_table_name, predict_structures, write_table
     from matscout.ensemble.predictor import EnsemblePredictor
-    from matscout.prediction import predict_structures, write_table
+    from matscout.params import load_params
 
-    predictor = EnsemblePredictor.load(members, ensemble)
-    predictions, rejections = predict_structures(structures, predictor)
+    check_table_name(out)
+    limits = load_params().curation.validity
+    predictions, rejections = predict_structures(structures, EnsemblePredictor.load(members, ensemble), limits)
     write_table(out, predictions)
     typer.echo(f"{len(predictions)} crystals predicted -> {out}")
     _tell_rejections(rejections, out)
@@ -97,7 +99,7 @@ def screen(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
-    from matscout.prediction import screen_structures, write_table
+    from matscout.discovery.own_structures import screen_structures, write_table
 
     ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
     typer.echo(ranked.head(top).to_string(index=False))
@@ -125,7 +127,7 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
     for rejection in rejections[:10]:
         typer.echo(f"left out {rejection.file} row {rejection.row}: {rejection.reason}: {rejection.detail}", err=True)
     if out is not None:
-        from matscout.prediction import write_rejections
+        from matscout.discovery.own_structures import write_rejections
 
         typer.echo(f"{len(rejections)} left out; all reasons -> {write_rejections(out, rejections)}", err=True)
 

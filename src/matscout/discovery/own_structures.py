@@ -9,12 +9,13 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation.validity import find_fault
+from matscout.discovery.screening import ENSEMBLE, MATERIALS, MEMBERS, screen_materials
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
 from matscout.graphs.store import GraphStore
-from matscout.params import Validity
+from matscout.params import Validity, load_params
 from matscout.sources.record import Record, Rejection
 from matscout.sources.structure_files import read_structures
 
@@ -49,6 +50,19 @@ def predict_structures(
     predictions = predictor.predict(store)
     predictions.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
     return predictions, rejections
+
+
+def screen_structures(
+    paths: Sequence[Path], goal: str, *, members: Path = MEMBERS, ensemble: Path = ENSEMBLE
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`screen_materials` for files, and what could not be used.
+
+    Energies above hull need the curated table; without it a goal that asks for them is refused.
+    """
+    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
+    materials = MATERIALS if MATERIALS.exists() else None
+    named = dict(zip(ids, crystals, strict=True))
+    return screen_materials(named, goal, members=members, ensemble=ensemble, materials=materials), rejections
 
 
 def _fault(record: Record, kept: dict[str, Crystal], limits: Validity) -> tuple[str, str] | None:

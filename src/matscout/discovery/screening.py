@@ -10,18 +10,15 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.candidates import SHARD_ROWS
 from matscout.discovery.cif import write_cifs
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
-from matscout.discovery.own_structures import usable_crystals
 from matscout.discovery.stability import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.params import Goal, Params, load_params
-from matscout.sources.record import Rejection
 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
@@ -103,24 +100,12 @@ def screen_materials(
     return judge.rank(table)
 
 
-def screen_structures(
-    paths: Sequence[Path], goal: str, *, members: Path = MEMBERS, ensemble: Path = ENSEMBLE
-) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screen_materials` for files, and what could not be used.
-
-    Energies above hull need the curated table; without it a goal that asks for them is refused.
-    """
-    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
-    materials = MATERIALS if MATERIALS.exists() else None
-    named = dict(zip(ids, crystals, strict=True))
-    return screen_materials(named, goal, members=members, ensemble=ensemble, materials=materials), rejections
-
-
 def _judge_file(judge: Judge, path: Path) -> pd.DataFrame:
     """Candidates with their predictions, shard by shard: graphs of one shard are in memory at a time."""
     judged = []
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=SHARD_ROWS):
-        candidates = batch.to_pandas()
+    file = pq.ParquetFile(path)
+    for shard in range(file.num_row_groups):
+        candidates = file.read_row_group(shard).to_pandas()
         crystals = [Crystal.from_row(row) for row in candidates[list(columns.CRYSTAL)].to_dict("records")]
         table = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals)
         judged.append(pd.concat([candidates, table.drop(columns=columns.MATERIAL_ID)], axis=1))
