@@ -1,0 +1,162 @@
+"""Killed anywhere, a training goes on and ends in the same bytes."""
+
+import logging
+import multiprocessing
+import random
+import time
+
+import pytest
+from tiny_training import EPOCHS, MEMBER, MOMENTS, kill_at_call, tiny_params, train, train_and_die
+
+from matscout.errors import TrainingError
+from matscout.files import sha256_of
+from matscout.training import member
+
+N_RANDOM_KILLS = 8
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Children of a server that has imported torch already: a fork of this process could deadlock on its threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny_training"])
+    return context
+
+
+@pytest.fixture(autouse=True)
+def _untracked(monkeypatch):
+    monkeypatch.setattr(member, "member_run", member.member_run)  # `train` replaces it; put back afterwards
+
+
+def checkpoint_files(dvc_root):
+    return sorted((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt"))
+
+
+def run_in(processes, target, *args, seconds=None):
+    process = processes.Process(target=target, args=args)
+    process.start()
+    if seconds is not None:
+        time.sleep(seconds)
+        process.kill()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_a_moment_it_ends_in_the_same_bytes(moment, processes, tiny_inputs, uninterrupted, tmp_path, dvc_root):
+    destination = tmp_path / "member"
+    assert run_in(processes, train_and_die, moment, tiny_inputs, destination, dvc_root) == -9
+    train(tiny_inputs, destination, dvc_root=dvc_root)
+    assert sha256_of(destination) == uninterrupted[1]
+    assert not (dvc_root / ".checkpoints" / MEMBER).exists()
+
+
+def test_killed_at_random_again_and_again_it_ends_in_the_same_bytes(
+    processes, tiny_inputs, uninterrupted, tmp_path, dvc_root
+):
+    chance = random.Random(5)
+    destination = tmp_path / "member"
+    exits = []
+    for _ in range(N_RANDOM_KILLS):
+        exits.append(
+            run_in(processes, train_untracked, tiny_inputs, destination, dvc_root, seconds=chance.uniform(0.05, 1.5))
+        )
+    train(tiny_inputs, destination, dvc_root=dvc_root)
+    assert sha256_of(destination) == uninterrupted[1]
+    assert -9 in exits
+
+
+def train_untracked(paths, destination, dvc_root):
+    train(paths, destination, dvc_root=dvc_root)
+
+
+def interrupt(tiny_inputs, dvc_root, destination, after_epochs, monkeypatch, **changes):
+    """Train some epochs in this process and stop with an exception."""
+
+    class Stop(Exception):
+        pass
+
+    def track(run, record):
+        if record.epoch + 1 == after_epochs:
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(member, "_track", track)
+        train(tiny_inputs, destination, tiny_params(**changes), dvc_root=dvc_root)
+
+
+def epochs_trained(monkeypatch, tiny_inputs, dvc_root, destination, **changes):
+    """Train to the end and count the epochs this took."""
+    begun = []
+    run_epoch = member.Trainer._run_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(member.Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a))
+        train(tiny_inputs, destination, tiny_params(**changes), dvc_root=dvc_root)
+    return begun
+
+
+def test_it_goes_on_after_the_last_whole_epoch(tiny_inputs, dvc_root, tmp_path, monkeypatch):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", 2, monkeypatch)
+    assert [file.name for file in checkpoint_files(dvc_root)] == ["epoch-000001.ckpt", "epoch-000002.ckpt"]
+    assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "member") == [2, 3]
+
+
+def test_only_two_checkpoints_are_kept(tiny_inputs, dvc_root, tmp_path, monkeypatch):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", EPOCHS, monkeypatch)
+    assert [file.name for file in checkpoint_files(dvc_root)] == ["epoch-000003.ckpt", "epoch-000004.ckpt"]
+
+
+@pytest.mark.parametrize("change", ["model__lr", "members__tiny__training__seed"])
+def test_a_changed_parameter_starts_clean(change, tiny_inputs, dvc_root, tmp_path, monkeypatch):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", 3, monkeypatch)
+    changed = {change: 7 if change.endswith("seed") else 0.003}
+    assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "other", **changed) == [0, 1, 2, 3]
+    assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "member") == [3]
+
+
+def test_a_parameter_of_another_stage_does_not_start_over(tiny_inputs, dvc_root, tmp_path, monkeypatch):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", 3, monkeypatch)
+    assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "member", screening__top_k=3) == [3]
+
+
+@pytest.mark.parametrize("spoil", ["cut", "flip", "empty"])
+def test_a_corrupt_checkpoint_falls_back_and_says_so(
+    spoil, tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch, caplog
+):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", 3, monkeypatch)
+    latest = checkpoint_files(dvc_root)[-1]
+    content = bytearray(latest.read_bytes())
+    content[len(content) // 2] ^= 1
+    latest.write_bytes({"cut": content[:-7], "flip": content, "empty": b""}[spoil])
+    with caplog.at_level(logging.WARNING):
+        assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "member") == [2, 3]
+    assert f"{latest} " in caplog.text
+    assert "corrupt" in caplog.text
+    assert sha256_of(tmp_path / "member") == uninterrupted[1]
+
+
+def test_with_both_checkpoints_corrupt_it_starts_over(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):
+    interrupt(tiny_inputs, dvc_root, tmp_path / "member", 3, monkeypatch)
+    for file in checkpoint_files(dvc_root):
+        file.write_bytes(b"no checkpoint")
+    assert epochs_trained(monkeypatch, tiny_inputs, dvc_root, tmp_path / "member") == [0, 1, 2, 3]
+    assert sha256_of(tmp_path / "member") == uninterrupted[1]
+
+
+def hold(paths, destination, dvc_root, ready, done):
+    kill_at_call(member, "_metrics", 1, before=lambda *_: (ready.set(), done.wait(60)))
+    train(paths, destination, dvc_root=dvc_root)
+
+
+def test_a_second_trainer_is_refused_until_the_first_ends(processes, tiny_inputs, uninterrupted, tmp_path, dvc_root):
+    ready, done = processes.Event(), processes.Event()
+    first = processes.Process(target=hold, args=(tiny_inputs, tmp_path / "first", dvc_root, ready, done))
+    first.start()
+    assert ready.wait(60)
+    with pytest.raises(TrainingError, match=rf"'tiny' is already being trained by process {first.pid}.*kill"):
+        train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
+    train(tiny_inputs, tmp_path / "variant", tiny_params(model__lr=0.02), dvc_root=dvc_root)
+    done.set()
+    first.join()
+    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
+    assert sha256_of(tmp_path / "member") == uninterrupted[1]
