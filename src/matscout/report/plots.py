@@ -16,17 +16,18 @@ DIGITS: Final = "%.6g"
 
 def write_plots(run: Run, folder: Path) -> None:
     """Write learning curves, parity, calibration, confidence and the Pareto front as CSV."""
-    write_csv(folder / "learning_curves.csv", learning_curves(run))
     write_csv(folder / "calibration.csv", calibration(run))
     write_csv(folder / "confidence.csv", confidence(run))
     write_csv(folder / "pareto.csv", pareto(run))
     for target in run.params.targets:
+        write_csv(folder / f"learning_curves_{target}.csv", learning_curves(run, target))
         write_csv(folder / f"parity_{target}.csv", parity(run, target))
 
 
-def learning_curves(run: Run) -> pd.DataFrame:
-    """`member`, `epoch`, losses and validation errors of each target, one row an epoch."""
-    return pd.concat([member.history.assign(member=name) for name, member in run.members.items()], ignore_index=True)
+def learning_curves(run: Run, target: str) -> pd.DataFrame:
+    """`epoch` and one column a member: its validation error in the target's unit; wide, as DVC draws series."""
+    curves = {name: member.history.set_index("epoch")[f"mae_{target}"] for name, member in run.members.items()}
+    return pd.DataFrame(curves).sort_index().reset_index(names="epoch")
 
 
 def parity(run: Run, target: str) -> pd.DataFrame:
@@ -44,9 +45,10 @@ def parity(run: Run, target: str) -> pd.DataFrame:
 
 
 def calibration(run: Run) -> pd.DataFrame:
-    """`target`, `nominal` and `observed` share of the test crystals inside the intervals."""
-    tables = [readings.interval_coverage(run.ensemble, t).assign(target=labels.name_of(t)) for t in run.params.targets]
-    return pd.concat(tables, ignore_index=True).rename(columns={"value": "observed"})[["target", "nominal", "observed"]]
+    """`nominal` and one column a target: the observed share of the test crystals inside the intervals; and `ideal`."""
+    tables = {target: readings.interval_coverage(run.ensemble, target) for target in run.params.targets}
+    observed = {target: table.set_index("nominal")["value"] for target, table in tables.items()}
+    return pd.DataFrame(observed).sort_index().reset_index(names="nominal").assign(ideal=lambda t: t["nominal"])
 
 
 def confidence(run: Run) -> pd.DataFrame:
