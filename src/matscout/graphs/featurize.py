@@ -54,9 +54,10 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
 
 def _read_block(materials: Path) -> CrystalBlock:
     names = [columns.MATERIAL_ID, columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS]
-    block = CrystalBlock.from_table(pq.read_table(materials, columns=names), str(materials))
-    if len(block) == 0:
+    table = pq.read_table(materials, columns=names)
+    if table.num_rows == 0:
         raise InputError(f"{materials} has no rows; look into quarantine.parquet beside it for the reasons")
+    block = CrystalBlock.from_table(table, str(materials))
     ids, counts = np.unique(np.array(block.ids), return_counts=True)
     if (most := counts.max()) > 1:
         raise InputError(f"{materials}: material_id {ids[counts.argmax()]} occurs {most} times; it must be unique")

@@ -1,0 +1,90 @@
+"""Batches to train on, batches to predict with, and the thread that collates ahead."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from matscout.errors import ParameterError
+from matscout.graphs.batching import inference_batches, prefetch, training_batches
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 8), (8, 8), (9, 8), (100, 7), (3, 1)])
+def test_training_batches_hold_each_row_once_in_nearly_equal_parts(n, batch_size):
+    rows = np.arange(n) * 3 + 5
+    batches = training_batches(rows, batch_size=batch_size, seed=1, epoch=0)
+    assert sorted(np.concatenate(batches)) == rows.tolist()
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(batches) == -(-n // batch_size)
+
+
+def test_training_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        return np.concatenate(training_batches(np.arange(200), batch_size=16, seed=seed, epoch=epoch)).tolist()
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+    assert order(1, 2) != order(2, 1)
+
+
+def test_inference_batches_respect_the_budget():
+    counts = np.random.default_rng(0).integers(1, 900, 500)
+    batches = inference_batches(counts, max_edges=1000)
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert all(counts[batch].sum() <= 1000 for batch in batches)
+    largest = [counts[batch].max() for batch in batches]
+    assert largest == sorted(largest, reverse=True)
+
+
+def test_a_crystal_above_the_budget_is_alone():
+    batches = inference_batches(np.array([5, 5000, 7]), max_edges=100)
+    assert [batch.tolist() for batch in batches] == [[1], [2, 0]]
+
+
+def test_nothing_gives_no_batches():
+    assert inference_batches(np.zeros(0, int), max_edges=5) == []
+    assert training_batches(np.zeros(0, int), batch_size=5, seed=0, epoch=0) == []
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ParameterError, match="max_edges = 0"):
+        inference_batches(np.array([1]), max_edges=0)
+    with pytest.raises(ParameterError, match="batch_size = 0"):
+        training_batches(np.array([1]), batch_size=0, seed=0, epoch=0)
+
+
+def test_prefetch_keeps_order():
+    batches = [np.array([i, i + 1]) for i in range(30)]
+    assert list(prefetch(lambda rows: int(rows.sum()), batches)) == [2 * i + 1 for i in range(30)]
+
+
+def test_prefetch_raises_the_error_where_its_batch_would_come():
+    def collate(rows):
+        if rows[0] == 3:
+            raise ValueError("batch 3")
+        return int(rows[0])
+
+    seen = []
+    with pytest.raises(ValueError, match="batch 3"):
+        seen.extend(iter(prefetch(collate, [np.array([i]) for i in range(9)])))
+    iterator = prefetch(collate, [np.array([i]) for i in range(9)])
+    assert [next(iterator) for _ in range(3)] == [0, 1, 2]
+    iterator.close()
+
+
+def test_prefetch_stops_when_its_consumer_does():
+    made = []
+
+    def collate(rows):
+        made.append(int(rows[0]))
+        return made[-1]
+
+    before = threading.active_count()
+    iterator = prefetch(collate, [np.array([i]) for i in range(1000)], depth=2)
+    next(iterator)
+    iterator.close()
+    assert threading.active_count() == before
+    assert len(made) < 10

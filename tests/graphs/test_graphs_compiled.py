@@ -1,0 +1,42 @@
+"""Compiled code: nothing is compiled at import, and stale machine code is never used."""
+
+import shutil
+import subprocess
+import sys
+
+from conftest import ROOT
+
+ONE = """
+from compiled import compiled
+from other import double
+@compiled
+def value(x):
+    return double(x) + 1
+"""
+OTHER = """
+from compiled import compiled
+@compiled
+def double(x):
+    return {} * x
+"""
+
+
+def run(folder, code):
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path):
+    shutil.copy(ROOT / "src" / "matscout" / "graphs" / "compiled.py", tmp_path)
+    (tmp_path / "one.py").write_text(ONE)
+    (tmp_path / "other.py").write_text(OTHER.format(2))
+    ask = "import one; print(one.value(10), sum(one.value.stats.cache_hits.values()))"
+    assert run(tmp_path, ask) == "21 0"
+    assert run(tmp_path, ask) == "21 1"
+    (tmp_path / "other.py").write_text(OTHER.format(3))
+    assert run(tmp_path, ask) == "31 0"
+
+
+def test_importing_compiles_nothing():
+    code = "from matscout.graphs import packing, collate; print(packing._pack.signatures, collate._collate.signatures)"
+    assert run(ROOT, code) == "[] []"
