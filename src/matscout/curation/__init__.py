@@ -1,1 +1,1 @@
-"""From records to one honest table: validity, duplicates, offsets, noise, splits."""
+"""From raw rows to one honest table: validity, duplicates, reference offsets, label noise, splits."""

@@ -1,0 +1,155 @@
+"""Every formation energy on the reference database's scale, beside the published one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from matscout import columns
+from matscout.crystal import SYMBOLS
+from matscout.curation.offsets import (
+    CONSTANT,
+    HUBBARD,
+    Array,
+    OffsetFit,
+    fit_offset,
+    held_out_residuals,
+)
+from matscout.curation.pairs import Pairs, atomic_fractions, hubbard_flags, make_pairs
+from matscout.params import Offsets
+
+Planted = Mapping[str, Any]
+
+DIGITS = 6  # in the summary: micro-electronvolts
+
+
+def align(
+    materials: pd.DataFrame, settings: Offsets, planted: Mapping[str, Planted]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Move each database's formation energies to the reference's scale.
+
+    One offset is fitted per (source, functional), with a term for +U. A class that shares fewer than
+    `min_pairs` materials with the reference keeps its published energies where its functional is the
+    reference's (standard error null: unknown) and gets no aligned energy where it is another.
+
+    Args:
+        materials: curated rows with their duplicate groups.
+        settings: the section `curation.offsets`.
+        planted: source -> what a synthetic stand-in was made with: `constant` and `elements` on top of it, eV/atom.
+
+    Returns:
+        the two columns `formation_energy_aligned` and `_std`, and the summary of all fits.
+    """
+    published = materials[columns.FORMATION_ENERGY].astype(np.float64)
+    moved = pd.DataFrame(
+        {columns.FORMATION_ENERGY_ALIGNED: np.nan, columns.FORMATION_ENERGY_ALIGNED_STD: np.nan}, index=materials.index
+    )
+    functional = reference_functional(materials, settings.reference)
+    is_reference = _is_class(materials, settings.reference, functional)
+    moved.loc[is_reference] = np.column_stack([published[is_reference], np.zeros(is_reference.sum())])
+    summary: dict[str, Any] = {"reference": settings.reference, "functional": functional, "sources": {}}
+    for (source, own_functional), rows in materials[~is_reference].groupby([columns.SOURCE, columns.FUNCTIONAL]):
+        pairs = make_pairs(rows, materials[is_reference])
+        name = f"{source}/{own_functional}"
+        if len(pairs) < settings.min_pairs:
+            summary["sources"][name] = {"fitted": False, "n_pairs": len(pairs), "min_pairs": settings.min_pairs}
+            if own_functional == functional:
+                moved.loc[rows.index, columns.FORMATION_ENERGY_ALIGNED] = published[rows.index]
+            continue
+        fit = fit_offset(pairs, settings)
+        offset, error = fit.at(atomic_fractions(rows[columns.FORMULA]), hubbard_flags(rows))
+        moved.loc[rows.index] = np.column_stack([published[rows.index] - offset, error])
+        moved.loc[rows.index[published[rows.index].isna()]] = np.nan
+        summary["sources"][name] = _describe(fit, pairs, settings, planted.get(str(source)))
+    return moved, summary
+
+
+def reference_functional(materials: pd.DataFrame, reference: str) -> str | None:
+    """The functional of most labelled rows of the reference database; null where it has none."""
+    rows = materials[(materials[columns.SOURCE] == reference) & materials[columns.FORMATION_ENERGY].notna()]
+    counts = rows[columns.FUNCTIONAL].value_counts()
+    return str(min(counts[counts == counts.max()].index)) if len(counts) else None
+
+
+def _is_class(materials: pd.DataFrame, source: str, functional: str | None) -> pd.Series:
+    return (materials[columns.SOURCE] == source) & (materials[columns.FUNCTIONAL] == functional)
+
+
+def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted | None) -> dict[str, Any]:
+    after, after_constant = held_out_residuals(pairs, settings)
+    elements = _element_table(fit, pairs, planted)
+    described: dict[str, Any] = {
+        "fitted": True,
+        "n_pairs": fit.n_pairs,
+        "constant": _interval(fit, CONSTANT),
+        "elements": elements,
+        "residual_std": round(fit.scale, DIGITS),
+        "held_out": {
+            "mae_before": _mae(pairs.differences),
+            "mae_after_constant": _mae(after_constant),
+            "mae_after": _mae(after),
+            "median_before": _median(pairs.differences),
+            "median_after": _median(after),
+        },
+    }
+    if pairs.hubbard.any():
+        described["hubbard"] = _interval(fit, HUBBARD)
+    if planted is not None:
+        described["planted"] = _compare_planted(elements, planted)
+    return described
+
+
+def _element_table(fit: OffsetFit, pairs: Pairs, planted: Planted | None) -> dict[str, dict[str, Any]]:
+    """Offset of every element that a pair contains, with its intervals and, where known, the planted truth."""
+    counts = (pairs.fractions > 0).sum(axis=0)
+    seen = np.flatnonzero(counts)
+    offsets = fit.element_offsets(seen)
+    table: dict[str, dict[str, Any]] = {}
+    for position, column in enumerate(seen):
+        symbol = SYMBOLS[column + 1]
+        alone, jointly = offsets.alone[:, position], offsets.jointly[:, position]
+        entry: dict[str, Any] = {
+            "offset": _rounded(offsets.value[position]),
+            "interval95": [_rounded(end) for end in alone],
+            "joint_interval95": [_rounded(end) for end in jointly],
+            "n_pairs": int(counts[column]),
+        }
+        if planted is not None:
+            truth = planted["constant"] + planted["elements"].get(symbol, 0.0)
+            entry["planted"] = _rounded(truth)
+            entry["inside"] = bool(alone[0] <= truth <= alone[1])
+            entry["inside_joint"] = bool(jointly[0] <= truth <= jointly[1])
+        table[symbol] = entry
+    return table
+
+
+def _compare_planted(elements: Mapping[str, Mapping[str, Any]], planted: Planted) -> dict[str, Any]:
+    """How many planted offsets lie inside their intervals: of the shifted elements, and of all."""
+    shifted = [elements[symbol] for symbol in sorted(planted["elements"]) if symbol in elements]
+    counted = {"shifted_elements": shifted, "all_elements": list(elements.values())}
+    return {
+        name: {
+            "n": len(entries),
+            "inside": sum(entry["inside"] for entry in entries),
+            "inside_joint": sum(entry["inside_joint"] for entry in entries),
+        }
+        for name, entries in counted.items()
+    }
+
+
+def _interval(fit: OffsetFit, column: int) -> dict[str, Any]:
+    ends = np.percentile(fit.draws[:, column], [2.5, 97.5])
+    return {"value": _rounded(fit.coefficients[column]), "interval95": [_rounded(end) for end in ends]}
+
+
+def _mae(residuals: Array) -> float:
+    return _rounded(np.abs(residuals).mean())
+
+
+def _median(residuals: Array) -> float:
+    return _rounded(np.median(np.abs(residuals)))
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)

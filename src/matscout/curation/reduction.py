@@ -1,0 +1,55 @@
+"""One cell per crystal that does not depend on how it was written down: primitive, Niggli-reduced."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import moyopy
+import numpy as np
+
+from matscout.crystal import Crystal
+
+# moyopy reports, per crystal, that a supercell hides symmetry operations: true and of no use here
+logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class ReducedCell:
+    """What the matcher needs of one crystal.
+
+    Attributes:
+        crystal: the primitive, Niggli-reduced cell.
+        space_group: number (1-230) of the cell as published, at the tolerance asked for.
+    """
+
+    crystal: Crystal
+    space_group: int
+
+
+def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
+    """The primitive Niggli cell (pymatgen's, so that the matcher agrees) and the space group (moyo's).
+
+    Raises:
+        ValueError: no space group or no reduced cell could be found.
+    """
+    structure = crystal.to_structure()
+    primitive = structure.get_primitive_structure().get_reduced_structure(reduction_algo="niggli")
+    return ReducedCell(Crystal.from_structure(primitive), space_group_number(crystal, symprec))
+
+
+def space_group_number(crystal: Crystal, symprec: float) -> int:
+    """International number of the space group at `symprec` (Å).
+
+    Raises:
+        ValueError: moyo finds no symmetry at all, not even the identity.
+    """
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), [int(z) for z in crystal.atomic_numbers])
+    return int(moyopy.MoyoDataset(cell, symprec=symprec).number)
+
+
+def content_key(crystal: Crystal) -> str:
+    """32 hex digits of the cell as written: equal keys are equal cells, atom for atom."""
+    digest = hashlib.sha256("\0".join(crystal.species).encode())
+    digest.update(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
+    digest.update(np.ascontiguousarray(crystal.frac_coords, dtype="<f8").tobytes())
+    return digest.hexdigest()[:32]

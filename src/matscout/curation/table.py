@@ -1,0 +1,139 @@
+"""The stage `curate`: snapshots of several databases become one honest table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+
+from matscout import columns
+from matscout.curation.align import align
+from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
+from matscout.curation.examine import Examined, examine
+from matscout.curation.noise import label_noise
+from matscout.curation.representative import mark_representatives
+from matscout.curation.summary import summarize_curation
+from matscout.files import write_json, write_parquet
+from matscout.params import Curation
+from matscout.sources.manifest import read_manifest
+from matscout.sources.record import Record, Rejection
+from matscout.sources.snapshot import read_snapshot
+
+MATERIALS_NAME: Final = "materials.parquet"
+QUARANTINE_NAME: Final = "quarantine.parquet"
+DUPLICATES_NAME: Final = "duplicates.parquet"
+SUMMARY_NAME: Final = "summary.json"
+
+MATERIALS_SCHEMA: Final = pa.schema(
+    [
+        (columns.MATERIAL_ID, pa.string()),
+        (columns.SOURCE, pa.string()),
+        (columns.FUNCTIONAL, pa.string()),
+        (columns.IS_HUBBARD, pa.bool_()),
+        (columns.SYNTHETIC, pa.bool_()),
+        (columns.YEAR, pa.int32()),
+        (columns.FORMULA, pa.string()),
+        (columns.N_ATOMS, pa.int32()),
+        (columns.SPACE_GROUP, pa.int32()),
+        (columns.LATTICE, pa.list_(pa.float64())),
+        (columns.SPECIES, pa.list_(pa.string())),
+        (columns.FRAC_COORDS, pa.list_(pa.float64())),
+        *((label, pa.float64()) for label in columns.LABELS),
+        (columns.FORMATION_ENERGY_ALIGNED, pa.float64()),
+        (columns.FORMATION_ENERGY_ALIGNED_STD, pa.float64()),
+        (columns.FORMATION_ENERGY_NOISE, pa.float64()),
+        (columns.BAND_GAP_NOISE, pa.float64()),
+        (columns.DUPLICATE_GROUP, pa.string()),
+        (columns.IS_REPRESENTATIVE, pa.bool_()),
+        (columns.N_ATOMS_PRIMITIVE, pa.int32()),
+    ]
+)
+QUARANTINE_SCHEMA: Final = pa.schema(
+    [(name, pa.int64() if name == "row" else pa.string()) for name in Rejection.__dataclass_fields__]
+)
+
+
+def curate(snapshots: Sequence[Path], params: Curation, destination: Path, *, workers: int) -> None:
+    """Check, deduplicate and align the rows of `snapshots`.
+
+    Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
+    with its reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published
+    labels are never changed: aligned energies and noise stand beside them.
+
+    Raises:
+        InputError: a snapshot is absent or damaged.
+    """
+    records, rejections, planted = _read(snapshots)
+    examined = examine(records, params.validity, params.matching.symprec, workers=workers)
+    kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
+    rejections += [
+        Rejection(record.source, record.material_id, "", -1, *result)
+        for record, result in zip(records, examined, strict=True)
+        if not isinstance(result, Examined)
+    ]
+    kept.sort(key=lambda pair: (pair[0].source, pair[0].material_id))
+    materials = _table(kept)
+    cells = {result.content: result.reduced for _, result in kept}
+    matches = find_matches(cells, params.matching, workers=workers)
+    contents = [result.content for _, result in kept]
+    materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
+    aligned, offsets = align(materials, params.offsets, planted)
+    materials[list(aligned.columns)] = aligned
+    materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
+    materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
+    materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
+    quarantine = quarantine_table(rejections)
+    summary = summarize_curation(materials, quarantine, edges, offsets)
+    write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
+    write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
+    write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
+    write_json(destination / SUMMARY_NAME, summary)
+
+
+def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
+    """Rejections sorted by source, file and row."""
+    rows = [vars(rejection) for rejection in rejections]
+    frame = pd.DataFrame(rows, columns=pd.Index(QUARANTINE_SCHEMA.names))
+    return frame.sort_values(["source", "file", "row", "material_id"], ignore_index=True)
+
+
+def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
+    """All records and rejections, and what synthetic snapshots were made with, by source.
+
+    An id that an earlier snapshot used already is rejected: ids are unique over all databases.
+    """
+    records: list[Record] = []
+    rejections: list[Rejection] = []
+    planted: dict[str, Mapping[str, Any]] = {}
+    seen: set[str] = set()
+    for snapshot in snapshots:
+        manifest = read_manifest(snapshot)
+        if manifest.planted is not None:
+            planted[manifest.source] = manifest.planted
+        for item in read_snapshot(snapshot):
+            if isinstance(item, Rejection):
+                rejections.append(item)
+            elif item.material_id in seen:
+                detail = f"{item.material_id!r} came from another snapshot before; ids must be unique, rename one"
+                rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
+            else:
+                seen.add(item.material_id)
+                records.append(item)
+    return records, rejections, planted
+
+
+def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
+    """The columns that come from one row alone."""
+    published = (columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL, columns.IS_HUBBARD, columns.SYNTHETIC)
+    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in published}
+    table[columns.YEAR] = pd.array([record.year for record, _ in kept], dtype="Int32")
+    table[columns.FORMULA] = [result.formula for _, result in kept]
+    table[columns.N_ATOMS] = [record.crystal.n_atoms for record, _ in kept]
+    table[columns.SPACE_GROUP] = [result.reduced.space_group for _, result in kept]
+    table[columns.N_ATOMS_PRIMITIVE] = [result.reduced.crystal.n_atoms for _, result in kept]
+    for name in (columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS):
+        table[name] = [record.crystal.to_row()[name] for record, _ in kept]
+    for label in columns.LABELS:
+        table[label] = pd.array([getattr(record, label) for record, _ in kept], dtype="float64")
+    return pd.DataFrame(table)
