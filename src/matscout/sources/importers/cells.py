@@ -53,7 +53,7 @@ def from_optimade(attributes: dict[str, Any]) -> Crystal:
     names = attributes.get("species_at_sites") or ()
     symbols = _symbols_of(attributes.get("species") or ())
     frac_coords = to_fractional(attributes.get("cartesian_site_positions"), lattice)
-    return make_crystal(lattice, [symbols.get(name, name) for name in names], frac_coords)
+    return make_crystal(lattice, [str(symbols.get(name, name)) for name in names], frac_coords)
 
 
 def _symbols_of(species: Any) -> dict[str, str]:

@@ -1,0 +1,40 @@
+"""Rows that the tests of this folder share: the bundled sample, and small ones by hand."""
+
+from functools import cache
+from pathlib import Path
+
+from matscout.params import Database, load_params
+from matscout.sources.manifest import read_manifest
+from matscout.sources.pages import read_page
+from matscout.sources.record import Record
+from matscout.sources.snapshot import read_snapshot
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "data" / "sample"
+
+
+@cache
+def sample_records(name):
+    return tuple(read_snapshot(SAMPLE / name))
+
+
+@cache
+def sample_pages(name):
+    return tuple(read_page(SAMPLE / name / page) for page in read_manifest(SAMPLE / name).pages)
+
+
+def database(name, **changes):
+    """The block of params.yaml with some values replaced, nested ones named with double underscores."""
+    tree = load_params(ROOT / "params.yaml").databases[name].model_dump()
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[key] = value
+    return Database.model_validate(tree)
+
+
+def split(items):
+    records = [item for item in items if isinstance(item, Record)]
+    return records, [item for item in items if not isinstance(item, Record)]
