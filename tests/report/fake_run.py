@@ -148,7 +148,7 @@ def ensemble_metrics() -> dict:
     }
 
 
-def curation_summary() -> dict:
+def curation_summary(n_real: int, n_synthetic: int) -> dict:
     elements = {
         s: {"offset": 0.1 * i, "low95": 0.1 * i - 0.03, "high95": 0.1 * i + 0.03, "n_pairs": 40 - i}
         for i, s in enumerate(("O", "Sr", "Ti", "Cl"))
@@ -163,10 +163,27 @@ def curation_summary() -> dict:
         "planted": {"n_elements": 1, "n_inside": 1},
     }
     return {
+        "rows": {
+            "materials_project": {"read": n_real, "rejected": 0, "kept": n_real, "synthetic": 0},
+            "aflow": {
+                "read": n_synthetic // 2 + 4,
+                "rejected": 4,
+                "kept": n_synthetic // 2,
+                "synthetic": n_synthetic // 2,
+            },
+            "oqmd": {"read": n_synthetic // 2, "rejected": 0, "kept": n_synthetic // 2, "synthetic": n_synthetic // 2},
+        },
+        "total": {"rows": n_real + n_synthetic, "rejected": 4, "by_reason": {"atoms_too_close": 4}},
+        "duplicates": {
+            "groups": n_real,
+            "groups_of_several_databases": n_synthetic,
+            "edges_related_other_space_group": 1,
+        },
         "offsets": {
             "reference": "materials_project",
+            "functional": "PBE",
             "sources": {"aflow/PBE": fit, "oqmd/PBE": {"fitted": False, "n_pairs": 3, "min_pairs": 20}},
-        }
+        },
     }
 
 
@@ -179,6 +196,16 @@ def ranked(rng, n: int) -> pd.DataFrame:
     order = np.argsort(-probability.to_numpy(), kind="stable")
     rows = rows.assign(goal_probability=probability).iloc[order].reset_index(drop=True)
     best = np.minimum.accumulate(rows["formation_energy_per_atom"])
+    above = {
+        f"energy_above_hull{end}": rows[f"formation_energy_per_atom{end}"] + 1.6
+        for end in ("", "_std", "_lo90", "_hi90")
+    }
+    rows = rows.assign(
+        **above,
+        competing_phases="0.60 SrO (fake-00001) + 0.40 TiO2 (fake-00002)",
+        missing_references=["" if i % 5 else "Au-Cl" for i in range(n)],
+        element_rules_met=True,
+    )
     return rows.assign(
         candidate_id=[f"fc-{i:05d}" for i in range(n)],
         parent_id=[f"fake-{i:05d}" for i in range(n)],
@@ -234,7 +261,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             ]
         ),
     )
-    write_json(data / "curated" / "summary.json", curation_summary())
+    write_json(data / "curated" / "summary.json", curation_summary(n_real, n_synthetic))
     fold = np.where(
         table[columns.SYNTHETIC],
         "unused",
@@ -262,7 +289,18 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
         },
     )
     write_parquet(data / "screening" / "ranked.parquet", candidates)
-    write_json(data / "screening" / "summary.json", {"goal": "solar_absorber"})
+    met = int(candidates["goal_met"].sum())
+    write_json(
+        data / "screening" / "summary.json",
+        {
+            "goal": "solar_absorber",
+            "expected_hits": 81.2,
+            "expected_hits_in_top": 18.9,
+            "n_below_hull": 7,
+            "n_barred_by_element_rules": 0,
+            "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
+        },
+    )
 
 
 def write_members(folder: Path, rng) -> None:

@@ -51,10 +51,6 @@ def test_marks_synthetic_databases(page):
     assert "They are no data of those databases" in text
 
 
-def test_says_what_was_not_computed(page):
-    assert "Probability of stability: not computed." in page.read_text()
-
-
 def test_embedded_json_is_json(page):
     for key in ("figures", "scenes", "look", "twins"):
         match = re.search(rf'<script type="application/json" id="{key}">(.*?)</script>', page.read_text(), re.DOTALL)
@@ -106,17 +102,23 @@ def test_text_of_databases_cannot_become_markup(fake_data, params, tmp_path):
 
 
 def test_without_optional_pieces(fake_data, params, tmp_path):
-    """No refused row, no fitted offset, no synthetic row: the page says so or leaves the notice out."""
+    """No refused row, no fitted offset, no hull, no synthetic row: the page says so or leaves the notice out."""
     data = tmp_path / "data"
     shutil.copytree(fake_data, data)
     quarantine = pd.read_parquet(data / "curated" / "quarantine.parquet").head(0)
     quarantine.to_parquet(data / "curated" / "quarantine.parquet")
     summary = json.loads((data / "curated" / "summary.json").read_text())
     summary["offsets"]["sources"].pop("aflow/PBE")
+    for found in summary["rows"].values():
+        found["synthetic"] = 0
     (data / "curated" / "summary.json").write_text(json.dumps(summary))
     materials = pd.read_parquet(data / "curated" / "materials.parquet").assign(synthetic=False)
     materials.to_parquet(data / "curated" / "materials.parquet")
+    ranked = pd.read_parquet(data / "screening" / "ranked.parquet")
+    hull = [name for name in ranked if name.startswith("energy_above_hull")]
+    ranked.drop(columns=hull).to_parquet(data / "screening" / "ranked.parquet")
     text = render(Run(data, params))
     assert "Reference offsets between databases: not computed." in text
+    assert "Energy above hull: not computed." in text
     assert "synthetic stand-in" not in text
     assert "Refused rows" not in text

@@ -1,12 +1,14 @@
 """Metrics, plot tables and cards, against the files they come from."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
+from matscout.report.inputs import Run
 from matscout.report.labels import formula, number, substitution, window
-from matscout.report.plots import MOST_ROWS
+from matscout.report.plots import MOST_ROWS, learning_curves, write_csv
 from matscout.report.summary import summarize
 from matscout.report.tables import Scale, number_cell
 
@@ -57,14 +59,24 @@ def test_metrics_are_small_and_hold_numbers_only(summarized):
 
 def test_plot_tables(summarized, params):
     plots = summarized / "plots"
-    curves = pd.read_csv(plots / "learning_curves.csv")
-    assert set(curves["member"]) == set(params.members)
-    assert {"epoch", "train_loss", "mae_band_gap", "mae_formation_energy_per_atom"} <= set(curves)
     for target in params.targets:
+        assert set(pd.read_csv(plots / f"learning_curves_{target}.csv")) == {"epoch", *params.members}
         assert {"actual", "predicted"} <= set(pd.read_csv(plots / f"parity_{target}.csv"))
     assert pd.read_csv(plots / "calibration.csv")["nominal"].between(0, 1).all()
     assert set(pd.read_csv(plots / "pareto.csv")["group"]) == {"front", "shortlist", "other"}
     assert all(len(pd.read_csv(file)) <= MOST_ROWS + 100 for file in plots.glob("*.csv"))
+
+
+def test_member_that_stopped_earlier_has_no_later_points(fake_data, params, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(fake_data, data)
+    history = data / "members" / "cogn" / "history.parquet"
+    pd.read_parquet(history).head(5).to_parquet(history)
+    table = learning_curves(Run(data, params), "band_gap")
+    assert table["cogn"].notna().sum() == 5
+    write_csv(tmp_path / "curves.csv", table)
+    assert ",nan," in (tmp_path / "curves.csv").read_text()
+    assert ",," not in (tmp_path / "curves.csv").read_text()
 
 
 def test_cards_state_the_runs_own_figures(summarized):

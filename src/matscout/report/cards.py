@@ -31,15 +31,15 @@ def write_cards(run: Run, folder: Path) -> None:
 
 def model_facts(run: Run) -> dict[str, Any]:
     """What the model card says."""
-    folds = run.split[columns.FOLD].value_counts()
+    folds = curation_document(run)["folds"]
     return {
         "members": run.members,
         "architectures": {name: member.architecture for name, member in run.params.members.items()},
         "targets": run.targets,
         "judged": {target: readings.judged(run.ensemble, target) for target in run.targets},
         "scores": {target: readings.scores(run, target).to_dict("records") for target in run.targets},
-        "n_train": int(folds.get(columns.TRAIN, 0)),
-        "n_validation": int(folds.get(columns.VALIDATION, 0)),
+        "n_train": folds.get(columns.TRAIN, 0),
+        "n_validation": folds.get(columns.VALIDATION, 0),
         "split": run.params.split,
         "combine": run.params.ensemble.combine,
         "share_far": run.ensemble["flags"]["test_share_far"],
@@ -50,10 +50,8 @@ def model_facts(run: Run) -> dict[str, Any]:
 
 def data_facts(run: Run) -> dict[str, Any]:
     """What the data card says."""
-    labelled = {
-        target: int(run.materials.loc[~run.materials[columns.SYNTHETIC], settings.label].notna().sum())
-        for target, settings in run.params.targets.items()
-    }
+    real = run.materials.loc[~run.materials[columns.SYNTHETIC].to_numpy(dtype=bool)]
+    labelled = {t: int(real[settings.label].notna().to_numpy().sum()) for t, settings in run.params.targets.items()}
     return {
         "summary": curation_document(run),
         "manifests": run.manifests,

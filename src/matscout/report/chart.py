@@ -43,13 +43,13 @@ def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
 
 def to_json(figures: Mapping[str, go.Figure]) -> str:
     """Figures by name as JSON with sorted keys, plain lists and rounded numbers: same data, same bytes."""
-    plain = {
-        name: _plain(
-            {"data": [trace.to_plotly_json() for trace in figure.data], "layout": figure.layout.to_plotly_json()}
-        )
-        for name, figure in figures.items()
-    }
+    plain = {name: _plain(_parts(figure)) for name, figure in figures.items()}
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _parts(figure: Any) -> dict[str, Any]:
+    """Traces and layout with their arrays as they are; `Figure.to_dict` would pack them as base64."""
+    return {"data": [trace.to_plotly_json() for trace in figure.data], "layout": figure.layout.to_plotly_json()}
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.report import labels, readings
@@ -38,17 +39,17 @@ WORDS: Final = {
 
 def curation_document(run: Run) -> dict[str, Any]:
     """Rows read, kept and refused by database and reason; duplicates; how well offsets were recovered."""
-    materials, quarantine = run.materials, run.quarantine
-    sources = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
+    rows, duplicates = run.curation["rows"], run.curation["duplicates"]
     return {
-        "crystals": len(materials),
-        "different materials": len(sources),
-        "materials in several databases": int((sources > 1).sum()),
-        "synthetic crystals": int(materials[columns.SYNTHETIC].sum()),
-        "quarantined rows": len(quarantine),
-        "quarantined rows by reason": _counts(quarantine["reason"]),
-        "databases": {name: _database(run, name) for name in run.manifests},
-        "folds": _counts(run.split[columns.FOLD]),
+        "crystals": len(run.materials),
+        "different materials": duplicates["groups"],
+        "materials in several databases": duplicates["groups_of_several_databases"],
+        "pairs alike but of another space group": duplicates["edges_related_other_space_group"],
+        "synthetic crystals": sum(found["synthetic"] for found in rows.values()),
+        "quarantined rows": run.curation["total"]["rejected"],
+        "quarantined rows by reason": run.curation["total"]["by_reason"],
+        "databases": {name: _database(found) for name, found in rows.items()},
+        "folds": _counts(run.split[columns.FOLD].to_numpy()),
         "offsets": {name: _offset(fit) for name, fit in readings.offset_fits(run.curation).items()},
     }
 
@@ -78,26 +79,31 @@ def screening_document(run: Run) -> dict[str, Any]:
     """How many candidates there were, met the goal and made the front; what the shortlist promises."""
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     top = ranked.head(run.params.screening.top_k)
-    shortlist = {"candidates": len(top), "mean probability of meeting the goal": _mean(top[columns.GOAL_PROBABILITY])}
-    shortlist |= {f"mean {labels.titled(target)}": _mean(top[target]) for target in run.targets}
+    shortlist = {
+        "candidates": len(top),
+        "mean probability of meeting the goal": _mean(top[columns.GOAL_PROBABILITY].to_numpy()),
+    }
+    shortlist |= {f"mean {labels.titled(target)}": _mean(top[target].to_numpy()) for target in run.targets}
     return {
         "candidates": len(ranked),
-        "candidates by route": _counts(ranked[columns.ROUTE]),
+        "candidates by route": _counts(ranked[columns.ROUTE].to_numpy()),
         "turned away by gate": {gate: int(n) for gate, n in run.attrition["gates"].items()},
-        "meet the goal": int(ranked[columns.GOAL_MET].sum()),
-        "on the Pareto front": int(ranked[columns.PARETO_FRONT].astype(bool).sum()),
-        "far from the training data": int(ranked[columns.FAR_FROM_TRAINING].astype(bool).sum()),
+        "expected to meet the goal": _round(run.screening["expected_hits"]),
+        "barred by element rules": run.screening["n_barred_by_element_rules"],
+        "below the hull of known phases": run.screening["n_below_hull"],
+        "meet the goal": int(run.flags(columns.GOAL_MET).sum()),
+        "on the Pareto front": int(run.flags(columns.PARETO_FRONT).sum()),
+        "far from the training data": int(run.flags(columns.FAR_FROM_TRAINING).sum()),
         "shortlist": shortlist,
     }
 
 
-def _database(run: Run, name: str) -> dict[str, int]:
-    kept = run.materials[run.materials[columns.SOURCE] == name]
+def _database(found: dict[str, int]) -> dict[str, int]:
     return {
-        "rows read": run.manifests[name].n_rows,
-        "crystals kept": len(kept),
-        "rows quarantined": int((run.quarantine[columns.SOURCE] == name).sum()),
-        "synthetic crystals": int(kept[columns.SYNTHETIC].sum()),
+        "rows read": found["read"],
+        "crystals kept": found["kept"],
+        "rows quarantined": found["rejected"],
+        "synthetic crystals": found["synthetic"],
     }
 
 
@@ -122,12 +128,13 @@ def _target(run: Run, target: str) -> dict[str, Any]:
     error = judged["mae"]
     figures[f"MAE, 95 % interval from{_in(target)}"] = _round(error["low"])
     figures[f"MAE, 95 % interval to{_in(target)}"] = _round(error["high"])
-    others = readings.scores(run, target)
+    scores = readings.scores(run, target).to_dict("records")
     for kind in ("member", "baseline"):
-        rows = others[others["kind"] == kind].sort_values(["value", "key"])
-        figures[f"best {kind}: MAE{_in(target)}"] = _round(rows["value"].iloc[0])
-    for row in others[others["kind"] == "baseline"].to_dict("records"):
-        figures[f"{row['name']}: MAE{_in(target)}"] = _round(row["value"])
+        best = min(row["value"] for row in scores if row["kind"] == kind)
+        figures[f"best {kind}: MAE{_in(target)}"] = _round(best)
+    for row in scores:
+        if row["kind"] == "baseline":
+            figures[f"{row['name']}: MAE{_in(target)}"] = _round(row["value"])
     return figures
 
 
@@ -136,11 +143,12 @@ def _in(target: str) -> str:
     return f" ({unit})" if unit else ""
 
 
-def _counts(values: pd.Series) -> dict[str, int]:
-    return {str(name): int(n) for name, n in values.value_counts().sort_index().items()}
+def _counts(values: NDArray[Any]) -> dict[str, int]:
+    names, counts = np.unique(values.astype(str), return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-def _mean(values: pd.Series) -> float | None:
+def _mean(values: NDArray[Any]) -> float | None:
     return _round(float(values.mean())) if len(values) else None
 
 

@@ -31,7 +31,7 @@ def test_rows(run: Run, target: str) -> pd.DataFrame:
 
 def error_of(rows: pd.DataFrame, target: str) -> pd.Series:
     """Absolute error of each row, in the target's unit."""
-    return (rows[target + columns.TRUTH] - rows[target]).abs()
+    return pd.Series(np.abs(rows[target + columns.TRUTH].to_numpy() - rows[target].to_numpy()), index=rows.index)
 
 
 def chemistry_of(species: list[str]) -> str:
@@ -107,5 +107,8 @@ def error_by_element(rows: pd.DataFrame, target: str) -> dict[str, float]:
     long = pd.DataFrame(
         {"symbol": rows[columns.SPECIES].map(lambda s: sorted(set(s))), "error": error_of(rows, target)}
     ).explode("symbol")
-    groups = long.groupby("symbol", sort=True)["error"].agg(["mean", "size"])
-    return {str(symbol): float(g["mean"]) for symbol, g in groups.iterrows() if g["size"] >= FEWEST_PER_ELEMENT}
+    found: dict[str, float] = {}
+    for symbol, errors in long.groupby("symbol", sort=True)["error"]:
+        if len(errors) >= FEWEST_PER_ELEMENT:
+            found[str(symbol)] = float(errors.to_numpy().mean())
+    return found

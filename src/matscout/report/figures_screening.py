@@ -1,6 +1,7 @@
 """Figures of what came out: the candidates, their front and their survival."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,14 +28,14 @@ def pareto_front(
         objectives: the goal's aims, for the shading.
         shown: candidate ids whose structure the page holds.
     """
-    on_page = ranked[columns.CANDIDATE_ID].isin(list(shown))
-    front = ranked[columns.PARETO_FRONT].astype(bool)
-    others = ranked[~front & ~on_page]
+    on_page = ranked[columns.CANDIDATE_ID].isin(list(shown)).to_numpy()
+    front = ranked[columns.PARETO_FRONT].to_numpy(dtype=bool)
+    others = ranked.loc[~front & ~on_page]
     others = others.iloc[np.linspace(0, len(others) - 1, min(len(others), MOST_DOTS)).astype(int)]
     figure = chart(
         _dots(others, x, y, name="other candidates", color=FAINT, size=4, opacity=0.55),
-        _dots(ranked[on_page & ~front], x, y, name="shortlist", color=BLUE, size=9, symbol="diamond"),
-        _dots(ranked[front], x, y, name="Pareto front", color=VERMILLION, size=10, symbol="circle"),
+        _dots(ranked.loc[on_page & ~front], x, y, name="shortlist", color=BLUE, size=9, symbol="diamond"),
+        _dots(ranked.loc[front], x, y, name="Pareto front", color=VERMILLION, size=10, symbol="circle"),
         go.Scatter(
             x=[None],
             y=[None],
@@ -51,7 +52,7 @@ def pareto_front(
     )
     for objective in objectives:
         if objective.window is not None and objective.column in {x, y}:
-            _shade(figure, objective, horizontal=objective.column == x)
+            _shade(figure, objective, ranked[objective.column].to_numpy(), horizontal=objective.column == x)
     return figure
 
 
@@ -85,20 +86,12 @@ def _dots(
     )
 
 
-def _shade(figure: go.Figure, objective: Objective, *, horizontal: bool) -> None:
+def _shade(figure: go.Figure, objective: Objective, values: np.ndarray, *, horizontal: bool) -> None:
+    """Shade a wanted window; one without an end reaches to the last value."""
     low, high = objective.window or (None, None)
-    add = figure.add_vrect if horizontal else figure.add_hrect
-    first, second = ("x0", "x1") if horizontal else ("y0", "y1")
-    far = 99.0
-    ends = {first: -far if low is None else low, second: far if high is None else high}
-    if low is None or high is None:
-        _hold_range(figure, "x" if horizontal else "y")
-    add(**ends, fillcolor=BAND, opacity=0.55, line_width=0, layer="below")
-
-
-def _hold_range(figure: go.Figure, axis: str) -> None:
-    """Fix an axis to its data, so that a window without an end does not stretch it."""
-    values = np.concatenate([np.asarray(trace[axis], dtype=float) for trace in figure.data if trace.name != "chosen"])
-    air = 0.05 * (np.nanmax(values) - np.nanmin(values) or 1.0)
-    update = figure.update_xaxes if axis == "x" else figure.update_yaxes
-    update(range=[float(np.nanmin(values) - air), float(np.nanmax(values) + air)])
+    ends = [float(values.min()) if low is None else low, float(values.max()) if high is None else high]
+    look: dict[str, Any] = {"fillcolor": BAND, "opacity": 0.55, "line_width": 0, "layer": "below"}
+    if horizontal:
+        figure.add_vrect(x0=ends[0], x1=ends[1], **look)
+    else:
+        figure.add_hrect(y0=ends[0], y1=ends[1], **look)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -80,7 +81,7 @@ def coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
     ]
     figure = chart(*traces, x=f"inside the {100 * nominal:.0f} % interval (%)", y="", scattermode="group")
     figure.add_vline(x=100 * nominal, line={"color": MUTED, "dash": "dash", "width": 1.2})
-    figure.update_xaxes(range=[100 * float(min(strata["low"].min(), nominal)) - 2, 101])
+    figure.update_xaxes(range=[100 * min(float(strata["low"].to_numpy().min()), nominal) - 2, 101])
     return figure.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
 
 
@@ -120,10 +121,8 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
     """
-    ends = [
-        min(float(b[c].min()) for b in bins.values() for c in ("spread", "error")),
-        max(float(b[c].max()) for b in bins.values() for c in ("spread", "error")),
-    ]
+    values = np.concatenate([rows[["spread", "error"]].to_numpy().ravel() for rows in bins.values()])
+    low, high = float(values.min()), float(values.max())
     traces = [
         go.Scatter(
             x=rows["spread"],
@@ -136,7 +135,7 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
         )
         for i, (target, rows) in enumerate(bins.items())
     ]
-    figure = chart(_diagonal(*ends, "honest"), *traces, x="predicted spread", y="error found (RMS)")
+    figure = chart(_diagonal(low, high, "honest"), *traces, x="predicted spread", y="error found (RMS)")
     figure.update_xaxes(type="log", tickformat="~g", dtick="D2")
     return figure.update_yaxes(type="log", tickformat="~g", dtick="D2")
 

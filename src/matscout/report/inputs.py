@@ -7,17 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.params import Goal, Params
 from matscout.sources.manifest import Manifest, read_manifest
-
-CANDIDATE_ID = "candidate_id"
-CRYSTAL_COLUMNS = (columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS)
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,24 @@ class Run:
     def ranked(self) -> pd.DataFrame:
         """Candidates in rank order, without their crystals."""
         path = self.data / "screening" / "ranked.parquet"
-        return read_table(path, "screen", columns=[c for c in names_of(path, "screen") if c not in CRYSTAL_COLUMNS])
+        return read_table(path, "screen", columns=[c for c in names_of(path, "screen") if c not in columns.CRYSTAL])
 
     @cached_property
     def screening(self) -> dict[str, Any]:
         """What screening counted."""
         return read_json(self.data / "screening" / "summary.json", "screen")
 
+    def flags(self, column: str) -> NDArray[np.bool_]:
+        """(n,) a yes-or-no column of the ranked candidates."""
+        return self.ranked[column].to_numpy(dtype=bool)
+
     def crystals(self, ids: Sequence[str]) -> dict[str, Crystal]:
         """Crystals of the candidates `ids`."""
         path = _existing(self.data / "screening" / "ranked.parquet", "screen")
-        rows = pq.read_table(path, columns=[CANDIDATE_ID, *CRYSTAL_COLUMNS], filters=[(CANDIDATE_ID, "in", list(ids))])
-        return {row[CANDIDATE_ID]: Crystal.from_row(row) for row in rows.to_pylist()}
+        rows = pq.read_table(
+            path, columns=[columns.CANDIDATE_ID, *columns.CRYSTAL], filters=[(columns.CANDIDATE_ID, "in", list(ids))]
+        )
+        return {row[columns.CANDIDATE_ID]: Crystal.from_row(row) for row in rows.to_pylist()}
 
 
 def read_json(path: Path, stage: str) -> Any:

@@ -66,18 +66,18 @@ def _lost(counts: dict[str, int]) -> Funnel:
 
 
 def _kept(run: Run) -> Funnel:
-    """What remained of the candidates after each step of screening."""
-    ranked = run.ranked
-    steps = [("screened", len(ranked))]
-    if columns.UNSEEN_ELEMENTS in ranked:
-        steps.append(("of elements seen in training", int((ranked[columns.UNSEEN_ELEMENTS] == "").sum())))
-    if columns.FAR_FROM_TRAINING in ranked:
-        steps.append(("near the training data", int((~ranked[columns.FAR_FROM_TRAINING].astype(bool)).sum())))
-    steps += [
-        ("meet the goal", int(ranked[columns.GOAL_MET].sum())),
-        ("on the Pareto front", int(ranked[columns.PARETO_FRONT].astype(bool).sum())),
-        ("shortlist", min(run.params.screening.top_k, len(ranked))),
+    """How many of the candidates are what one may want."""
+    steps = [
+        ("screened", len(run.ranked)),
+        ("obey the goal's element rules", int(run.flags(columns.ELEMENT_RULES_MET).sum())),
+        ("of elements seen in training", int((run.ranked[columns.UNSEEN_ELEMENTS].to_numpy() == "").sum())),
+        ("near the training data", int((~run.flags(columns.FAR_FROM_TRAINING)).sum())),
+        ("below the hull of known phases", run.screening["n_below_hull"]),
+        ("meet the goal by their median", int(run.flags(columns.GOAL_MET).sum())),
+        ("on the Pareto front", int(run.flags(columns.PARETO_FRONT).sum())),
+        ("shortlist", min(run.params.screening.top_k, len(run.ranked))),
     ]
-    widest = max(len(ranked), 1)
-    bars = [Gate(name, labels.count(n), f"{n / widest:.4f}") for name, n in steps]
-    return Funnel("Candidates screened, and what is left of them", bars)
+    widest = max(len(run.ranked), 1)
+    return Funnel(
+        "Candidates screened, and how many of them", [Gate(n, labels.count(k), f"{k / widest:.4f}") for n, k in steps]
+    )

@@ -60,13 +60,12 @@ def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
 
 
 def _intro(run: Run) -> str:
-    materials = run.materials
-    groups = materials.groupby(columns.DUPLICATE_GROUP, sort=True)[columns.SOURCE].nunique()
-    shared = int((groups > 1).sum())
+    found = run.curation["duplicates"]
     return (
-        f"{len(materials):,} crystals from {labels.plural(len(run.manifests), 'database')} are "
-        f"{len(groups):,} different materials; {labels.plural(shared, 'material')} stand in more than one database. "
-        "A material and its duplicates are never split between training and test."
+        f"{len(run.materials):,} crystals from {labels.plural(len(run.manifests), 'database')} are "
+        f"{labels.plural(found['groups'], 'different material')}; {found['groups_of_several_databases']:,} stand "
+        f"in more than one database. {labels.plural(found['edges_related_other_space_group'], 'pair')} alike but of "
+        "another space group were kept apart. A material and its duplicates never cross from training to test."
     )
 
 
@@ -87,12 +86,12 @@ def _databases(run: Run) -> Table:
 
 def _database(run: Run, name: str) -> Row:
     manifest = run.manifests[name]
-    kept = run.materials[run.materials[columns.SOURCE] == name]
-    folds = kept.merge(run.split, on=columns.MATERIAL_ID)[columns.FOLD]
-    groups = run.materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
-    shared = int((kept[columns.DUPLICATE_GROUP].map(groups) > 1).sum())
+    kept = run.materials.loc[run.materials[columns.SOURCE] == name]
+    folds = kept.merge(run.split, on=columns.MATERIAL_ID)[columns.FOLD].to_numpy()
+    n_sources = run.materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
+    shared = n_sources.loc[kept[columns.DUPLICATE_GROUP].to_numpy()].to_numpy() > 1
     title = Markup("{}").format(labels.name_of(name))
-    if kept[columns.SYNTHETIC].any():
+    if kept[columns.SYNTHETIC].to_numpy(dtype=bool).any():
         title += Markup(' <span class="tag warn">synthetic stand-in</span>')
     title += Markup('<br><span class="sub">{}</span>').format(ORIGINS[manifest.origin])
     return Row(
@@ -100,8 +99,8 @@ def _database(run: Run, name: str) -> Row:
             Cell(title, labels.name_of(name)),
             count_cell(manifest.n_rows),
             count_cell(len(kept)),
-            count_cell(int((run.quarantine[columns.SOURCE] == name).sum())),
-            count_cell(shared),
+            count_cell(int((run.quarantine[columns.SOURCE] == name).to_numpy().sum())),
+            count_cell(int(shared.sum())),
             count_cell(int((folds == columns.TRAIN).sum())),
             count_cell(int((folds == columns.TEST).sum())),
             Cell(manifest.database_version or "not stated"),
@@ -132,10 +131,10 @@ def _most_telling(table: pd.DataFrame) -> pd.DataFrame:
 
 def _offset_caption(table: pd.DataFrame) -> str:
     drawn = "" if len(table) <= MOST_TERMS else f" The {MOST_TERMS} most telling of {len(table)} terms are drawn."
-    planted = table[table["planted"].notna()]
+    planted = table.loc[table["planted"].notna().to_numpy()]
     text = "What this database's energies lie above the reference's for each pure element, fitted on shared materials."
     if len(planted):
-        inside = int(((planted["low"] <= planted["planted"]) & (planted["planted"] <= planted["high"])).sum())
+        inside = int(planted["planted"].between(planted["low"], planted["high"]).to_numpy().sum())
         text += (
             f" Synthetic: the offsets were planted, and {inside} of {len(planted)} planted values lie inside the "
             "recovered 95 % intervals."
@@ -145,8 +144,8 @@ def _offset_caption(table: pd.DataFrame) -> str:
 
 def _maps(run: Run) -> list[ElementMap]:
     training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
-    rows = run.materials[run.materials[columns.MATERIAL_ID].isin(training)]
-    counts = evidence.crystals_by_element(rows[columns.SPECIES])
+    is_training = run.materials[columns.MATERIAL_ID].isin(training).to_numpy()
+    counts = evidence.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
     maps = [
         _map(
             "Training crystals by element",

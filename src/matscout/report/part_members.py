@@ -61,8 +61,9 @@ def _parity_caption(n: int) -> str:
 def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
     sentences = [f"{len(run.members)} models with different architectures and seeds vote."]
     for target, table in scores.items():
-        best = table[table["kind"] == "member"].sort_values("value").iloc[0]
-        ours = table[table["kind"] == "ensemble"].iloc[0]
+        rows = table.to_dict("records")
+        best = min((row for row in rows if row["kind"] == "member"), key=lambda row: row["value"])
+        ours = next(row for row in rows if row["kind"] == "ensemble")
         change = 100 * (1 - ours["value"] / best["value"])
         side = "below" if change >= 0 else "above"
         sentences.append(

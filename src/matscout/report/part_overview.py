@@ -60,11 +60,11 @@ def rule_of(aim: Objective) -> str:
 
 
 def _n_training(run: Run) -> int:
-    return int((run.split[columns.FOLD] == columns.TRAIN).sum())
+    return int((run.split[columns.FOLD].to_numpy() == columns.TRAIN).sum())
 
 
 def _tiles(run: Run) -> list[Tile]:
-    synthetic = int(run.materials[columns.SYNTHETIC].sum())
+    synthetic = sum(found["synthetic"] for found in run.curation["rows"].values())
     tiles = [
         Tile(
             "Crystals curated",
@@ -72,8 +72,8 @@ def _tiles(run: Run) -> list[Tile]:
             note=f"{synthetic:,} of them synthetic" if synthetic else "none synthetic",
         ),
         Tile("Candidates screened", labels.count(len(run.ranked))),
-        Tile("Meet the goal", labels.count(run.ranked[columns.GOAL_MET].sum()), note="by their point predictions"),
-        Tile("On the Pareto front", labels.count(run.ranked[columns.PARETO_FRONT].sum())),
+        Tile("Meet the goal", labels.count(run.flags(columns.GOAL_MET).sum()), note="by their point predictions"),
+        Tile("On the Pareto front", labels.count(run.flags(columns.PARETO_FRONT).sum())),
     ]
     for target in run.targets:
         error = ensemble_error(run.ensemble, target)
@@ -96,11 +96,11 @@ def _interval(error: dict[str, float | None]) -> str:
 
 def _notices(run: Run) -> list[str]:
     notices = []
-    stand_ins = run.materials.loc[run.materials[columns.SYNTHETIC], columns.SOURCE]
-    if len(stand_ins):
-        names = labels.sentence_list([labels.name_of(name) for name in sorted(stand_ins.unique())])
+    stand_ins = {name: found["synthetic"] for name, found in run.curation["rows"].items() if found["synthetic"]}
+    if stand_ins:
+        names = labels.sentence_list([labels.name_of(name) for name in sorted(stand_ins)])
         notices.append(
-            f"{names}: the rows behind these names are synthetic stand-ins ({len(stand_ins):,} of "
+            f"{names}: the rows behind these names are synthetic stand-ins ({sum(stand_ins.values()):,} of "
             f"{len(run.materials):,} crystals), made from sample structures with planted offsets and noise, so that "
             "the whole pipeline runs offline. They are no data of those databases. No error or coverage on this page "
             "uses a synthetic row."

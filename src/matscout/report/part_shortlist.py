@@ -34,7 +34,7 @@ def shown_rows(run: Run) -> pd.DataFrame:
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     top = ranked.head(run.params.screening.top_k)
     rest = ranked.iloc[len(top) :]
-    front = rest[rest[columns.PARETO_FRONT].astype(bool)]
+    front = rest.loc[rest[columns.PARETO_FRONT].to_numpy(dtype=bool)]
     return pd.concat([top, front.head(MOST_FRONT)], ignore_index=True)
 
 
@@ -49,17 +49,23 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
     x, y = _axes(run)
     figure = pareto_front(run.ranked, x=x, y=y, objectives=run.goal.objectives, shown=list(rows[columns.CANDIDATE_ID]))
     words = {
-        "intro": "Click a point of the front or a row of the table to turn its structure and read where it comes "
-        "from. Intervals hold 90 % of real values where the candidate resembles the test crystals; candidates are "
-        "new by design, so treat them as optimistic.",
+        "intro": _intro(run),
         "front_caption": _front_caption(run, x, y),
         "table": _table(run, rows),
         "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
-        "hull": None,
-        "hull_absent": "Formation energy says how strongly a crystal is bound, not whether its rivals are bound more "
-        "strongly. Read it as a first sieve, and compute the hull before believing a candidate stable.",
+        "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
     }
     return words, {"pareto": figure}
+
+
+def _intro(run: Run) -> str:
+    outcome = str(run.screening["outcome"])
+    expected = labels.number(run.screening["expected_hits_in_top"], 1)
+    return (
+        f"{outcome[:1].upper()}{outcome[1:]}. By the predicted probabilities, {expected} of the shortlist do. Click a "
+        "point of the front or a row of the table to turn its structure and read where it comes from. Candidates are "
+        "unlike the training crystals by design: take their intervals as optimistic."
+    )
 
 
 def _axes(run: Run) -> tuple[str, str]:
@@ -70,25 +76,26 @@ def _axes(run: Run) -> tuple[str, str]:
 
 
 def _front_caption(run: Run, x: str, y: str) -> str:
-    n_other = int((~run.ranked[columns.PARETO_FRONT].astype(bool)).sum())
+    n_other = int((~run.flags(columns.PARETO_FRONT)).sum())
     drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
     n_aims = len(run.goal.objectives)
     more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
     return (
         f"Each point is a candidate: predicted {labels.name_of(x)} against {labels.name_of(y)}. Shaded: the wanted "
-        f"window. No other candidate is better than a point of the front in every aim.{drawn}{more}"
+        "window. No other candidate beats one of the front in every aim, where the aim of a window is the probability "
+        f"of lying in it.{drawn}{more}"
     )
 
 
 def _table(run: Run, rows: pd.DataFrame) -> Table:
-    targets, windows = run.targets, {a.column: a.window for a in run.goal.objectives}
-    scales = {t: span_of([*rows[t + columns.LO90], *rows[t + columns.HI90]], windows.get(t)) for t in targets}
+    windows = {aim.column: aim.window for aim in run.goal.objectives}
+    shown = [*run.targets, *([columns.ENERGY_ABOVE_HULL] if columns.ENERGY_ABOVE_HULL in rows else [])]
+    scales = {t: span_of([*rows[t + columns.LO90], *rows[t + columns.HI90]], windows.get(t)) for t in shown}
     heads = [Column("rank"), Column("formula", numeric=False)]
-    heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 90 % interval") for t in targets]
+    heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 90 % interval") for t in shown]
     heads += [
         Column("meets the goal", "probability"),
-        Column("space group"),
-        Column("atoms", "per cell"),
+        Column("space group", "before relaxing"),
         Column("made by", numeric=False),
         Column("remarks", numeric=False),
     ]
@@ -107,17 +114,15 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
     intervals = [
         interval_cell(row[t], row[t + columns.LO90], row[t + columns.HI90], scale) for t, scale in scales.items()
     ]
+    marks = [Markup('<span class="tag {}">{}</span>').format(tag["kind"], tag["text"]) for tag in tags(row)]
     cells = (
         number_cell(row[columns.RANK], 0),
         Cell(pick, name),
         *intervals,
         share_cell(row[columns.GOAL_PROBABILITY]),
-        number_cell(row.get(columns.SPACE_GROUP), 0),
-        number_cell(row[columns.N_ATOMS], 0),
+        number_cell(row[columns.SPACE_GROUP], 0),
         text_cell(labels.name_of(row[columns.ROUTE]), str(row[columns.PARENT_ID])),
-        Cell(
-            Markup(" ").join(Markup('<span class="tag {}">{}</span>').format(t["kind"], t["text"]) for t in tags(row))
-        ),
+        Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row))),
     )
     return Row(cells, candidate=key, words=_words(row))
 
@@ -139,6 +144,8 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "warn", "text": "far from training data"})
     if row.get(columns.UNSEEN_ELEMENTS):
         found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
+    if row.get(columns.MISSING_REFERENCES):
+        found.append({"kind": "warn", "text": "hull incomplete"})
     return found
 
 
@@ -149,6 +156,7 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
         low, high = (labels.number(row[target + end], 2) for end in (columns.LO90, columns.HI90))
         value = f"{labels.number(row[target], 2)} {labels.unit_of(target)}"
         facts.append((labels.name_of(target), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
+    facts += _stability(row)
     facts.append(("meets the goal", labels.percent(row[columns.GOAL_PROBABILITY])))
     if columns.METAL_PROBABILITY in row:
         facts.append(("is a metal", labels.percent(row[columns.METAL_PROBABILITY])))
@@ -163,6 +171,22 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
         "facts": facts,
         "votes": _votes(run, row),
     }
+
+
+def _stability(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Energy above the hull of known phases, and what the candidate would decay to."""
+    above = columns.ENERGY_ABOVE_HULL
+    if above not in row:
+        return []
+    low, high = (labels.number(row[above + end], 2) for end in (columns.LO90, columns.HI90))
+    value = f"{labels.number(row[above], 2)} {labels.unit_of(above)}"
+    facts: list[tuple[str, Any]] = [
+        ("above the hull", Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)),
+        ("rivals", row[columns.COMPETING_PHASES]),
+    ]
+    if row[columns.MISSING_REFERENCES]:
+        facts.append(("no known phase of", row[columns.MISSING_REFERENCES].replace(",", ", ")))
+    return facts
 
 
 def _provenance(row: dict[str, Any]) -> list[tuple[str, str | Markup]]:

@@ -63,13 +63,18 @@ def pareto(run: Run) -> pd.DataFrame:
     """Targets, goal probability and `group` (front, shortlist, other) of candidates, the best `MOST_ROWS`."""
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     group = pd.Series("other", index=ranked.index)
-    group[ranked[columns.RANK] <= run.params.screening.top_k] = "shortlist"
-    group[ranked[columns.PARETO_FRONT].astype(bool)] = "front"
+    group.loc[(ranked[columns.RANK] <= run.params.screening.top_k).to_numpy()] = "shortlist"
+    group.loc[ranked[columns.PARETO_FRONT].to_numpy(dtype=bool)] = "front"
     wanted = [columns.CANDIDATE_ID, columns.FORMULA, *run.params.targets, columns.GOAL_PROBABILITY]
     table = ranked[wanted].assign(group=group)
-    return pd.concat([table[group != "other"], table[group == "other"].head(MOST_ROWS)])
+    is_other = (group == "other").to_numpy()
+    return pd.concat([table.loc[~is_other], table.loc[is_other].head(MOST_ROWS)])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically: six significant digits, newline ends, no index."""
-    write_bytes(path, table.to_csv(index=False, float_format=DIGITS, lineterminator="\n").encode())
+    """Write a table atomically: six significant digits, newline ends, no index.
+
+    A missing value is `nan`: DVC hands cells to Vega as text, which draws an empty one at zero.
+    """
+    text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n", na_rep="nan")
+    write_bytes(path, text.encode())

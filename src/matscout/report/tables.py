@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -29,9 +28,9 @@ class Cell:
     @property
     def sort_value(self) -> str | None:
         """The `data-value` of the cell; empty for a missing number, None where the text itself sorts."""
-        if isinstance(self.value, float):
-            return f"{self.value:.6g}" if math.isfinite(self.value) else ""
-        return self.value
+        if self.value is None or isinstance(self.value, str):
+            return self.value
+        return f"{self.value:.6g}" if math.isfinite(self.value) else ""
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,9 @@ class Scale:
         return width * min(1.0, max(0.0, (value - self.low) / (self.high - self.low or 1.0)))
 
 
-def number_cell(value: Any, digits: int = 3, suffix: str = "") -> Cell:
+def number_cell(value: float | None, digits: int = 3) -> Cell:
     """A number with `digits` decimals, or a dash."""
-    missing = value is None or not math.isfinite(float(value))
-    return Cell(labels.number(value, digits) + ("" if missing else suffix), math.nan if missing else float(value))
+    return Cell(labels.number(value, digits), math.nan if value is None else float(value))
 
 
 def count_cell(value: int | None) -> Cell:
