@@ -27,15 +27,22 @@ class Phase:
 
     Attributes:
         material_id: of the curated table, or `reference` for an element without a row.
-        formula: reduced.
-        fractions: atomic fraction by element.
+        counts: atoms by element.
         energy: formation energy, eV/atom, on the aligned scale.
     """
 
     material_id: str
-    formula: str
-    fractions: Mapping[str, float]
+    counts: Mapping[str, int]
     energy: float
+
+    @cached_property
+    def formula(self) -> str:
+        """Reduced formula; made only for the phases that are named."""
+        return Composition.from_dict(dict(self.counts)).reduced_formula
+
+    def fraction(self, element: str) -> float:
+        """Share of the element among the atoms."""
+        return self.counts.get(element, 0) / sum(self.counts.values())
 
 
 @dataclass(frozen=True)
@@ -96,17 +103,15 @@ class References:
                 lowest[key] = (float(energy), material_id, list(species))
         phases: dict[frozenset[str], list[Phase]] = {}
         for energy, material_id, species in (lowest[key] for key in sorted(lowest)):
-            composition = Composition.from_dict({symbol: species.count(symbol) for symbol in set(species)})
-            fractions = {str(e): composition.get_atomic_fraction(e) for e in composition.elements}
-            phase = Phase(material_id, composition.reduced_formula, fractions, energy)
-            phases.setdefault(frozenset(fractions), []).append(phase)
+            counts = {symbol: species.count(symbol) for symbol in sorted(set(species))}
+            phases.setdefault(frozenset(counts), []).append(Phase(material_id, counts, energy))
         return cls({system: tuple(found) for system, found in phases.items()})
 
     def decompose(self, counts: Mapping[str, float]) -> Decomposition:
         """The hull at a composition given as atoms by element."""
         elements = sorted(counts)
         competing = self._competing(tuple(elements))
-        fractions = np.array([[phase.fractions.get(e, 0.0) for e in elements] for phase in competing])
+        fractions = np.array([[phase.fraction(e) for e in elements] for phase in competing])
         energies = np.array([phase.energy for phase in competing])
         aim = np.array([counts[e] for e in elements], dtype=np.float64)
         energy, basis, shares = lowest_mixture(fractions, energies, aim / aim.sum())
@@ -132,7 +137,7 @@ class References:
         return {}
 
     def _element(self, symbol: str) -> Phase:
-        reference = Phase("reference", symbol, {symbol: 1.0}, 0.0)
+        reference = Phase("reference", {symbol: 1}, 0.0)
         return min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
 
     def _missing(self, elements: Sequence[str]) -> tuple[str, ...]:
