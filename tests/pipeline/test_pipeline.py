@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from blast_radius import direct_stages, downstream, expanded_stages
-from conftest import make_clone, tiny_params, tiny_records
+from tiny_clone import make_clone, tiny_params, tiny_records
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +103,7 @@ def test_each_parameter_reruns_exactly_the_stages_of_the_table(tiny):
             node = changed
             for key in path[:-1]:
                 node = node[key]
-            if path[-1] in {"path"}:
+            if path[-1] == "path":
                 continue  # a path is a dependency as well: another one must exist
             node[path[-1]] = another(value)
             (tiny.root / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))

@@ -1,0 +1,120 @@
+"""Clones of the repository with a tiny set of real rows, driven by the commands that users type."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from imports import ROOT
+
+from matscout.sources.record import Record
+from matscout.sources.snapshot import read_snapshot
+
+MAX_ATOMS = 8
+N_REAL = 260
+N_STAND_IN = 40
+ENCODER_SIZES = {
+    "hidden_dim": 8,
+    "n_layers": 1,
+    "n_alignn_layers": 1,
+    "n_gcn_layers": 1,
+    "n_radial": 6,
+    "n_angular": 4,
+    "n_heads": 2,
+}
+
+
+def tiny_params() -> dict:
+    """The repository's parameters, shrunk so that the whole pipeline runs in about two minutes."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, database in params["databases"].items():
+        database |= {"origin": "file", "path": f"data/tiny/{name}.jsonl"}
+    params["curation"]["offsets"] |= {"min_pairs": 5, "bootstrap": 20}
+    params["graphs"]["n_neighbors"] = 8
+    for member in params["members"].values():
+        member["graph"]["n_neighbors"] = min(6, member["graph"]["n_neighbors"])
+        member["encoder"] |= {key: size for key, size in ENCODER_SIZES.items() if key in member["encoder"]}
+        member["training"]["epochs"] = 2
+    params["ensemble"] |= {"bootstrap": 10, "drop_factor": None}
+    params["candidates"] |= {"n": 60, "max_atoms": 12}
+    params["screening"]["top_k"] = 4
+    return params
+
+
+def tiny_records() -> dict[str, list[Record]]:
+    """Real Materials Project rows of small cells, and the stand-ins that match some of them."""
+    rows = {name: [] for name in ("materials_project", "aflow", "oqmd")}
+    for name, records in rows.items():
+        for item in read_snapshot(ROOT / "data" / "sample" / name):
+            if isinstance(item, Record) and item.crystal.n_atoms <= MAX_ATOMS:
+                records.append(item)
+    stand_ins = {name: rows[name][:N_STAND_IN] for name in ("aflow", "oqmd")}
+    wanted = {record.crystal.reduced_formula for records in stand_ins.values() for record in records}
+    matched = [record for record in rows["materials_project"] if record.crystal.reduced_formula in wanted]
+    others = [record for record in rows["materials_project"] if record.crystal.reduced_formula not in wanted]
+    return {"materials_project": (matched + others)[:N_REAL], **stand_ins}
+
+
+class Clone:
+    """One working copy, driven as a user drives it: by its commands."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "src"),
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+        for variable in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
+            self.environment.pop(variable, None)
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"{' '.join(command)} left {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+            )
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+
+    def stages_run(self, output: str) -> list[str]:
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Clone:
+    """Copy the working tree's tracked files, put tiny data and parameters in, commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if name == "dvc.lock" or name.startswith(("data/sample", "metrics/")) or not (ROOT / name).is_file():
+            continue
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    (root / "data" / "tiny").mkdir(parents=True)
+    for name, rows in records.items():
+        lines = "".join(json.dumps(row.to_row()) + "\n" for row in rows)
+        (root / "data" / "tiny" / f"{name}.jsonl").write_text(lines)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    clone = Clone(root)
+    clone.run("git", "init", "-q", "-b", "main")
+    clone.run("git", "config", "user.name", "test")
+    clone.run("git", "config", "user.email", "test@example.invalid")
+    clone.run("git", "add", "-A")
+    clone.run("git", "add", "-f", "data/tiny")
+    clone.run("git", "commit", "-q", "-m", "tiny")
+    return clone
