@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from blast_radius import table
 from imports import ROOT, transitive_imports
 
 # Files that cannot change an output, so that editing them reruns nothing.
@@ -77,3 +78,7 @@ def test_every_section_of_params_is_tracked():
 
 def test_excused_files_exist():
     assert all((ROOT / file).exists() for file in NOT_TRACKED if "tracking" not in file)
+
+
+def test_the_table_of_parameters_is_up_to_date():
+    assert (ROOT / "docs" / "parameters.md").read_text() == table(ROOT), "run: python tests/blast_radius.py"

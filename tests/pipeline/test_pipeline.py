@@ -6,21 +6,12 @@ import json
 import pandas as pd
 import pytest
 import yaml
-from blast_radius import direct_stages, downstream, expanded_stages
+from blast_radius import direct_stages, downstream, expanded_stages, leaves
 from tiny_clone import make_clone, tiny_params, tiny_records
 
 pytestmark = pytest.mark.slow
 
 AFTER_TRAINING = {"evaluate", "screen", "report", "summarize"}
-
-
-def leaves(tree, path=()):
-    """Every parameter: blocks without a nested block of their own."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*path, key))
-        else:
-            yield (*path, key), value
 
 
 def another(value):
