@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import silu
 
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.angles import build_angle_graph
@@ -20,12 +20,13 @@ class ComFormerConvolution(nn.Module):
     """The transformer layer that serves nodes and edges alike.
 
     q_i = W_q f_i; k_ij = xi_K(f_i ⊕ f_j ⊕ e_ij); m_ij = xi_V(f_i ⊕ f_j ⊕ e_ij);
-    alpha_ij = q_i ⊙ k_ij / sqrt(d); f_i' = softplus(f_i + LN(W sum_j sigmoid(LN(alpha_ij)) ⊙ m_ij)).
+    alpha_ij = q_i ⊙ k_ij / sqrt(d); f_i' = f_i + LN(W sum_j sigmoid(LN(alpha_ij)) ⊙ m_ij).
 
     The gates are one per channel and not normalised over neighbours, so that the layer can tell how many
     there are. The linear maps of keys and values before the perceptrons xi are merged with the
     perceptrons' first layers, and these are factorised. Layer normalisation stands for the published
-    batch normalisation, so that a crystal's prediction does not depend on its batch.
+    batch normalisation, so that a crystal's prediction does not depend on its batch; the published
+    softplus around f' is left out, as in `CGCNNConvolution`.
 
     Args:
         dim: length of f and e.
@@ -47,7 +48,7 @@ class ComFormerConvolution(nn.Module):
         for_key, for_value = silu(self.pair(f, e, centers, neighbors)).chunk(2, dim=1)
         alpha = gather(self.query(f), centers) * self.key(for_key) * self.scale
         messages = torch.sigmoid(self.gate_norm(alpha)) * self.value(for_value)
-        return softplus(f + self.out_norm(self.out(segment_sum(messages, centers, len(f)))))
+        return f + self.out_norm(self.out(segment_sum(messages, centers, len(f))))
 
 
 class ComFormer(nn.Module):

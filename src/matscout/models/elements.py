@@ -37,6 +37,7 @@ PROPERTIES = (
 )
 BLOCKS = "spdf"
 SHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
+HEAVIEST_COMMON = 94  # plutonium; beyond it values are rare and some, as Ds's ionisation energy, far off
 DECIMALS = 5  # the table's hash must not hang on the last bit of a platform's arithmetic
 
 
@@ -44,8 +45,8 @@ DECIMALS = 5  # the table's hash must not hang on the last bit of a platform's a
 def element_table() -> NDArray[np.float32]:
     """(119, n_features) float32; row z describes the element of atomic number z, row 0 is zero.
 
-    Columns: properties of pymatgen's periodic table, standardised over the elements that have them
-    (zero where missing); one flag per property that is missing for some element; outer electrons and
+    Columns: properties of pymatgen's periodic table, standardised over the elements up to plutonium that
+    have them (zero where missing); one flag per property that is missing for some element; outer electrons and
     holes per shell type over the shell's capacity; block.
     """
     with warnings.catch_warnings():
@@ -53,7 +54,8 @@ def element_table() -> NDArray[np.float32]:
         raw = np.array([[_property(z, name) for name in PROPERTIES] for z in range(1, N_ELEMENTS + 1)])
     is_missing = ~np.isfinite(raw)
     known = np.ma.masked_array(raw, is_missing)
-    standardised = ((known - known.mean(axis=0)) / known.std(axis=0)).filled(0.0)
+    reference = known[:HEAVIEST_COMMON]
+    standardised = ((known - reference.mean(axis=0)) / reference.std(axis=0)).filled(0.0)
     flags = is_missing[:, is_missing.any(axis=0)].astype(float)
     electrons = np.array([_outer_electrons(z) for z in range(1, N_ELEMENTS + 1)])
     features = np.round(np.hstack([standardised, flags, electrons]), DECIMALS)
