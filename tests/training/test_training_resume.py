@@ -43,7 +43,9 @@ def run_in(processes, target, *args, seconds=None):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_a_moment_it_ends_in_the_same_bytes(moment, processes, tiny_inputs, uninterrupted, tmp_path, dvc_root):
+def test_killed_at_a_moment_it_ends_in_the_same_bytes(
+    moment, processes, tiny_inputs, uninterrupted, tmp_path, dvc_root
+):
     destination = tmp_path / "member"
     assert run_in(processes, train_and_die, moment, tiny_inputs, destination, dvc_root) == -9
     train(tiny_inputs, destination, dvc_root=dvc_root)
@@ -56,11 +58,10 @@ def test_killed_at_random_again_and_again_it_ends_in_the_same_bytes(
 ):
     chance = random.Random(5)
     destination = tmp_path / "member"
-    exits = []
-    for _ in range(N_RANDOM_KILLS):
-        exits.append(
-            run_in(processes, train_untracked, tiny_inputs, destination, dvc_root, seconds=chance.uniform(0.05, 1.5))
-        )
+    exits = [
+        run_in(processes, train_untracked, tiny_inputs, destination, dvc_root, seconds=chance.uniform(0.05, 1.5))
+        for _ in range(N_RANDOM_KILLS)
+    ]
     train(tiny_inputs, destination, dvc_root=dvc_root)
     assert sha256_of(destination) == uninterrupted[1]
     assert -9 in exits
@@ -73,14 +74,14 @@ def train_untracked(paths, destination, dvc_root):
 def interrupt(tiny_inputs, dvc_root, destination, after_epochs, monkeypatch, **changes):
     """Train some epochs in this process and stop with an exception."""
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def track(run, record):
         if record.epoch + 1 == after_epochs:
-            raise Stop
+            raise StoppedError
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
         patch.setattr(member, "_track", track)
         train(tiny_inputs, destination, tiny_params(**changes), dvc_root=dvc_root)
 

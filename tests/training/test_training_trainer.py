@@ -55,8 +55,6 @@ def batches_of(data, size=8):
 
 
 def fit(trainer, data, callbacks=()):
-    with torch.no_grad():
-        pass
     trainer.fit(batches_of(data), lambda model: {"mae": l1(model(data.inputs), data).item()}, callbacks)
     return trainer
 
@@ -144,7 +142,7 @@ def test_training_twice_gives_the_same_bytes():
 def test_a_resumed_run_ends_in_the_bytes_of_an_uninterrupted_one(stop_after):
     whole = fit(Trainer(network(), l1, recipe(), steps_per_epoch=4), rows())
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     saved = {}
@@ -153,9 +151,9 @@ def test_a_resumed_run_ends_in_the_bytes_of_an_uninterrupted_one(stop_after):
         if len(trainer.history) == stop_after:
             saved.update(trainer.state_dict())
             saved["model"] = {k: v.clone() for k, v in saved["model"].items()}
-            raise Stop
+            raise StoppedError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         fit(Trainer(network(), l1, recipe(), steps_per_epoch=4), rows(), [stop])
     torch.manual_seed(99)
     resumed = Trainer(network(seed=5), l1, recipe(), steps_per_epoch=4)
@@ -205,5 +203,5 @@ def test_a_gradient_that_is_not_finite_stops_too():
             return torch.sqrt(self.weight.square()) + 0 * x[:, :1]
 
     trainer = Trainer(Root(), l1, recipe(), steps_per_epoch=4)
-    with pytest.raises(TrainingError, match="gradient norm = nan.*and 3 more"):
+    with pytest.raises(TrainingError, match=r"gradient norm = nan.*and 3 more"):
         fit(trainer, rows())

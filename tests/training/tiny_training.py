@@ -47,7 +47,10 @@ def tiny_params(**changes) -> Params:
 
 def tiny_materials() -> pd.DataFrame:
     """72 binaries in the CsCl structure: real and synthetic rows, some labels missing."""
-    anions, cations = ("O", "S", "F", "Cl", "N", "Se"), ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Sc", "Ti", "V", "Fe", "Zn")
+    anions, cations = (
+        ("O", "S", "F", "Cl", "N", "Se"),
+        ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Sc", "Ti", "V", "Fe", "Zn"),
+    )
     rows = []
     for number, (cation, anion) in enumerate(itertools.product(cations, anions)):
         a = 2.5 + 0.02 * (ATOMIC_NUMBERS[cation] + ATOMIC_NUMBERS[anion])
