@@ -45,11 +45,9 @@ def asked(run: Run) -> dict[str, Any]:
         ("Without", goal.deny_elements),
     )
     aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
-    intro = (
-        f"The goal {labels.name_of(run.params.screening.goal)} ({goal.description}) as params.yaml states it. "
-        "Another goal is one option away: dvc exp run -S screening.goal=<name>."
-    )
-    return {"intro": intro, "aims": aims}
+    intro = f"The goal {labels.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it."
+    others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
+    return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
 
 
 def rule_of(aim: Objective) -> str:

@@ -95,7 +95,7 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
     heads += [Column(labels.name_of(t), f"{labels.unit_of(t)}, 90 % interval") for t in shown]
     heads += [
         Column("meets the goal", "probability"),
-        Column("space group", "before relaxing"),
+        Column("space group", "unrelaxed"),
         Column("made by", numeric=False),
         Column("remarks", numeric=False),
     ]
@@ -114,7 +114,7 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
     intervals = [
         interval_cell(row[t], row[t + columns.LO90], row[t + columns.HI90], scale) for t, scale in scales.items()
     ]
-    marks = [Markup('<span class="tag {}">{}</span>').format(tag["kind"], tag["text"]) for tag in tags(row)]
+    marks = [Markup('<span class="tag {}">{}</span>').format(t["kind"], t["text"]) for t in tags(row) if t["kind"]]
     cells = (
         number_cell(row[columns.RANK], 0),
         Cell(pick, name),
@@ -122,7 +122,7 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
         share_cell(row[columns.GOAL_PROBABILITY]),
         number_cell(row[columns.SPACE_GROUP], 0),
         text_cell(labels.name_of(row[columns.ROUTE]), str(row[columns.PARENT_ID])),
-        Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row))),
+        Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
     )
     return Row(cells, candidate=key, words=_words(row))
 
@@ -150,55 +150,54 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
-    """Facts of one candidate: what is predicted, how sure, where it comes from."""
-    facts: list[tuple[str, Any]] = [("rank", labels.count(row[columns.RANK]))]
-    for target in run.targets:
-        low, high = (labels.number(row[target + end], 2) for end in (columns.LO90, columns.HI90))
-        value = f"{labels.number(row[target], 2)} {labels.unit_of(target)}"
-        facts.append((labels.name_of(target), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
-    facts += _stability(row)
-    facts.append(("meets the goal", labels.percent(row[columns.GOAL_PROBABILITY])))
-    if columns.METAL_PROBABILITY in row:
-        facts.append(("is a metal", labels.percent(row[columns.METAL_PROBABILITY])))
-    volume = labels.number(crystal.volume / crystal.n_atoms, 1)
-    facts += [*_provenance(row), ("cell", f"{labels.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom")]
+    """One candidate: what is predicted and how surely, where it comes from, what each member says."""
     return {
         "key": row[columns.CANDIDATE_ID],
         "plain": row[columns.FORMULA],
         "formula": labels.formula(row[columns.FORMULA]),
         "picture": Markup(picture(crystal)),  # noqa: S704 -- drawn from numbers and element symbols
+        "probability": labels.percent(row[columns.GOAL_PROBABILITY]),
         "tags": tags(row),
-        "facts": facts,
+        "facts": _predicted(run, row),
+        "origin": _origin(row, crystal),
         "votes": _votes(run, row),
     }
 
 
-def _stability(row: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Energy above the hull of known phases, and what the candidate would decay to."""
-    above = columns.ENERGY_ABOVE_HULL
-    if above not in row:
-        return []
-    low, high = (labels.number(row[above + end], 2) for end in (columns.LO90, columns.HI90))
-    value = f"{labels.number(row[above], 2)} {labels.unit_of(above)}"
-    facts: list[tuple[str, Any]] = [
-        ("above the hull", Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)),
-        ("rivals", row[columns.COMPETING_PHASES]),
-    ]
-    if row[columns.MISSING_REFERENCES]:
+def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
+    facts: list[tuple[str, Any]] = [("rank", labels.count(row[columns.RANK]))]
+    shown = [*run.targets, *([columns.ENERGY_ABOVE_HULL] if columns.ENERGY_ABOVE_HULL in row else [])]
+    for column in shown:
+        low, high = (labels.number(row[column + end], 2) for end in (columns.LO90, columns.HI90))
+        value = f"{labels.number(row[column], 2)} {labels.unit_of(column)}"
+        facts.append((labels.name_of(column), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
+    facts.append(("meets the goal", labels.percent(row[columns.GOAL_PROBABILITY])))
+    if columns.METAL_PROBABILITY in row:
+        facts.append(("is a metal", labels.percent(row[columns.METAL_PROBABILITY])))
+    return [*facts, ("made from", _recipe(row))]
+
+
+def _recipe(row: dict[str, Any]) -> Markup:
+    """`mp-5229 by substitution: Sr2+ → Ba2+`."""
+    made = Markup("{} by {}").format(row[columns.PARENT_ID] or "nothing known", labels.name_of(row[columns.ROUTE]))
+    if not row[columns.SUBSTITUTION]:
+        return made
+    return Markup("{}: {}").format(made, labels.substitution(str(row[columns.SUBSTITUTION])))
+
+
+def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
+    """What the candidate competes with, how likely the substitution was, which cell it has."""
+    facts: list[tuple[str, Any]] = []
+    if row.get(columns.COMPETING_PHASES):
+        facts.append(("rivals", row[columns.COMPETING_PHASES]))
+    if row.get(columns.MISSING_REFERENCES):
         facts.append(("no known phase of", row[columns.MISSING_REFERENCES].replace(",", ", ")))
-    return facts
-
-
-def _provenance(row: dict[str, Any]) -> list[tuple[str, str | Markup]]:
-    facts: list[tuple[str, str | Markup]] = [("made by", labels.name_of(row[columns.ROUTE]))]
-    if row.get(columns.PARENT_ID):
-        facts.append(("from", str(row[columns.PARENT_ID])))
-    if row.get(columns.SUBSTITUTION):
-        facts.append(("replaced", labels.substitution(str(row[columns.SUBSTITUTION]))))
-    probability = row.get(columns.PROBABILITY)
-    if isinstance(probability, float) and math.isfinite(probability):
-        facts.append(("odds", f"{probability:.2g} as a substitution"))
-    return [*facts, ("candidate", str(row[columns.CANDIDATE_ID]))]
+    odds = row.get(columns.PROBABILITY)
+    if isinstance(odds, float) and math.isfinite(odds):
+        facts.append(("odds of substitution", f"{odds:.2g}"))
+    volume = labels.number(crystal.volume / crystal.n_atoms, 1)
+    cell = f"{labels.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, not relaxed"
+    return [*facts, ("cell", cell), ("candidate", row[columns.CANDIDATE_ID])]
 
 
 def _votes(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
