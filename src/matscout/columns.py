@@ -78,6 +78,9 @@ GOAL_MET: Final = "goal_met"
 PARETO_FRONT: Final = "pareto_front"  # True on the first front
 PARETO_LAYER: Final = "pareto_layer"  # 1 = first front
 RANK: Final = "rank"
+FRONT_PROBABILITY: Final = "front_probability"  # share of the ensemble's draws in which it is on the front
+EXPECTED_IMPROVEMENT: Final = "expected_improvement"  # hypervolume it may add to the known materials' front
+BATCH: Final = "batch"  # place in the diverse batch, 1 = first; 0 = not in it
 
 UNITS: Final = MappingProxyType(
     {

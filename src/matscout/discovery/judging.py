@@ -1,6 +1,6 @@
 """Judging: crystals in, predictions, stability and chances of meeting a goal out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.goals import check_goal, obeys_element_rules, window_column, window_probabilities
 from matscout.discovery.pareto import rank_candidates
 from matscout.discovery.stability import References
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
@@ -62,6 +63,24 @@ class Judge:
         table[columns.ELEMENT_RULES_MET] = obeys
         table[columns.GOAL_PROBABILITY] = np.where(obeys, joint, 0.0)
         return table
+
+    def distributions(
+        self, ids: Sequence[str], crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, Mixture], dict[str, dict[str, float]], NDArray[np.float64] | None]:
+        """Each target's distribution, its members' weights, and the hull's energy at each composition."""
+        _, mixtures = self._predict(ids, crystals)
+        if self.references is None:
+            return mixtures, self._weights(mixtures), None
+        found = self.references.decompose_all([crystal.element_counts for crystal in crystals])
+        return mixtures, self._weights(mixtures), np.array([decomposition.energy for decomposition in found])
+
+    def _predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> tuple[pd.DataFrame, dict[str, Mixture]]:
+        workers = self.workers if len(crystals) > WORKERS_FROM else 1
+        store = GraphStore.from_crystals(ids, crystals, self.predictor.graphs, workers=workers)
+        return self.predictor.predict_mixtures(store, device=self.device)
+
+    def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
+        return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
 
     def rank(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.

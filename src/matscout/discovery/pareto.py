@@ -14,6 +14,7 @@ from matscout.errors import InputError
 from matscout.params import Objective
 
 DEEPEST = 50  # fronts told apart; the crowd behind them shares the next number
+COMPILE_FROM = 20_000  # points: for fewer, compiling takes longer than the work
 
 
 def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mapping[str, Any]]) -> pd.DataFrame:
@@ -74,7 +75,9 @@ def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(n,) whether no other point is at least as small everywhere and smaller somewhere; equal points both stay."""
     if not len(points):
         return np.empty(0, dtype=bool)
-    return np.asarray(paretoset(points, sense=["min"] * points.shape[1], distinct=False))
+    return np.asarray(
+        paretoset(points, sense=["min"] * points.shape[1], distinct=False, use_numba=len(points) > COMPILE_FROM)
+    )
 
 
 def pareto_layers(points: NDArray[np.float64], deepest: int = DEEPEST) -> NDArray[np.int64]:

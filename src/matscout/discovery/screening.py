@@ -13,6 +13,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.cif import write_cifs
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
+from matscout.discovery.shortlist import add_shortlist, known_costs
 from matscout.discovery.stability import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -35,7 +36,7 @@ def screen(
 
     Args:
         candidates: `candidates.parquet`; read shard by shard.
-        params: sections `screening` and `compute`.
+        params: sections `screening`, `targets` and `compute`.
         members: folder of members.
         ensemble: folder of the calibration.
         materials: curated table, for the phases that candidates compete with.
@@ -56,6 +57,8 @@ def screen(
     )
     judge.check()
     ranked = judge.rank(_judge_file(judge, candidates))
+    known = known_costs(materials, judge, params.targets)
+    ranked = add_shortlist(ranked, judge, known, batch_size=settings.top_k, seed=settings.seed)
     with atomic_path(destination) as folder:
         folder.mkdir()
         write_parquet(folder / "ranked.parquet", ranked)

@@ -1,0 +1,83 @@
+"""The shortlist: how sure each place on the front is, what each may add, and which to take together."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.batch import crystal_features, diverse_batch
+from matscout.discovery.goals import obeys_element_rules
+from matscout.discovery.judging import Judge
+from matscout.discovery.pareto import costs
+from matscout.discovery.resampling import draw_targets, drawn_costs, expected_improvement, front_probability
+from matscout.discovery.stability import energies_above_hull
+from matscout.params import Goal, Target
+
+LONGEST = 200  # candidates that are looked at closely
+N_DRAWS = 64
+N_DRAWS_OF_VOLUME = 16  # hypervolumes are exact and dear
+
+
+def add_shortlist(
+    ranked: pd.DataFrame, judge: Judge, known: NDArray[np.float64], *, batch_size: int, seed: int
+) -> pd.DataFrame:
+    """Add `front_probability`, `expected_improvement` and `batch` to the first `LONGEST` candidates.
+
+    Args:
+        ranked: all candidates, best first, as `Judge.rank` leaves them.
+        judge: what predicted them.
+        known: (n_known, n_objectives) costs of known materials, see `known_costs`.
+        batch_size: how many to take together.
+        seed: of the draws.
+
+    Returns:
+        A copy; NaN and 0 beyond the shortlist.
+    """
+    n_close = min(LONGEST, int(ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool).sum()))
+    rows = ranked.iloc[:n_close]
+    crystals = [Crystal.from_row(row) for row in rows[list(columns.CRYSTAL)].to_dict("records")]
+    mixtures, members, hull = judge.distributions(rows[columns.CANDIDATE_ID].tolist(), crystals)
+    drawn = draw_targets(mixtures, members, N_DRAWS, np.random.default_rng(seed))
+    sampled = drawn_costs(drawn, judge.goal.objectives, hull)
+    table = ranked.copy()
+    table[columns.FRONT_PROBABILITY] = _padded(front_probability(sampled), len(ranked))
+    gain = expected_improvement(sampled[:N_DRAWS_OF_VOLUME], known) if len(known) else np.full(n_close, np.nan)
+    table[columns.EXPECTED_IMPROVEMENT] = _padded(gain, len(ranked))
+    features = crystal_features(crystals, rows[columns.SPACE_GROUP].tolist())
+    places = np.zeros(len(ranked), dtype=np.int64)
+    chosen = diverse_batch(rows[columns.GOAL_PROBABILITY].to_numpy(), features, batch_size)
+    places[chosen] = np.arange(1, len(chosen) + 1)
+    table[columns.BATCH] = places
+    return table
+
+
+def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
+    """(n, n_objectives) costs of the curated set's genuine rows that have every label the goal needs.
+
+    Rows that break the goal's element rules do not count: what they reach is no measure for the rest.
+    """
+    labels = {name: target.label for name, target in targets.items()}
+    names = [columns.SYNTHETIC, columns.SPECIES, *labels.values()]
+    table = pq.read_table(materials, columns=names).to_pandas().rename(columns={v: k for k, v in labels.items()})
+    wanted = _labels_needed(judge.goal, list(labels))
+    usable = ~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[wanted].notna().to_numpy().all(axis=1)
+    usable &= obeys_element_rules(table[columns.SPECIES].tolist(), judge.goal)
+    table = table.loc[usable].reset_index(drop=True)
+    if any(aim.column == columns.ENERGY_ABOVE_HULL for aim in judge.goal.objectives) and judge.references is not None:
+        counts = [{symbol: list(species).count(symbol) for symbol in species} for species in table[columns.SPECIES]]
+        energies = table[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
+        table[columns.ENERGY_ABOVE_HULL] = energies_above_hull(judge.references, counts, energies)
+    return costs(table, judge.goal.objectives) if len(table) else np.empty((0, len(judge.goal.objectives)))
+
+
+def _labels_needed(goal: Goal, targets: list[str]) -> list[str]:
+    needed = {columns.FORMATION_ENERGY if a.column == columns.ENERGY_ABOVE_HULL else a.column for a in goal.objectives}
+    return [target for target in targets if target in needed]
+
+
+def _padded(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    return np.concatenate([values, np.full(length - len(values), np.nan)])
