@@ -60,8 +60,8 @@ def align(
         fit = fit_offset(pairs, settings)
         offset, error = fit.at(atomic_fractions(rows[columns.FORMULA]), hubbard_flags(rows))
         moved.loc[rows.index] = np.column_stack([published[rows.index] - offset, error])
-        moved.loc[rows.index[published[rows.index].isna()]] = np.nan
         summary["sources"][name] = _describe(fit, pairs, settings, planted.get(str(source)))
+    moved.loc[published.isna()] = np.nan
     return moved, summary
 
 
@@ -82,7 +82,7 @@ def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted 
     described: dict[str, Any] = {
         "fitted": True,
         "n_pairs": fit.n_pairs,
-        "constant": _interval(fit, CONSTANT),
+        "constant": _term(fit, CONSTANT),
         "elements": elements,
         "residual_std": round(fit.scale, DIGITS),
         "held_out": {
@@ -94,53 +94,65 @@ def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted 
         },
     }
     if pairs.hubbard.any():
-        described["hubbard"] = _interval(fit, HUBBARD)
+        described["hubbard"] = _term(fit, HUBBARD)
     if planted is not None:
-        described["planted"] = _compare_planted(elements, planted)
+        described["planted"] = _count_planted(elements, planted)
     return described
 
 
 def _element_table(fit: OffsetFit, pairs: Pairs, planted: Planted | None) -> dict[str, dict[str, Any]]:
-    """Offset of every element that a pair contains, with its intervals and, where known, the planted truth."""
+    """Offset of every element that a pair contains, with its intervals and, where shifted, the planted truth.
+
+    Tens of intervals are read at once, so `low95` and `high95` are the joint ones: all hold together with
+    95 % probability. Those of each element alone stand beside them.
+    """
     counts = (pairs.fractions > 0).sum(axis=0)
     seen = np.flatnonzero(counts)
     offsets = fit.element_offsets(seen)
     table: dict[str, dict[str, Any]] = {}
     for position, column in enumerate(seen):
         symbol = SYMBOLS[column + 1]
-        alone, jointly = offsets.alone[:, position], offsets.jointly[:, position]
         entry: dict[str, Any] = {
             "offset": _rounded(offsets.value[position]),
-            "interval95": [_rounded(end) for end in alone],
-            "joint_interval95": [_rounded(end) for end in jointly],
             "n_pairs": int(counts[column]),
+            **_ends(offsets.jointly[:, position], ""),
+            **_ends(offsets.alone[:, position], "_alone"),
         }
-        if planted is not None:
-            truth = planted["constant"] + planted["elements"].get(symbol, 0.0)
-            entry["planted"] = _rounded(truth)
-            entry["inside"] = bool(alone[0] <= truth <= alone[1])
-            entry["inside_joint"] = bool(jointly[0] <= truth <= jointly[1])
+        if planted is not None and symbol in planted["elements"]:
+            entry |= _compare(entry, planted["constant"] + planted["elements"][symbol])
         table[symbol] = entry
     return table
 
 
-def _compare_planted(elements: Mapping[str, Mapping[str, Any]], planted: Planted) -> dict[str, Any]:
-    """How many planted offsets lie inside their intervals: of the shifted elements, and of all."""
-    shifted = [elements[symbol] for symbol in sorted(planted["elements"]) if symbol in elements]
-    counted = {"shifted_elements": shifted, "all_elements": list(elements.values())}
+def _compare(entry: Mapping[str, float], truth: float) -> dict[str, Any]:
     return {
-        name: {
-            "n": len(entries),
-            "inside": sum(entry["inside"] for entry in entries),
-            "inside_joint": sum(entry["inside_joint"] for entry in entries),
-        }
-        for name, entries in counted.items()
+        "planted": _rounded(truth),
+        "inside": bool(entry["low95"] <= truth <= entry["high95"]),
+        "inside_alone": bool(entry["low95_alone"] <= truth <= entry["high95_alone"]),
     }
 
 
-def _interval(fit: OffsetFit, column: int) -> dict[str, Any]:
+def _count_planted(elements: Mapping[str, Mapping[str, Any]], planted: Planted) -> dict[str, int]:
+    """How many planted offsets lie inside their intervals; the elements left unshifted count too, apart."""
+    shifted = [entry for entry in elements.values() if "inside" in entry]
+    unshifted = [_compare(entry, planted["constant"]) for entry in elements.values() if "inside" not in entry]
+    return {
+        "n_elements": len(shifted),
+        "n_inside": sum(entry["inside"] for entry in shifted),
+        "n_inside_alone": sum(entry["inside_alone"] for entry in shifted),
+        "n_unshifted": len(unshifted),
+        "n_unshifted_inside": sum(entry["inside"] for entry in unshifted),
+        "n_unshifted_inside_alone": sum(entry["inside_alone"] for entry in unshifted),
+    }
+
+
+def _term(fit: OffsetFit, column: int) -> dict[str, Any]:
     ends = np.percentile(fit.draws[:, column], [2.5, 97.5])
-    return {"value": _rounded(fit.coefficients[column]), "interval95": [_rounded(end) for end in ends]}
+    return {"value": _rounded(fit.coefficients[column]), **_ends(ends, "")}
+
+
+def _ends(interval: Array, suffix: str) -> dict[str, float]:
+    return {f"low95{suffix}": _rounded(interval[0]), f"high95{suffix}": _rounded(interval[1])}
 
 
 def _mae(residuals: Array) -> float:

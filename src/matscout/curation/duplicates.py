@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from matscout import columns
-from matscout.crystal import Crystal
+from matscout.curation.chirality import same_up_to_mirror
 from matscout.curation.clusters import complete_link
 from matscout.curation.matching import Match, match_pairs
 from matscout.curation.reduction import ReducedCell
@@ -33,9 +33,11 @@ EDGE_SCHEMA: Final = pa.schema(
         ("rms", pa.float64()),  # (volume per atom)^(1/3)
         ("max_distance", pa.float64()),  # the same
         ("volume_difference", pa.float64()),  # share of the mean
+        ("strain", pa.float64()),  # largest principal strain; null where the space groups agree
         ("space_group_a", pa.int32()),
         ("space_group_b", pa.int32()),
-        ("same_space_group", pa.bool_()),
+        ("same_space_group", pa.bool_()),  # or its mirror image
+        ("same_material", pa.bool_()),  # space groups agree, or differ within tolerance
         ("merged", pa.bool_()),  # both rows are in one duplicate group
     ]
 )
@@ -46,19 +48,21 @@ class _Piece:
     """A share of one block's comparisons; `keys` are content keys, `pairs` positions in `cells`."""
 
     keys: tuple[str, ...]
-    cells: tuple[Crystal, ...]
+    cells: tuple[ReducedCell, ...]
     pairs: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class ContentEdge:
-    """A match between two different contents, `first` < `second`."""
+    """A match between two different contents, `first` < `second`; scores as in `Match`."""
 
     first: str
     second: str
     rms: float
     max_distance: float
     volume_difference: float
+    strain: float
+    same_material: bool
 
 
 def find_matches(cells: Mapping[str, ReducedCell], settings: Matching, *, workers: int) -> list[ContentEdge]:
@@ -93,8 +97,7 @@ def cluster_rows(
         `duplicate_group` by row (smallest material_id of the cluster), and the table of edges.
     """
     ids = rows[columns.MATERIAL_ID].to_numpy()
-    space_groups = dict(zip(contents, rows[columns.SPACE_GROUP], strict=True))
-    same = [(e.rms, e.first, e.second) for e in edges if space_groups[e.first] == space_groups[e.second]]
+    same = [(edge.rms, edge.first, edge.second) for edge in edges if edge.same_material]
     home = complete_link(sorted(set(contents)), same)
     smallest: dict[str, str] = {}
     for material_id, content in zip(ids, contents, strict=True):
@@ -117,29 +120,29 @@ def _edge_table(
     space_groups = rows[columns.SPACE_GROUP].to_numpy()
     table: list[tuple[object, ...]] = []
 
-    def add(a: int, b: int, scores: tuple[float, float, float], *, merged: bool) -> None:
+    def add(a: int, b: int, scores: tuple[float, ...], *, same: bool, merged: bool) -> None:
         a, b = (a, b) if ids[a] < ids[b] else (b, a)
         groups = (int(space_groups[a]), int(space_groups[b]))
         names = (ids[a], ids[b], sources[a], sources[b], formulas[a])
-        table.append((*names, *scores, *groups, groups[0] == groups[1], merged))
+        table.append((*names, *scores, *groups, same_up_to_mirror(*groups), same, merged))
 
     for members in by_content.values():
         for a, b in combinations(members, 2):
-            add(a, b, (0.0, 0.0, 0.0), merged=True)
+            add(a, b, (0.0, 0.0, 0.0, 0.0), same=True, merged=True)
     for edge in edges:
-        scores = (edge.rms, edge.max_distance, edge.volume_difference)
+        scores = (edge.rms, edge.max_distance, edge.volume_difference, edge.strain)
         for a in by_content[edge.first]:
             for b in by_content[edge.second]:
-                add(a, b, scores, merged=home[edge.first] == home[edge.second])
+                add(a, b, scores, same=edge.same_material, merged=home[edge.first] == home[edge.second])
     frame = pd.DataFrame(table, columns=pd.Index(EDGE_SCHEMA.names))
     return frame.sort_values(["material_id_a", "material_id_b"], ignore_index=True)
 
 
 def _pieces_of(keys: Sequence[str], cells: Mapping[str, ReducedCell]) -> list[_Piece]:
     """All pairs of one block, cut where a block is too large for one task."""
-    members = tuple(cells[key].crystal for key in keys)
+    members = tuple(cells[key] for key in keys)
     pairs = list(combinations(range(len(keys)), 2))
-    step = max(1, TASK_COST // members[0].n_atoms)
+    step = max(1, TASK_COST // members[0].crystal.n_atoms)
     return [_Piece(tuple(keys), members, tuple(pairs[i : i + step])) for i in range(0, len(pairs), step)]
 
 
@@ -152,7 +155,7 @@ def _tasks_of(pieces: Sequence[_Piece]) -> list[tuple[_Piece, ...]]:
             tasks.append([])
             cost = 0
         tasks[-1].append(piece)
-        cost += len(piece.pairs) * piece.cells[0].n_atoms
+        cost += len(piece.pairs) * piece.cells[0].crystal.n_atoms
     return [tuple(task) for task in tasks]
 
 
@@ -164,4 +167,5 @@ def _compare(task: Sequence[_Piece], settings: Matching) -> list[ContentEdge]:
 
 def _content_edge(keys: Sequence[str], match: Match) -> ContentEdge:
     first, second = keys[match.first], keys[match.second]
-    return ContentEdge(first, second, match.rms, match.max_distance, match.volume_difference)
+    scores = (match.rms, match.max_distance, match.volume_difference, match.strain)
+    return ContentEdge(first, second, *scores, same_material=match.same_material)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from dataclasses import dataclass
 
 import moyopy
@@ -25,6 +26,11 @@ class ReducedCell:
     crystal: Crystal
     space_group: int
 
+    @property
+    def volume_per_atom(self) -> float:
+        """Å³ per atom."""
+        return self.crystal.volume / self.crystal.n_atoms
+
 
 def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
     """The primitive Niggli cell (pymatgen's, so that the matcher agrees) and the space group (moyo's).
@@ -33,8 +39,11 @@ def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
         ValueError: no space group or no reduced cell could be found.
     """
     structure = crystal.to_structure()
-    primitive = structure.get_primitive_structure().get_reduced_structure(reduction_algo="niggli")
-    return ReducedCell(Crystal.from_structure(primitive), space_group_number(crystal, symprec))
+    # a cell that holds k primitive ones holds a multiple of k atoms of each element
+    if math.gcd(*crystal.element_counts.values()) > 1:
+        structure = structure.get_primitive_structure()
+    reduced = structure.get_reduced_structure(reduction_algo="niggli")
+    return ReducedCell(Crystal.from_structure(reduced), space_group_number(crystal, symprec))
 
 
 def space_group_number(crystal: Crystal, symprec: float) -> int:

@@ -44,7 +44,8 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
 def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
     """Groups, and edges by what became of them."""
     groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
-    merged, same = edges["merged"].astype(bool), edges["same_space_group"].astype(bool)
+    merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)
+    agree = edges["same_space_group"].to_numpy(dtype=bool)
     return {
         "groups": len(groups),
         "groups_of_several_rows": int((groups["size"] > 1).sum()),
@@ -53,6 +54,7 @@ def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
         "largest_group": int(groups["size"].max()) if len(groups) else 0,
         "edges": len(edges),
         "edges_merged": int(merged.sum()),
+        "edges_space_group_differs_within_tolerance": int((same & ~agree).sum()),
         "edges_related_other_space_group": int((~same).sum()),
         "edges_kept_apart_by_complete_link": int((same & ~merged).sum()),
     }

@@ -11,6 +11,7 @@ from matscout import columns
 from matscout.curation.align import align
 from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
 from matscout.curation.examine import Examined, examine
+from matscout.curation.names import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.noise import label_noise
 from matscout.curation.representative import mark_representatives
 from matscout.curation.summary import summarize_curation
@@ -19,11 +20,6 @@ from matscout.params import Curation
 from matscout.sources.manifest import read_manifest
 from matscout.sources.record import Record, Rejection
 from matscout.sources.snapshot import read_snapshot
-
-MATERIALS_NAME: Final = "materials.parquet"
-QUARANTINE_NAME: Final = "quarantine.parquet"
-DUPLICATES_NAME: Final = "duplicates.parquet"
-SUMMARY_NAME: Final = "summary.json"
 
 MATERIALS_SCHEMA: Final = pa.schema(
     [
@@ -65,9 +61,31 @@ def curate(snapshots: Sequence[Path], params: Curation, destination: Path, *, wo
         InputError: a snapshot is absent or damaged.
     """
     records, rejections, planted = _read(snapshots)
+    curate_records(records, rejections, planted, params, destination, workers=workers)
+
+
+def curate_records(
+    records: Sequence[Record],
+    rejections: Sequence[Rejection],
+    planted: Mapping[str, Mapping[str, Any]],
+    params: Curation,
+    destination: Path,
+    *,
+    workers: int,
+) -> None:
+    """What `curate` does once the snapshots are read (see there).
+
+    Args:
+        records: rows with unique ids.
+        rejections: rows refused so far.
+        planted: source -> what its synthetic rows were made with.
+        params: the section `curation`.
+        destination: folder of the four outputs.
+        workers: processes; the outputs do not depend on it.
+    """
     examined = examine(records, params.validity, params.matching.symprec, workers=workers)
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
-    rejections += [
+    refused = [
         Rejection(record.source, record.material_id, "", -1, *result)
         for record, result in zip(records, examined, strict=True)
         if not isinstance(result, Examined)
@@ -83,7 +101,7 @@ def curate(snapshots: Sequence[Path], params: Curation, destination: Path, *, wo
     materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
     materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
     materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
-    quarantine = quarantine_table(rejections)
+    quarantine = quarantine_table([*rejections, *refused])
     summary = summarize_curation(materials, quarantine, edges, offsets)
     write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)

@@ -63,6 +63,7 @@ class Matching(Section):
     stol: Positive = Field(description="site tolerance, in (volume per atom)^(1/3)")
     angle_tol: Positive = Field(description="degrees")
     symprec: Positive = Field(description="Å, for the space group of each cell")
+    strain: Positive = Field(description="largest strain that may explain a difference of space groups")
 
 
 class Offsets(Section):
