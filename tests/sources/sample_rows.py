@@ -3,7 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-from matscout.params import Database, load_params
+import yaml
+
+from matscout.params import Database
 from matscout.sources.manifest import read_manifest
 from matscout.sources.pages import read_page
 from matscout.sources.record import Record
@@ -25,7 +27,7 @@ def sample_pages(name):
 
 def database(name, **changes):
     """The block of params.yaml with some values replaced, nested ones named with double underscores."""
-    tree = load_params(ROOT / "params.yaml").databases[name].model_dump()
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())["databases"][name]
     for path, value in changes.items():
         *parents, key = path.split("__")
         node = tree

@@ -15,7 +15,7 @@ from matscout.params import Service
 from matscout.sources.retrying import NO_LIMIT, TransientError, patiently
 
 CONNECT_TIMEOUT_S: Final = 10.0
-READ_TIMEOUT_S: Final = 60.0
+READ_TIMEOUT_S = 60.0  # without a byte
 TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524})
 FIRST_FAILURE: Final = 400
 OFFLINE: Final = "Without network set databases.{name}.origin to sample (bundled rows) or file (your own)"
@@ -29,13 +29,12 @@ class HttpClient:
     Args:
         name: of the database, for messages.
         service: rate and patience.
-        read_timeout: seconds without a byte after which a request has failed.
     """
 
-    def __init__(self, name: str, service: Service, read_timeout: float = READ_TIMEOUT_S) -> None:
+    def __init__(self, name: str, service: Service) -> None:
         self._name = name
         self._patience = service.patience
-        self._timeout = (CONNECT_TIMEOUT_S, read_timeout)
+        self._timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         self.pace = Pace(service.requests_per_second)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = user_agent()

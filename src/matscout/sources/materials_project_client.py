@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from matscout.crystal import SYMBOLS
 from matscout.errors import SourceError
 from matscout.params import Database, Query
+from matscout.sources import http
 from matscout.sources.fetcher import Cursor, Page
 from matscout.sources.http import OFFLINE, HttpClient, Pace, judge_status, user_agent
 from matscout.sources.materials_project import FORMAT, NAME, normalise_id
@@ -116,7 +117,12 @@ class MaterialsProjectClient:
         """One request through the client."""
         self._pace.wait()
         answer = rester._query_resource(  # noqa: SLF001 - the public search hides `meta`
-            criteria=wanted, fields=fields, use_document_model=False, num_chunks=1, chunk_size=wanted["_limit"]
+            criteria=wanted,
+            fields=fields,
+            use_document_model=False,
+            num_chunks=1,
+            chunk_size=wanted["_limit"],
+            timeout=http.READ_TIMEOUT_S,
         )
         documents, total = answer.get("data"), (answer.get("meta") or {}).get("total_doc")
         if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
