@@ -107,6 +107,12 @@ def test_long_thin_cells_reach_along_the_short_axis():
     assert not found.vectors[:, 1:].any()
 
 
+def test_a_shell_on_the_surface_of_the_search_ball_is_not_cut():
+    """2 + 2 neighbours along the chain, then one shell of 2 + 2 that is 0.0008 Å thick; some c puts the ball inside."""
+    for c in np.linspace(1.02, 1.4, 6000):
+        assert nearest_neighbors(np.diag([c, 3.0, 3.0008]), np.zeros((1, 3)), 5).counts.tolist() == [8]
+
+
 def test_edges_are_sorted_by_length():
     rng = np.random.default_rng(3)
     found = nearest_neighbors(

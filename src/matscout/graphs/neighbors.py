@@ -119,16 +119,21 @@ def _wrap(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def _gram_schmidt(basis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(6,) lengths of the orthogonalised rows, then the projections mu_10, mu_20, mu_21."""
-    q0 = basis[0]
-    mu10 = np.dot(basis[1], q0) / np.dot(q0, q0)
-    q1 = basis[1] - mu10 * q0
-    mu20 = np.dot(basis[2], q0) / np.dot(q0, q0)
-    mu21 = np.dot(basis[2], q1) / np.dot(q1, q1)
-    q2 = basis[2] - mu20 * q0 - mu21 * q1
-    lengths = (math.sqrt(np.dot(q0, q0)), math.sqrt(np.dot(q1, q1)), math.sqrt(np.dot(q2, q2)))
-    return np.array([lengths[0], lengths[1], lengths[2], mu10, mu20, mu21])
+def _gram_schmidt(basis: NDArray[np.float64]) -> tuple[float, float, float, float, float, float]:
+    """Lengths of the three orthogonalised rows, then the projections mu_10, mu_20, mu_21."""
+    g00, g01, g02, g11, g12, g22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for c in range(3):
+        g00 += basis[0, c] * basis[0, c]
+        g01 += basis[0, c] * basis[1, c]
+        g02 += basis[0, c] * basis[2, c]
+        g11 += basis[1, c] * basis[1, c]
+        g12 += basis[1, c] * basis[2, c]
+        g22 += basis[2, c] * basis[2, c]
+    mu10, mu20 = g01 / g00, g02 / g00
+    q11 = g11 - mu10 * g01
+    mu21 = (g12 - mu10 * g02) / q11
+    q22 = g22 - mu20 * g02 - mu21 * mu21 * q11
+    return math.sqrt(g00), math.sqrt(q11), math.sqrt(q22), mu10, mu20, mu21
 
 
 @compiled
@@ -136,7 +141,7 @@ def _gather(
     wrapped: NDArray[np.float64],
     center: int,
     basis: NDArray[np.float64],
-    gram: NDArray[np.float64],
+    gram: tuple[float, float, float, float, float, float],
     radius: float,
     atoms: NDArray[np.int64],
     vectors: NDArray[np.float32],
@@ -147,7 +152,7 @@ def _gather(
     |v|² = (x0 + mu10 x1 + mu20 x2)² |q0|² + (x1 + mu21 x2)² |q1|² + x2² |q2|², so that each
     coordinate's range follows from the outer ones, exactly and for any skew.
     """
-    q0, q1, q2, mu10, mu20, mu21 = gram[0], gram[1], gram[2], gram[3], gram[4], gram[5]
+    q0, q1, q2, mu10, mu20, mu21 = gram
     n_found = 0
     for atom in range(len(wrapped)):
         f0 = wrapped[atom, 0] - wrapped[center, 0]

@@ -50,11 +50,8 @@ def _subtract_pairs(reduced: NDArray[np.float64], transform: NDArray[np.int64]) 
         dot = 0.0
         for c in range(3):
             dot += reduced[long, c] * reduced[short, c]
-        times = np.rint(dot / _squared(reduced[short]))
-        candidate = reduced[long] - times * reduced[short]
-        if times != 0.0 and _squared(candidate) < _SHORTER * _squared(reduced[long]):
-            reduced[long] = candidate
-            transform[long] -= np.int64(times) * transform[short]
+        times = int(np.rint(dot / _squared(reduced[short])))
+        if times != 0 and _try(reduced, transform, long, -times, short, 0, short):
             changed = True
     return changed
 
@@ -64,12 +61,26 @@ def _subtract_both(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -
     """Add +-1 times both shorter vectors to the longest; whether it got shorter."""
     for s in (-1, 1):
         for t in (-1, 1):
-            candidate = reduced[2] + s * reduced[0] + t * reduced[1]
-            if _squared(candidate) < _SHORTER * _squared(reduced[2]):
-                reduced[2] = candidate
-                transform[2] += s * transform[0] + t * transform[1]
+            if _try(reduced, transform, 2, s, 0, t, 1):
                 return True
     return False
+
+
+@compiled
+def _try(
+    reduced: NDArray[np.float64], transform: NDArray[np.int64], row: int, times: int, one: int, again: int, other: int
+) -> bool:
+    """Add `times` row `one` and `again` row `other` to `row` if that makes it shorter; whether it did."""
+    before, after = 0.0, 0.0
+    for c in range(3):
+        before += reduced[row, c] ** 2
+        after += (reduced[row, c] + times * reduced[one, c] + again * reduced[other, c]) ** 2
+    if after >= _SHORTER * before:
+        return False
+    for c in range(3):
+        reduced[row, c] += times * reduced[one, c] + again * reduced[other, c]
+        transform[row, c] += times * transform[one, c] + again * transform[other, c]
+    return True
 
 
 @compiled

@@ -34,7 +34,10 @@ def lattice_rotations(lattice: NDArray[np.float64], symprec: float) -> NDArray[n
                     continue
                 if abs(_dot(vectors[1, j], vectors[2, k]) - angle12) > slack12 or n_found == _MAX_ROTATIONS:
                     continue
-                found[n_found, 0], found[n_found, 1], found[n_found, 2] = images[0, i], images[1, j], images[2, k]
+                for c in range(3):
+                    found[n_found, 0, c] = images[0, i, c]
+                    found[n_found, 1, c] = images[1, j, c]
+                    found[n_found, 2, c] = images[2, k, c]
                 n_found += 1
     return found[:n_found]
 
@@ -59,7 +62,8 @@ def _images_of_axes(
                         images[axis, counts[axis], 0] = a
                         images[axis, counts[axis], 1] = b
                         images[axis, counts[axis], 2] = c
-                        vectors[axis, counts[axis]] = vector
+                        for c_axis in range(3):
+                            vectors[axis, counts[axis], c_axis] = vector[c_axis]
                         counts[axis] += 1
     return images, vectors, counts
 
