@@ -99,8 +99,7 @@ def screen(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
-    from matscout.discovery.own_structures import write_table
-    from matscout.discovery.screening import screen_structures
+    from matscout.discovery.own_structures import screen_structures, write_table
 
     ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
     typer.echo(ranked.head(top).to_string(index=False))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from blast_radius import direct_stages, downstream, expanded_stages, leaves
-from tiny_clone import make_clone, tiny_params, tiny_records
+from tiny_clone import broken_rows, make_clone, tiny_params, tiny_records
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +72,15 @@ def test_synthetic_rows_are_marked_and_never_judge(tiny):
     split = pd.read_parquet(tiny.root / "data/splits/split.parquet").set_index("material_id")["fold"]
     judged = split[split.isin(["validation", "test"])].index
     assert not materials.loc[judged, "synthetic"].any()
+
+
+def test_every_broken_row_is_kept_aside_and_counted_by_reason(tiny):
+    expected = set(broken_rows(tiny_records()["materials_project"][0]))
+    quarantine = pd.read_parquet(tiny.root / "data/curated/quarantine.parquet")
+    assert set(quarantine["reason"]) == expected
+    assert quarantine["detail"].str.len().min() > 20
+    counted = json.loads((tiny.root / "metrics/curation.json").read_text())
+    assert counted["quarantined rows by reason"] == dict.fromkeys(expected, 1)
 
 
 def test_metrics_plots_and_dag_commands_work(tiny):

@@ -58,6 +58,22 @@ def tiny_records() -> dict[str, list[Record]]:
     return {"materials_project": (matched + others)[:N_REAL], **stand_ins}
 
 
+def broken_rows(record: Record) -> dict[str, str]:
+    """Lines that a row of a lab's file may hold, by the reason that must be counted for each."""
+    row = record.to_row()
+    n_atoms = record.crystal.n_atoms
+    rows = {
+        "atoms_overlap": row | {"frac_coords": [0.1] * (3 * n_atoms)},
+        "zero_volume": row | {"lattice": [1.0, 0, 0, 2.0, 0, 0, 0, 0, 1.0]},
+        "unknown_element": row | {"species": ["Xx"] * n_atoms},
+        "label_not_finite": row | {"band_gap": float("nan")},
+        "formation_energy_per_atom_out_of_range": row | {"formation_energy_per_atom": 25.4},
+        "count_mismatch": row | {"frac_coords": row["frac_coords"][:3] * (n_atoms + 1)},
+    }
+    lines = {reason: json.dumps(row | {"material_id": f"broken-{reason}"}) for reason, row in rows.items()}
+    return lines | {"invalid_json": json.dumps(row)[:40]}
+
+
 class Clone:
     """One working copy, driven as a user drives it: by its commands."""
 
@@ -108,6 +124,9 @@ def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Cl
     (root / "data" / "tiny").mkdir(parents=True)
     for name, rows in records.items():
         lines = "".join(json.dumps(row.to_row()) + "\n" for row in rows)
+        if name == "materials_project":
+            multi = next(row for row in rows if row.crystal.n_atoms > 1)
+            lines += "".join(f"{line}\n" for line in broken_rows(multi).values())
         (root / "data" / "tiny" / f"{name}.jsonl").write_text(lines)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     clone = Clone(root)
