@@ -1,0 +1,86 @@
+"""Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pymatgen.io.cif import CifWriter
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.atomate import SCRIPT_NAME, workflow_script
+from matscout.discovery.cif import SYMPREC
+from matscout.discovery.optimade import structure_lines
+from matscout.discovery.provenance import Origins, provenance_card
+from matscout.discovery.vasp import write_vasp_inputs
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json
+
+NOT_IN_CSV = (*columns.CRYSTAL,)
+
+
+def export_bundle(
+    ranked: Path,
+    destination: Path,
+    *,
+    top: int = 20,
+    ids: Sequence[str] | None = None,
+    origins: Origins | None = None,
+) -> pd.DataFrame:
+    """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
+
+    The folder holds `candidates.csv`, `candidates.jsonl` (OPTIMADE), an atomate2 script and, for each
+    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`.
+
+    Args:
+        ranked: `ranked.parquet` of the stage `screen`.
+        destination: folder, replaced as a whole.
+        top: how many of the best, ignored where `ids` are given.
+        ids: candidate ids, in the order wanted.
+        origins: where weights, data and licences lie, for the cards; None looks in `data/`.
+
+    Returns:
+        The rows exported.
+
+    Raises:
+        InputError: no such file, an unknown id, or fewer than one candidate to export.
+    """
+    rows = _chosen(ranked, top, ids)
+    origins = Origins() if origins is None else origins
+    evidence = origins.read(ranked)
+    with atomic_path(Path(destination)) as folder:
+        folder.mkdir()
+        names = [_write_candidate(folder, row, provenance_card(row, evidence)) for row in rows.to_dict("records")]
+        rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]).to_csv(folder / "candidates.csv", index=False)
+        (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
+        (folder / SCRIPT_NAME).write_text(workflow_script(names))
+    return rows
+
+
+def _chosen(ranked: Path, top: int, ids: Sequence[str] | None) -> pd.DataFrame:
+    ranked = Path(ranked)
+    if not ranked.is_file():
+        raise InputError(f"{ranked} not found: run the stage `screen` first (dvc repro screen)")
+    table = pd.read_parquet(ranked)
+    if ids is None:
+        if top < 1:
+            raise InputError(f"top = {top} leaves nothing to export; give at least 1")
+        return table.head(top).reset_index(drop=True)
+    unknown = sorted(set(ids) - set(table[columns.CANDIDATE_ID]))
+    if unknown:
+        raise InputError(
+            f"{ranked} holds no candidate {unknown}; ids look like {table[columns.CANDIDATE_ID].iloc[0]!r}"
+        )
+    return table.set_index(columns.CANDIDATE_ID, drop=False).loc[list(ids)].reset_index(drop=True)
+
+
+def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
+    name = f"{row[columns.RANK]:04d}_{row[columns.FORMULA]}_{row[columns.CANDIDATE_ID]}"
+    structure = Crystal.from_row(row).to_structure()
+    own = folder / name
+    own.mkdir()
+    (own / "candidate.cif").write_text(str(CifWriter(structure, symprec=SYMPREC)))
+    write_vasp_inputs(structure, own)
+    write_json(own / "card.json", card)
+    return name
