@@ -16,8 +16,8 @@ class CGCNNConvolution(nn.Module):
 
     W_f and W_s are one factorised layer; g is softplus. The published code adds to the equation two batch
     normalisations and a softplus of the result. Here a layer normalisation of the summed message takes the
-    place of the former, so that a crystal's prediction does not depend on its batch; the latter is left
-    out, as it costs accuracy (on 5,000 rows and 6 to 8 epochs, 8 % of the formation energy's error).
+    place of the former, so that a crystal's prediction does not depend on its batch; the latter, which
+    is not in the equation, is left out.
 
     Args:
         hidden_dim: length of v.
