@@ -284,6 +284,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
         data / "candidates" / "attrition.json",
         {
             "n_candidates": n_candidates,
+            "user_files_left_out": [],
             "by_route": {"substitution": 260, "prototype": 140},
             "gates": {"generated": 90000, "not_charge_neutral": 61000, "in_curated_set": 900, "atoms_too_close": 4200},
         },

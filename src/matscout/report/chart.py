@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from matscout.report.palette import FAINT, GRID, INK, MUTED, SURFACE
 
+WIDE = 6.0  # ratio from which an axis is logarithmic: three labelled ticks or more
 SIGNIFICANT = 5  # digits kept of every number drawn
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "DejaVu Sans", sans-serif'
 
@@ -31,6 +32,14 @@ def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
         dragmode=False,
     )
     return figure.update_layout(**layout)
+
+
+def positive_axis(values: np.ndarray) -> dict[str, Any]:
+    """An axis for positive values: logarithmic with ticks at 1, 2, 5 where they span enough, else linear."""
+    usable = values[np.isfinite(values) & (values > 0)]
+    if len(usable) == 0 or usable.max() < WIDE * usable.min():
+        return {"type": "linear"}
+    return {"type": "log", "dtick": "D2", "tickformat": "~g"}
 
 
 def to_json(figures: Mapping[str, go.Figure]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from matscout.report.chart import chart
+from matscout.report.chart import chart, positive_axis
 from matscout.report.labels import name_of, unit_of
 from matscout.report.palette import BLUE, DASHES, MUTED, SERIES, SLATE, SURFACE, SYMBOLS, VERMILLION
 
@@ -27,7 +27,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], target: str) -> go.Fi
         for i, (member, history) in enumerate(histories.items())
     ]
     figure = chart(*traces, x="epoch", y=f"validation MAE ({unit_of(target)})")
-    return figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
+    values = np.concatenate([history[f"mae_{target}"].to_numpy(dtype=float) for history in histories.values()])
+    return figure.update_yaxes(**positive_axis(values))
 
 
 def errors(figures: pd.DataFrame, target: str) -> go.Figure:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from matscout.report.chart import chart
+from matscout.report.chart import chart, positive_axis
 from matscout.report.labels import name_of, unit_of
 from matscout.report.palette import BLUE, DASHES, FAINT, MUTED, SERIES, SYMBOLS, VERMILLION
 
@@ -121,12 +121,12 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
     """
-    values = np.concatenate([rows[["spread", "error"]].to_numpy().ravel() for rows in bins.values()])
-    low, high = float(values.min()), float(values.max())
+    values = np.concatenate([rows[["spread", "error"]].to_numpy(dtype=float) for rows in bins.values()])
+    low, high = float(values[values > 0].min(initial=np.inf)), float(values.max())
     traces = [
         go.Scatter(
             x=rows["spread"],
-            y=rows["error"],
+            y=rows["error"].where(rows["error"] > 0),
             mode="lines+markers",
             name=f"{name_of(target)} ({unit_of(target)})",
             line={"color": SERIES[i], "width": 1.5},
@@ -136,8 +136,8 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
         for i, (target, rows) in enumerate(bins.items())
     ]
     figure = chart(_diagonal(low, high, "honest"), *traces, x="predicted spread", y="error found (RMS)")
-    figure.update_xaxes(type="log", tickformat="~g", dtick="D2")
-    return figure.update_yaxes(type="log", tickformat="~g", dtick="D2")
+    figure.update_xaxes(**positive_axis(values[:, 0]))
+    return figure.update_yaxes(**positive_axis(values[:, 1]))
 
 
 def offsets(table: pd.DataFrame) -> go.Figure:

@@ -139,7 +139,10 @@ def _theme() -> str:
         "surface": palette.SURFACE,
         "band": palette.BAND,
     }
-    light = "".join(f"--{name}:{color};" for name, color in names.items()) + "--page:#f6f8fa;--tint:#eef2f6;--chosen:#eaf4fc;"
+    light = (
+        "".join(f"--{name}:{color};" for name, color in names.items())
+        + "--page:#f6f8fa;--tint:#eef2f6;--chosen:#eaf4fc;"
+    )
     dark = "".join(f"--{name}:{palette.DARK_TWINS[color]};" for name, color in names.items())
     dark += "--page:#0f141a;--tint:#1f2730;--chosen:#152a3a;"
     ramps = [(name, ramp) for name, ramp in (("counts", palette.DATA_RAMP), ("errors", palette.ERROR_RAMP))]

@@ -19,6 +19,7 @@ GATES: Final = {
     gates.IN_CURATED: "already in the curated table",
     gates.DUPLICATE: "same as another candidate",
     gates.POLYMORPHS: "enough structures of this formula",
+    gates.NOT_NEEDED: "passed, but enough were found",
 }
 
 
@@ -52,6 +53,7 @@ def candidates(run: Run) -> dict[str, Any]:
         "replaced, or a prototype decorated with ions, that no database here holds. Every gate counts what it "
         "turns away.",
         "funnels": [_lost(counts), _kept(run)],
+        "left_out": run.attrition["user_files_left_out"],
         "cards_intro": "One card a candidate: what is predicted, which known crystal it was made from and how. Cells "
         "are scaled to plausible volumes, not relaxed: a calculation comes next.",
     }

@@ -64,13 +64,17 @@ def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
         rows = table.to_dict("records")
         best = min((row for row in rows if row["kind"] == "member"), key=lambda row: row["value"])
         ours = next(row for row in rows if row["kind"] == "ensemble")
-        change = 100 * (1 - ours["value"] / best["value"])
-        side = "below" if change >= 0 else "above"
+        boosting = next(row for row in rows if row["key"] == "gradient_boosting")
         sentences.append(
-            f"For the {labels.name_of(target)} the ensemble's error is {abs(change):.0f} % {side} that of its best "
-            f"member ({best['name']})."
+            f"For the {labels.name_of(target)} the ensemble's error is {_beside(ours, best)} its best member's "
+            f"({best['name']}) and {_beside(ours, boosting)} that of {boosting['name']}."
         )
     return " ".join(sentences)
+
+
+def _beside(ours: dict[str, Any], other: dict[str, Any]) -> str:
+    change = 100 * (ours["value"] / other["value"] - 1)
+    return f"{abs(change):.0f} % {'below' if change < 0 else 'above'}"
 
 
 def _table(run: Run, scores: dict[str, pd.DataFrame]) -> Table:

@@ -60,6 +60,8 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
 
 def _intro(run: Run) -> str:
     outcome = str(run.screening["outcome"])
+    for column in run.ranked.columns.intersection(list(labels.NAMES)):
+        outcome = outcome.replace(f" {column} ", f" the {labels.name_of(column)} ")
     expected = labels.number(run.screening["expected_hits_in_top"], 1)
     return (
         f"{outcome[:1].upper()}{outcome[1:]}. By the predicted probabilities, {expected} of the shortlist do. Click a "

@@ -120,7 +120,9 @@ def share_cell(share: float | None) -> Cell:
 
 def text_cell(text: str, note: str = "") -> Cell:
     """Words, with a smaller note beneath."""
-    shown = Markup("{}").format(text) + (Markup('<br><span class="sub">{}</span>').format(note) if note else Markup())
+    shown = Markup("{}").format(text) + (
+        Markup('<br><span class="sub note">{}</span>').format(note) if note else Markup()
+    )
     return Cell(shown, text)
 
 
