@@ -151,6 +151,15 @@ def test_missing_member_is_refused_by_name(outputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_copied_member_is_refused(outputs, tmp_path):
+    members = tmp_path / "members"
+    shutil.copytree(outputs.members, members)
+    shutil.rmtree(members / "composition")
+    shutil.copytree(members / "cgcnn", members / "composition")
+    with pytest.raises(StoreError, match="composition holds the member 'cgcnn', not 'composition'"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+
+
 def test_member_of_other_targets_is_refused_with_the_difference(outputs, tmp_path):
     targets = {name: target.model_dump() for name, target in outputs.params.targets.items()}
     targets["band_gap"]["label"] = "bulk_modulus"

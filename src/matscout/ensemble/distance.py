@@ -99,7 +99,7 @@ class TrainingReference:
             StoreError: the file is missing or cut off.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 arrays = {name: content[name] for name in content.files}
             return cls(
                 arrays["embeddings"], arrays["mean"], arrays["scale"], float(arrays["unit"]), float(arrays["far_limit"])

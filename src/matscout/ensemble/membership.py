@@ -21,6 +21,12 @@ def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
             the difference.
     """
     members = [load_member(Path(directory) / name) for name in names]
+    for name, member in zip(names, members, strict=True):
+        if member.name != name:
+            raise StoreError(
+                f"{Path(directory) / name} holds the member {member.name!r}, not {name!r}: a renamed or copied folder; "
+                f"train {name!r} (dvc repro train) or move the folder back"
+            )
     check_agreement([member.card for member in members])
     return members
 
