@@ -9,7 +9,7 @@ from matscout.errors import InputError
 PLACES = (
     ("report", "data/report/index.html", "open it in a browser"),
     ("ranked candidates", "data/screening/ranked.parquet", "best first; crystals as CIF in data/screening/cif/"),
-    ("metrics", "metrics", "dvc metrics show"),
+    ("metrics", "metrics/ensemble.json", "all of them: dvc metrics show"),
     ("members", "data/members", "compare them: mlflow ui"),
 )
 NEXT_STEPS = (
@@ -32,12 +32,22 @@ def lines_of_results(root: Path) -> Iterator[str]:
     yield "Results"
     for name, path, hint in PLACES:
         yield f"  {name:18} {path:32} {hint}"
-    yield from _headline(root)
-    yield "Next"
+    yield "Figures"
+    yield from _figures(root)
+    yield "Next (after: . .venv/bin/activate)"
     for name, command in NEXT_STEPS:
         yield f"  {name:22} {command}"
 
 
-def _headline(root: Path) -> Iterator[str]:
-    metrics = json.loads((root / "metrics" / "ensemble.json").read_text())
-    yield json.dumps(metrics, indent=1)[:400]
+def _figures(root: Path) -> Iterator[str]:
+    """One line a target, and one of the screen."""
+    ensemble, screening = (
+        json.loads((root / f"metrics/{name}.json").read_text()) for name in ("ensemble", "screening")
+    )
+    for target, figures in ensemble.items():
+        key = next(name for name in figures if name.startswith("MAE ("))
+        best = figures[f"best member: {key}"]
+        text = f"{figures[key]:.3f} on {figures['test crystals']} real test crystals (best single member {best:.3f})"
+        yield f"  {target:26} {key} {text}"
+    found = f"{screening['candidates']} candidates, {screening['meet the goal']} meet the goal"
+    yield f"  {'screened':26} {found}, {screening['on the Pareto front']} on the Pareto front"

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import shutil
+import sqlite3
 
 import pandas as pd
 import pytest
@@ -81,6 +83,49 @@ def test_every_broken_row_is_kept_aside_and_counted_by_reason(tiny):
     assert quarantine["detail"].str.len().min() > 20
     counted = json.loads((tiny.root / "metrics/curation.json").read_text())
     assert counted["quarantined rows by reason"] == dict.fromkeys(expected, 1)
+
+
+def test_a_user_s_own_crystals_are_predicted(tiny, tmp_path):
+    own = tmp_path / "own crystals"
+    shutil.copytree(tiny.root / "data/screening/cif", own)
+    (own / "cut_off.cif").write_text("data_Si\n_cell_length_a 3.8\n")
+    done = tiny.run("matscout", "predict", str(own), "-o", str(tmp_path / "out.parquet"))
+    predicted = pd.read_parquet(tmp_path / "out.parquet")
+    ranked = pd.read_parquet(tiny.root / "data/screening/ranked.parquet").head(4)
+    assert predicted["formula"].tolist() == ranked["formula"].tolist()
+    for target in ("band_gap", "formation_energy_per_atom"):
+        assert predicted[target].to_numpy() == pytest.approx(ranked[target].to_numpy(), abs=1e-3)  # a CIF rounds
+    assert pd.read_csv(tmp_path / "out.quarantine.csv")["reason"].tolist() == ["unreadable_structure"]
+    assert "cut_off.cif" in done.stderr
+
+
+def test_a_user_s_own_crystals_are_ranked(tiny):
+    done = tiny.run("matscout", "screen", "data/screening/cif", "--goal", "thermoelectric", "--top", "2")
+    assert "goal_probability" in done.stdout
+    refused = tiny.run("matscout", "screen", "data/screening/cif", "--goal", "magnet", check=False)
+    assert refused.returncode == 1
+    assert "thermoelectric" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_merges_are_explained_and_results_told(tiny):
+    materials = pd.read_parquet(tiny.root / "data/curated/materials.parquet")
+    merged = materials[materials.duplicated("duplicate_group", keep=False)]
+    assert merged["material_id"].iloc[1] in tiny.run("matscout", "why-merged", merged["material_id"].iloc[0]).stdout
+    assert "data/report/index.html" in tiny.run("matscout", "results").stdout
+    assert "complete" in tiny.run("matscout", "doctor").stdout
+
+
+def test_mlflow_holds_one_parent_and_a_child_for_every_member(tiny):
+    connection = sqlite3.connect(tiny.root / "mlflow.db")
+    parents = dict(
+        connection.execute(
+            "select r.run_uuid, t.value from runs r left join tags t on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
+        )
+    )
+    roots = [run for run, parent in parents.items() if parent is None]
+    assert len(roots) >= 1
+    assert sum(parent == roots[0] for parent in parents.values()) == len(tiny_params()["members"])
 
 
 def test_metrics_plots_and_dag_commands_work(tiny):
