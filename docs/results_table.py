@@ -23,7 +23,8 @@ def table_of(ensemble: Metrics, members: Metrics) -> str:
     heads = " | ".join(f"{name} MAE, {unit}" for name, unit in TARGETS.values())
     lines = [f"| on real test crystals that no model saw | {heads} |", "|---|---|---|"]
     for baseline in BASELINES:
-        lines.append(_line(baseline, [ensemble[t][f"{baseline}: MAE ({unit})"] for t, (_, unit) in TARGETS.items()]))
+        values = [ensemble[target][f"{baseline}: MAE ({unit})"] for target, (_, unit) in TARGETS.items()]
+        lines.append(_line(baseline, values))
     for member, figures in members.items():
         values = [figures[f"{name}: test MAE ({unit})"] for name, unit in TARGETS.values()]
         lines.append(_line(f"member `{member}`", values))

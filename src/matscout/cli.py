@@ -60,7 +60,7 @@ def doctor(
         raise InputError(f"{problems} problem(s); each line above says what to do")
 
 
-@app.command()
+@app.command(epilog="Example: `matscout results`")
 def results() -> None:
     """Say where the results of the last run lie, what they say, and what to run next."""
     from matscout.results import lines_of_results

@@ -60,7 +60,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
-        message = f"{path} not found: run from the repository root, or pass --params"
+        message = f"{path} not found: run from the repository root"
         raise ParameterError(message) from error
     except yaml.YAMLError as error:
         message = f"{path} is not valid YAML: {error}"
