@@ -130,5 +130,21 @@ def test_dark_page_is_dark_and_its_figures_too(browser, page):
     assert all(light != dark for light, dark in zip(colors[False], colors[True], strict=True))
 
 
-def test_prints_every_section(opened):
-    assert opened.pdf().startswith(b"%PDF")
+def test_prints_figures_of_the_papers_size_in_light_colors_and_turns_back(browser, page):
+    browser.open(page, dark=True)
+    state = (
+        "(() => {const p = document.querySelector('#plot-pareto'); return ["
+        "Number(p.querySelector('.main-svg').getAttribute('width')) - p.clientWidth,"
+        "getComputedStyle(p.querySelector('.xtitle')).fill]})()"
+    )
+    before = browser.run(state)
+    browser.run("addEventListener('afterprint', () => { window.printed = true })")
+    browser.run(f"addEventListener('beforeprint', () => {{ window.onPaper = {state} }})")
+    assert browser.pdf().startswith(b"%PDF")
+    browser.wait("window.printed")
+    misfit, color = browser.run("window.onPaper")
+    assert misfit == pytest.approx(0, abs=1)
+    assert color != before[1]
+    browser.wait(f"Math.abs({state}[0]) <= 1")
+    assert browser.run(state)[1] == before[1]
+    assert browser.complaints() == []

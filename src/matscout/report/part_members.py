@@ -74,6 +74,8 @@ def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
 
 def _beside(ours: dict[str, Any], other: dict[str, Any]) -> str:
     change = 100 * (ours["value"] / other["value"] - 1)
+    if abs(change) < 0.5:  # what rounds to nothing
+        return "equal to"
     return f"{abs(change):.0f} % {'below' if change < 0 else 'above'}"
 
 

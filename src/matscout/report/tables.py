@@ -84,7 +84,7 @@ def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) ->
     value, low, high = (figure.get(key) for key in ("value", "low", "high"))
     text = labels.number(value, digits)
     if low is not None and high is not None:
-        text += f' <span class="sub">{labels.number(low, digits)}–{labels.number(high, digits)}</span>'
+        text += f' <span class="sub">{labels.number(low, digits)} to {labels.number(high, digits)}</span>'
     return Cell(Markup(text), float(value or 0.0))  # noqa: S704 -- numbers only
 
 

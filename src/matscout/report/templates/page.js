@@ -23,6 +23,7 @@
   const draw = (node) => {
     const { data, layout } = themed(node.dataset.figure);
     const options = { responsive: true, displaylogo: false, displayModeBar: false };
+    if (printing) Object.assign(layout, { autosize: false, width: node.clientWidth, height: node.clientHeight });
     return Plotly.react(node, data, layout, options).then(() => { node.dataset.drawn = "true"; });
   };
   const drawAll = () => plots.forEach(draw);
@@ -71,8 +72,15 @@
   document.querySelectorAll("main section[id]").forEach((section) => watcher.observe(section));
   const repaint = () => { drawAll(); viewer?.paint(); };
   dark.addEventListener("change", repaint);
-  addEventListener("beforeprint", () => { printing = true; repaint(); });
-  addEventListener("afterprint", () => { printing = false; repaint(); });
+  // figures keep the size they were drawn with: draw them for the paper, then for the window again
+  const print = (on) => {
+    printing = on;
+    document.documentElement.classList.toggle("paper", on);
+    repaint();
+    if (!on) setTimeout(() => plots.forEach((node) => Plotly.Plots.resize(node)), 0); // until then the paper's layout holds
+  };
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
 
   const first = document.querySelector("tr[data-candidate]")?.dataset.candidate;
   const drawLater = (queue) => {
