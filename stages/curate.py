@@ -1,5 +1,6 @@
 """Stage `curate`: raw snapshots to one honest table."""
 
+from matscout.curation.cache import cache_directory
 from matscout.curation.table import curate
 from matscout.engine import n_workers
 from matscout.params import load_params
@@ -8,7 +9,7 @@ from matscout.stage import PathOption, PathsOption, run
 
 def main(raw: PathsOption, out: PathOption) -> None:
     """Check, deduplicate and align the rows of every snapshot."""
-    curate(raw, load_params().curation, out, workers=n_workers())
+    curate(raw, load_params().curation, out, workers=n_workers(), cache=cache_directory())
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def align(
     is_reference = _is_class(materials, settings.reference, functional)
     moved.loc[is_reference] = np.column_stack([published[is_reference], np.zeros(is_reference.sum())])
     summary: dict[str, Any] = {"reference": settings.reference, "functional": functional, "sources": {}}
-    for (source, own_functional), rows in materials[~is_reference].groupby([columns.SOURCE, columns.FUNCTIONAL]):
-        pairs = make_pairs(rows, materials[is_reference])
+    for (source, own_functional), rows in materials.loc[~is_reference].groupby([columns.SOURCE, columns.FUNCTIONAL]):
+        pairs = make_pairs(rows, materials.loc[is_reference])
         name = f"{source}/{own_functional}"
         if len(pairs) < settings.min_pairs:
             summary["sources"][name] = {"fitted": False, "n_pairs": len(pairs), "min_pairs": settings.min_pairs}
@@ -58,7 +58,7 @@ def align(
                 moved.loc[rows.index, columns.FORMATION_ENERGY_ALIGNED] = published[rows.index]
             continue
         fit = fit_offset(pairs, settings)
-        offset, error = fit.at(atomic_fractions(rows[columns.FORMULA]), hubbard_flags(rows))
+        offset, error = fit.at(atomic_fractions(rows.loc[:, columns.FORMULA]), hubbard_flags(rows))
         moved.loc[rows.index] = np.column_stack([published[rows.index] - offset, error])
         summary["sources"][name] = _describe(fit, pairs, settings, planted.get(str(source)))
     moved.loc[published.isna()] = np.nan
@@ -73,7 +73,8 @@ def reference_functional(materials: pd.DataFrame, reference: str) -> str | None:
 
 
 def _is_class(materials: pd.DataFrame, source: str, functional: str | None) -> pd.Series:
-    return (materials[columns.SOURCE] == source) & (materials[columns.FUNCTIONAL] == functional)
+    own = materials.loc[:, [columns.SOURCE, columns.FUNCTIONAL]]
+    return own.eq(pd.Series([source, functional], index=own.columns)).all(axis=1)
 
 
 def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted | None) -> dict[str, Any]:

@@ -11,15 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from matscout import columns
+from matscout.curation.cache import Compared, ContentEdge
 from matscout.curation.chirality import same_up_to_mirror
 from matscout.curation.clusters import complete_link
 from matscout.curation.matching import Match, match_pairs
-from matscout.curation.reduction import ReducedCell
+from matscout.curation.reduction import Block, ReducedCell
 from matscout.engine import parallel_map
 from matscout.params import Matching
-
-# The matcher compares cells of one formula and one number of atoms only: such a block is closed under matching.
-Block = tuple[str, int]
 
 TASK_COST: Final = 4_000  # pairs times atoms: some seconds, so that the bar moves and cores finish together
 
@@ -52,35 +50,26 @@ class _Piece:
     pairs: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
-class ContentEdge:
-    """A match between two different contents, `first` < `second`; scores as in `Match`."""
-
-    first: str
-    second: str
-    rms: float
-    max_distance: float
-    volume_difference: float
-    strain: float
-    same_material: bool
-
-
-def find_matches(cells: Mapping[str, ReducedCell], settings: Matching, *, workers: int) -> list[ContentEdge]:
+def find_matches(
+    cells: Mapping[str, ReducedCell], settings: Matching, *, workers: int, known: Compared | None = None
+) -> list[ContentEdge]:
     """All matches among distinct crystals, compared inside blocks of formula and primitive size.
 
     Args:
         cells: content key -> reduced cell.
         settings: tolerances.
         workers: processes; the result does not depend on it.
+        known: earlier comparisons, which are not made again.
     """
+    known = known or Compared()
     blocks: dict[Block, list[str]] = defaultdict(list)
     for key in sorted(cells):
-        crystal = cells[key].crystal
-        blocks[crystal.reduced_formula, crystal.n_atoms].append(key)
-    pieces = [piece for block in sorted(blocks) for piece in _pieces_of(blocks[block], cells)]
+        blocks[cells[key].block].append(key)
+    pieces = [piece for block in sorted(blocks) for piece in _pieces_of(blocks[block], cells, known.cells)]
     tasks = _tasks_of(pieces)
     found = parallel_map(partial(_compare, settings=settings), tasks, workers=workers, description="comparing cells")
-    return sorted((edge for edges in found for edge in edges), key=lambda edge: (edge.first, edge.second))
+    old = (edge for edge in known.edges if edge.first in cells and edge.second in cells)
+    return sorted((*old, *(edge for edges in found for edge in edges)), key=lambda edge: (edge.first, edge.second))
 
 
 def cluster_rows(
@@ -138,10 +127,11 @@ def _edge_table(
     return frame.sort_values(["material_id_a", "material_id_b"], ignore_index=True)
 
 
-def _pieces_of(keys: Sequence[str], cells: Mapping[str, ReducedCell]) -> list[_Piece]:
-    """All pairs of one block, cut where a block is too large for one task."""
+def _pieces_of(keys: Sequence[str], cells: Mapping[str, ReducedCell], known: Mapping[str, ReducedCell]) -> list[_Piece]:
+    """The pairs of one block that were not compared before, cut where they are too many for one task."""
     members = tuple(cells[key] for key in keys)
-    pairs = list(combinations(range(len(keys)), 2))
+    old = [key in known for key in keys]
+    pairs = [(a, b) for a, b in combinations(range(len(keys)), 2) if not (old[a] and old[b])]
     step = max(1, TASK_COST // members[0].crystal.n_atoms)
     return [_Piece(tuple(keys), members, tuple(pairs[i : i + step])) for i in range(0, len(pairs), step)]
 

@@ -47,9 +47,9 @@ def why_merged(material_id: str, curated: Path) -> str:
     if material_id not in materials.index:
         raise InputError(_absence(material_id, materials, Path(curated)))
     edges = pd.read_parquet(Path(curated) / DUPLICATES_NAME)
-    edges = edges[(edges["material_id_a"] == material_id) | (edges["material_id_b"] == material_id)]
+    edges = edges.loc[(edges["material_id_a"] == material_id) | (edges["material_id_b"] == material_id)]
     row = materials.loc[material_id]
-    members = materials[materials[columns.DUPLICATE_GROUP] == row[columns.DUPLICATE_GROUP]]
+    members = materials.loc[materials[columns.DUPLICATE_GROUP] == row[columns.DUPLICATE_GROUP]]
     lines = [_headline(material_id, row, members)]
     for edge in edges.sort_values(["merged", "rms"], ascending=[False, True]).to_dict("records"):
         other = edge["material_id_b"] if edge["material_id_a"] == material_id else edge["material_id_a"]
@@ -61,7 +61,7 @@ def _headline(material_id: str, row: Any, members: pd.DataFrame) -> str:
     what = f"{material_id} is {row[columns.FORMULA]} from {_source(row)}, space group {row[columns.SPACE_GROUP]}"
     if len(members) == 1:
         return f"{what}. No other row is the same material."
-    representative = members.index[members[columns.IS_REPRESENTATIVE]][0]
+    representative = members.index[members[columns.IS_REPRESENTATIVE].to_numpy(dtype=bool)][0]
     return f"{what}. It is one of {len(members)} rows of one material; {representative} speaks for them."
 
 
@@ -102,7 +102,7 @@ def _source(row: Any) -> str:
 
 def _absence(material_id: str, materials: pd.DataFrame, curated: Path) -> str:
     refused = pd.read_parquet(curated / QUARANTINE_NAME)
-    refused = refused[refused[columns.MATERIAL_ID] == material_id]
+    refused = refused.loc[refused[columns.MATERIAL_ID] == material_id]
     if len(refused):
         first = refused.iloc[0]
         return f"{material_id} was refused by curation: {first['reason']}: {first['detail']}"

@@ -20,12 +20,12 @@ def match_keys(materials: pd.DataFrame) -> pd.Series:
     than every cluster and every edge. It is read off the row itself: a row that joins or bridges
     clusters later, or becomes the smallest id of one, changes no other row's key.
     """
-    return materials[columns.FORMULA] + "|" + materials[columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
+    return materials.loc[:, columns.FORMULA] + "|" + materials.loc[:, columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
 
 
 def composition_keys(materials: pd.DataFrame) -> pd.Series:
     """The reduced formula."""
-    return materials[columns.FORMULA]
+    return materials.loc[:, columns.FORMULA]
 
 
 def prototype_keys(materials: pd.DataFrame) -> pd.Series:
@@ -33,10 +33,10 @@ def prototype_keys(materials: pd.DataFrame) -> pd.Series:
 
     Wyckoff letters are left out: they depend on the origin and on tiny distortions.
     """
-    formulas = materials[columns.FORMULA]
+    formulas = materials.loc[:, columns.FORMULA]
     anonymous = formulas.map({formula: Composition(formula).anonymized_formula for formula in formulas.unique()})
-    space_group = materials[columns.SPACE_GROUP].astype(int).astype(str)
-    return anonymous + "|" + space_group + "|" + materials[columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
+    numbers = materials.loc[:, [columns.SPACE_GROUP, columns.N_ATOMS_PRIMITIVE]].astype(int).astype(str)
+    return anonymous + "|" + numbers[columns.SPACE_GROUP] + "|" + numbers[columns.N_ATOMS_PRIMITIVE]
 
 
 def draw(keys: pd.Series, seed: int) -> NDArray[np.float64]:

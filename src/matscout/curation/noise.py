@@ -27,19 +27,20 @@ def label_noise(materials: pd.DataFrame, label: str) -> pd.Series:
     noise = _noise_within(materials, label)
     if synthetic.any():
         noise = noise.where(synthetic, np.nan)
-        noise[~synthetic] = _noise_within(materials[~synthetic], label)
+        noise[~synthetic] = _noise_within(materials.loc[~synthetic], label)
     return noise.where(materials[label].notna(), np.nan)
 
 
 def _noise_within(rows: pd.DataFrame, label: str) -> pd.Series:
-    labelled = rows[rows[label].notna()]
+    labelled = rows.loc[rows[label].notna()]
     spoken = labelled.groupby([columns.DUPLICATE_GROUP, columns.SOURCE])[label].median()
     spread = spoken.groupby(columns.DUPLICATE_GROUP).agg(["size", "var"])
-    shared = spread[spread["size"] > 1]
+    shared = spread.loc[spread["size"] > 1]
     if shared.empty:
         return pd.Series(np.nan, index=rows.index, dtype=np.float64)
-    freedom = shared["size"] - 1
-    capped = shared["var"].clip(upper=shared["var"].quantile(WINSOR_QUANTILE))
+    freedom, variance = shared["size"].to_numpy() - 1, shared["var"].to_numpy()
+    capped = np.minimum(variance, np.quantile(variance, WINSOR_QUANTILE))
     typical = float((freedom * capped).sum() / freedom.sum())
-    variance = (PRIOR_WEIGHT * typical + freedom * shared["var"]) / (PRIOR_WEIGHT + freedom)
-    return np.sqrt(rows[columns.DUPLICATE_GROUP].map(variance).fillna(typical)).astype(np.float64)
+    steadied = (PRIOR_WEIGHT * typical + freedom * variance) / (PRIOR_WEIGHT + freedom)
+    own = rows.loc[:, columns.DUPLICATE_GROUP].map(pd.Series(steadied, index=shared.index))
+    return own.fillna(typical).astype(np.float64) ** 0.5

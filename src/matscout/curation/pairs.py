@@ -57,7 +57,7 @@ def make_pairs(moved: pd.DataFrame, reference: pd.DataFrame) -> Pairs:
     both = ours.join(theirs, how="inner", rsuffix="_reference").sort_index()
     return Pairs(
         groups=both.index.to_numpy(dtype=object),
-        fractions=atomic_fractions(both[columns.FORMULA]),
+        fractions=atomic_fractions(both.loc[:, columns.FORMULA]),
         hubbard=both[columns.IS_HUBBARD].to_numpy(dtype=np.float64),
         energies=both[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64),
         reference=both[f"{columns.FORMATION_ENERGY}_reference"].to_numpy(dtype=np.float64),
@@ -76,11 +76,11 @@ def atomic_fractions(formulas: pd.Series) -> NDArray[np.float64]:
 
 def hubbard_flags(rows: pd.DataFrame) -> NDArray[np.float64]:
     """(n,) 1 where +U is known to have been used; unknown counts as not."""
-    return rows[columns.IS_HUBBARD].map({True: 1.0}).fillna(0.0).to_numpy(dtype=np.float64)
+    return (rows[columns.IS_HUBBARD].to_numpy(dtype=object) == True).astype(np.float64)  # noqa: E712  (null is not True)
 
 
 def _by_group(rows: pd.DataFrame) -> pd.DataFrame:
-    labelled = rows[rows[columns.FORMATION_ENERGY].notna()]
+    labelled = rows.loc[rows[columns.FORMATION_ENERGY].notna()]
     table = pd.DataFrame(
         {
             columns.DUPLICATE_GROUP: labelled[columns.DUPLICATE_GROUP],

@@ -14,6 +14,10 @@ from matscout.crystal import Crystal
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
 
+# The matcher compares cells of one formula and one number of atoms only: such a block is closed under matching.
+Block = tuple[str, int]
+
+
 @dataclass(frozen=True)
 class ReducedCell:
     """What the matcher needs of one crystal.
@@ -25,6 +29,11 @@ class ReducedCell:
 
     crystal: Crystal
     space_group: int
+
+    @property
+    def block(self) -> Block:
+        """Reduced formula and atoms in the primitive cell."""
+        return self.crystal.reduced_formula, self.crystal.n_atoms
 
     @property
     def volume_per_atom(self) -> float:

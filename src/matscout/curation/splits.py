@@ -71,7 +71,7 @@ def exclude_matches(pool: pd.DataFrame, test_rows: pd.DataFrame) -> pd.DataFrame
     Both are rows of curated tables, of one run or of two. Everything that could match a test row is
     left out (see `match_keys`): somewhat more than what does, so no tolerance decides.
     """
-    return pool[~match_keys(pool).isin(match_keys(test_rows))]
+    return pool.loc[~match_keys(pool).isin(match_keys(test_rows))]
 
 
 def _split_by(keys: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFrame, Split], Folds]:
@@ -130,8 +130,9 @@ def _check_groups(materials: pd.DataFrame) -> None:
     if absent:
         raise InputError(f"the table lacks {absent}; make_split needs the rows of data/curated/materials.parquet")
     keys = match_keys(materials).groupby(materials[columns.DUPLICATE_GROUP]).nunique()
-    if (keys > 1).any():
-        group = keys.index[keys > 1][0]
+    torn = keys.index[keys.to_numpy() > 1]
+    if len(torn):
+        group = torn[0]
         raise InputError(
             f"duplicate group {group!r} holds several formulas or cell sizes; run the stage `curate` again"
         )

@@ -16,7 +16,7 @@ def summarize_curation(
     sources = sorted(set(materials[columns.SOURCE]) | set(quarantine[columns.SOURCE]))
     return {
         "rows": {source: _rows_of(source, materials, quarantine) for source in sources},
-        "rejected": {source: _reasons(quarantine[quarantine[columns.SOURCE] == source]) for source in sources},
+        "rejected": {source: _reasons(quarantine.loc[quarantine[columns.SOURCE] == source]) for source in sources},
         "total": {"rows": len(materials), "rejected": len(quarantine), "by_reason": _reasons(quarantine)},
         "duplicates": _duplicates(materials, edges),
         "offsets": offsets,
@@ -27,13 +27,13 @@ def summarize_curation(
 
 
 def _rows_of(source: str, materials: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, int]:
-    kept = materials[materials[columns.SOURCE] == source]
-    rejected = int((quarantine[columns.SOURCE] == source).sum())
+    kept = materials.loc[materials[columns.SOURCE] == source]
+    rejected = int((quarantine[columns.SOURCE].to_numpy() == source).sum())
     return {
         "read": len(kept) + rejected,
         "rejected": rejected,
         "kept": len(kept),
-        "synthetic": int(kept[columns.SYNTHETIC].sum()),
+        "synthetic": int(kept[columns.SYNTHETIC].to_numpy(dtype=bool).sum()),
     }
 
 
@@ -44,14 +44,15 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
 def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
     """Groups, and edges by what became of them."""
     groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
+    sizes, databases = groups["size"].to_numpy(), groups["nunique"].to_numpy()
     merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)
     agree = edges["same_space_group"].to_numpy(dtype=bool)
     return {
         "groups": len(groups),
-        "groups_of_several_rows": int((groups["size"] > 1).sum()),
-        "groups_of_several_databases": int((groups["nunique"] > 1).sum()),
-        "rows_in_groups_of_several": int(groups.loc[groups["size"] > 1, "size"].sum()),
-        "largest_group": int(groups["size"].max()) if len(groups) else 0,
+        "groups_of_several_rows": int((sizes > 1).sum()),
+        "groups_of_several_databases": int((databases > 1).sum()),
+        "rows_in_groups_of_several": int(sizes[sizes > 1].sum()),
+        "largest_group": int(sizes.max(initial=0)),
         "edges": len(edges),
         "edges_merged": int(merged.sum()),
         "edges_space_group_differs_within_tolerance": int((same & ~agree).sum()),

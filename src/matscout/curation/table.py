@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.curation.align import align
+from matscout.curation.cache import Compared, load_compared, save_compared
 from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
 from matscout.curation.examine import Examined, examine
 from matscout.curation.names import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
@@ -50,7 +51,9 @@ QUARANTINE_SCHEMA: Final = pa.schema(
 )
 
 
-def curate(snapshots: Sequence[Path], params: Curation, destination: Path, *, workers: int) -> None:
+def curate(
+    snapshots: Sequence[Path], params: Curation, destination: Path, *, workers: int, cache: Path | None = None
+) -> None:
     """Check, deduplicate and align the rows of `snapshots`.
 
     Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
@@ -61,7 +64,7 @@ def curate(snapshots: Sequence[Path], params: Curation, destination: Path, *, wo
         InputError: a snapshot is absent or damaged.
     """
     records, rejections, planted = _read(snapshots)
-    curate_records(records, rejections, planted, params, destination, workers=workers)
+    curate_records(records, rejections, planted, params, destination, workers=workers, cache=cache)
 
 
 def curate_records(
@@ -72,6 +75,7 @@ def curate_records(
     destination: Path,
     *,
     workers: int,
+    cache: Path | None = None,
 ) -> None:
     """What `curate` does once the snapshots are read (see there).
 
@@ -82,8 +86,10 @@ def curate_records(
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
+        cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
     """
-    examined = examine(records, params.validity, params.matching.symprec, workers=workers)
+    known = load_compared(cache, params.matching)
+    examined = examine(records, params.validity, params.matching.symprec, workers=workers, known=known.cells)
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
     refused = [
         Rejection(record.source, record.material_id, "", -1, *result)
@@ -93,7 +99,8 @@ def curate_records(
     kept.sort(key=lambda pair: (pair[0].source, pair[0].material_id))
     materials = _table(kept)
     cells = {result.content: result.reduced for _, result in kept}
-    matches = find_matches(cells, params.matching, workers=workers)
+    matches = find_matches(cells, params.matching, workers=workers, known=known)
+    save_compared(cache, params.matching, Compared(cells, tuple(matches)).with_blocks_of(known))
     contents = [result.content for _, result in kept]
     materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
     aligned, offsets = align(materials, params.offsets, planted)
