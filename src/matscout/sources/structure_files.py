@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pymatgen.core import Structure
 
@@ -79,8 +80,9 @@ def _read_file(path: Path, material_id: str) -> Record | Rejection:
         return Rejection(USER_SOURCE, material_id, str(path), 0, "unreadable_structure", detail)
 
 
-def _format_of(path: Path) -> str:
-    return {".cif": "cif", ".json": "json"}.get(path.suffix.lower(), "poscar")
+def _format_of(path: Path) -> Literal["cif", "json", "poscar"]:
+    suffix = path.suffix.lower()
+    return "cif" if suffix == ".cif" else "json" if suffix == ".json" else "poscar"
 
 
 def _record(structure: Structure, material_id: str) -> Record:
