@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_training import EPOCHS, MEMBER, tiny_materials, tiny_params, train
+from tiny_training import EPOCHS, MEMBER, no_tracker, tiny_materials, tiny_params, train
 
 from matscout import files
 from matscout.errors import ParameterError, StoreError, TrainingError
@@ -106,11 +106,23 @@ def test_batches_hold_every_row_once_with_its_own_labels(tiny_inputs):
     assert sorted(ids) == sorted(fold.material_ids)
 
 
-def test_training_leaves_torchs_settings_as_they_were(tiny_inputs, dvc_root, tmp_path):
-    torch.set_num_threads(1)
-    train(tiny_inputs, tmp_path / "member", tiny_params(compute__threads=2), dvc_root=dvc_root)
-    assert torch.get_num_threads() == 1
+def test_training_leaves_torchs_settings_as_they_were(tiny_inputs, dvc_root, tmp_path, monkeypatch):
+    threads_within = []
+    fit = member._fit
+    monkeypatch.setattr(member, "_fit", lambda *a: threads_within.append(torch.get_num_threads()) or fit(*a))
+    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, threads=2)
+    assert threads_within == [1]
+    assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+
+
+def test_after_a_worker_trained_it_the_stage_only_writes(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(member, "member_run", no_tracker)
+    member.fit_member(MEMBER, params=tiny_params(), **tiny_inputs)
+    monkeypatch.setattr(member.Trainer, "_step", None)
+    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
+    assert files.sha256_of(tmp_path / "member") == uninterrupted[1]
 
 
 def test_an_unknown_member_is_answered_with_the_known_ones(tiny_inputs, tmp_path):

@@ -193,6 +193,7 @@ def write_run(number, barrier):
             run.flush()
 
 
+@pytest.mark.slow
 def test_several_processes_on_a_fresh_database_share_one_parent(dvc_root):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tiny_training", "mlflow.tracking"])

@@ -96,11 +96,11 @@ def no_tracker(provenance, run_id=None):
     yield NoTracker()
 
 
-def train(paths, destination, params=None, *, dvc_root, tracked=False):
+def train(paths, destination, params=None, *, dvc_root, tracked=False, threads=1):
     os.environ["DVC_ROOT"] = str(dvc_root)
     if not tracked:
         member.member_run = no_tracker
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
 
 

@@ -1,9 +1,9 @@
 """The stage `train`: one member of the ensemble, from the curated table to weights on disk."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,18 @@ import torch
 from matscout import columns
 from matscout.crystal import SYMBOLS
 from matscout.errors import ParameterError
-from matscout.files import atomic_path, sha256_of, sha256_of_json, write_json, write_parquet
+from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store import GraphStore
 from matscout.models.member import MemberCard, save_member
-from matscout.models.model import CrystalModel, build_model
 from matscout.params import Member, Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
 from matscout.training.folds import Fold, LabelledBatch, load_folds
-from matscout.training.losses import multi_task_loss
-from matscout.training.provenance import Provenance, code_hash
+from matscout.training.provenance import Provenance, provenance_of
+from matscout.training.task import Task
 from matscout.training.tracking import MemberRun, member_run
-from matscout.training.trainer import EpochRecord, Recipe, Trainer
-from matscout.training.validation import Objective, fold_figures
+from matscout.training.trainer import EpochRecord, Trainer
+from matscout.training.validation import fold_figures
 
 HISTORY_FILE = "history.parquet"
 METRICS_FILE = "metrics.json"
@@ -47,12 +46,43 @@ def train_member(name: str, *, params: Params, graphs: Path, split: Path, materi
         destination: folder to write.
 
     Raises:
-        ParameterError: no such member.
+        ParameterError: no such member, or no such device.
         TrainingError: nothing to learn from, a loss beyond reason, a second trainer of the same member, or
             a tracker that cannot be used.
     """
+    with _fitted(name, params=params, graphs=graphs, split=split, materials=materials) as fitted:
+        metrics = _metrics(fitted.task, fitted.folds)
+        fitted.run.log(fitted.task.member.training.epochs, flat_metrics(metrics))
+        _write(destination, fitted, metrics)
+        fitted.checkpoints.delete()
+
+
+def fit_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> None:
+    """Train the member `name` to its last checkpoint and stop there; arguments as of `train_member`.
+
+    For members in parallel: workers outside of DVC call this, and the stage, finding the checkpoint of the
+    last epoch, has only the files left to write.
+    """
+    with _fitted(name, params=params, graphs=graphs, split=split, materials=materials):
+        pass
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A trained member that is not written yet, and all that belongs to it."""
+
+    task: Task
+    folds: Mapping[str, Fold]
+    store: GraphStore
+    provenance: Provenance
+    checkpoints: CheckpointStore
+    run: MemberRun
+
+
+@contextmanager
+def _fitted(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> Iterator[_Fitted]:
     member = _member(params, name)
-    provenance = _provenance(name, params, graphs=graphs, split=split, materials=materials)
+    provenance = provenance_of(name, params, graphs=graphs, split=split, materials=materials)
     with (
         reproducible(params.compute, member.training.seed) as device,
         open_checkpoints(name, provenance.fingerprint) as checkpoints,
@@ -61,59 +91,16 @@ def train_member(name: str, *, params: Params, graphs: Path, split: Path, materi
         folds = load_folds(
             materials=materials, split=split, store=store, targets=params.targets, graph=member.graph, device=device
         )
-        task = _Task.prepare(name, params, folds, device)
+        task = Task.prepare(name, params, folds, device)
         state = checkpoints.load()
         with member_run(provenance, state["run_id"] if state else None) as run:
             if state:
                 task.trainer.load_state_dict(state["trainer"])
             _fit(task, folds, checkpoints, run)
-            metrics = _metrics(task, folds)
-            run.log(member.training.epochs, flat_metrics(metrics))
-            _write(destination, task, folds, store, provenance, metrics)
-            checkpoints.delete()
+            yield _Fitted(task, folds, store, provenance, checkpoints, run)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A model and how it is fitted."""
-
-    model: CrystalModel
-    objective: Objective
-    trainer: Trainer
-    params: Params
-    member: Member
-
-    @classmethod
-    def prepare(cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device) -> "_Task":
-        member, train = params.members[name], folds[columns.TRAIN]
-        model = build_model(member, params.targets)
-        model.head.fit_statistics(train.labels)
-        units = {target: float(head.spread) for target, head in model.head.heads.items()}  # type: ignore[arg-type]
-        model.to(device)
-        objective = partial(multi_task_loss, targets=params.targets, units=units)
-        recipe = Recipe(
-            epochs=member.training.epochs,
-            lr=params.model.lr * member.training.lr_scale,
-            weight_decay=params.model.weight_decay,
-            grad_clip=params.model.grad_clip,
-            averaging=params.model.averaging,
-            warmup=params.model.warmup,
-        )
-
-        def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
-            return objective(outputs, batch.labels, batch.noise)
-
-        steps = math.ceil(len(train) / params.model.batch_size)
-        trainer = Trainer(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}")
-        return cls(model, objective, trainer, params, member)
-
-    @property
-    def averaged(self) -> CrystalModel:
-        """The model whose weights are the result."""
-        return self.trainer.averaged  # type: ignore[return-value]
-
-
-def _fit(task: _Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, run: MemberRun) -> None:
+def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, run: MemberRun) -> None:
     """Train the epochs that are left, with a checkpoint and the tracker's points after each."""
 
     def batches(epoch: int) -> Iterator[LabelledBatch]:
@@ -126,9 +113,11 @@ def _fit(task: _Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, r
     def save(trainer: Trainer) -> None:
         checkpoints.save(len(trainer.history), {"run_id": run.run_id, "trainer": trainer.state_dict()})
 
+    def track(trainer: Trainer) -> None:
+        _track(run, trainer.history[-1])
+
     for record in task.trainer.history:  # what a killed run had trained but not yet sent
         _track(run, record)
-    track: Callable[[Trainer], None] = lambda trainer: _track(run, trainer.history[-1])  # noqa: E731 -- one of two alike
     task.trainer.fit(batches, validate, [save, track])
 
 
@@ -152,7 +141,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _metrics(task: _Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
+def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     """Errors of the averaged model on real rows, in the targets' units; the same in every run."""
     metrics: dict[str, Any] = {
         "epochs": task.member.training.epochs,
@@ -166,22 +155,16 @@ def _metrics(task: _Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     return metrics
 
 
-def _write(
-    destination: Path,
-    task: _Task,
-    folds: Mapping[str, Fold],
-    store: GraphStore,
-    provenance: Provenance,
-    metrics: Mapping[str, Any],
-) -> None:
+def _write(destination: Path, fitted: _Fitted, metrics: Mapping[str, Any]) -> None:
+    task, provenance = fitted.task, fitted.provenance
     card = MemberCard(
         name=provenance.member,
         architecture=task.member.architecture,
         encoder=task.member.encoder.model_dump(),
         graph=task.member.graph.model_dump(),
-        graphs=store.settings.model_dump(),
+        graphs=fitted.store.settings.model_dump(),
         targets={target: settings.model_dump() for target, settings in task.params.targets.items()},
-        elements=_trained_elements(folds[columns.TRAIN]),
+        elements=_trained_elements(fitted.folds[columns.TRAIN]),
         hashes={**provenance.hashes, "fingerprint": provenance.fingerprint},
     )
     history = pd.DataFrame([{"epoch": r.epoch + 1, **history_row(r)} for r in task.trainer.history])
@@ -203,16 +186,3 @@ def _member(params: Params, name: str) -> Member:
     if name not in params.members:
         raise ParameterError(f"member {name!r} is not in params.yaml; choose one of {sorted(params.members)}")
     return params.members[name]
-
-
-def _provenance(name: str, params: Params, *, graphs: Path, split: Path, materials: Path) -> Provenance:
-    tree = params.model_dump(mode="json")
-    parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
-    hashes = {
-        "code": code_hash(),
-        "graphs": sha256_of(graphs),
-        "materials": sha256_of(materials),
-        "split": sha256_of(split),
-    }
-    fingerprint = sha256_of_json([name, parameters, hashes, torch.__version__])
-    return Provenance(name, fingerprint, parameters, tree, hashes)

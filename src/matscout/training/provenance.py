@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import matscout
 from matscout.files import sha256_of, sha256_of_json
+from matscout.params import Params
 
 # the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
 CODE = ("training", "models", "graphs", "columns.py", "crystal.py", "files.py")
@@ -72,3 +75,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
+
+
+def provenance_of(name: str, params: Params, *, graphs: Path, split: Path, materials: Path) -> Provenance:
+    """Hash the inputs, the code and the parameters that decide the weights of the member `name`."""
+    tree = params.model_dump(mode="json")
+    parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
+    hashes = {
+        "code": code_hash(),
+        "graphs": sha256_of(graphs),
+        "materials": sha256_of(materials),
+        "split": sha256_of(split),
+    }
+    fingerprint = sha256_of_json([name, parameters, hashes, torch.__version__])
+    return Provenance(name, fingerprint, parameters, tree, hashes)

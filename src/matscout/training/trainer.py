@@ -108,7 +108,7 @@ class Trainer:
         Args:
             batches: epoch -> its batches; must depend on the epoch alone, so that a resumed run sees
                 the same ones.
-            validate: averaged model -> figures of the epoch.
+            validate: averaged model -> figures of the epoch; the bar shows the first.
             callbacks: called in order after each epoch; they find it in `history[-1]`.
 
         Raises:
@@ -121,7 +121,8 @@ class Trainer:
                 train_loss, data_wait_share = self._run_epoch(epoch, batches(epoch), bar)
                 figures = dict(validate(self.averaged))
                 self.history.append(EpochRecord(epoch, train_loss, self._lr(), figures, data_wait_share))
-                bar.set_postfix({"epoch": epoch + 1, **{k: f"{v:.3f}" for k, v in figures.items()}})
+                shown = {key: f"{value:.3f}" for key, value in list(figures.items())[:1]}  # a line has 100 columns
+                bar.set_postfix({"epoch": f"{epoch + 1}/{self.recipe.epochs}", **shown}, refresh=False)
                 for callback in callbacks:
                     callback(self)
 

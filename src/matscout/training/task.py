@@ -1,0 +1,66 @@
+"""A model and how it is fitted: what `params.yaml` and the training rows make of a member."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from matscout import columns
+from matscout.models.model import CrystalModel, build_model
+from matscout.params import Member, Params
+from matscout.training.folds import Fold, LabelledBatch
+from matscout.training.losses import multi_task_loss
+from matscout.training.trainer import Recipe, Trainer
+from matscout.training.validation import Objective
+
+
+@dataclass(frozen=True)
+class Task:
+    """A member in training.
+
+    Attributes:
+        model: in training; its head knows the statistics of the training labels.
+        objective: (outputs, labels, noise), each by target -> scalar.
+        trainer: of the model on that objective.
+        params: all parameters.
+        member: this member's own.
+    """
+
+    model: CrystalModel
+    objective: Objective
+    trainer: Trainer
+    params: Params
+    member: Member
+
+    @classmethod
+    def prepare(cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device) -> "Task":
+        """An untrained model, from torch's generator as it stands, and its trainer."""
+        member, train = params.members[name], folds[columns.TRAIN]
+        model = build_model(member, params.targets)
+        model.head.fit_statistics(train.labels)
+        units = {target: float(head.spread) for target, head in model.head.heads.items()}  # type: ignore[arg-type]
+        model.to(device)
+        objective = partial(multi_task_loss, targets=params.targets, units=units)
+        recipe = Recipe(
+            epochs=member.training.epochs,
+            lr=params.model.lr * member.training.lr_scale,
+            weight_decay=params.model.weight_decay,
+            grad_clip=params.model.grad_clip,
+            averaging=params.model.averaging,
+            warmup=params.model.warmup,
+        )
+
+        def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
+            return objective(outputs, batch.labels, batch.noise)
+
+        steps = math.ceil(len(train) / params.model.batch_size)
+        trainer = Trainer(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}")
+        return cls(model, objective, trainer, params, member)
+
+    @property
+    def averaged(self) -> CrystalModel:
+        """The model whose weights are the result."""
+        return self.trainer.averaged  # type: ignore[return-value]
