@@ -1,6 +1,10 @@
 """The page in a real browser: nothing fails, nothing is fetched, what is clicked answers."""
 
+import pandas as pd
 import pytest
+from pymatgen.core import Structure
+
+from matscout.crystal import Crystal
 
 CHOSEN = "document.getElementById('viewer').dataset.candidate"
 
@@ -81,6 +85,20 @@ def test_structure_turns_with_mouse_and_keys(opened):
     opened.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft", code="ArrowLeft")
     pictures.append(opened.run("document.getElementById('viewer').toDataURL()"))
     assert len(set(pictures)) == 3
+
+
+def test_saves_the_chosen_structure_as_cif(opened, fake_data, tmp_path):
+    opened.run("document.querySelectorAll('tr[data-candidate] button.pick')[3].click()")
+    opened.run(
+        "window.create = URL.createObjectURL; URL.createObjectURL = (b) => { window.saved = b; return create(b); }"
+    )
+    opened.run("HTMLAnchorElement.prototype.click = function () { window.savedName = this.download; }")
+    opened.run("document.getElementById('save-cif').click()")
+    saved = Structure.from_str(opened.run("window.saved.text()"), fmt="cif")
+    row = pd.read_parquet(fake_data / "screening" / "ranked.parquet").set_index("candidate_id").loc[opened.run(CHOSEN)]
+    assert saved.composition.reduced_formula == row["formula"]
+    assert saved.volume / len(saved) == pytest.approx(Crystal.from_row(row).volume / row["n_atoms"], rel=1e-4)
+    assert opened.run("window.savedName") == f"{row['formula']}_{row.name}.cif"
 
 
 def column(browser, table, index):

@@ -32,8 +32,10 @@ def test_coverage_is_the_counted_share(rows):
     assert table.loc["far from the training data", "n"] == 50
 
 
-def test_small_strata_are_left_out(rows):
-    assert "predicted metals" not in set(evidence.coverage_by_stratum(rows, "band_gap")["stratum"])
+@pytest.mark.parametrize(("n", "is_shown"), [(19, False), (20, True)])
+def test_small_strata_are_left_out(rows, n, is_shown):
+    rows = rows.assign(species=[["Ga", "As"]] * n + rows["species"].tolist()[n:])
+    assert ("pnictides" in set(evidence.coverage_by_stratum(rows, "band_gap")["stratum"])) == is_shown
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (27, 30), (30, 30), (451, 500)])

@@ -1,6 +1,7 @@
 """The stage `report`: one self-contained page, the same bytes for the same inputs."""
 
 import json
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -9,11 +10,14 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from pymatgen.io.cif import CifWriter
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.cif import SYMPREC
 from matscout.files import write_bytes
 from matscout.params import Params
+from matscout.progress import progress
 from matscout.report import chart, palette
 from matscout.report.inputs import Run
 from matscout.report.labels import name_of
@@ -63,14 +67,10 @@ def render(run: Run) -> str:
         "reproduce": reproduce(run),
     }
     figures: dict[str, go.Figure] = {}
-    for name, (words, drawn) in {
-        "shortlist": shortlist(run, crystals),
-        "trust": trust(run),
-        "members": members(run),
-        "data": data(run),
-    }.items():
-        parts[name] = words
-        figures |= drawn
+    drawn = {"shortlist": partial(shortlist, crystals=crystals), "trust": trust, "members": members, "data": data}
+    for name, part in progress(drawn.items(), description="report", total=len(drawn), unit="section"):
+        parts[name], more = part(run)
+        figures |= more
     environment = _environment()
     assets = {name: Markup(_asset(environment, name)) for name in ("style.css", *SCRIPTS)}  # noqa: S704 -- our own files
     return environment.get_template("page.html.j2").render(
@@ -109,11 +109,11 @@ def _inline(text: str) -> Markup:
 
 
 def _scenes(crystals: dict[str, Crystal]) -> str:
-    return json.dumps(
-        {key: scene(crystal).to_json() for key, crystal in sorted(crystals.items())},
-        separators=(",", ":"),
-        sort_keys=True,
-    )
+    scenes = {
+        key: scene(crystal).to_json() | {"cif": str(CifWriter(crystal.to_structure(), symprec=SYMPREC))}
+        for key, crystal in sorted(crystals.items())
+    }
+    return json.dumps(scenes, separators=(",", ":"), sort_keys=True)
 
 
 def _look(crystals: dict[str, Crystal]) -> str:

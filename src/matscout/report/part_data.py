@@ -88,8 +88,8 @@ def _database(run: Run, name: str) -> Row:
     manifest = run.manifests[name]
     kept = run.materials.loc[run.materials[columns.SOURCE] == name]
     folds = kept.merge(run.split, on=columns.MATERIAL_ID)[columns.FOLD].to_numpy()
-    n_sources = run.materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
-    shared = n_sources.loc[kept[columns.DUPLICATE_GROUP].to_numpy()].to_numpy() > 1
+    elsewhere = run.materials.loc[run.materials[columns.SOURCE] != name, columns.DUPLICATE_GROUP]
+    shared = kept[columns.DUPLICATE_GROUP].isin(elsewhere)
     title = Markup("{}").format(labels.name_of(name))
     if kept[columns.SYNTHETIC].to_numpy(dtype=bool).any():
         title += Markup(' <span class="tag warn">synthetic stand-in</span>')
@@ -100,7 +100,7 @@ def _database(run: Run, name: str) -> Row:
             count_cell(manifest.n_rows),
             count_cell(len(kept)),
             count_cell(int((run.quarantine[columns.SOURCE] == name).to_numpy().sum())),
-            count_cell(int(shared.sum())),
+            count_cell(int(shared.to_numpy().sum())),
             count_cell(int((folds == columns.TRAIN).sum())),
             count_cell(int((folds == columns.TEST).sum())),
             Cell(manifest.database_version or "not stated"),

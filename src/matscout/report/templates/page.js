@@ -64,6 +64,14 @@
     if (holder && !holder.closest("canvas")) choose(holder.dataset.candidate);
   });
 
+  document.getElementById("save-cif").addEventListener("click", () => {
+    const id = canvas.dataset.candidate, link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([scenes[id].cif], { type: "chemical/x-cif" }));
+    link.download = `${document.getElementById(`card-${id}`).dataset.formula}_${id}.cif`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+
   // ---- navigation, theme, print
   const links = [...document.querySelectorAll(".bar nav a")];
   const watcher = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
