@@ -54,7 +54,7 @@ def make_pairs(moved: pd.DataFrame, reference: pd.DataFrame) -> Pairs:
     """
     ours = _by_group(moved)
     theirs = _by_group(reference)
-    both = ours.join(theirs, how="inner", rsuffix="_reference").sort_index()
+    both = ours.join(theirs.add_suffix("_reference"), how="inner").sort_index()
     return Pairs(
         groups=both.index.to_numpy(dtype=object),
         fractions=atomic_fractions(both.loc[:, columns.FORMULA]),
