@@ -132,7 +132,9 @@ class MaterialsProject(Replay):
             return self._summary(request.args)
         if request.path == "/materials/thermo/":
             ids = request.args["material_ids"].split(",")
-            rows = [thermo_of(self.by_id[key]) for key in reversed(ids) if "formation_energy_per_atom" in self.by_id[key]]
+            rows = [
+                thermo_of(self.by_id[key]) for key in reversed(ids) if "formation_energy_per_atom" in self.by_id[key]
+            ]
             return answer({"data": rows, "meta": {"total_doc": len(rows)}})
         return Response("not found", 404)
 

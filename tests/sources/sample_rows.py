@@ -38,5 +38,7 @@ def database(name, **changes):
 
 
 def split(items):
+    """Records and rejections."""
+    items = list(items)
     records = [item for item in items if isinstance(item, Record)]
     return records, [item for item in items if not isinstance(item, Record)]

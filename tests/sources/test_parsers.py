@@ -48,7 +48,12 @@ LABEL, CELL = ("labels", "data", 0), ("structures", "data", 0, "attributes")
         ("materials_project", (*MP, "structure", "sites", 0, "abc"), [NAN, 0, 0], "coordinates_not_finite"),
         ("materials_project", (*MP, "structure", "sites", 0, "abc"), [0, 0], "coordinates_malformed"),
         ("materials_project", (*MP, "structure", "sites"), [], "no_atoms"),
-        ("materials_project", (*MP, "structure", "lattice", "matrix"), [[1, 0, 0], [2, 0, 0], [0, 0, 1]], "zero_volume"),
+        (
+            "materials_project",
+            (*MP, "structure", "lattice", "matrix"),
+            [[1, 0, 0], [2, 0, 0], [0, 0, 1]],
+            "zero_volume",
+        ),
         ("materials_project", (*MP, "structure", "lattice", "matrix"), None, "lattice_missing"),
         ("materials_project", (*MP, "structure"), None, "missing_field"),
         ("materials_project", (*MP, "structure"), {"@class": "Structure"}, "structure_malformed"),

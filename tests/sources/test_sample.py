@@ -80,11 +80,7 @@ def test_least_squares_on_the_twins_finds_the_planted_offsets(name):
 
 
 def twins(name):
-    rows = [
-        row
-        for page in sample_pages(name)
-        for row in (page if name == "aflow" else page["labels"]["data"])
-    ]
+    rows = [row for page in sample_pages(name) for row in (page if name == "aflow" else page["labels"]["data"])]
     for record, row in zip(sample_records(name), rows, strict=True):
         yield record, row["synthetic_parent"], row["synthetic_twin"]
 

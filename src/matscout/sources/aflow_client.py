@@ -53,24 +53,23 @@ class AflowClient:
     def fetch(self, cursor: Cursor | None) -> Page:
         """Page `cursor["page"]`, from 1."""
         number, n_before = (cursor["page"], cursor["rows"]) if cursor else (1, 0)
-        rows = self._whole_page(number)
+        rows, is_last = self._whole_page(number)
         kept = [row for row in rows if self._is_wanted(row)][: self._limit - n_before]
         n_rows = n_before + len(kept)
-        is_last = not rows or n_rows >= self._limit
         ids = [str(row["auid"]) for row in kept]
-        return Page(kept, ids, None if is_last else {"page": number + 1, "rows": n_rows})
+        return Page(kept, ids, None if is_last or n_rows >= self._limit else {"page": number + 1, "rows": n_rows})
 
-    def _whole_page(self, number: int) -> list[dict[str, Any]]:
-        """A page; a short one is asked for again, since only the last may be short."""
+    def _whole_page(self, number: int) -> tuple[list[dict[str, Any]], bool]:
+        """A page and whether it is the last; a short or empty one is asked for again, since only the last may be."""
         rows = self._in_parts(number)
-        for _ in range(SHORT_TRIES if 0 < len(rows) < self._page_size else 0):
-            again = self._in_parts(number)
-            if len(again) <= len(rows):
-                break
-            rows = again
-        if 0 < len(rows) < self._page_size and self._in_parts(number + 1):
+        for _ in range(SHORT_TRIES):
+            if len(rows) == self._page_size:
+                return rows, False
+            rows = max(rows, self._in_parts(number), key=len)
+        is_last = not rows or not self._in_parts(number + 1)
+        if not is_last and len(rows) < self._page_size:
             LOG.warning("AFLUX page %d holds %d of %d rows though others follow", number, len(rows), self._page_size)
-        return rows
+        return rows, is_last
 
     def _in_parts(self, number: int) -> list[dict[str, Any]]:
         while True:
@@ -85,8 +84,8 @@ class AflowClient:
                     rows += answer
                     if not answer:
                         break
-            except GaveUpError:
-                if is_smallest:
+            except GaveUpError as error:
+                if is_smallest or error.is_throttled:
                     raise
                 self._part = _smaller(self._part)
             else:

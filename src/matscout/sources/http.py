@@ -102,7 +102,8 @@ def judge_status(status: int, retry_after: str | None, text: str, what: str) -> 
         return
     message = f"HTTP {status}: {text[:200]!r}"
     if status in TRANSIENT:
-        raise TransientError(message, seconds_of(retry_after))
+        is_throttled = status == requests.codes.too_many_requests
+        raise TransientError(message, seconds_of(retry_after), is_throttled=is_throttled)
     raise SourceError(f"{what} was refused, {message}; check endpoint and query in params.yaml")
 
 

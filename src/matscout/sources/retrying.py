@@ -19,15 +19,23 @@ class TransientError(Exception):
 
     Attributes:
         retry_after: seconds that the service asks to wait; None = it does not say.
+        is_throttled: the service only asks to slow down; such a try does not count.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, is_throttled: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.is_throttled = is_throttled
 
 
 class GaveUpError(SourceError):
-    """All tries failed within the patience that was given."""
+    """All tries failed within the patience that was given.
+
+    Attributes:
+        is_throttled: the service kept asking to slow down.
+    """
+
+    is_throttled = False
 
 
 def patiently(function: Callable[[], Result], *, what: str, patience: float, max_tries: int = NO_LIMIT) -> Result:
@@ -40,7 +48,7 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
         function: what to try.
         what: for the message, such as a URL without secrets.
         patience: seconds after which no further try begins.
-        max_tries: at most so many.
+        max_tries: at most so many, not counting those that were throttled.
 
     Raises:
         GaveUpError: the message tells tries, last failure and what to do.
@@ -48,7 +56,7 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=_wait,
-        stop=tenacity.stop_before_delay(patience) | tenacity.stop_after_attempt(max_tries),
+        stop=tenacity.stop_any(tenacity.stop_before_delay(patience), _StopAfter(max_tries)),
         reraise=True,
     )
     try:
@@ -59,7 +67,22 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
             f"{what} failed {tries} time(s), last: {error}. What was fetched is kept: run again to go on, or raise "
             f"the service's patience ({patience:g} s) in params.yaml"
         )
-        raise GaveUpError(message) from error
+        gave_up = GaveUpError(message)
+        gave_up.is_throttled = error.is_throttled
+        raise gave_up from error
+
+
+class _StopAfter(tenacity.stop.stop_base):
+    """Stop after so many failed tries of the service's making."""
+
+    def __init__(self, max_tries: int) -> None:
+        self._left = max_tries
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        """Count the try that has just failed."""
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        self._left -= not (isinstance(error, TransientError) and error.is_throttled)
+        return self._left <= 0
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
