@@ -10,6 +10,7 @@ chance to meet the goal; `greedy` the rows nearest to the goal by mean predictio
 
 import argparse
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def main() -> None:
             curves[strategy] = [simulate(world, strategy, arguments, seed, bar) for seed in range(arguments.repeats)]
     final = {name: np.array(runs)[:, -1] for name, runs in curves.items()}
     result = {
-        "command": f"python benchmarks/active_learning.py --data {arguments.data}",
+        "command": " ".join(["python", *sys.argv]),
         "data": arguments.data,
         "goal": {"band_gap": GAP_WINDOW, "energy_above_hull": [None, STABLE]},
         "surrogate": f"{arguments.trees} extremely randomised trees on composition features, retrained every batch",

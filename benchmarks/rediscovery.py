@@ -9,6 +9,7 @@ Discovery defines them (Riebesell et al., Nature Machine Intelligence 2025) on t
 
 import argparse
 import json
+import sys
 
 import numpy as np
 from discovery_world import GAP_WINDOW, ROOT, STABLE, World, distance_from_goal, draws, goal_probability, load_world
@@ -89,7 +90,7 @@ def main() -> None:
     hit = world.is_hit[hidden]
     median = np.median(energies, axis=0)
     result = {
-        "command": f"python benchmarks/rediscovery.py --data {arguments.data}",
+        "command": " ".join(["python", *sys.argv]),
         "data": arguments.data,
         "goal": {"band_gap": GAP_WINDOW, "energy_above_hull": [None, STABLE]},
         "surrogate": f"{arguments.trees} extremely randomised trees on composition features",

@@ -72,6 +72,7 @@ PROBABILITY: Final = "probability"
 VOLUME_PER_ATOM: Final = "volume_per_atom"
 COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay to, with shares of the atoms
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
+STABILITY_JUDGED: Final = "stability_judged"  # every element has a known compound with others of the candidate
 ELEMENT_RULES_MET: Final = "element_rules_met"
 GOAL_PROBABILITY: Final = "goal_probability"
 GOAL_MET: Final = "goal_met"

@@ -41,6 +41,7 @@ def materials(sample_records, tmp_path_factory) -> Path:
             "material_id": r.material_id,
             "n_atoms": r.crystal.n_atoms,
             "formation_energy_aligned": r.formation_energy_per_atom,
+            "band_gap": r.band_gap,
             **r.crystal.to_row(),
         }
         for r in sample_records

@@ -85,3 +85,12 @@ def test_no_known_row_lies_below_the_hull(materials, sample_records):
     records = [r for r in sample_records if r.formation_energy_per_atom is not None][::5]
     energies = np.array([r.formation_energy_per_atom for r in records])
     assert energies_above_hull(references, [r.crystal.element_counts for r in records], energies).min() > -1e-9
+
+
+def test_stability_is_judged_only_where_every_element_has_a_rival_compound():
+    rows = [("mp-1", atoms("ZnS"), -1.0), ("mp-2", atoms("CuS"), -0.5), ("mp-3", atoms("Ho"), 0.0)]
+    references = References.from_rows(rows)
+    assert references.decompose({"Zn": 1, "Cu": 1, "S": 2}).is_judged
+    lone = references.decompose({"Ho": 2, "Zn": 1, "S": 4})  # no holmium compound is known: anything looks stable
+    assert not lone.is_judged
+    assert lone.missing == ("S", "Zn", "Ho-S", "Ho-Zn")

@@ -49,7 +49,8 @@ class Judge:
         """One row a crystal, in the given order.
 
         Beside the predictor's columns: energy above hull with its interval, competing phases, missing
-        references, `<column>_in_window` for each window, `element_rules_met` and `goal_probability`.
+        references, whether stability could be judged at all, `<column>_in_window` for each window,
+        `element_rules_met` and `goal_probability`.
         """
         workers = self.workers if len(crystals) > WORKERS_FROM else 1
         store = GraphStore.from_crystals(ids, crystals, self.predictor.graphs, workers=workers)
@@ -62,6 +63,8 @@ class Judge:
         obeys = obeys_element_rules([crystal.species for crystal in crystals], self.goal)
         table[columns.ELEMENT_RULES_MET] = obeys
         table[columns.GOAL_PROBABILITY] = np.where(obeys, joint, 0.0)
+        if columns.STABILITY_JUDGED in table and self._asks_for_stability:
+            table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
         return table
 
     def distributions(
@@ -81,6 +84,10 @@ class Judge:
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
+
+    @property
+    def _asks_for_stability(self) -> bool:
+        return any(aim.column == columns.ENERGY_ABOVE_HULL for aim in self.goal.objectives)
 
     def rank(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.
@@ -112,6 +119,7 @@ def add_stability(table: pd.DataFrame, references: References, crystals: Sequenc
     table[above + columns.STD] = table[energy + columns.STD]  # known phases are data: they add no spread
     for end in (columns.LO90, columns.HI90):
         table[above + end] = table[energy + end] - hull
+    table[columns.STABILITY_JUDGED] = [decomposition.is_judged for decomposition in found]
     table[columns.COMPETING_PHASES] = [decomposition.text for decomposition in found]
     table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]
     return hull

@@ -36,6 +36,7 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         "expected_hits_in_top": float(chances[:top_k].sum()),
         "n_far_from_training": int(_flags(ranked, columns.FAR_FROM_TRAINING).sum()),
         "n_with_missing_references": int(np.sum(ranked[columns.MISSING_REFERENCES].to_numpy() != "")),
+        "n_stability_not_judged": int((~_flags(ranked, columns.STABILITY_JUDGED)).sum()),
         "n_below_hull": int(np.sum(ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0)),
         "hits_by_route": {str(route): int(np.sum(routes == route)) for route in sorted(set(routes))},
         "outcome": outcome(ranked, goal),

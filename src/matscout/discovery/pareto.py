@@ -22,8 +22,9 @@ def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mappin
 
     Each objective is one axis. A direction is the predicted value itself; a window is the probability
     of lying in it where the table holds `<column>_in_window`, else the distance from it. `goal_met`
-    means that every predicted value lies in its window. Ties go to the higher `goal_probability` (where
-    the table has it), then to the smaller distance from the windows, then to the earlier row.
+    means that every predicted value lies in its window, unless the table says already that it is not
+    met. Ties go to the higher `goal_probability` (where the table has it), then to the smaller distance
+    from the windows, then to the earlier row.
 
     Args:
         table: one row a candidate with a column for each objective.

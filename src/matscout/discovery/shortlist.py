@@ -60,10 +60,10 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
 
     Rows that break the goal's element rules do not count: what they reach is no measure for the rest.
     """
-    labels = {name: target.label for name, target in targets.items()}
+    wanted = _labels_needed(judge.goal, list(targets))
+    labels = {name: targets[name].label for name in wanted}
     names = [columns.SYNTHETIC, columns.SPECIES, *labels.values()]
     table = pq.read_table(materials, columns=names).to_pandas().rename(columns={v: k for k, v in labels.items()})
-    wanted = _labels_needed(judge.goal, list(labels))
     usable = ~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[wanted].notna().to_numpy().all(axis=1)
     usable &= obeys_element_rules(table[columns.SPECIES].tolist(), judge.goal)
     table = table.loc[usable].reset_index(drop=True)

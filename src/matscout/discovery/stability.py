@@ -53,11 +53,14 @@ class Decomposition:
         energy: of the hull at this composition, eV/atom.
         phases: phases with their share of the atoms, largest first.
         missing: elements without a row of their own, and pairs without a known compound.
+        is_judged: whether every element has a known compound with others of the composition. Without one
+            the hull rests on a pure element, and anything bound at all looks stable.
     """
 
     energy: float
     phases: tuple[tuple[Phase, float], ...]
     missing: tuple[str, ...]
+    is_judged: bool
 
     @property
     def text(self) -> str:
@@ -117,7 +120,8 @@ class References:
         energy, basis, shares = lowest_mixture(fractions, energies, aim / aim.sum())
         found = [(competing[i], float(s)) for i, s in zip(basis, shares, strict=True) if s > LEAST_SHARE]
         found.sort(key=lambda item: (-item[1], item[0].formula))
-        return Decomposition(float(energy), tuple(found), self._missing(elements))
+        compounded = {symbol for phase in competing[len(elements) :] for symbol in phase.counts}
+        return Decomposition(float(energy), tuple(found), self._missing(elements), compounded >= set(elements))
 
     def decompose_all(self, compositions: Sequence[Mapping[str, float]]) -> list[Decomposition]:
         """`decompose` for many."""

@@ -1,0 +1,216 @@
+"""The stage `screen` with an ensemble whose opinion is known."""
+
+import json
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Composition, Structure
+
+from matscout import columns
+from matscout.discovery import screening
+from matscout.ensemble.mixture import Mixture
+from matscout.errors import InputError
+from matscout.graphs.store import GraphStore
+from matscout.models.distributions import HurdleLaplace, Laplace
+from matscout.params import Goal, Objective, load_params
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ("formation_energy_per_atom", "band_gap")
+
+
+class KnownEnsemble:
+    """Two members that read gap and energy off the mean atomic number: nothing is trained."""
+
+    targets = TARGETS
+
+    def __init__(self, graphs):
+        self.graphs = graphs
+        combination = SimpleNamespace(weights={"a": 0.5, "b": 0.5})
+        tuned = SimpleNamespace(tuning=SimpleNamespace(combination=combination))
+        self.calibration = SimpleNamespace(targets=dict.fromkeys(TARGETS, tuned))
+
+    def predict_mixtures(self, store: GraphStore, *, device="cpu"):
+        graph = store.batch(np.arange(len(store)), n_neighbors=1, cutoff=1.0)
+        mean_z = np.zeros(len(store))
+        for crystal in range(len(store)):
+            mine = (graph.crystal_of_atom == crystal).numpy()
+            weight = graph.multiplicity.numpy()[mine]
+            mean_z[crystal] = (graph.atomic_numbers.numpy()[mine] * weight).sum() / weight.sum()
+        gap, energy, ones = 60 / mean_z - 1.5, mean_z / 40 - 2.0, np.ones(len(store))
+        mixtures = {
+            "formation_energy_per_atom": Mixture.of([Laplace(energy + d, 0.1 * ones) for d in (-0.05, 0.05)]),
+            "band_gap": Mixture.of(
+                [HurdleLaplace(0.1 * ones, np.maximum(gap + d, 0), 0.2 * ones) for d in (-0.1, 0.1)]
+            ),
+        }
+        table = {columns.MATERIAL_ID: store.ids.astype(object), columns.FAR_FROM_TRAINING: np.zeros(len(store), bool)}
+        for target, mixture in mixtures.items():
+            table[target] = mixture.median()
+            table[target + columns.STD] = mixture.std()
+            table[target + columns.LO90], table[target + columns.HI90] = mixture.quantile(0.05), mixture.quantile(0.95)
+        return pd.DataFrame(table), mixtures
+
+
+@pytest.fixture
+def params():
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def known_ensemble(monkeypatch, params):
+    loader = SimpleNamespace(load=lambda *_: KnownEnsemble(params.graphs))
+    monkeypatch.setattr(screening, "EnsemblePredictor", loader)
+
+
+def with_goal(params, goal, **changes):
+    settings = params.screening.model_copy(update={"goal": "mine", "goals": {"mine": goal}, **changes})
+    return params.model_copy(update={"screening": settings})
+
+
+def goal(*objectives, deny=()):
+    aims = tuple(Objective(**{"window": None, "direction": None, **aim}) for aim in objectives)
+    return Goal(description="", objectives=aims, require_elements=(), allow_elements=None, deny_elements=deny)
+
+
+GAP = {"column": "band_gap", "window": (0.6, 1.4)}
+STABLE = {"column": "energy_above_hull", "window": (None, 0.2)}
+LOW = {"column": "formation_energy_per_atom", "direction": "minimize"}
+
+
+@pytest.fixture
+def screen(params, proposed, materials, tmp_path):
+    def run(wanted, **changes):
+        folder = tmp_path / "screening"
+        screening.screen(
+            proposed / "candidates.parquet",
+            params=with_goal(params, wanted, **{"top_k": 6, **changes}),
+            members=tmp_path,
+            ensemble=tmp_path,
+            materials=materials,
+            destination=folder,
+        )
+        return folder
+
+    return run
+
+
+def test_what_is_written_is_sorted_whole_and_counted(screen, candidates):
+    folder = screen(goal(GAP, STABLE, LOW, deny=("O",)))
+    ranked = pd.read_parquet(folder / "ranked.parquet")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(ranked["candidate_id"]) == set(candidates["candidate_id"])
+    assert ranked["rank"].tolist() == list(range(1, len(ranked) + 1))
+    assert ranked["goal_met"].is_monotonic_decreasing
+    assert summary["n_candidates"] == len(ranked)
+    assert summary["n_goal_met"] == ranked["goal_met"].sum() > 0
+    assert summary["n_pareto_front"] == ranked["pareto_front"].sum() > 0
+    assert summary["top"] == ranked["candidate_id"].head(6).tolist()
+    met = ranked[ranked["goal_met"]]
+    assert met["band_gap"].between(0.6, 1.4).all()
+    assert (met["energy_above_hull"] <= 0.2).all()
+    assert met["stability_judged"].all()
+    assert not met["formula"].map(lambda formula: "O" in Composition(formula)).any()
+
+
+def test_barred_elements_are_last_with_no_chance(screen):
+    ranked = pd.read_parquet(screen(goal(GAP, deny=("O",))) / "ranked.parquet")
+    barred = ranked["formula"].map(lambda formula: "O" in Composition(formula)).to_numpy()
+    assert 0 < barred.sum() < len(ranked)
+    assert barred[-barred.sum() :].all()
+    assert (ranked.loc[barred, "goal_probability"] == 0).all()
+    assert not ranked.loc[barred, "pareto_front"].any()
+    assert (ranked["element_rules_met"].to_numpy() == ~barred).all()
+
+
+def test_the_best_are_written_as_cif(screen):
+    folder = screen(goal(GAP, STABLE))
+    ranked = pd.read_parquet(folder / "ranked.parquet")
+    files = sorted((folder / "cif").iterdir())
+    assert [file.stem.split("_")[-1] for file in files] == ranked["candidate_id"].head(6).tolist()
+    for file, formula in zip(files, ranked["formula"], strict=False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # pymatgen tells of the coordinates that it rounds
+            assert Structure.from_file(file).composition.reduced_formula == formula
+
+
+def test_the_shortlist_says_how_sure_it_is_and_what_to_take_together(screen):
+    ranked = pd.read_parquet(screen(goal(GAP, LOW)) / "ranked.parquet")
+    sure = ranked["front_probability"].dropna()
+    assert len(sure) == min(200, ranked["element_rules_met"].sum())
+    assert sure.between(0, 1).all()
+    assert sure.max() > 0
+    assert (ranked["expected_improvement"].dropna() >= 0).all()
+    assert sorted(ranked.loc[ranked["batch"] > 0, "batch"]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_energy_above_hull_keeps_the_interval_of_the_formation_energy(screen):
+    ranked = pd.read_parquet(screen(goal(GAP, STABLE)) / "ranked.parquet")
+    hull = ranked["formation_energy_per_atom"] - ranked["energy_above_hull"]
+    for end in ("_lo90", "_hi90"):
+        np.testing.assert_allclose(
+            ranked[f"formation_energy_per_atom{end}"] - ranked[f"energy_above_hull{end}"], hull, atol=1e-9
+        )
+    assert ranked["competing_phases"].str.contains(r"\d\.\d\d \w+").all()
+
+
+def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
+    folder = screen(goal({"column": "band_gap", "window": (50.0, 60.0)}))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["n_goal_met"] == 0
+    assert "no candidate meets the goal" in summary["outcome"]
+    ranked = pd.read_parquet(folder / "ranked.parquet")
+    assert summary["nearest"][0]["misses"]["band_gap"] == pytest.approx(50 - ranked["band_gap"].max())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is not predicted"),
+        (goal(GAP, {"column": "band_gap", "window": (3.0, None)}), "share no value"),
+    ],
+)
+def test_nonsense_is_refused_before_any_work(screen, wanted, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        screen(wanted)
+    assert not (tmp_path / "screening").exists()
+
+
+def test_rules_that_nothing_obeys_are_told(screen):
+    impossible = goal(GAP).model_copy(update={"allow_elements": ("He",)})
+    with pytest.raises(InputError, match="obeys the goal's element rules"):
+        screen(impossible)
+
+
+def test_the_same_candidates_give_the_same_bytes(screen):
+    wanted = goal(GAP, STABLE, LOW)
+    first = {path.name: path.read_bytes() for path in screen(wanted).rglob("*") if path.is_file()}
+    second = {path.name: path.read_bytes() for path in screen(wanted).rglob("*") if path.is_file()}
+    assert first == second
+
+
+def test_ones_own_structures_are_ranked_the_same_way(crystals, materials):
+    named = {f"mine-{i}": crystal.to_structure() for i, crystal in enumerate(crystals[:20])}
+    ranked = screening.screen_materials(named, goal(GAP, STABLE, LOW), materials=materials)
+    assert set(ranked["material_id"]) == set(named)
+    assert ranked["rank"].tolist() == list(range(1, 21))
+    without_hull = screening.screen_materials(list(named.values()), goal(GAP, LOW), materials=None)
+    assert "energy_above_hull" not in without_hull
+    assert set(without_hull["material_id"]) == {f"structure-{i}" for i in range(20)}
+
+
+def test_ones_own_mistakes_are_told(crystals, materials, monkeypatch):
+    with pytest.raises(InputError, match="no structures to screen"):
+        screening.screen_materials([], goal(GAP), materials=materials)
+    disordered = crystals[0].to_structure()
+    disordered.replace(0, {disordered[0].specie.symbol: 0.5, "Na": 0.5})
+    with pytest.raises(InputError, match=r"structure-0: .*partially occupied"):
+        screening.screen_materials([disordered], goal(GAP), materials=materials)
+    with pytest.raises(InputError, match="energy_above_hull"):
+        screening.screen_materials([crystals[0]], goal(STABLE), materials=None)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match="choose one of"):
+        screening.screen_materials([crystals[0]], "superconductor", materials=None)
