@@ -2,12 +2,12 @@
 
 from matscout.params import load_params
 from matscout.sources.registry import acquire
-from matscout.stage import NameOption, PathOption, run
+from matscout.stage import FlagOption, NameOption, PathOption, run
 
 
-def main(database: NameOption, out: PathOption) -> None:
-    """Fetch or import one database into a snapshot."""
-    acquire(database, load_params().databases[database], out)
+def main(database: NameOption, out: PathOption, refresh: FlagOption = False) -> None:
+    """Fetch or import one database into a snapshot; `--refresh` asks the service anew."""
+    acquire(database, load_params().databases[database], out, refresh=refresh)
 
 
 if __name__ == "__main__":

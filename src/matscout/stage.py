@@ -16,6 +16,7 @@ EXIT_USER_ERROR = 1
 PathOption = Annotated[Path, typer.Option()]
 PathsOption = Annotated[list[Path], typer.Option()]
 NameOption = Annotated[str, typer.Option()]
+FlagOption = Annotated[bool, typer.Option()]
 
 
 def run(main: Callable[..., None]) -> None:
