@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from matscout.ensemble.outputs import TargetOutputs
 from matscout.models.distributions import HurdleLaplace, Laplace
 
 
@@ -12,7 +13,7 @@ def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4):
     members = {
         f"m{k}": Laplace(mu + member_noise * scale * rng.normal(size=n), scale * spread_error) for k in range(n_members)
     }
-    return members, truth
+    return TargetOutputs(members, np.ones(n)), truth
 
 
 def hurdle_world(rng, n, *, member_noise=0.1, sharpness=1.0, n_members=4):
@@ -27,12 +28,4 @@ def hurdle_world(rng, n, *, member_noise=0.1, sharpness=1.0, n_members=4):
         members[f"m{k}"] = HurdleLaplace(
             1 / (1 + np.exp(-noisy)), loc + member_noise * scale * rng.normal(size=n), scale / sharpness
         )
-    return members, truth
-
-
-def joined(first, second):
-    """Rows of two worlds, one after the other."""
-    return {
-        name: type(first[name]).from_parameters(np.concatenate([first[name].parameters(), second[name].parameters()]))
-        for name in first
-    }
+    return TargetOutputs(members, np.ones(n)), truth

@@ -16,13 +16,14 @@ from matscout.ensemble.calibration import (
     fit_target,
     parts_of,
     strata_of,
-    take,
     tune,
 )
 from matscout.ensemble.intervals import coverage, miscalibration_area
 from matscout.ensemble.judgement import distribution_rows
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.temperature import fit_temperature
+from matscout.ensemble.outputs import TargetOutputs
+from matscout.ensemble.temperature import Temperature, fit_temperature
+from matscout.models.distributions import Laplace
 
 SETTINGS = {"method": "median", "drop_factor": 2.0}
 
@@ -42,21 +43,43 @@ def rows_of(truth, strata=None):
 def split(members, truth, n_validation):
     rows = np.arange(len(truth))
     validation, test = rows[:n_validation], rows[n_validation:]
-    return (take(members, validation), truth[validation]), (take(members, test), truth[test])
+    return (members.take(validation), truth[validation]), (members.take(test), truth[test])
 
 
 @pytest.mark.parametrize("spread_error", [0.25, 1.0, 3.0])
 def test_temperature_finds_how_wrong_the_spread_is(spread_error, rng):
     members, truth = laplace_world(rng, 20_000, spread_error=spread_error, member_noise=0.0, n_members=1)
-    temperature = fit_temperature(Mixture.of(list(members.values())), truth)
+    temperature = fit_temperature(Mixture.of(list(members.members.values())), members.distance, truth).value
     assert temperature == pytest.approx(1 / spread_error, rel=0.03)
 
 
 def test_temperature_of_an_honest_hurdle_is_one(rng):
     members, truth = hurdle_world(rng, 20_000, member_noise=0.0, n_members=1)
-    assert fit_temperature(Mixture.of(list(members.values())), truth) == pytest.approx(1, abs=0.03)
+    assert fit_temperature(Mixture.of(list(members.members.values())), members.distance, truth).value == pytest.approx(
+        1, abs=0.03
+    )
     members, truth = hurdle_world(rng, 20_000, member_noise=0.0, n_members=1, sharpness=2.0)
-    assert fit_temperature(Mixture.of(list(members.values())), truth) == pytest.approx(2, rel=0.1)
+    assert fit_temperature(Mixture.of(list(members.members.values())), members.distance, truth).value == pytest.approx(
+        2, rel=0.1
+    )
+
+
+def test_temperature_finds_how_errors_grow_with_distance(rng):
+    distance = np.exp(rng.uniform(-1, 1, 20_000))
+    loc, scale = rng.normal(size=20_000), rng.uniform(0.1, 1, 20_000)
+    truth = rng.laplace(loc, 1.5 * scale * distance**0.7)
+    fitted = fit_temperature(Mixture.of([Laplace(loc, scale)]), distance, truth)
+    assert fitted.value == pytest.approx(1.5, rel=0.03)
+    assert fitted.distance_exponent == pytest.approx(0.7, abs=0.05)
+
+
+def test_temperature_never_trusts_far_crystals_more_and_stops_where_it_knows_nothing():
+    temperature = Temperature(2.0, 0.5)
+    assert temperature.at(np.array([1.0, 4.0, 400.0])).tolist() == [2.0, 4.0, 4.0]
+    rng = np.random.default_rng(0)
+    distance, loc = np.exp(rng.uniform(-1, 1, 4000)), np.zeros(4000)
+    truth = rng.laplace(loc, 1 / distance)
+    assert fit_temperature(Mixture.of([Laplace(loc, np.ones(4000))]), distance, truth).distance_exponent == 0
 
 
 def test_temperature_mends_likelihood_and_calibration(rng):
@@ -64,7 +87,7 @@ def test_temperature_mends_likelihood_and_calibration(rng):
     (seen, seen_truth), (new, new_truth) = split(members, truth, 3000)
     tuning = tune(seen, seen_truth, **SETTINGS)
     estimate = tuning.point_estimate(new)
-    before = distribution_rows(tuning.combination.mixture(new), estimate, new_truth)
+    before = distribution_rows(tuning.combination.mixture(new.members), estimate, new_truth)
     after = distribution_rows(tuning.mixture(new), estimate, new_truth)
     assert after["nll"].mean() < before["nll"].mean() - 0.3
     assert miscalibration_area(after["pit_low"], after["pit_high"]) < 0.02
@@ -90,7 +113,7 @@ def test_intervals_cover_what_they_promise_however_wrong_the_members(spread_erro
 
 def test_without_calibration_overconfident_members_do_not_cover(rng):
     members, truth = laplace_world(rng, 3000, spread_error=0.3)
-    raw = Mixture.of(list(members.values()))
+    raw = Mixture.of(list(members.members.values()))
     share = coverage(truth, raw.quantile(0.05), raw.quantile(0.95))
     assert share < binom(3000, 0.9).ppf(1e-6) / 3000
 
@@ -111,7 +134,7 @@ def test_coverage_over_many_small_worlds_keeps_the_guarantee():
 
 def test_hurdle_intervals_cover_in_both_strata_and_stay_above_zero(rng):
     members, truth = hurdle_world(rng, 9000, member_noise=0.5)
-    strata = strata_of(Mixture.of(list(members.values())).probability_zero())
+    strata = strata_of(Mixture.of(list(members.members.values())).probability_zero())
     (seen, seen_truth), (new, new_truth) = split(members, truth, 3000)
     fitted = fit_target(seen, rows_of(seen_truth, strata[:3000]), **SETTINGS, lower_bound=0.0)
     estimate = fitted.tuning.point_estimate(new)
@@ -141,9 +164,9 @@ def test_scaled_intervals_are_narrower_than_constant_ones(rng):
 
 def test_one_overcertain_row_does_not_break_the_score(rng):
     members, truth = laplace_world(rng, 500)
-    parameters = members["m0"].parameters().copy()
-    certain = {name: type(m).from_parameters(parameters * [1.0, 1e-12]) for name, m in members.items()}
-    fitted = fit_target(certain, rows_of(truth), **SETTINGS, lower_bound=None)
+    parameters = members.members["m0"].parameters().copy()
+    certain = {name: type(m).from_parameters(parameters * [1.0, 1e-12]) for name, m in members.members.items()}
+    fitted = fit_target(TargetOutputs(certain, members.distance), rows_of(truth), **SETTINGS, lower_bound=None)
     assert np.isfinite(list(fitted.conformal.quantiles["all"].values())).all()
 
 
@@ -160,14 +183,16 @@ def test_stratum_is_metal_from_even_odds():
 
 def test_json_round_trip_predicts_the_same(rng):
     members, truth = hurdle_world(rng, 400)
-    strata = strata_of(Mixture.of(list(members.values())).probability_zero())
+    strata = strata_of(Mixture.of(list(members.members.values())).probability_zero())
     fitted = fit_target(members, rows_of(truth, strata), **SETTINGS, lower_bound=0.0)
     assert TargetCalibration.from_json(json.loads(json.dumps(fitted.to_json(), sort_keys=True))) == fitted
 
 
 def test_method_decides_the_estimate(rng):
     members, truth = laplace_world(rng, 300)
-    estimates = np.stack([m.median() for m in members.values()])
+    estimates = np.stack([m.median() for m in members.members.values()])
     tuned = tune(members, truth, method="mean", drop_factor=None)
     np.testing.assert_allclose(tuned.point_estimate(members), estimates.mean(axis=0))
-    assert replace(tuned, temperature=9.0).point_estimate(members) == pytest.approx(tuned.point_estimate(members))
+    assert replace(tuned, temperature=Temperature(9.0, 0.0)).point_estimate(members) == pytest.approx(
+        tuned.point_estimate(members)
+    )

@@ -35,7 +35,7 @@ def test_harmful_member_is_dropped_and_recorded(rng):
 
 def test_dropped_member_does_not_touch_the_estimate(rng):
     members, truth = laplace_world(rng, 200)
-    estimates = {name: member.median() for name, member in members.items()} | {"bad": np.full(200, 1e6)}
+    estimates = {name: member.median() for name, member in members.members.items()} | {"bad": np.full(200, 1e6)}
     combination = choose_combination(estimates, truth, method="mean", drop_factor=2.0)
     assert np.abs(combination.point_estimate(estimates)).max() < 100
 

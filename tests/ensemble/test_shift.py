@@ -9,6 +9,7 @@ from matscout.ensemble.combine import Combination
 from matscout.ensemble.conformal import conformal_quantile, fit_conformal
 from matscout.ensemble.intervals import coverage
 from matscout.ensemble.shift import likelihood_ratios, reweighted_interval
+from matscout.ensemble.temperature import Temperature
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_far_rows_are_covered_after_reweighting_and_not_before(rng):
     strata = np.full(4000, "all")
     combination = Combination("median", {"m": 1.0}, {"m": 0.1}, None)
     fitted = TargetCalibration(
-        Tuning(combination, 1.0, 0.0), fit_conformal(scores, strata, strata, expected=()), lower_bound=None
+        Tuning(combination, Temperature(1.0, 0.0), 0.0),
+        fit_conformal(scores, strata, strata, expected=()),
+        lower_bound=None,
     )
     half_width = conformal_quantile(scores, 0.9) * far["gap_std"].to_numpy()
     truth = far["gap_true"].to_numpy()

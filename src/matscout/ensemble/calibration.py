@@ -7,7 +7,7 @@ score, so scores are cross-fitted: each part of the validation fold is scored by
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from matscout.ensemble.combine import Combination, Method, choose_combination
 from matscout.ensemble.conformal import ConformalQuantiles, fit_conformal
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.temperature import fit_temperature
-from matscout.models.distributions import Distribution
+from matscout.ensemble.outputs import TargetOutputs
+from matscout.ensemble.temperature import Temperature, fit_temperature
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -59,16 +59,18 @@ class Tuning:
     """
 
     combination: Combination
-    temperature: float
+    temperature: Temperature
     softening: float
 
-    def mixture(self, members: Mapping[str, Distribution]) -> Mixture:
+    def mixture(self, outputs: TargetOutputs) -> Mixture:
         """The calibrated predictive distribution."""
-        return self.combination.mixture(members).tempered(self.temperature)
+        return self.combination.mixture(outputs.members).tempered(self.temperature.at(outputs.distance))
 
-    def point_estimate(self, members: Mapping[str, Distribution]) -> Array:
+    def point_estimate(self, outputs: TargetOutputs) -> Array:
         """(n,) point estimate, untouched by the temperature."""
-        return self.combination.point_estimate({name: members[name].median() for name in self.combination.weights})
+        return self.combination.point_estimate(
+            {name: outputs.members[name].median() for name in self.combination.weights}
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class TargetCalibration:
         """As a JSON object; `from_json` reads it back."""
         return {
             "combination": self.tuning.combination.to_json(),
-            "temperature": self.tuning.temperature,
+            "temperature": asdict(self.tuning.temperature),
             "softening": self.tuning.softening,
             "conformal": self.conformal.to_json(),
             "lower_bound": self.lower_bound,
@@ -105,22 +107,22 @@ class TargetCalibration:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """From `to_json`."""
         combination = Combination.from_json(content["combination"])
-        tuning = Tuning(combination, content["temperature"], content["softening"])
+        tuning = Tuning(combination, Temperature(**content["temperature"]), content["softening"])
         return cls(tuning, ConformalQuantiles.from_json(content["conformal"]), content["lower_bound"])
 
 
-def tune(members: Mapping[str, Distribution], truth: Array, *, method: Method, drop_factor: float | None) -> Tuning:
+def tune(outputs: TargetOutputs, truth: Array, *, method: Method, drop_factor: float | None) -> Tuning:
     """Fit combination and temperature on labelled rows that trained no member."""
-    estimates = {name: distribution.median() for name, distribution in members.items()}
+    estimates = {name: distribution.median() for name, distribution in outputs.members.items()}
     combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
-    mixture = combination.mixture(members)
-    temperature = fit_temperature(mixture, truth)
-    spread = mixture.tempered(temperature).std()
+    mixture = combination.mixture(outputs.members)
+    temperature = fit_temperature(mixture, outputs.distance, truth)
+    spread = mixture.tempered(temperature.at(outputs.distance)).std()
     return Tuning(combination, temperature, SOFTENING * float(spread.mean()))
 
 
 def fit_target(
-    members: Mapping[str, Distribution],
+    outputs: TargetOutputs,
     rows: LabelledRows,
     *,
     method: Method,
@@ -130,7 +132,7 @@ def fit_target(
     """Tune on all rows; conformal quantiles from cross-fitted scores.
 
     Args:
-        members: distributions by member for the n validation rows.
+        outputs: of the members for the n validation rows.
         rows: their labels and groups.
         method: of combining.
         drop_factor: see `Combination`.
@@ -145,15 +147,10 @@ def fit_target(
         scored = parts == part
         # validation sets of a handful of rows can fall into one part, which then has to tune itself
         fitted = ~scored if not scored.all() else scored
-        tuning = tune(take(members, fitted), rows.truth[fitted], method=method, drop_factor=drop_factor)
-        scores[scored] = _scores(tuning, take(members, scored), rows.truth[scored])
+        tuning = tune(outputs.take(fitted), rows.truth[fitted], method=method, drop_factor=drop_factor)
+        scores[scored] = _scores(tuning, outputs.take(scored), rows.truth[scored])
     conformal = fit_conformal(scores, rows.strata, rows.sources, expected=rows.possible_strata)
-    return TargetCalibration(tune(members, rows.truth, method=method, drop_factor=drop_factor), conformal, lower_bound)
-
-
-def take(members: Mapping[str, Distribution], rows: NDArray[np.bool_] | NDArray[np.int64]) -> dict[str, Distribution]:
-    """Every member's distributions of some rows."""
-    return {name: distribution.take(rows) for name, distribution in members.items()}
+    return TargetCalibration(tune(outputs, rows.truth, method=method, drop_factor=drop_factor), conformal, lower_bound)
 
 
 def strata_of(metal_probability: Array) -> Labels:
@@ -167,6 +164,6 @@ def parts_of(groups: Sequence[str] | Labels, n_parts: int = N_PARTS) -> NDArray[
     return np.array([int.from_bytes(digest[:8], "big") % n_parts for digest in digests], dtype=np.int64)
 
 
-def _scores(tuning: Tuning, members: Mapping[str, Distribution], truth: Array) -> Array:
-    spread = tuning.mixture(members).std() + tuning.softening
-    return np.abs(truth - tuning.point_estimate(members)) / spread
+def _scores(tuning: Tuning, outputs: TargetOutputs, truth: Array) -> Array:
+    spread = tuning.mixture(outputs).std() + tuning.softening
+    return np.abs(truth - tuning.point_estimate(outputs)) / spread

@@ -1,6 +1,5 @@
 """The ensemble beside what it must beat: single members, other ways to combine, baselines, constant widths."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +12,18 @@ from matscout.ensemble.combine import METHODS
 from matscout.ensemble.conformal import conformal_quantile
 from matscout.ensemble.intervals import coverage, mean_width
 from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, RANKING_METRICS, distribution_rows
-from matscout.models.distributions import Distribution
+from matscout.ensemble.outputs import TargetOutputs
 
 Array = NDArray[np.float64]
-ByMember = Mapping[str, Distribution]
 
 LEVEL = 0.9
 
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """One fold's labels (n,) and the members' distributions of the same rows."""
+    """One fold's labels (n,) and the members' outputs for the same rows."""
 
-    members: ByMember
+    outputs: TargetOutputs
     truth: Array
 
 
@@ -36,10 +34,10 @@ def compare_combinations(
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
         for suffix, factor in (("", drop_factor), ("_of_all", None)):
-            tuning = tune(validation.members, validation.truth, method=method, drop_factor=factor)
+            tuning = tune(validation.outputs, validation.truth, method=method, drop_factor=factor)
             table[method + suffix] = {
-                "mae": mean_with_interval(np.abs(test.truth - tuning.point_estimate(test.members)), resampling),
-                "validation_mae": float(np.abs(validation.truth - tuning.point_estimate(validation.members)).mean()),
+                "mae": mean_with_interval(np.abs(test.truth - tuning.point_estimate(test.outputs)), resampling),
+                "validation_mae": float(np.abs(validation.truth - tuning.point_estimate(validation.outputs)).mean()),
                 "weights": tuning.combination.weights,
             }
     return table
@@ -50,9 +48,9 @@ def compare_members(
 ) -> dict[str, dict[str, Any]]:
     """Each member alone, as if it were the ensemble: with a temperature of its own."""
     table: dict[str, dict[str, Any]] = {}
-    for name in test.members:
-        tuning = tune({name: validation.members[name]}, validation.truth, method="mean", drop_factor=None)
-        alone = {name: test.members[name]}
+    for name in test.outputs.members:
+        tuning = tune(validation.outputs.only(name), validation.truth, method="mean", drop_factor=None)
+        alone = test.outputs.only(name)
         rows = distribution_rows(tuning.mixture(alone), tuning.point_estimate(alone), test.truth)
         table[name] = {
             **bootstrap({**POINT_METRICS, **DISTRIBUTION_METRICS, **RANKING_METRICS}, rows, resampling),
@@ -63,11 +61,11 @@ def compare_members(
 
 def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: Resampling) -> dict[str, Any]:
     """Quality of the predictive distribution before and after the temperature."""
-    estimate = tuning.point_estimate(test.members)
+    estimate = tuning.point_estimate(test.outputs)
     judged = {}
     for name, mixture in (
-        ("before", tuning.combination.mixture(test.members)),
-        ("after", tuning.mixture(test.members)),
+        ("before", tuning.combination.mixture(test.outputs.members)),
+        ("after", tuning.mixture(test.outputs)),
     ):
         rows = distribution_rows(mixture, estimate, test.truth)
         low, high = mixture.quantile((1 - LEVEL) / 2), mixture.quantile((1 + LEVEL) / 2)

@@ -14,15 +14,15 @@ from matscout import columns
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.baselines import baseline_predictions
 from matscout.ensemble.bootstrap import Resampling
-from matscout.ensemble.calibration import take
 from matscout.ensemble.comparison import LabelledPredictions
 from matscout.ensemble.composition_features import composition_features, element_fractions
 from matscout.ensemble.distance import TrainingReference, reference_rows
 from matscout.ensemble.fitting import fit_targets, lower_bound_of, metal_target_of
 from matscout.ensemble.held_out import held_out_rows, labels_of, read_folds
-from matscout.ensemble.inference import MemberOutputs, run_members
+from matscout.ensemble.inference import run_members
 from matscout.ensemble.measure import RowFacts, measure_target
 from matscout.ensemble.membership import check_store, load_members
+from matscout.ensemble.outputs import TargetOutputs
 from matscout.ensemble.predictions import calibrated, prediction_table, strata, unseen_elements
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store import GraphStore
@@ -39,7 +39,8 @@ class HeldOut:
     """Validation and test rows, what the members say of them, and how far they lie from the training set."""
 
     table: pd.DataFrame
-    outputs: MemberOutputs
+    outputs: Mapping[str, TargetOutputs]
+    distance: NDArray[np.float64]
     reference: TrainingReference
     unseen: list[str]
 
@@ -47,9 +48,9 @@ class HeldOut:
         """Positions of the rows of one fold."""
         return np.flatnonzero(self.table[columns.FOLD] == name)
 
-    def distributions(self, rows: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
-        """Of some rows, by target and member."""
-        return {target: take(members, rows) for target, members in self.outputs.distributions.items()}
+    def outputs_of(self, rows: NDArray[np.int64]) -> dict[str, TargetOutputs]:
+        """Of some rows, by target."""
+        return {target: outputs.take(rows) for target, outputs in self.outputs.items()}
 
 
 def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, split: Path, destination: Path) -> None:
@@ -91,13 +92,14 @@ def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> 
     embeddings = run_members(loaded, store, reference_rows(training), device="cpu", description="training").embeddings
     is_validation = (table[columns.FOLD] == columns.VALIDATION).to_numpy()
     reference = TrainingReference.fit(embeddings, outputs.embeddings[is_validation])
-    return HeldOut(table, outputs, reference, unseen_elements(store, rows, _elements(loaded)))
+    distance = reference.distance(outputs.embeddings)
+    return HeldOut(table, outputs.at(distance), distance, reference, unseen_elements(store, rows, _elements(loaded)))
 
 
 def _calibrate(loaded: list[LoadedMember], held_out: HeldOut, params: Params) -> EnsembleCalibration:
     validation = held_out.fold(columns.VALIDATION)
     targets = fit_targets(
-        held_out.distributions(validation),
+        held_out.outputs_of(validation),
         held_out.table.iloc[validation],
         params.targets,
         method=params.ensemble.combine,
@@ -117,10 +119,10 @@ def _table(calibration: EnsembleCalibration, held_out: HeldOut, targets: Mapping
     table = held_out.table
     sources = table[columns.SOURCE].to_numpy(str)
     ids = table[columns.MATERIAL_ID].to_numpy(str)
-    predicted = prediction_table(calibration, held_out.outputs.distributions, ids=ids, sources=sources)
+    predicted = prediction_table(calibration, held_out.outputs, ids=ids, sources=sources)
     identity = [columns.MATERIAL_ID, columns.SOURCE, columns.FOLD]
     truth = {target + columns.TRUTH: labels_of(table, settings) for target, settings in targets.items()}
-    distance = held_out.reference.distance(held_out.outputs.embeddings)
+    distance = held_out.distance
     flags = {
         columns.TRAINING_DISTANCE: distance,
         columns.FAR_FROM_TRAINING: held_out.reference.is_far(distance),
@@ -139,8 +141,7 @@ def _measure(
         validation, test = (
             _labelled(held_out, fold, params.targets[name]) for fold in (columns.VALIDATION, columns.TEST)
         )
-        distributions = held_out.distributions(test)
-        prediction = calibrated(calibration, distributions)[name]
+        prediction = calibrated(calibration, held_out.outputs_of(test))[name]
         measured[name] = measure_target(
             calibration.targets[name],
             prediction,
@@ -150,7 +151,7 @@ def _measure(
             unit=columns.UNITS.get(params.targets[name].label, ""),
             resampling=resampling,
         )
-    distance = held_out.reference.distance(held_out.outputs.embeddings[held_out.fold(columns.TEST)])
+    distance = held_out.distance[held_out.fold(columns.TEST)]
     return {
         "members": list(calibration.members),
         "targets": measured,
@@ -169,7 +170,7 @@ def _labelled(held_out: HeldOut, fold: str, target: Target) -> NDArray[np.int64]
 
 def _labelled_predictions(held_out: HeldOut, rows: NDArray[np.int64], name: str, target: Target) -> LabelledPredictions:
     truth = labels_of(held_out.table.iloc[rows], target)
-    return LabelledPredictions(take(held_out.outputs.distributions[name], rows), truth)
+    return LabelledPredictions(held_out.outputs[name].take(rows), truth)
 
 
 def _test_rows(
@@ -183,10 +184,10 @@ def _test_rows(
 ) -> RowFacts:
     table = held_out.table.iloc[test]
     mixtures = {
-        name: prediction.mixture for name, prediction in calibrated(calibration, held_out.distributions(test)).items()
+        name: prediction.mixture for name, prediction in calibrated(calibration, held_out.outputs_of(test)).items()
     }
     metal = calibration.metal_target
-    distance = held_out.reference.distance(held_out.outputs.embeddings[test])
+    distance = held_out.distance[test]
     return RowFacts(
         truth=labels_of(table, params.targets[target]),
         strata=strata(metal, mixtures, len(test))[0],

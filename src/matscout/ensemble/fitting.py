@@ -7,15 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.ensemble.calibration import LabelledRows, TargetCalibration, fit_target, take, tune
+from matscout.ensemble.calibration import LabelledRows, TargetCalibration, fit_target, tune
 from matscout.ensemble.combine import Method
 from matscout.ensemble.held_out import labels_of
+from matscout.ensemble.outputs import TargetOutputs
 from matscout.ensemble.predictions import strata
 from matscout.errors import InputError
-from matscout.models.distributions import Distribution
 from matscout.params import Target
-
-ByMember = Mapping[str, Distribution]
 
 
 def metal_target_of(targets: Mapping[str, Target]) -> str | None:
@@ -24,7 +22,7 @@ def metal_target_of(targets: Mapping[str, Target]) -> str | None:
 
 
 def fit_targets(
-    distributions: Mapping[str, ByMember],
+    outputs: Mapping[str, TargetOutputs],
     validation: pd.DataFrame,
     targets: Mapping[str, Target],
     *,
@@ -34,7 +32,7 @@ def fit_targets(
     """Calibrate every target on its labelled validation rows.
 
     Args:
-        distributions: by target and member, of the rows of `validation`.
+        outputs: of the members by target, for the rows of `validation`.
         validation: see `held_out.read_folds`.
         targets: by name.
         method: of combining the members.
@@ -43,7 +41,7 @@ def fit_targets(
     Raises:
         InputError: a target has no label in the validation fold.
     """
-    stratum, possible = _strata(distributions, validation, targets, method=method, drop_factor=drop_factor)
+    stratum, possible = _strata(outputs, validation, targets, method=method, drop_factor=drop_factor)
     fitted = {}
     for name, target in targets.items():
         known, truth = _labelled(validation, name, target)
@@ -55,7 +53,7 @@ def fit_targets(
             groups=validation[columns.DUPLICATE_GROUP].to_numpy(str)[known],
         )
         fitted[name] = fit_target(
-            take(distributions[name], known),
+            outputs[name].take(known),
             rows,
             method=method,
             drop_factor=drop_factor,
@@ -70,7 +68,7 @@ def lower_bound_of(target: Target) -> float | None:
 
 
 def _strata(
-    distributions: Mapping[str, ByMember],
+    outputs: Mapping[str, TargetOutputs],
     validation: pd.DataFrame,
     targets: Mapping[str, Target],
     *,
@@ -81,8 +79,8 @@ def _strata(
     if name is None:
         return strata(None, {}, len(validation))
     known, truth = _labelled(validation, name, targets[name])
-    tuning = tune(take(distributions[name], known), truth[known], method=method, drop_factor=drop_factor)
-    return strata(name, {name: tuning.mixture(distributions[name])}, len(validation))
+    tuning = tune(outputs[name].take(known), truth[known], method=method, drop_factor=drop_factor)
+    return strata(name, {name: tuning.mixture(outputs[name])}, len(validation))
 
 
 def _labelled(validation: pd.DataFrame, name: str, target: Target) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.batching import inference_batches, prefetch
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import DISTRIBUTIONS, Distribution
@@ -28,6 +29,10 @@ class MemberOutputs:
 
     distributions: Mapping[str, Mapping[str, Distribution]]
     embeddings: Embeddings
+
+    def at(self, distance: NDArray[np.float64]) -> dict[str, TargetOutputs]:
+        """By target, with the crystals' (n,) distance from the training set."""
+        return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
 
 
 def run_members(

@@ -75,10 +75,10 @@ def measure_target(
     judged = judged_rows(fitted, prediction, rows.truth, strata=rows.strata, sources=rows.sources)
     members = compare_members(validation, test, resampling)
     best = min(members, key=lambda name: members[name]["mae"]["value"])
-    best_error = np.abs(rows.truth - test.members[best].median())
+    best_error = np.abs(rows.truth - test.outputs.members[best].median())
     boosted_error = np.abs(rows.truth - rows.baselines["gradient_boosting"])
     combination = fitted.tuning.combination
-    validation_error = np.abs(validation.truth - fitted.tuning.point_estimate(validation.members))
+    validation_error = np.abs(validation.truth - fitted.tuning.point_estimate(validation.outputs))
     return {
         "unit": unit,
         "n_test": len(rows.truth),

@@ -89,8 +89,8 @@ class Mixture:
         """The mixture of some of the materials."""
         return replace(self, components=tuple(component.take(rows) for component in self.components))
 
-    def tempered(self, temperature: float) -> "Mixture":
-        """The mixture stretched about its centre: scales and disagreement times `temperature`.
+    def tempered(self, temperature: float | Array) -> "Mixture":
+        """The mixture stretched about its centre: scales and disagreement times `temperature`, (n,) or one.
 
         The centre is the weighted mean of the modes, so that the standard deviation of a Laplace
         mixture scales exactly. A hurdle's log-odds are divided by the temperature
@@ -121,7 +121,7 @@ class Mixture:
         return np.einsum("k,k...->...", self.weights, np.stack(values))
 
 
-def _temper(component: Distribution, center: Array, temperature: float) -> Distribution:
+def _temper(component: Distribution, center: Array, temperature: float | Array) -> Distribution:
     loc = center + temperature * (mode(component) - center)
     scale = temperature * component.scale
     if isinstance(component, HurdleLaplace):

@@ -13,8 +13,8 @@ from matscout.ensemble.artifact import EnsembleCalibration
 from matscout.ensemble.calibration import STRATA, strata_of
 from matscout.ensemble.conformal import POOLED
 from matscout.ensemble.mixture import Mixture
+from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.store import GraphStore
-from matscout.models.distributions import Distribution
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -32,14 +32,12 @@ class TargetPrediction:
     scale: Array
 
 
-def calibrated(
-    calibration: EnsembleCalibration, distributions: Mapping[str, Mapping[str, Distribution]]
-) -> dict[str, TargetPrediction]:
-    """Each target's calibrated prediction from the members' distributions."""
+def calibrated(calibration: EnsembleCalibration, outputs: Mapping[str, TargetOutputs]) -> dict[str, TargetPrediction]:
+    """Each target's calibrated prediction from the members' outputs."""
     predictions = {}
     for target, fitted in calibration.targets.items():
-        mixture = fitted.tuning.mixture(distributions[target])
-        estimate = fitted.tuning.point_estimate(distributions[target])
+        mixture = fitted.tuning.mixture(outputs[target])
+        estimate = fitted.tuning.point_estimate(outputs[target])
         predictions[target] = TargetPrediction(estimate, mixture, fitted.scale(mixture))
     return predictions
 
@@ -53,7 +51,7 @@ def strata(metal_target: str | None, mixtures: Mapping[str, Mixture], n_rows: in
 
 def prediction_table(
     calibration: EnsembleCalibration,
-    distributions: Mapping[str, Mapping[str, Distribution]],
+    outputs: Mapping[str, TargetOutputs],
     *,
     ids: Sequence[str] | Labels,
     sources: Labels | None = None,
@@ -62,11 +60,11 @@ def prediction_table(
 
     Args:
         calibration: fitted on the validation fold.
-        distributions: by target and member.
+        outputs: of the members, by target.
         ids: material ids.
         sources: database of each row; without it, intervals are those of all databases together.
     """
-    predictions = calibrated(calibration, distributions)
+    predictions = calibrated(calibration, outputs)
     mixtures = {target: prediction.mixture for target, prediction in predictions.items()}
     stratum, _ = strata(calibration.metal_target, mixtures, len(ids))
     table: dict[str, Array | Sequence[str] | Labels] = {columns.MATERIAL_ID: np.asarray(ids, dtype=object)}
@@ -78,7 +76,7 @@ def prediction_table(
         table[target + columns.LO90], table[target + columns.HI90] = low, high
         table[target + columns.ALEATORIC_STD] = prediction.mixture.aleatoric_std()
         table[target + columns.EPISTEMIC_STD] = prediction.mixture.epistemic_std()
-        for member, distribution in distributions[target].items():
+        for member, distribution in outputs[target].members.items():
             table[columns.member_column(target, member)] = distribution.median()
     if calibration.metal_target is not None:
         table[columns.METAL_PROBABILITY] = mixtures[calibration.metal_target].probability_zero()

@@ -92,12 +92,13 @@ class EnsemblePredictor:
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
         outputs = run_members(self.members, store, rows, device=device, description="predict")
         _check_finite(outputs.embeddings, store.ids[rows])
-        table = prediction_table(self.calibration, outputs.distributions, ids=store.ids[rows], sources=sources)
         distance = self.reference.distance(outputs.embeddings)
+        by_target = outputs.at(distance)
+        table = prediction_table(self.calibration, by_target, ids=store.ids[rows], sources=sources)
         table[columns.TRAINING_DISTANCE] = distance
         table[columns.FAR_FROM_TRAINING] = self.reference.is_far(distance)
         table[columns.UNSEEN_ELEMENTS] = unseen_elements(store, rows, self.calibration.elements)
-        predictions = calibrated(self.calibration, outputs.distributions)
+        predictions = calibrated(self.calibration, by_target)
         return table, {target: prediction.mixture for target, prediction in predictions.items()}
 
 

@@ -1,26 +1,54 @@
-"""One temperature per target: how much wider than predicted the errors are."""
+"""One temperature per target, which rises with the distance from the training set.
+
+T(d) = T d^gamma: how much wider than predicted the errors are. Members overlook how much worse they do
+on crystals unlike those that trained them; gamma is what the validation fold says about it.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 from matscout.ensemble.mixture import Mixture
 
 Array = NDArray[np.float64]
 
-LOG_RANGE = (-3.0, 3.0)  # e^-3 = 0.05 to e^3 = 20
+LOG_RANGE = (-3.0, 3.0)  # of T: 0.05 to 20
+EXPONENT_RANGE = (0.0, 2.0)  # far crystals are never trusted more
+DISTANCE_RANGE = (0.25, 4.0)  # beyond what a validation fold can teach, T stays where it was
 
 
-def fit_temperature(mixture: Mixture, truth: Array) -> float:
+@dataclass(frozen=True)
+class Temperature:
+    """T and gamma."""
+
+    value: float
+    distance_exponent: float
+
+    def at(self, distance: Array) -> Array:
+        """(n,) temperatures of crystals at these distances."""
+        return self.value * np.clip(distance, *DISTANCE_RANGE) ** self.distance_exponent
+
+
+def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperature:
     """The temperature of least negative log-likelihood on rows that trained no member.
 
     Args:
         mixture: predictions for n rows.
-        truth: (n,) their labels.
+        distance: (n,) from the training set.
+        truth: (n,) labels.
     """
 
-    def negative_log_likelihood(log_temperature: float) -> float:
-        return -float(mixture.tempered(np.exp(log_temperature)).log_density(truth).mean())
+    def negative_log_likelihood(parameters: Array) -> float:
+        temperature = Temperature(float(np.exp(parameters[0])), float(parameters[1]))
+        return -float(mixture.tempered(temperature.at(distance)).log_density(truth).mean())
 
-    solution = minimize_scalar(negative_log_likelihood, bounds=LOG_RANGE, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(solution.x))
+    solution = minimize(
+        negative_log_likelihood,
+        x0=np.array([0.0, 0.5]),
+        method="Nelder-Mead",
+        bounds=[LOG_RANGE, EXPONENT_RANGE],
+        options={"xatol": 1e-3, "fatol": 1e-6, "initial_simplex": np.array([[0.0, 0.5], [0.4, 0.5], [0.0, 1.0]])},
+    )
+    return Temperature(float(np.exp(solution.x[0])), float(solution.x[1]))
