@@ -1,5 +1,6 @@
 """The crystal that every room exchanges: a periodic cell as plain arrays."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -49,7 +50,9 @@ class Crystal:
     @property
     def reduced_formula(self) -> str:
         """Reduced formula such as `SrTiO3`."""
-        return Composition.from_dict(self.element_counts).reduced_formula
+        with warnings.catch_warnings():  # pymatgen orders by electronegativity, which noble gases lack
+            warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+            return Composition.from_dict(self.element_counts).reduced_formula
 
     @property
     def element_counts(self) -> dict[str, int]:

@@ -14,8 +14,10 @@ from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
 from matscout.curation.examine import Examined, examine
 from matscout.curation.names import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.noise import label_noise
+from matscout.curation.outliers import label_outliers
 from matscout.curation.representative import mark_representatives
 from matscout.curation.summary import summarize_curation
+from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.manifest import read_manifest
@@ -96,8 +98,15 @@ def curate_records(
         for record, result in zip(records, examined, strict=True)
         if not isinstance(result, Examined)
     ]
+    if not kept:
+        reasons = ", ".join(sorted({rejection.reason for rejection in (*rejections, *refused)})) or "there were none"
+        raise InputError(f"no usable row among {len(records)} records (refused for: {reasons}); check the databases")
     kept.sort(key=lambda pair: (pair[0].source, pair[0].material_id))
     materials = _table(kept)
+    outliers = label_outliers(materials, params.validity.outlier)
+    refused += [_refuse_outlier(kept[row][0], outliers.loc[row], params) for row in outliers.index.tolist()]
+    materials = materials.drop(index=outliers.index).reset_index(drop=True)
+    kept = [pair for row, pair in enumerate(kept) if row not in outliers.index]
     cells = {result.content: result.reduced for _, result in kept}
     matches = find_matches(cells, params.matching, workers=workers, known=known)
     save_compared(cache, params.matching, Compared(cells, tuple(matches)).with_blocks_of(known))
@@ -146,6 +155,15 @@ def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dic
                 seen.add(item.material_id)
                 records.append(item)
     return records, rejections, planted
+
+
+def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rejection:
+    detail = (
+        f"{columns.FORMATION_ENERGY} = {outlier['value']:.3f} eV/atom: rows of the same chemistry suggest "
+        f"{outlier['expected']:.3f}, {outlier['deviation']:.1f} robust deviations away, more than "
+        f"curation.validity.outlier = {params.validity.outlier:g}; check the row at its source, or raise the limit"
+    )
+    return Rejection(record.source, record.material_id, "", -1, f"{columns.FORMATION_ENERGY}_outlier", detail)
 
 
 def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:

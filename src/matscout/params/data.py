@@ -54,6 +54,7 @@ class Validity(Section):
     formation_energy_per_atom: tuple[float, float] = Field(description="eV/atom")
     band_gap: tuple[float, float] = Field(description="eV")
     max_atoms: Count
+    outlier: Positive = Field(description="most robust deviations of an energy from rows of the same chemistry")
 
 
 class Matching(Section):

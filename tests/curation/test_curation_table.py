@@ -1,0 +1,239 @@
+"""The stage `curate` on the bundled sample and on small snapshots: nothing is lost, nothing leaks, nothing wavers."""
+
+import json
+import math
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from crystals import perovskite, quartz, record, rewrite, rock_salt, zinc_blende
+from pymatgen.analysis.structure_matcher import StructureMatcher
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.curation import duplicates
+from matscout.curation.explain import why_merged
+from matscout.curation.splits import make_split
+from matscout.curation.table import MATERIALS_SCHEMA, curate, curate_records
+from matscout.errors import InputError, StoreError
+from matscout.params import load_params
+from matscout.sources.record import Record, Rejection
+from matscout.sources.snapshot import read_snapshot
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+PARAMS = load_params()
+CURATION = PARAMS.curation
+
+
+def run(records, destination, **options):
+    curate_records(records, [], {}, CURATION, destination, workers=1, **options)
+    return pd.read_parquet(destination / "materials.parquet").set_index(columns.MATERIAL_ID)
+
+
+RECORDS = (
+    record("mp-1", rock_salt(), formation_energy_per_atom=-2.0),
+    record("mp-2", zinc_blende()),
+    record("mp-3", perovskite()),
+    record("mp-4", perovskite(shift=0.25, tetragonality=1.05)),
+    record("mp-5", quartz()),
+    record("oqmd-1", rewrite(rock_salt(5.66), times=(2, 1, 1), seed=1), source="oqmd", formation_energy_per_atom=-1.9),
+    record("oqmd-2", rewrite(quartz(left_handed=True), seed=2), source="oqmd"),
+    record("aflow:1", rewrite(rock_salt(5.62), seed=3), source="aflow", synthetic=True),
+    record("mp-6", rock_salt(), band_gap=math.nan),
+    record("oqmd-3", Crystal(np.diag([4.0, 4, 4]), ("Na", "Cl"), np.zeros((2, 3))), source="oqmd"),
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    destination = tmp_path_factory.mktemp("curated")
+    run(RECORDS, destination)
+    return destination
+
+
+def read(folder, name):
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def test_groups_representatives_and_quarantine(small):
+    table = read(small, "materials").set_index(columns.MATERIAL_ID)
+    groups = table[columns.DUPLICATE_GROUP]
+    assert groups["mp-1"] == groups["oqmd-1"] == groups["aflow:1"] == "aflow:1"
+    assert groups["mp-5"] == groups["oqmd-2"] == "mp-5"
+    assert groups["mp-3"] != groups["mp-4"]
+    assert set(table.index[table[columns.IS_REPRESENTATIVE]]) == {"mp-1", "mp-2", "mp-3", "mp-4", "mp-5"}
+    quarantine = read(small, "quarantine").set_index("material_id")["reason"]
+    assert quarantine.to_dict() == {"mp-6": "label_not_finite", "oqmd-3": "atoms_overlap"}
+
+
+def test_columns_and_order_are_as_agreed(small):
+    table = read(small, "materials")
+    assert table.columns.tolist() == MATERIALS_SCHEMA.names
+    pd.testing.assert_frame_equal(table, table.sort_values([columns.SOURCE, columns.MATERIAL_ID], ignore_index=True))
+    assert Crystal.from_row(table.iloc[0].to_dict()).n_atoms == table.iloc[0][columns.N_ATOMS]
+
+
+def test_edges_keep_their_scores(small):
+    edges = read(small, "duplicates").set_index(["material_id_a", "material_id_b"])
+    related = edges.loc[("mp-3", "mp-4")]
+    assert not related["merged"]
+    assert [related["space_group_a"], related["space_group_b"]] == [221, 99]
+    merged = edges.loc[("mp-1", "oqmd-1")]
+    assert merged["merged"]
+    assert merged["rms"] == pytest.approx(0, abs=1e-6)
+    assert merged["volume_difference"] == pytest.approx(2 * (5.66**3 - 5.64**3) / (5.66**3 + 5.64**3))
+
+
+def test_the_summary_counts_every_row_once(small):
+    summary = json.loads((small / "summary.json").read_text())
+    assert summary["total"]["rows"] + summary["total"]["rejected"] == len(RECORDS)
+    assert summary["rows"]["oqmd"] == {"read": 3, "rejected": 1, "kept": 2, "synthetic": 0}
+    assert summary["rejected"]["oqmd"] == {"atoms_overlap": 1}
+    assert summary["duplicates"]["edges_related_other_space_group"] == 1
+
+
+def test_published_labels_are_never_changed(small):
+    table = read(small, "materials").set_index(columns.MATERIAL_ID)
+    for item in RECORDS[:8]:
+        assert table.loc[item.material_id, columns.FORMATION_ENERGY] == item.formation_energy_per_atom
+        np.testing.assert_array_equal(table.loc[item.material_id, columns.LATTICE], item.crystal.lattice.reshape(-1))
+
+
+def test_the_order_of_rows_and_the_number_of_workers_change_no_byte(small, tmp_path):
+    curate_records(RECORDS[::-1], [], {}, CURATION, tmp_path, workers=2)
+    for name in ("materials.parquet", "quarantine.parquet", "duplicates.parquet", "summary.json"):
+        assert (tmp_path / name).read_bytes() == (small / name).read_bytes(), name
+
+
+def test_why_merged_in_plain_words(small):
+    text = why_merged("mp-1", small)
+    assert "one of 3 rows of one material; mp-1 speaks for them" in text
+    assert "oqmd-1 (oqmd)" in text
+    assert "100 meV/atom" in text
+    assert "aflow:1 (aflow (synthetic))" in text
+    assert "related, not merged" in why_merged("mp-3", small)
+    assert "space groups [99, 221] differ" in why_merged("mp-4", small)
+    assert "mirror images" in why_merged("mp-5", small)
+    assert "No other row" in why_merged("mp-2", small)
+
+
+def test_why_merged_of_rows_that_are_not_there(small, tmp_path):
+    with pytest.raises(InputError, match="refused by curation: label_not_finite"):
+        why_merged("mp-6", small)
+    with pytest.raises(InputError, match="did you mean"):
+        why_merged("mp-11", small)
+    with pytest.raises(InputError, match="dvc repro curate"):
+        why_merged("mp-1", tmp_path)
+
+
+def test_a_pool_without_a_usable_row_is_refused(tmp_path):
+    with pytest.raises(InputError, match="label_not_finite"):
+        run([record("mp-1", band_gap=math.nan)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------ cache
+@pytest.fixture
+def compared(monkeypatch):
+    """Contents that were compared, pair by pair."""
+    seen = []
+    genuine = duplicates.match_pairs
+
+    def watched(cells, pairs, settings):
+        seen.extend(pairs)
+        return genuine(cells, pairs, settings)
+
+    monkeypatch.setattr(duplicates, "match_pairs", watched)
+    return seen
+
+
+def test_adding_a_database_compares_only_what_is_new(small, tmp_path, compared):
+    cache = tmp_path / "cache"
+    first = [item for item in RECORDS if item.source == "materials_project"]
+    run(first, tmp_path / "a", cache=cache)
+    assert len(compared) == 1  # mp-3 with mp-4; mp-6, of mp-1's formula, is refused
+    compared.clear()
+    run(RECORDS, tmp_path / "b", cache=cache)
+    assert len(compared) == 4  # oqmd-1 and aflow:1 with mp-1 and each other; oqmd-2 with mp-5
+    compared.clear()
+    run(RECORDS, tmp_path / "c", cache=cache)
+    assert not compared
+    for name in ("materials.parquet", "duplicates.parquet", "summary.json"):
+        expected = (small / name).read_bytes()
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes() == expected
+
+
+def test_a_row_that_went_and_came_back_is_compared_with_those_that_came_meanwhile(small, tmp_path):
+    cache = tmp_path / "cache"
+    without = {name: [item for item in RECORDS if item.source != name] for name in ("oqmd", "materials_project")}
+    run(without["oqmd"], tmp_path / "a", cache=cache)
+    run(without["materials_project"], tmp_path / "b", cache=cache)
+    run(RECORDS, tmp_path / "c", cache=cache)
+    assert (tmp_path / "c" / "duplicates.parquet").read_bytes() == (small / "duplicates.parquet").read_bytes()
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    cache = tmp_path / "cache"
+    run(RECORDS, tmp_path / "a", cache=cache)
+    (file,) = cache.glob("*/cells.parquet")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(StoreError, match="delete it"):
+        run(RECORDS, tmp_path / "a", cache=cache)
+
+
+# ------------------------------------------------------------------------------------------ the bundled sample
+@cache
+def sample_records(n_formulas):
+    """The stand-ins' rows and the genuine rows of the same formulas, of every so many formulas."""
+    records = [row for name in ("materials_project", "aflow", "oqmd") for row in read_snapshot(SAMPLE / name)]
+    assert all(isinstance(row, (Record, Rejection)) for row in records)
+    records = [row for row in records if isinstance(row, Record)]
+    shared = sorted({row.crystal.reduced_formula for row in records if row.source != "materials_project"})
+    chosen = set(shared[:: max(1, len(shared) // n_formulas)])
+    return [row for row in records if row.crystal.reduced_formula in chosen]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    destination = tmp_path_factory.mktemp("sample")
+    return run(sample_records(150), destination)
+
+
+@pytest.mark.parametrize("strategy", ["random", "composition", "prototype", "time"])
+def test_brute_force_finds_no_near_duplicate_of_a_held_out_row_in_training(sample, strategy):
+    table = sample.reset_index()
+    if strategy == "time":  # the sample states no years
+        table[columns.YEAR] = np.random.default_rng(0).integers(2005, 2020, len(table))
+    table[columns.SYNTHETIC] = False  # so that twins take part
+    split = PARAMS.split.model_copy(update={"strategy": strategy, "held_out": "2012", "test": 0.3, "validation": 0.2})
+    folds = make_split(table, split)[columns.FOLD].to_numpy()
+    crystals = [Crystal.from_row(row) for row in table.to_dict("records")]
+    matcher = StructureMatcher()
+    n_compared = 0
+    for i, j in combinations(range(len(table)), 2):
+        used = {folds[i], folds[j]} - {columns.UNUSED}
+        if len(used) < 2 or table[columns.FORMULA][i] != table[columns.FORMULA][j]:
+            continue
+        n_compared += 1
+        assert not matcher.fit(crystals[i].to_structure(), crystals[j].to_structure(), symmetric=True), (i, j)
+    assert n_compared > 0 or strategy == "composition"
+
+
+def test_twins_of_the_sample_are_found(sample):
+    groups = sample.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].nunique()
+    assert (groups > 1).sum() >= 0.3 * (sample[columns.SOURCE] != "materials_project").sum()
+
+
+@pytest.mark.slow
+def test_planted_offsets_of_the_whole_sample_are_recovered(tmp_path):
+    curate([SAMPLE / name for name in ("materials_project", "aflow", "oqmd")], CURATION, tmp_path, workers=2)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for source in ("aflow/PBE", "oqmd/PBE"):
+        fit = summary["offsets"]["sources"][source]
+        assert fit["planted"]["n_inside"] == fit["planted"]["n_elements"] == 6
+        assert fit["planted"]["n_unshifted_inside_alone"] >= 0.9 * fit["planted"]["n_unshifted"]
+        assert fit["held_out"]["mae_after"] < 0.35 * fit["held_out"]["mae_before"]
+    assert summary["total"]["rejected"] == 0
