@@ -23,86 +23,91 @@ def write_tables(results: dict[str, Any], document: Path) -> None:
 
 
 def _run(name: str, run: dict[str, Any]) -> str:
-    return "\n\n".join(
-        [f"### {name}: {len(run['members'])} members", *[_target(*item) for item in run["targets"].items()]]
+    parts = [f"### {name}: {len(run['members'])} members"]
+    for target, figures in run["targets"].items():
+        parts += [
+            _summary(target, figures),
+            _errors(figures),
+            _quality(figures),
+            _coverage(figures),
+            _temperature(figures),
+            _constant(figures),
+            _by_distance(figures),
+            *(f"Fallback: {note}." for note in figures["conformal_notes"]),
+        ]
+    return "\n\n".join(parts)
+
+
+def _summary(name: str, run: dict[str, Any]) -> str:
+    temperature = run["temperature"]
+    return (
+        f"**{name}** ({run['unit']}; {run['n_test']} test rows, {run['n_validation']} validation rows). "
+        f"MAE of the ensemble minus that of its best member ({run['best_member']['name']}): "
+        f"{_interval(run['mae_minus_best_member'])}; minus that of gradient boosting: "
+        f"{_interval(run['mae_minus_gradient_boosting'])}. Dropped: {', '.join(run['dropped']) or 'none'}. "
+        f"Temperature {temperature['value']:.2f}, distance to the power {temperature['distance_exponent']:.2f}."
     )
 
 
-def _target(name: str, run: dict[str, Any]) -> str:
+def _errors(run: dict[str, Any]) -> str:
     beside = [("ensemble", run["ensemble"]["all"]["mae"])]
     beside += [(f"member {member}", mae) for member, mae in run["member_mae"].items()]
     beside += [(f"combined: {way}", made["mae"]) for way, made in run["combinations"].items()]
     beside += [(f"baseline: {baseline}", made["mae"]) for baseline, made in run["baselines"].items()]
-    subsets = [
-        row for row in [*ROWS, *(k for k in run["ensemble"] if k.startswith("source:"))] if row in run["ensemble"]
-    ]
-    measured = {subset: run["ensemble"][subset] for subset in subsets if run["ensemble"][subset]["n"]}
+    return _table(["", "MAE"], [[label, _interval(mae)] for label, mae in beside])
+
+
+def _quality(run: dict[str, Any]) -> str:
     metrics = [metric for metric in METRICS if metric in run["ensemble"]["all"]]
-    temperature, constant = run["temperature"], run["constant_width"]
-    best = _interval(run["mae_minus_best_member"])
-    boosted = _interval(run["mae_minus_gradient_boosting"])
-    return "\n\n".join(
-        [
-            (
-                f"**{name}** ({run['unit']}; {run['n_test']} test rows, {run['n_validation']} validation rows). "
-                f"Ensemble minus best member ({run['best_member']['name']}): {best}; minus gradient boosting: {boosted}. "
-                f"Dropped: {', '.join(run['dropped']) or 'none'}. Temperature {temperature['value']:.2f}, growing with "
-                f"distance to the power {temperature['distance_exponent']:.2f}."
-            ),
-            _table(["", "MAE"], [[label, _interval(mae)] for label, mae in beside]),
-            _table(
-                ["rows", "n", *metrics, "MAE of surest 50 %", "80 %"],
-                [
-                    [
-                        subset,
-                        row["n"],
-                        *(_value(row[m]) for m in metrics),
-                        _value(row["mae_most_certain_50"]),
-                        _value(row["mae_most_certain_80"]),
-                    ]
-                    for subset, row in measured.items()
-                ],
-            ),
-            _table(
-                ["rows", *(f"cover {p} %" for p in (50, 80, 90, 95)), *(f"width {p} %" for p in (50, 80, 90, 95))],
-                [
-                    [
-                        subset,
-                        *(_value(row[f"coverage_{p}"]) for p in (50, 80)),
-                        _interval(row["coverage_90"]),
-                        _value(row["coverage_95"]),
-                        *(_value(row[f"width_{p}"]) for p in (50, 80, 90, 95)),
-                    ]
-                    for subset, row in measured.items()
-                ],
-            ),
-            _table(
-                ["distribution", "NLL", "CRPS", "ENCE", "miscalibration", "90 % quantiles cover"],
-                [
-                    [
-                        f"{when} the temperature",
-                        *(_value(run["calibration"][when][m]) for m in METRICS[3:7]),
-                        f"{run['calibration'][when]['quantile_coverage_90']:.3f}",
-                    ]
-                    for when in ("before", "after")
-                ],
-            ),
-            (
-                f"Intervals of one width for all rows: {constant['width_90']:.3f} wide, covering "
-                f"{constant['coverage_90']:.3f}; scaled by the spread: {constant['scaled_width_90']:.3f} "
-                f"({100 * constant['scaled_narrower_by']:.0f} % narrower)."
-            ),
-            _table(
-                ["distance from training", "n", "MAE", "mean spread", "cover 90 %", "width 90 %"],
-                [
-                    [f"{d['distance_low']:.2f} to {d['distance_high']:.2f}", d["n"]]
-                    + [f"{d[key]:.3f}" for key in ("mae", "mean_std", "coverage_90", "width_90")]
-                    for d in run["distance_deciles"]
-                ],
-            ),
-            *([f"Fallbacks: {'; '.join(run['conformal_notes'])}."] if run["conformal_notes"] else []),
-        ]
+    shown = [*metrics, "mae_most_certain_50", "mae_most_certain_80"]
+    rows = [[subset, row["n"], *(_value(row[metric]) for metric in shown)] for subset, row in _subsets(run)]
+    return _table(["rows", "n", *metrics, "MAE of surest 50 %", "of surest 80 %"], rows)
+
+
+def _coverage(run: dict[str, Any]) -> str:
+    shown = ["coverage_50", "coverage_80", "coverage_95", *(f"width_{level}" for level in (50, 80, 90, 95))]
+    rows = [
+        [subset, _interval(row["coverage_90"]), *(_value(row[metric]) for metric in shown)]
+        for subset, row in _subsets(run)
+    ]
+    return _table(["rows", "90 % cover", *(f"{m.split('_')[1]} % {m.split('_')[0]}" for m in shown)], rows)
+
+
+def _temperature(run: dict[str, Any]) -> str:
+    shown = ["nll", "crps", "ence", "miscalibration_area"]
+    rows = []
+    for when in ("before", "after"):
+        judged = run["calibration"][when]
+        quantiles = [f"{judged[f'quantile_{what}_90']:.3f}" for what in ("coverage", "width")]
+        rows.append([f"{when} the temperature", *(_value(judged[metric]) for metric in shown), *quantiles])
+    return _table(["distribution", *shown, "its 90 % quantiles cover", "their width"], rows)
+
+
+def _constant(run: dict[str, Any]) -> str:
+    constant = run["constant_width"]
+    return (
+        f"90 % intervals of one width for all rows: {constant['width_90']:.3f} wide, covering "
+        f"{constant['coverage_90']:.3f}; scaled by the spread, per stratum: {constant['scaled_width_90']:.3f}, "
+        f"narrower by {100 * constant['scaled_narrower_by']:.0f} %."
     )
+
+
+def _by_distance(run: dict[str, Any]) -> str:
+    shown = ("mae", "mean_std", "coverage_90", "width_90")
+    rows = [
+        [
+            f"{tenth['distance_low']:.2f} to {tenth['distance_high']:.2f}",
+            tenth["n"],
+            *(f"{tenth[m]:.3f}" for m in shown),
+        ]
+        for tenth in run["distance_deciles"]
+    ]
+    return _table(["distance from training", "n", "MAE", "mean spread", "90 % cover", "90 % width"], rows)
+
+
+def _subsets(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    names = [*ROWS, *(name for name in run["ensemble"] if name.startswith("source:"))]
+    return [(name, run["ensemble"][name]) for name in names if run["ensemble"].get(name, {"n": 0})["n"]]
 
 
 def _shift(name: str, run: dict[str, Any]) -> str:
@@ -114,17 +119,12 @@ def _shift(name: str, run: dict[str, Any]) -> str:
                 label = REMEDIES.get(key, key.replace("_", " "))
                 rows.append([target, label, judged["n"], f"{judged['coverage_90']:.3f}", width])
     errors = ", ".join(f"{target} {figures['mae']:.3f}" for target, figures in run["targets"].items())
-    return "\n\n".join(
-        [
-            f"### {name}",
-            (
-                f"{run['n']} crystals that no fold held ({', '.join(run['members'])}). MAE: {errors}. Flagged: "
-                f"{100 * run['share_flagged']:.0f} % of them, {100 * run['share_flagged_in_distribution']:.0f} % of the "
-                "test fold."
-            ),
-            _table(["target", "90 % interval", "n", "cover", "mean width"], rows),
-        ]
+    said = (
+        f"{run['n']} crystals that no fold held; members {', '.join(run['members'])}. MAE: {errors}. "
+        f"Flagged: {100 * run['share_flagged']:.0f} % of them, "
+        f"{100 * run['share_flagged_in_distribution']:.0f} % of the test fold."
     )
+    return "\n\n".join([f"### {name}", said, _table(["target", "90 % interval", "n", "cover", "mean width"], rows)])
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:
