@@ -1,0 +1,110 @@
+"""Feedback: computed or measured results of candidates, checked and held against what was predicted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.errors import InputError
+from matscout.sources.record import Record, Rejection
+from matscout.sources.structure_files import read_structures
+
+LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
+# What a label would be divided by if it were given in another unit than ours.
+OTHER_UNITS = {"meV": 1e3, "kJ/mol": 96.485332, "kcal/mol": 23.060548, "Ha": 1 / 27.211386, "Ry": 1 / 13.605693}
+PER_CELL = "eV/cell"
+FAR = 3.0  # predicted standard deviations: a median error beyond it asks whether the unit is wrong
+NEAR = 1.5  # and one below it, in another unit, answers
+SHOWN = 5
+FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
+
+
+def compare_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Results beside predictions, one row a candidate and label, and the lines that could not be read.
+
+    Args:
+        folder: holds record JSONL files, as `sources.record_file` reads them; `material_id` is the
+            candidate's id.
+        ranked: `ranked.parquet` that the candidates came from.
+
+    Returns:
+        candidate_id, label, predicted, std, computed, error, in_90.
+
+    Raises:
+        InputError: no files, ids that no ranking knows, another composition than the candidate's, or
+            labels that fit the predictions in another unit than ours.
+    """
+    files = sorted(Path(folder).glob("*.jsonl"))
+    if not files:
+        raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see docs/discovery.md")
+    items = list(read_structures(files))
+    rejections = [item for item in items if isinstance(item, Rejection)]
+    records = [item for item in items if isinstance(item, Record)]
+    if not records:
+        raise InputError(
+            f"none of {len(rejections)} line(s) in {folder} is a record; the first: {rejections[0].detail}"
+        )
+    predictions = pd.read_parquet(ranked).set_index(columns.CANDIDATE_ID)
+    _check_ids(records, predictions)
+    rows = [row for record in records for row in _rows(record, predictions.loc[record.material_id])]
+    table = pd.DataFrame(rows, columns=["candidate_id", "label", "predicted", "std", "computed", "error", "in_90"])
+    sizes = {record.material_id: record.crystal.n_atoms for record in records}
+    for label in LABELS:
+        _check_unit(table.loc[table["label"] == label], label, sizes)
+    return table, rejections
+
+
+def _check_ids(records: Sequence[Record], predictions: pd.DataFrame) -> None:
+    unknown = [record.material_id for record in records if record.material_id not in predictions.index]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} id(s) are no candidate of this ranking: {unknown[:SHOWN]}; use the ids of "
+            "ranked.parquet, or give results of other crystals as a database of their own"
+        )
+    for record in records:
+        formula = Crystal.from_row(predictions.loc[record.material_id].to_dict()).reduced_formula
+        if record.crystal.reduced_formula != formula:
+            raise InputError(
+                f"{record.material_id} is {formula}, but the result is for {record.crystal.reduced_formula}: "
+                "ids are mixed up"
+            )
+
+
+def _rows(record: Record, predicted: pd.Series) -> list[tuple[object, ...]]:
+    rows = []
+    for label in LABELS:
+        computed = getattr(record, label)
+        if computed is not None and label in predicted:
+            low, high = predicted[label + columns.LO90], predicted[label + columns.HI90]
+            error = computed - predicted[label]
+            spread = predicted[label + columns.STD]
+            rows.append((record.material_id, label, predicted[label], spread, computed, error, low <= computed <= high))
+    return rows
+
+
+def _check_unit(table: pd.DataFrame, label: str, sizes: dict[str, int]) -> None:
+    if len(table) < FEWEST:
+        return
+    predicted, computed = table["predicted"].to_numpy(float), table["computed"].to_numpy(float)
+    spread = np.maximum(table["std"].to_numpy(float), 1e-3)
+    if _misfit(computed, predicted, spread) <= FAR:
+        return
+    divisors = {unit: np.full(len(table), factor) for unit, factor in OTHER_UNITS.items()}
+    if label == columns.FORMATION_ENERGY:
+        divisors[PER_CELL] = np.array([sizes[i] for i in table["candidate_id"]], dtype=float)
+    fits = {unit: _misfit(computed / divisor, predicted, spread) for unit, divisor in divisors.items()}
+    best = min(fits, key=lambda unit: fits[unit])
+    if fits[best] <= NEAR:
+        raise InputError(
+            f"{label} of {len(table)} results fits the predictions in {best} but not in {columns.UNITS[label]}: "
+            f"convert it to {columns.UNITS[label]}"
+        )
+
+
+def _misfit(computed: NDArray[np.float64], predicted: NDArray[np.float64], spread: NDArray[np.float64]) -> float:
+    """Median error in predicted standard deviations."""
+    return float(np.median(np.abs(computed - predicted) / spread))
