@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from matscout.report.palette import FAINT, GRID, INK, MUTED, SURFACE
 
 WIDE = 6.0  # ratio from which an axis is logarithmic: three labelled ticks or more
+LONG = 100.0  # ratio from which powers of ten are ticks enough; below, 1, 2 and 5 are
 SIGNIFICANT = 5  # digits kept of every number drawn
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "DejaVu Sans", sans-serif'
 
@@ -35,11 +36,12 @@ def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def positive_axis(values: np.ndarray) -> dict[str, Any]:
-    """An axis for positive values: logarithmic with ticks at 1, 2, 5 where they span enough, else linear."""
+    """An axis for positive values: logarithmic where they span enough, else linear."""
     usable = values[np.isfinite(values) & (values > 0)]
     if len(usable) == 0 or usable.max() < WIDE * usable.min():
         return {"type": "linear"}
-    return {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    is_long = usable.max() > LONG * usable.min()
+    return {"type": "log", "dtick": 1 if is_long else "D2", "tickformat": "~g"}
 
 
 def to_json(figures: Mapping[str, go.Figure]) -> str:

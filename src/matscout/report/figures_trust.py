@@ -151,7 +151,7 @@ def offsets(table: pd.DataFrame) -> go.Figure:
         x=1000 * rows["value"],
         y=rows["term"],
         mode="markers",
-        name="recovered, 95 % interval",
+        name="recovered, joint 95 % interval",
         error_x={
             "type": "data",
             "array": 1000 * (rows["high"] - rows["value"]),

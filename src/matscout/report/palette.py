@@ -39,8 +39,8 @@ DARK_TWINS: Final = MappingProxyType(
 )
 
 # sequential ramps, (light page, dark page): more is darker on white and brighter on black
-DATA_RAMP: Final = (("#eaf3fb", "#0b3c6f"), ("#1b2a38", "#a9d6ff"))
-ERROR_RAMP: Final = (("#fdf0e6", "#7a2b00"), ("#33231a", "#ffb88a"))
+DATA_RAMP: Final = (("#d3e6f6", "#0b3c6f"), ("#1b2a38", "#a9d6ff"))
+ERROR_RAMP: Final = (("#fbe3d0", "#7a2b00"), ("#33231a", "#ffb88a"))
 
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")

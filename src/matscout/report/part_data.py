@@ -16,7 +16,8 @@ from matscout.report.periodic import Cell as ElementCell
 from matscout.report.periodic import heat_map
 from matscout.report.tables import Cell, Column, Row, Table, count_cell, text_cell
 
-MOST_TERMS: Final = 18  # offsets drawn per database: the planted ones, then those of most pairs
+MOST_TERMS: Final = 18  # offsets drawn per database
+SMALLEST_WIDTH: Final = 1e-6  # eV/atom
 MOST_REASONS: Final = 12
 
 
@@ -122,22 +123,28 @@ def _class_name(name: str) -> str:
 
 
 def _most_telling(table: pd.DataFrame) -> pd.DataFrame:
-    """The constant, the planted elements, then those of most pairs; alphabetical."""
-    ordered = table.assign(known=table["planted"].notna()).sort_values(
-        ["is_element", "known", "n_pairs", "term"], ascending=[True, False, False, True]
+    """The terms that stand out most from the constant, in widths of their intervals; alphabetical."""
+    constant = float(table.loc[~table["is_element"].to_numpy(dtype=bool), "value"].iloc[0])
+    distinct = (table["value"] - constant).abs() / (table["high"] - table["low"]).clip(lower=SMALLEST_WIDTH)
+    ordered = table.assign(distinct=distinct).sort_values(
+        ["is_element", "distinct", "term"], ascending=[True, False, True]
     )
     return ordered.head(MOST_TERMS).sort_values(["is_element", "term"])
 
 
 def _offset_caption(table: pd.DataFrame) -> str:
-    drawn = "" if len(table) <= MOST_TERMS else f" The {MOST_TERMS} most telling of {len(table)} terms are drawn."
+    drawn = (
+        ""
+        if len(table) <= MOST_TERMS
+        else f" Drawn: the {MOST_TERMS} of {len(table)} terms that stand out most from the constant."
+    )
     planted = table.loc[table["planted"].notna().to_numpy()]
     text = "What this database's energies lie above the reference's for each pure element, fitted on shared materials."
     if len(planted):
         inside = int(planted["planted"].between(planted["low"], planted["high"]).to_numpy().sum())
         text += (
             f" Synthetic: the offsets were planted, and {inside} of {len(planted)} planted values lie inside the "
-            "recovered 95 % intervals."
+            "recovered intervals, which all hold together with 95 % probability."
         )
     return text + drawn
 

@@ -146,8 +146,6 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "warn", "text": "far from training data"})
     if row.get(columns.UNSEEN_ELEMENTS):
         found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
-    if row.get(columns.MISSING_REFERENCES):
-        found.append({"kind": "warn", "text": "hull incomplete"})
     return found
 
 
