@@ -173,15 +173,12 @@ ENERGY = {"materials_project": "formation_energy_per_atom", "aflow": "enthalpy_f
 
 def test_a_service_that_changes_its_units_is_refused(service):
     """kJ/mol instead of eV/atom: no median of formation energies is -60 eV/atom."""
-    kilojoules = edited(
-        lambda a: replace_rows(
-            a,
-            [
-                r | {ENERGY[service.name]: r.get(ENERGY[service.name], -1.0) * 96.485 - 100 for _ in (0,)}
-                for r in rows_in(a)
-            ],
-        )
-    )
+    key = ENERGY[service.name]
+
+    def in_kilojoules(answer):
+        return replace_rows(answer, [row | {key: row.get(key, -1.0) * 96.485 - 100} for row in rows_in(answer)])
+
+    kilojoules = edited(in_kilojoules)
     service.server.faults = [Fault(kilojoules, times=10**6, match="paging|thermo|formationenergy")]
     with pytest.raises(SourceError, match="the rows are in another unit"):
         service.acquire()
@@ -199,7 +196,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(service, undisturbed, monkeypat
     }
     with monkeypatch.context() as patch:
         patch.setattr(module[place], no_space)
-        with pytest.raises(SourceError, match="the disk is full at .* rows, which are kept"):
+        with pytest.raises(SourceError, match=r"the disk is full at .* rows, which are kept"):
             service.acquire(service.root / "raw", refresh=True)
     assert not (service.root / "raw").exists()
     assert content_of(service.acquire(service.root / "raw")) == undisturbed

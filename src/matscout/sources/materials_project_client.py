@@ -137,7 +137,7 @@ class MaterialsProjectClient:
             self._last = None
             try:
                 return ask()
-            except (MPRestError, requests.RequestException, ValueError, KeyError, TypeError) as error:
+            except (MPRestError, requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
                 self._judge(error, what)
                 raise TransientError(self._without_key(f"{type(error).__name__}: {error}")) from None
 

@@ -166,7 +166,7 @@ def label_filter(query: Query) -> str:
 def _slim(row: Row) -> Row:
     """What the parser reads; a server may add more, and links that hold its address."""
     attributes = row.get("attributes") or {}
-    return {"id": str(row["id"]), "attributes": {key: attributes.get(key) for key in KEPT_ATTRIBUTES}}
+    return {"id": str(int(row["id"])), "attributes": {key: attributes.get(key) for key in KEPT_ATTRIBUTES}}
 
 
 def _check(content: Any) -> None:
