@@ -27,6 +27,7 @@ EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
 CURATED = Path("data/curated")
+RANKED = Path("data/screening/ranked.parquet")
 
 
 def _print_version(asked: bool) -> None:
@@ -107,6 +108,33 @@ def screen(
         write_table(out, ranked)
         typer.echo(f"{len(ranked)} crystals ranked -> {out}")
     _tell_rejections(rejections, out)
+
+
+@app.command(epilog="Example: `matscout export --top 20 -o handoff/`")
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, replaced as a whole")] = Path("handoff"),
+    top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
+    candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate; repeat it for several")] = None,
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+) -> None:
+    """Hand candidates on: CIF, VASP inputs, an atomate2 script, OPTIMADE, and where each number comes from."""
+    from matscout.discovery.export import export_bundle
+
+    rows = export_bundle(ranked, out, top=top, ids=candidate)
+    typer.echo(f"{len(rows)} candidates -> {out}")
+
+
+@app.command(epilog="Example: `matscout feedback data/feedback`")
+def feedback(
+    folder: Annotated[Path, typer.Argument(help="record JSONL files with results of candidates", show_default=False)],
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+) -> None:
+    """Hold results against predictions before they join the training data."""
+    from matscout.discovery.feedback import compare_feedback
+
+    table, rejections = compare_feedback(folder, ranked)
+    typer.echo(table.to_string(index=False))
+    _tell_rejections(rejections, None)
 
 
 @app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")

@@ -1,23 +1,31 @@
 """Candidates as CIF files."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pymatgen.io.cif import CifWriter
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.curated import formula_key
 
 SYMPREC = 0.01  # Å: candidates are idealised, so that their full symmetry stands in the file
 
 
 def write_cifs(folder: Path, ranked: pd.DataFrame) -> list[Path]:
-    """Write each row as `<rank>_<formula>_<candidate id>.cif`, with its space group."""
+    """Write each row as `<rank>_<formula>_<candidate id>.cif`, with its space group; see `file_stem`."""
     folder.mkdir(parents=True)
     written = []
     for row in ranked.to_dict("records"):
-        name = f"{row[columns.RANK]:04d}_{row[columns.FORMULA]}_{row[columns.CANDIDATE_ID]}.cif"
-        path = folder / name
+        path = folder / f"{file_stem(row)}.cif"
         path.write_text(str(CifWriter(Crystal.from_row(row).to_structure(), symprec=SYMPREC)))
         written.append(path)
     return written
+
+
+def file_stem(row: Mapping[str, Any]) -> str:
+    """Rank, formula and id of a candidate as a name that needs no quoting: `0001_Al2Be1Te4_ms-2f59651b072a`."""
+    formula = formula_key(list(row[columns.SPECIES])).replace(" ", "")
+    return f"{row[columns.RANK]:04d}_{formula}_{row[columns.CANDIDATE_ID]}"

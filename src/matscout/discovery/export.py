@@ -10,7 +10,7 @@ from pymatgen.io.cif import CifWriter
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.atomate import SCRIPT_NAME, workflow_script
-from matscout.discovery.cif import SYMPREC
+from matscout.discovery.cif import SYMPREC, file_stem
 from matscout.discovery.optimade import structure_lines
 from matscout.discovery.provenance import Origins, provenance_card
 from matscout.discovery.vasp import write_vasp_inputs
@@ -76,7 +76,7 @@ def _chosen(ranked: Path, top: int, ids: Sequence[str] | None) -> pd.DataFrame:
 
 
 def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
-    name = f"{row[columns.RANK]:04d}_{row[columns.FORMULA]}_{row[columns.CANDIDATE_ID]}"
+    name = file_stem(row)
     structure = Crystal.from_row(row).to_structure()
     own = folder / name
     own.mkdir()

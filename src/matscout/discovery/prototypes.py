@@ -30,17 +30,21 @@ def aflow_templates() -> tuple[Template, ...]:
 
 
 def distinct_prototypes(table: IonTable, parents: Sequence[Parent]) -> list[Parent]:
-    """The first parent of each prototype: same label, same ratios and same charges on the slots."""
+    """The first parent of each prototype."""
     first: dict[tuple[object, ...], Parent] = {}
     for parent in parents:
-        template, charges = parent.template, table.charges[list(parent.ions)]
-        order = np.lexsort((template.ratios, charges))
-        names = [""] * template.n_slots
-        for letter, slot in zip(ascii_uppercase, order, strict=False):
-            names[slot] = letter
-        key = (template.label(names), tuple(template.ratios[order]), tuple(charges[order]))
-        first.setdefault(key, parent)
+        first.setdefault(prototype_key(table, parent)[0], parent)
     return list(first.values())
+
+
+def prototype_key(table: IonTable, parent: Parent) -> tuple[tuple[object, ...], NDArray[np.int64]]:
+    """What isostructural compounds share: label, ratios and charges of the slots, and the slots in that order."""
+    template, charges = parent.template, table.charges[list(parent.ions)]
+    order = np.lexsort((template.ratios, charges))
+    names = [""] * template.n_slots
+    for letter, slot in zip(ascii_uppercase, order, strict=False):
+        names[slot] = letter
+    return (template.label(names), tuple(template.ratios[order]), tuple(charges[order])), order
 
 
 def decorations(

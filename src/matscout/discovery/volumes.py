@@ -24,10 +24,10 @@ CLOSEST_CONTACT = 0.8  # times the typical bond length: below it atoms overlap
 def fit_ionic_volumes(table: IonTable, parents: Sequence[Parent]) -> NDArray[np.float64]:
     """Volume per ion, Å³, so that volumes of the known compounds come out as sums over their ions.
 
-    Non-negative least squares on relative errors. On pairs of isostructural compounds of the Materials
-    Project the ratio of such sums predicts the ratio of volumes about as well as the radii of Chu et
-    al., "Predicting the volumes of crystals", Comput. Mater. Sci. 146, 184 (2018), and it also covers
-    the ions that have no tabulated radius; docs/discovery.md has the figures.
+    Non-negative least squares on relative errors. On isostructural pairs of the bundled sample the ratio
+    of such sums predicts the ratio of volumes about as well as the radii of Chu et al., "Predicting the
+    volumes of crystals", Comput. Mater. Sci. 146, 184 (2018), and it covers the third of the pairs for
+    which radii are missing (benchmarks/volumes.py).
 
     Returns:
         (n_ions,) NaN for ions in fewer than `FEWEST_EXAMPLES` compounds.
