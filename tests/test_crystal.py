@@ -39,3 +39,7 @@ def test_partial_occupation_is_refused():
 def test_an_unknown_element_is_an_error():
     with pytest.raises(KeyError):
         _ = Crystal(np.eye(3), ("Xx",), np.zeros((1, 3))).atomic_numbers
+
+
+def test_a_noble_gas_has_a_formula_without_a_warning():
+    assert Crystal(4 * np.eye(3), ("Xe", "F", "F"), np.zeros((3, 3))).reduced_formula == "XeF2"

@@ -1,6 +1,7 @@
 """The crystal that every room exchanges: a periodic cell as plain arrays."""
 
 import warnings
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -50,8 +51,9 @@ class Crystal:
     @property
     def reduced_formula(self) -> str:
         """Reduced formula such as `SrTiO3`."""
-        with warnings.catch_warnings():  # pymatgen orders by electronegativity, which noble gases lack
-            warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+        with warnings.catch_warnings():
+            # a noble gas has no electronegativity, which only orders the symbols here
+            warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)
             return Composition.from_dict(self.element_counts).reduced_formula
 
     @property
