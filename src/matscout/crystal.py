@@ -1,7 +1,6 @@
 """The crystal that every room exchanges: a periodic cell as plain arrays."""
 
 import warnings
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self

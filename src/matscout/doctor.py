@@ -16,6 +16,7 @@ import psutil
 from matscout.engine import n_workers
 from matscout.errors import MatscoutError
 from matscout.params import Params, load_params
+from matscout.sources.disk import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (
@@ -26,7 +27,6 @@ EXPECTED_OUTS = (
     "data/screening/ranked.parquet",
     "data/report/index.html",
 )
-SAMPLE_RUN_GIB = 1.5  # everything that one run on the sample writes, with room
 REACH_TIMEOUT_S = 5.0
 
 
@@ -49,6 +49,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
         yield Finding("params.yaml", "problem", str(error))
         return
     yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.members)}")
+    yield _disk(params)
     yield from _databases(params, online=online)
     yield from _outputs()
 
@@ -75,12 +76,16 @@ def _machine() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     yield Finding("cores", "ok", f"{n_workers()} to use")
     yield Finding("memory", "ok", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}")
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    enough = free > SAMPLE_RUN_GIB
-    rule = f"a run on the sample takes up to {SAMPLE_RUN_GIB} GiB"
-    yield Finding("disk", "ok" if enough else "problem", f"{free:.1f} GiB free here; {rule}")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("gpu", "ok" if devices else "note", ", ".join(devices) or "none; everything runs on the CPU")
+
+
+def _disk(params: Params) -> Finding:
+    free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
+    text = f"{free:.1f} GiB free here; a run of the whole pipeline with these parameters takes up to {needed:.1f} GiB"
+    if free >= needed:
+        return Finding("disk", "ok", text)
+    return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
 
 
 def _databases(params: Params, *, online: bool) -> Iterator[Finding]:
