@@ -68,7 +68,11 @@ def code_runners(tree):
         called = ast.unparse(node.func)
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         unguarded = called == "torch.load" and options.get("weights_only") != "True"
-        if called in {"pickle.load", "pickle.loads", "joblib.load"} or unguarded or options.get("allow_pickle") == "True":
+        if (
+            called in {"pickle.load", "pickle.loads", "joblib.load"}
+            or unguarded
+            or options.get("allow_pickle") == "True"
+        ):
             yield ast.unparse(node)
 
 
