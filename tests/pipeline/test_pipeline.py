@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 from blast_radius import direct_stages, downstream, expanded_stages, leaves
+from replay import Aflux
+from sample_rows import sample_pages
 from tiny_clone import broken_rows, make_clone, tiny_params, tiny_records
 
 pytestmark = pytest.mark.slow
@@ -173,6 +175,20 @@ def test_an_experiment_runs_only_what_its_parameter_reaches(tiny, change, expect
     stages = expanded_stages(tiny.root)
     assert downstream(stages, direct_stages(stages, change.split("=")[0])) == expected
     assert change.split("=")[0] in tiny.dvc("exp", "show", "--csv").stdout
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.dvc("checkout")
+
+
+def test_an_experiment_can_ask_a_service(tiny):
+    rows = [row for page in sample_pages("aflow") for row in page][:30]
+    with Aflux(rows) as service:
+        changes = ("databases.aflow.origin=api", f"databases.aflow.endpoint={service.url}")
+        options = [part for change in changes for part in ("-S", change)]
+        output = tiny.dvc("exp", "run", "acquire@aflow", *options).stdout
+        assert tiny.stages_run(output) == ["acquire@aflow"]
+        assert len(service.asked) >= 1
+    manifest = json.loads((tiny.root / "data/raw/aflow/manifest.json").read_text())
+    assert (manifest["origin"], manifest["n_rows"]) == ("api", 30)
     tiny.run("git", "checkout", "-q", "--", ".")
     tiny.dvc("checkout")
 
