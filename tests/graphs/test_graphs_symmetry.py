@@ -21,22 +21,31 @@ def partition(labels):
     return tuple(seen.setdefault(label, len(seen)) for label in labels)
 
 
-def moyo(crystal):
+def moyo(crystal, symprec=SYMPREC):
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
-    return moyopy.MoyoDataset(cell, symprec=SYMPREC)
+    return moyopy.MoyoDataset(cell, symprec=symprec)
+
+
+def refines(fine, coarse):
+    """Whether every class of `fine` lies within one class of `coarse`."""
+    return len(set(zip(fine, coarse, strict=True))) == len(set(fine))
 
 
 def test_partition_is_that_of_moyo(real_cells):
-    """All but a few in ten thousand, whose atoms lie at the tolerance itself."""
-    different = []
-    for name, crystal in real_cells[::3]:
+    """Equal; or, where atoms lie at the tolerance itself, between moyo's at a third and at three times of it."""
+    equal, outside, cells = 0, [], real_cells[::3]
+    for name, crystal in cells:
         ours, theirs = orbits_of(crystal), moyo(crystal)
         sizes = np.unique(theirs.orbits, return_counts=True)[1] * len(theirs.prim_std_cell.numbers) // crystal.n_atoms
-        same = (
-            partition(ours.orbit_of_atom) == partition(theirs.orbits) and sizes.tolist() == ours.multiplicity.tolist()
-        )
-        different += [] if same else [name]
-    assert len(different) <= 0.003 * len(real_cells[::3]), different
+        labels = partition(ours.orbit_of_atom)
+        if labels == partition(theirs.orbits) and sizes.tolist() == ours.multiplicity.tolist():
+            equal += 1
+        elif not refines(moyo(crystal, SYMPREC / 3).orbits, labels) or not refines(
+            labels, moyo(crystal, 3 * SYMPREC).orbits
+        ):
+            outside.append(name)
+    assert not outside
+    assert equal >= 0.99 * len(cells)
 
 
 def test_merged_atoms_have_the_same_surroundings(real_cells):

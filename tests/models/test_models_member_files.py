@@ -116,7 +116,7 @@ def test_refuses_a_card_that_does_not_fit_this_installation(saved, changes, comp
 def test_refuses_a_card_of_other_sizes_than_the_weights(saved):
     encoder = json.loads((saved / CARD_FILE).read_text())["encoder"]
     edit_card(saved, encoder=encoder | {"hidden_dim": 32})
-    with pytest.raises(StoreError, match=r"should have shape \(32, 40\)|should have shape \(64, 40\), has \(128, 40\)"):
+    with pytest.raises(StoreError, match=r"does not fit its member\.json: .* should have shape \(.*\), has \("):
         load_member(saved)
 
 

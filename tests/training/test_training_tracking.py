@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import sqlite3
 
 import pytest
@@ -184,8 +185,9 @@ def test_a_tracker_that_fails_for_good_does_not_raise(client, monkeypatch, caplo
     assert "did not take the status FINISHED" in caplog.text
 
 
-def write_run(number, barrier):
+def write_run(number, barrier, root):
     """Body of a child process: meets the fresh database together with its siblings."""
+    os.environ["DVC_ROOT"] = str(root)  # a fork server that an earlier test started has that test's environment
     barrier.wait(60)
     with tracking.member_run(provenance(f"member-{number}")) as run:
         for step in range(1, 6):
@@ -198,7 +200,7 @@ def test_several_processes_on_a_fresh_database_share_one_parent(dvc_root):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tiny_training", "mlflow.tracking"])
     barrier = context.Barrier(N_WRITERS)
-    writers = [context.Process(target=write_run, args=(number, barrier)) for number in range(N_WRITERS)]
+    writers = [context.Process(target=write_run, args=(number, barrier, dvc_root)) for number in range(N_WRITERS)]
     for writer in writers:
         writer.start()
     for writer in writers:
