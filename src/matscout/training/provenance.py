@@ -16,6 +16,7 @@ from matscout.params import Params
 
 # the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
 CODE = ("training", "models", "graphs", "columns.py", "crystal.py", "files.py")
+UNDECIDING = ("training/tracking.py",)  # told of a training, never asked
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ def git_commit() -> str:
 def code_hash() -> str:
     """SHA-256 of the code that decides a member's weights."""
     package = Path(matscout.__file__).parent
-    return sha256_of_json({name: sha256_of(package / name) for name in CODE})
+    paths = [
+        path for name in CODE for path in ((package / name).rglob("*.py") if "." not in name else [package / name])
+    ]
+    files = {path.relative_to(package).as_posix(): path for path in paths}
+    return sha256_of_json({name: sha256_of(path) for name, path in files.items() if name not in UNDECIDING})
 
 
 def pipeline_key(provenance: Provenance) -> str:

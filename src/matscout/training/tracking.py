@@ -31,6 +31,7 @@ PIPELINE_TAG = "matscout.pipeline"
 MEMBER_TAG = "matscout.member"
 FINGERPRINT_TAG = "matscout.fingerprint"
 PARENT_TAG = "mlflow.parentRunId"
+KIND_TAG = "mlflow.experimentKind"  # so that `mlflow ui` opens on runs and curves, not on its view for language models
 FLUSH_INTERVAL_S = 5.0
 POINTS_PER_REQUEST = 1000  # MLflow's limit
 
@@ -165,7 +166,9 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
     if known:
         return known.experiment_id
     artifacts = (repository() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+    return client.create_experiment(
+        EXPERIMENT, artifact_location=artifacts, tags={KIND_TAG: "custom_model_development"}
+    )
 
 
 def _known_run(client: "MlflowClient", run_id: str | None) -> "Run | None":
