@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock bench
+.PHONY: help setup repro test lint lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -12,8 +12,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:
 	@echo "make repro   install what is missing, run the whole pipeline (dvc repro), say where the results are"
 	@echo "make test    install what is missing, run the tests"
-	@echo "make setup   install only            make lint   ruff and pyright"
-	@echo "make bench   speed and accuracy      make lock   regenerate requirements.txt"
+	@echo "make setup   install only"
+	@echo "make lint    ruff and pyright"
+	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:
 	@sh setup.sh
