@@ -52,16 +52,21 @@ def _fetch_rest(name: str, fetcher: Fetcher, journal: Journal, database: Databas
     # Pages of two versions of a database are no snapshot of either.
     if refresh or not journal.is_begun or journal.version != version:
         journal.begin(version)
-    seen = journal.ids
+    seen, n_bytes = journal.ids, _bytes_in(journal.folder)
     bar = progress(description=f"download {name}", unit="row", total=fetcher.total(journal.cursor))
     with bar:
         bar.update(len(seen))
         while not journal.is_finished:
             page = _fetch_new(name, fetcher, journal, seen, database.service.patience)
-            journal.add(page)
+            n_bytes += journal.add(page)
             seen.update(page.ids)
             bar.total = fetcher.total(page.next) or bar.total
+            bar.set_postfix_str(f"{n_bytes / 1e6:.1f} MB", refresh=False)
             bar.update(len(page.ids))
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("pages-*"))
 
 
 def _fetch_new(name: str, fetcher: Fetcher, journal: Journal, seen: set[str], patience: float) -> Page:

@@ -94,10 +94,14 @@ class Journal:
         self._lines, self._size = [], 0
         self._append({"version": version})
 
-    def add(self, page: Page) -> None:
-        """Write a page, then its line; an empty page, which only says that the end is reached, is no file."""
+    def add(self, page: Page) -> int:
+        """Write a page, then its line; return the page's bytes on disk.
+
+        An empty page, which only says that the end is reached, is no file.
+        """
         name, sha256 = write_page(self.folder, len(self.pages), page.content) if page.ids else (None, None)
         self._append({"page": name, "sha256": sha256, "ids": page.ids, "next": page.next})
+        return (self.folder / name).stat().st_size if name else 0
 
     def remove(self) -> None:
         """Delete the download."""
