@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import random_cell
+from awkward_cells import random_cell
 from pymatgen.core import Lattice, Structure
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation

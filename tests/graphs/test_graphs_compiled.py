@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ROOT
+from imports import ROOT
 
 ONE = """
 from compiled import compiled

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import random_cell
+from awkward_cells import random_cell
 
 from matscout.errors import InputError
 from matscout.graphs.neighbors import nearest_neighbors

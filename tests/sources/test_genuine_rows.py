@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import clear_heartbeat
 from pymatgen.core import Lattice
 from replay import Aflux, MaterialsProject
 from sample_rows import ROOT, database, split
+from services import clear_heartbeat
 
 from matscout.sources.registry import acquire
 from matscout.sources.snapshot import read_snapshot

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import start
 from sample_rows import split
+from services import start
 
 from matscout.sources.snapshot import read_snapshot
 
