@@ -59,6 +59,7 @@ def record_of(material_id: str, source: str, crystal: Crystal, **labels: float |
         source=source,
         functional="PBE",
         is_hubbard=None,
+        pseudopotentials=None,
         synthetic=False,
         crystal=crystal,
         energy_above_hull=None,

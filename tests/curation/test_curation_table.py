@@ -87,6 +87,21 @@ def test_edges_keep_their_scores(small):
     assert merged["volume_difference"] == pytest.approx(2 * (5.66**3 - 5.64**3) / (5.66**3 + 5.64**3))
 
 
+def test_the_summary_counts_how_rows_were_calculated(tmp_path):
+    records = [
+        record("mp-1", rock_salt(), is_hubbard=True, pseudopotentials="PAW_PBE"),
+        record("mp-2", zinc_blende(), is_hubbard=False, pseudopotentials="PAW_PBE"),
+        record("mp-3", quartz(), is_hubbard=None, functional="r2SCAN"),
+    ]
+    table = run(records, tmp_path)
+    assert table.loc["mp-1", columns.PSEUDOPOTENTIALS] == "PAW_PBE"
+    assert json.loads((tmp_path / "summary.json").read_text())["calculations"]["materials_project"] == {
+        "PBE+U, PAW_PBE": 1,
+        "PBE, PAW_PBE": 1,
+        "r2SCAN (U not stated), pseudopotentials not stated": 1,
+    }
+
+
 def test_the_summary_counts_every_row_once(small):
     summary = json.loads((small / "summary.json").read_text())
     assert summary["total"]["rows"] + summary["total"]["rejected"] == len(RECORDS)

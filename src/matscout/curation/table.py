@@ -30,6 +30,7 @@ MATERIALS_SCHEMA: Final = pa.schema(
         (columns.SOURCE, pa.string()),
         (columns.FUNCTIONAL, pa.string()),
         (columns.IS_HUBBARD, pa.bool_()),
+        (columns.PSEUDOPOTENTIALS, pa.string()),
         (columns.SYNTHETIC, pa.bool_()),
         (columns.YEAR, pa.int32()),
         (columns.FORMULA, pa.string()),
@@ -47,6 +48,14 @@ MATERIALS_SCHEMA: Final = pa.schema(
         (columns.IS_REPRESENTATIVE, pa.bool_()),
         (columns.N_ATOMS_PRIMITIVE, pa.int32()),
     ]
+)
+PUBLISHED: Final = (
+    columns.MATERIAL_ID,
+    columns.SOURCE,
+    columns.FUNCTIONAL,
+    columns.IS_HUBBARD,
+    columns.PSEUDOPOTENTIALS,
+    columns.SYNTHETIC,
 )
 QUARANTINE_SCHEMA: Final = pa.schema(
     [(name, pa.int64() if name == "row" else pa.string()) for name in Rejection.__dataclass_fields__]
@@ -168,8 +177,7 @@ def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rej
 
 def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
     """The columns that come from one row alone."""
-    published = (columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL, columns.IS_HUBBARD, columns.SYNTHETIC)
-    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in published}
+    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in PUBLISHED}
     table[columns.YEAR] = pd.array([record.year for record, _ in kept], dtype="Int32")
     table[columns.FORMULA] = [result.formula for _, result in kept]
     table[columns.N_ATOMS] = [record.crystal.n_atoms for record, _ in kept]
