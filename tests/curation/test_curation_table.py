@@ -15,7 +15,10 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation import duplicates
+from matscout.curation import examine as module_examine
+from matscout.curation import table as module_table
 from matscout.curation.explain import why_merged
+from matscout.curation.reduction import reduce_crystal
 from matscout.curation.splits import make_split
 from matscout.curation.table import MATERIALS_SCHEMA, curate, curate_records
 from matscout.errors import InputError, StoreError
@@ -188,6 +191,33 @@ def test_a_row_that_went_and_came_back_is_compared_with_those_that_came_meanwhil
     run(without["materials_project"], tmp_path / "b", cache=cache)
     run(RECORDS, tmp_path / "c", cache=cache)
     assert (tmp_path / "c" / "duplicates.parquet").read_bytes() == (small / "duplicates.parquet").read_bytes()
+
+
+def test_a_run_stopped_before_its_comparisons_keeps_the_cells_it_reduced(small, tmp_path, monkeypatch):
+    cache, reductions = tmp_path / "cache", []
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    def watched(crystal, symprec):
+        reductions.append(crystal)
+        return reduce_crystal(crystal, symprec)
+
+    monkeypatch.setattr(module_examine, "KEEP_CELLS", 2)
+    monkeypatch.setattr(module_examine, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(module_examine, "reduce_crystal", watched)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(module_table, "find_matches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(RECORDS, tmp_path / "a", cache=cache)
+    n_usable = len(reductions)
+    reductions.clear()
+    run(RECORDS, tmp_path / "b", cache=cache)
+    assert n_usable == 8
+    assert len(reductions) < 2  # of the last, unfinished part
+    assert not list(cache.rglob("reduced/*"))  # part of the cache as a whole by now
+    for name in ("materials.parquet", "duplicates.parquet", "summary.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (small / name).read_bytes()
 
 
 def test_a_damaged_cache_is_named(tmp_path):

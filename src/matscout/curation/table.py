@@ -1,6 +1,7 @@
 """The stage `curate`: snapshots of several databases become one honest table."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.curation.align import align
-from matscout.curation.cache import Compared, load_compared, save_compared
+from matscout.curation.cache import Compared, keep_reduced, load_compared, load_reduced, save_compared
 from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
 from matscout.curation.examine import Examined, examine
 from matscout.curation.names import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
@@ -100,7 +101,14 @@ def curate_records(
         cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
     """
     known = load_compared(cache, params.matching)
-    examined = examine(records, params.validity, params.matching.symprec, workers=workers, known=known.cells)
+    examined = examine(
+        records,
+        params.validity,
+        params.matching.symprec,
+        workers=workers,
+        known={**load_reduced(cache, params.matching), **known.cells},
+        keep=None if cache is None else partial(keep_reduced, cache, params.matching),
+    )
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
     refused = [
         Rejection(record.source, record.material_id, "", -1, *result)
