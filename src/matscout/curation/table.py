@@ -22,25 +22,17 @@ from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.manifest import read_manifest
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import RECORD_SCHEMA, Record, Rejection
 from matscout.sources.snapshot import read_snapshot
 
+PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation
 MATERIALS_SCHEMA: Final = pa.schema(
     [
-        (columns.MATERIAL_ID, pa.string()),
-        (columns.SOURCE, pa.string()),
-        (columns.FUNCTIONAL, pa.string()),
-        (columns.IS_HUBBARD, pa.bool_()),
-        (columns.PSEUDOPOTENTIALS, pa.string()),
-        (columns.SYNTHETIC, pa.bool_()),
-        (columns.YEAR, pa.int32()),
+        *(RECORD_SCHEMA.field(name) for name in PUBLISHED),
         (columns.FORMULA, pa.string()),
         (columns.N_ATOMS, pa.int32()),
         (columns.SPACE_GROUP, pa.int32()),
-        (columns.LATTICE, pa.list_(pa.float64())),
-        (columns.SPECIES, pa.list_(pa.string())),
-        (columns.FRAC_COORDS, pa.list_(pa.float64())),
-        *((label, pa.float64()) for label in columns.LABELS),
+        *(RECORD_SCHEMA.field(name) for name in (*columns.CRYSTAL, *columns.LABELS)),
         (columns.FORMATION_ENERGY_ALIGNED, pa.float64()),
         (columns.FORMATION_ENERGY_ALIGNED_STD, pa.float64()),
         (columns.FORMATION_ENERGY_NOISE, pa.float64()),
@@ -49,14 +41,6 @@ MATERIALS_SCHEMA: Final = pa.schema(
         (columns.IS_REPRESENTATIVE, pa.bool_()),
         (columns.N_ATOMS_PRIMITIVE, pa.int32()),
     ]
-)
-PUBLISHED: Final = (
-    columns.MATERIAL_ID,
-    columns.SOURCE,
-    columns.FUNCTIONAL,
-    columns.IS_HUBBARD,
-    columns.PSEUDOPOTENTIALS,
-    columns.SYNTHETIC,
 )
 QUARANTINE_SCHEMA: Final = pa.schema(
     [(name, pa.int64() if name == "row" else pa.string()) for name in Rejection.__dataclass_fields__]

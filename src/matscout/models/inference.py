@@ -1,4 +1,4 @@
-"""Predictions of one model for rows of a graph store."""
+"""What one model says about rows of a graph store: embeddings, then distributions. The only loop that predicts."""
 
 import numpy as np
 import torch
@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 from matscout.graphs.batching import inference_batches, prefetch
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import DISTRIBUTIONS, Distribution
-from matscout.models.heads import N_PARAMETERS
 from matscout.models.model import CrystalModel
 from matscout.progress import progress
 
 MAX_EDGES = 40_000  # about 300 crystals at 12 neighbours: activations stay in the cache of a CPU core
 
+Embeddings = NDArray[np.float32]
 
-def predict(
+
+def embed(
     model: CrystalModel,
     store: GraphStore,
     rows: NDArray[np.int64],
@@ -24,8 +25,8 @@ def predict(
     max_edges: int = MAX_EDGES,
     device: str = "cpu",
     description: str = "predict",
-) -> dict[str, Distribution]:
-    """Distributions of every target for `rows` of `store`, in the order of `rows`.
+) -> Embeddings:
+    """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
 
     Args:
         model: put into evaluation mode for the call and back afterwards.
@@ -38,18 +39,23 @@ def predict(
         description: of the progress bar.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    outputs = {
-        target: np.empty((len(rows), N_PARAMETERS[kind]), np.float32) for target, kind in model.head.kinds.items()
-    }
+    settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
+    embeddings = np.empty((len(rows), model.hidden_dim), np.float32)
     was_training = model.training
     model.to(device).eval()
-    edge_counts = store.edge_counts(n_neighbors=n_neighbors, cutoff=cutoff)[rows]
-    batches = inference_batches(edge_counts, max_edges=max_edges)
-    graphs = prefetch(lambda batch: store.batch(rows[batch], n_neighbors=n_neighbors, cutoff=cutoff), batches)
+    batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=max_edges)
+    graphs = prefetch(lambda batch: store.batch(rows[batch], **settings), batches)
     with torch.inference_mode(), progress(description=description, total=len(rows), unit="crystal") as bar:
         for batch, graph in zip(batches, graphs, strict=True):
-            for target, parameters in model(graph.to(device)).items():
-                outputs[target][batch] = parameters.float().cpu().numpy()
+            embeddings[batch] = model.encoder(graph.to(device)).float().cpu().numpy()
             bar.update(len(batch))
     model.train(was_training)
-    return {target: DISTRIBUTIONS[kind].from_head(outputs[target]) for target, kind in model.head.kinds.items()}
+    return embeddings
+
+
+def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
+    """Every target's distribution for the (n, hidden_dim) outputs of the model's encoder."""
+    head = model.cpu().head
+    with torch.inference_mode():
+        outputs = head(torch.from_numpy(embeddings))
+    return {target: DISTRIBUTIONS[kind].from_head(outputs[target].numpy()) for target, kind in head.kinds.items()}
