@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from small_outputs import binary, make_materials, make_outputs, write_member
 
 from matscout import columns
@@ -19,6 +20,7 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.store import GraphStore
+from matscout.models.distributions import DISTRIBUTIONS
 
 TARGETS = ("formation_energy_per_atom", "band_gap")
 
