@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from small_outputs import binary, make_materials, make_outputs, write_member
 
 from matscout import columns
