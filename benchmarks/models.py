@@ -83,7 +83,7 @@ def training_rate(model: torch.nn.Module, batches: list[Any], n_crystals: int, s
 
 
 def measure_members(params: Params, crystals: list[Crystal], seconds: float) -> dict[str, dict[str, float]]:
-    """Each member of `params.yaml`: inference as `predict` does it, collating included; training on prebuilt batches."""
+    """Each member of `params.yaml`: inference as `predict` does it, training on prebuilt batches."""
     store = GraphStore.from_crystals([str(i) for i in range(len(crystals))], crystals, params.graphs)
     results = {}
     for name, member in params.members.items():

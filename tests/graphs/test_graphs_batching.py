@@ -1,4 +1,4 @@
-"""Batches to train on, batches to predict with, and the thread that collates ahead."""
+"""Batches to train on and batches to predict with."""
 
 import numpy as np
 import pytest
