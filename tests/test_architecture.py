@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "report": set(FLOW[:-1]),
 }
 CELLAR = {"columns", "params", "errors", "files", "progress", "crystal", "engine"}
-TOP = {"__init__", "cli", "doctor", "results", "stage"}  # use everything, used by nothing below
+TOP = {"__init__", "cli", "doctor", "results", "stage", "train"}  # use everything, used by nothing below
 
 
 def room_of(file):

@@ -15,7 +15,7 @@ NOT_TRACKED = {
     "src/matscout/errors.py": "what is raised instead of an output",
     "src/matscout/progress.py": "what is drawn while an output is made",
     "src/matscout/stage.py": "how a stage reads its arguments; they stand in `cmd`",
-    "src/matscout/engine.py": "where work runs; results and their order are the same everywhere",
+    "src/matscout/engine/": "where work runs; results and their order are the same everywhere",
     "src/matscout/training/tracking.py": "what MLflow is told; nothing comes back",
 }
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -1,6 +1,6 @@
 """Curves and provenance in MLflow: the only file that imports it.
 
-One parent run per pipeline run (same parameters, git commit and experiment name), one child per member.
+One parent run per pipeline run (same parameters, experiment name, code and inputs), one child per member.
 Plain `mlflow ui` in the repository shows them: without `MLFLOW_TRACKING_URI` they go to `mlflow.db` there.
 
 What a failing tracker does: when a training *begins*, it stops the run, since nothing is lost yet. Later

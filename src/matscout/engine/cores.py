@@ -1,4 +1,4 @@
-"""Where work runs: this process or this machine's cores, with the same results in the same order."""
+"""Many short pieces of work over this machine's cores, with the same results in the same order."""
 
 import multiprocessing
 import os
