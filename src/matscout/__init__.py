@@ -21,7 +21,7 @@ _HOME = {
     "GraphStore": "matscout.graphs.store",
     "MEGNet": "matscout.models.megnet",
     "create_crystal_graph": "matscout.graphs.build",
-    "load_materials_database": "matscout.curation.table",
+    "load_materials_database": "matscout.curation.loading",
     "load_params": "matscout.params",
     "rank_candidates": "matscout.discovery.pareto",
     "screen_materials": "matscout.discovery.screening",
