@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
@@ -34,14 +34,22 @@ def n_workers() -> int:
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, unit: str = "chunk"
 ) -> list[Result]:
-    """`[function(item) for item in items]` over `workers` processes, in order, with a progress bar.
+    """`[function(item) for item in items]`: see `parallel_stream`."""
+    return list(parallel_stream(function, items, workers=workers, description=description, unit=unit))
+
+
+def parallel_stream(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, unit: str = "chunk"
+) -> Iterator[Result]:
+    """`function` of each item over `workers` processes, yielded in order as they come, with a progress bar.
 
     `function` and `items` must be picklable. Workers are spawned, not forked: a fork of a process
     that holds threads (torch, numba, arrow) can deadlock. One worker means this process.
     """
     if workers <= 1 or len(items) <= 1:
-        return [function(item) for item in progress(items, description=description, unit=unit)]
+        yield from (function(item) for item in progress(items, description=description, unit=unit))
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
         results = pool.map(function, items)
-        return list(progress(results, description=description, total=len(items), unit=unit))
+        yield from progress(results, description=description, total=len(items), unit=unit)
