@@ -106,6 +106,22 @@ def predict(
     _tell_rejections(rejections, out)
 
 
+@app.command(epilog="Example: `matscout register --name bandgap`")
+def register(
+    name: Annotated[str, typer.Option(help="in MLflow's model registry; each call adds a version")] = "matscout",
+    members: MembersOption = MEMBERS,
+    ensemble: EnsembleOption = ENSEMBLE,
+) -> None:
+    """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
+    from matscout.params import load_params
+    from matscout.register import register_ensemble
+
+    limits = load_params().curation.validity
+    model = register_ensemble(name, members=members, ensemble=ensemble, limits=limits)
+    typer.echo(f"{model.uri} in {model.store}")
+    typer.echo(f"serve it: MLFLOW_TRACKING_URI={model.store} mlflow models serve -m {model.uri} --env-manager local")
+
+
 @app.command(epilog="Example: `matscout screen my_cifs/ --goal thermoelectric --top 10`")
 def screen(
     structures: Structures,

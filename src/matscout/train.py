@@ -54,9 +54,11 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     check_inputs()
     hashes = training_hashes(**INPUTS)
     fingerprints = {name: provenance_of(name, params, hashes).fingerprint for name in names}
-    wanted = [name for name in fingerprints if _finished_fingerprint(name) != fingerprints[name]]
+    epochs = {
+        name: params.members[name].training.epochs for name in names if not _is_trained(name, fingerprints, params)
+    }
+    wanted = list(epochs)
     job = Job(partial(fit_member, params=params, **INPUTS), Path.cwd(), repository() / ".checkpoints" / "logs")
-    epochs = {name: params.members[name].training.epochs for name in wanted}
     failures = dict[str, str]()
     with _watch(epochs, fingerprints) as board:
         for ended in engine.run(job, wanted):
@@ -111,12 +113,14 @@ def check_inputs() -> None:
         raise InputError(f"changed since they ran: {', '.join(changed)}; run: dvc repro {' '.join(INPUT_STAGES)}")
 
 
-def _finished_fingerprint(name: str) -> str | None:
-    """Of the training that the member's folder came from."""
+def _is_trained(name: str, fingerprints: Mapping[str, str], params: Params) -> bool:
+    """Whether its folder came from this very training, or the checkpoint of its last epoch waits for the stage."""
+    if epochs_saved(name, fingerprints[name]) == params.members[name].training.epochs:
+        return True
     try:
-        return json.loads((MEMBERS / name / CARD_FILE).read_text())["hashes"]["fingerprint"]
+        return json.loads((MEMBERS / name / CARD_FILE).read_text())["hashes"]["fingerprint"] == fingerprints[name]
     except (OSError, ValueError, KeyError):
-        return None  # not there, or not whole: the stage writes it anew
+        return False  # not there, or not whole: the stage writes it anew
 
 
 @dataclass
