@@ -38,7 +38,11 @@ def test_commands_of_matscout_and_their_options_exist(page):
         if words[:1] != ["matscout"] or len(words) == 1 or words[1].startswith(("-", "...")):
             continue
         assert words[1] in group.commands, f"{page}: `{span}`: choose one of {sorted(group.commands)}"
-        known = {option for parameter in group.commands[words[1]].params for option in (*parameter.opts, *parameter.secondary_opts)}
+        known = {
+            option
+            for parameter in group.commands[words[1]].params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
         used = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
         assert used <= known | {"--help"}, f"{page}: `{span}`: {sorted(used - known)} is not an option of {words[1]}"
 
