@@ -173,7 +173,7 @@ def test_results_are_a_source_with_an_offset_of_its_own(sample_records, tmp_path
 def test_bad_results_are_quarantined_and_none_change_nothing(sample_records, tmp_path):
     records = sample_records[:12]
     bad = [row | {ENERGY: 40.0} for row in results_of(records[:1], "PBE", 0)]
-    table, summary = curated(tmp_path, records, bad, "bad")
+    _, summary = curated(tmp_path, records, bad, "bad")
     assert summary["rejected"]["feedback"] == {"formation_energy_per_atom_out_of_range": 1}
     curated(tmp_path, records, [], "empty")
     curate([tmp_path / "raw"], load_params(ROOT / "params.yaml").curation, tmp_path / "without", workers=1)
