@@ -43,7 +43,7 @@ class Gathering:
     attrition: Attrition
     pool: Pool
 
-    def substitute(self, parent: Parent) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def substitute(self, parent: Parent) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """Fillings (m, n_slots) by ionic substitution and their joint probabilities (m,)."""
         filled, joint, counts = substitutions(
             self.table, parent.ions, parent.template.ratios, self.allowed, self.settings.substitution_threshold

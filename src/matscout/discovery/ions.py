@@ -12,7 +12,7 @@ from pymatgen.core import Element
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 from smact.utils.oxidation import ICSD24OxStatesFilter
 
-from matscout.crystal import ATOMIC_NUMBERS
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
 LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
@@ -103,8 +103,8 @@ def ion_table() -> IonTable:
         (Element(element).Z, charge, element, share, smact.Element(element).pauling_eneg)
         for element, charge, share in _reported_ions()
     )
-    metals = [element for element in Element if element.is_metal and element.Z <= LAST_METAL]
-    rows += [(metal.Z, 0, metal.symbol, 0.0, smact.Element(metal.symbol).pauling_eneg) for metal in sorted(metals)]
+    metals = [(number, symbol) for number, symbol in enumerate(SYMBOLS[1 : LAST_METAL + 1], 1) if _is_metal(symbol)]
+    rows += [(number, 0, symbol, 0.0, smact.Element(symbol).pauling_eneg) for number, symbol in metals]
     rows = [row for row in rows if row[-1] is not None]
     names = tuple(ion_name(element, charge) for _, charge, element, _, _ in rows)
     return IonTable(
@@ -115,6 +115,10 @@ def ion_table() -> IonTable:
         np.array([share for _, _, _, share, _ in rows]),
         _replacement_probabilities(names),
     )
+
+
+def _is_metal(symbol: str) -> bool:
+    return bool(Element(symbol).is_metal)
 
 
 def ion_name(element: str, charge: int) -> str:

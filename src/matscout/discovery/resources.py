@@ -6,6 +6,7 @@ of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Ea
 Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals deny elements instead.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 
@@ -44,11 +45,9 @@ def resource_columns(species: Sequence[Sequence[str]]) -> dict[str, Array]:
 def element_figures() -> dict[str, Array]:
     """(119,) of each column by atomic number; NaN where the source has no value."""
     figures = {name: np.full(len(SYMBOLS), np.nan) for name in columns.RESOURCES}
-    prices, indices = CostDBElements(), HHIModel().symbol_hhip_hhir
+    prices, indices = _prices(), HHIModel().symbol_hhip_hhir
     for number, symbol in enumerate(SYMBOLS[1:], start=1):
-        if entries := prices.get_entries([Element(symbol)]):
-            kilograms_per_mole = float(Element(symbol).atomic_mass) / 1000
-            figures[columns.ELEMENTAL_COST][number] = entries[0].energy_per_atom / kilograms_per_mole
+        figures[columns.ELEMENTAL_COST][number] = prices.get(symbol, np.nan)
         if symbol in indices:
             figures[columns.HHI_PRODUCTION][number], figures[columns.HHI_RESERVE][number] = indices[symbol]
         if abundance := _crustal_abundance(symbol):
@@ -56,10 +55,23 @@ def element_figures() -> dict[str, Array]:
     return figures
 
 
+def _prices() -> dict[str, float]:
+    """$/kg by element; pymatgen holds them as dollars a mole."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)  # it orders noble gases by it
+        database = CostDBElements()
+        found = {symbol: database.get_entries([Element(symbol)]) for symbol in SYMBOLS[1:]}
+    return {
+        symbol: 1000 * entries[0].energy_per_atom / float(Element(symbol).atomic_mass)
+        for symbol, entries in found.items()
+        if entries
+    }
+
+
 def _crustal_abundance(symbol: str) -> float | None:
     try:
         return smact.Element(symbol).crustal_abundance
-    except NameError:  # smact's word for an element that its table lacks
+    except KeyError:  # an element that the table lacks
         return None
 
 

@@ -64,9 +64,12 @@ class Shards:
 
     def save_table(self, name: str, table: pa.Table) -> None:
         """Keep a table."""
-        with atomic_path(self.folder / f"{name}.arrow") as path, pa.OSFile(str(path), "wb") as sink:
-            with pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
+        with (
+            atomic_path(self.folder / f"{name}.arrow") as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            writer.write_table(table)
 
     def array(self, name: str) -> NDArray[Any] | None:
         """The array of that name."""
