@@ -11,9 +11,9 @@ from matscout.discovery.curated import formula_key
 from matscout.discovery.gates import CHARGE, CONTACT, VOLUME
 from matscout.discovery.selection import Known
 from matscout.discovery.templates import Template, make_template
-from matscout.discovery.volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio, typical_volume
+from matscout.discovery.volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
 from matscout.errors import InputError
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Rejection
 from matscout.sources.structure_files import USER_SOURCE, has_structures, read_structures
 
 GIVEN = "given"
@@ -32,7 +32,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     """Structures of a folder that pass the gates, and why others do not; none for an empty folder.
 
     The gates are those of proposed candidates, with limits that do not need a parent: ions must balance
-    (mixed valence is allowed; metals alone pass), the volume must be plausible and atoms apart.
+    (mixed valence is allowed; metals pass by smact's measure), atoms must touch and not overlap.
     What passes is remembered in `known.users`.
 
     Raises:
@@ -48,8 +48,11 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
             rejections.append(item)
             continue
         template = make_template(item.material_id, item.crystal)
-        fault = _fault(item, template)
-        if fault or template is None:
+        if template is None:
+            detail = "no space group could be found; check the coordinates"
+            rejections.append(_reject(item.material_id, folder, "without_symmetry", detail))
+            continue
+        if fault := _fault(item.crystal.reduced_formula, template):
             rejections.append(_reject(item.material_id, folder, *fault))
             continue
         found.append(UserCandidate(item.material_id, item.crystal, template.space_group))
@@ -76,22 +79,19 @@ def user_summary(users: list[UserCandidate], left_out: list[Rejection]) -> dict[
     }
 
 
-def _fault(record: Record, template: Template | None) -> tuple[str, str]:
-    """Gate and reason of the first rule that the structure breaks; empty strings where it passes."""
-    if template is None:
-        return "without_symmetry", "no space group could be found; check the coordinates"
-    closest = contact_ratio(template)
+def _fault(formula: str, template: Template) -> tuple[str, str] | None:
+    """Gate and reason of the first rule that the structure breaks."""
+    closest = contact_ratio(template)  # NaN with a light noble gas, for which no bond length is known
     if closest < CLOSEST_CONTACT:
         rule = f"below {CLOSEST_CONTACT:g} typical bond lengths"
         return CONTACT, f"two atoms at {closest:.2f} typical bond lengths: {rule}; relax the cell first"
-    ratio = template.volume / typical_volume(template)
-    if not SCALE_RANGE[0] <= ratio <= SCALE_RANGE[1]:
-        rule = f"outside {SCALE_RANGE[0]:g} to {SCALE_RANGE[1]:g}"
-        return VOLUME, f"{ratio:.2f} times the volume of its atoms at typical bond lengths: {rule}; relax it first"
-    if len(template.elements) > 1 and not smact_validity(record.crystal.reduced_formula, mixed_valence=True):
-        detail = "no oxidation states balance with cations below anions in electronegativity, and it holds non-metals"
-        return CHARGE, f"{record.crystal.reduced_formula}: {detail}; check the formula"
-    return "", ""
+    if closest**3 > SCALE_RANGE[1]:
+        rule = f"more than {SCALE_RANGE[1]:g} times the volume at which its closest atoms would touch"
+        return VOLUME, f"no atoms nearer than {closest:.2f} typical bond lengths: {rule}; relax the cell first"
+    if len(template.elements) > 1 and not smact_validity(formula, mixed_valence=True, check_metallicity=True):
+        detail = "no oxidation states balance with cations below anions in electronegativity, and it is no metal"
+        return CHARGE, f"{formula}: {detail}; check the formula"
+    return None
 
 
 def _reject(name: str, folder: Path, reason: str, detail: str) -> Rejection:

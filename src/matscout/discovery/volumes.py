@@ -97,11 +97,6 @@ def contact_ratio(template: Template) -> float:
     return float((template.distances / (radii[:, None] + radii[None, :])).min())
 
 
-def typical_volume(template: Template) -> float:
-    """Volume at which the closest pair of atoms has its typical bond length, Å³."""
-    return template.volume / contact_ratio(template) ** 3
-
-
 def _radii_of(template: Template) -> NDArray[np.float64]:
     """(n_slots,) Å; an element without electronegativity counts with the mean of the others."""
     numbers = [ATOMIC_NUMBERS[element] for element in template.elements]
