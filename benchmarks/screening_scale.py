@@ -2,11 +2,11 @@
 
     python benchmarks/screening_scale.py --sizes 2000 10000 40000
 
-Runs `stages/propose.py` and `stages/screen.py` on the curated table and the members of the last `make repro`, each in a
-process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json. Peak memory is the
-largest resident set of the process and of one of its children (`getrusage`); what does not grow with n is the libraries,
-the curated table and one shard. For a million: `--sizes 1000000`; it takes the time per candidate of the table, and about
-3 kB of disk a candidate in .checkpoints/ while it runs.
+Runs `stages/propose.py` and `stages/screen.py` on the curated table and the members of the last `make repro`, each in
+a process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json. Peak memory is the
+largest resident set of the process and of one of its children (`getrusage`); what does not grow with n is the
+libraries, the curated table and one shard. For a million: `--sizes 1000000`; it takes the time per candidate of the
+table, and about 3 kB of disk a candidate in .checkpoints/ while it runs.
 """
 
 import argparse
