@@ -158,5 +158,5 @@ def die(value):
 
 
 def test_a_killed_worker_is_told_with_what_to_do():
-    with pytest.raises(WorkerError, match="pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
+    with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
         parallel_map(die, range(4), workers=2, description="pieces")
