@@ -8,6 +8,7 @@ MATERIAL_ID: Final = "material_id"
 SOURCE: Final = "source"
 FUNCTIONAL: Final = "functional"
 IS_HUBBARD: Final = "is_hubbard"
+PSEUDOPOTENTIALS: Final = "pseudopotentials"  # family, such as PAW_PBE; null where not known
 SYNTHETIC: Final = "synthetic"
 YEAR: Final = "year"
 FORMULA: Final = "formula"

@@ -99,6 +99,7 @@ def _record(structure: Structure, material_id: str) -> Record:
         source=USER_SOURCE,
         functional="",
         is_hubbard=None,
+        pseudopotentials=None,
         synthetic=False,
         crystal=crystal,
         band_gap=None,
