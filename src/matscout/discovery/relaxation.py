@@ -17,6 +17,7 @@ from matscout.errors import InputError
 from matscout.params import Relaxation
 from matscout.progress import progress
 
+RELAXED_NAME: Final = "relaxed.parquet"
 BEFORE: Final = "_before"
 AFTER: Final = "_after"
 

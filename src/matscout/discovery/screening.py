@@ -13,7 +13,7 @@ from matscout.discovery.cif import write_cifs
 from matscout.discovery.judged_file import judge_file
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
-from matscout.discovery.relaxation import check_relaxation, relax
+from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
 from matscout.discovery.shards import Shards
 from matscout.discovery.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability import References
@@ -51,9 +51,10 @@ def screen(
     """
     settings = params.screening
     torch.set_num_threads(params.compute.threads)
+    references = References.read(materials)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble),
-        References.read(materials),
+        references,
         settings.goals[settings.goal],
         device=_device(params.compute.device),
         workers=n_workers(),
@@ -80,8 +81,9 @@ def screen(
             best = judged.rows(ranked.iloc[: settings.top_k])
             write_cifs(folder / "cif", best)
             if settings.relaxation.model is not None:
-                write_parquet(folder / "relaxed.parquet", relax(best, judge, settings.relaxation))
-            write_json(folder / "summary.json", summarise(ranked, settings.goal, judge.goal, settings.top_k))
+                write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
+            summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
+            write_json(folder / "summary.json", summary | _references_told(references))
 
 
 def screen_materials(
@@ -119,6 +121,11 @@ def screen_materials(
     table = judge.judge(list(named), crystals)
     table.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
     return judge.rank(table)
+
+
+def _references_told(references: References) -> dict[str, int]:
+    """How much is known of the hull itself; an error that is not known counts as none."""
+    return {"n_known_phases": references.n_phases, "n_known_phases_with_error": references.n_with_error}
 
 
 def _crystal(name: str, structure: Structure | Crystal) -> Crystal:

@@ -133,6 +133,16 @@ class References:
             phases.setdefault(frozenset(counts), []).append(phase)
         return cls({system: tuple(found) for system, found in phases.items()})
 
+    @property
+    def n_phases(self) -> int:
+        """Known compounds, one a formula."""
+        return sum(len(phases) for system, phases in self.phases.items() if len(system) > 1)
+
+    @property
+    def n_with_error(self) -> int:
+        """Those of them whose energies have a known standard error."""
+        return sum(phase.std > 0 for phases in self.phases.values() for phase in phases)
+
     def decompose(self, counts: Mapping[str, float]) -> Decomposition:
         """The hull at a composition given as atoms by element."""
         elements = sorted(counts)
