@@ -1,7 +1,7 @@
 """A clone, in a folder with a space in its name, whose pipeline ran once."""
 
 import pytest
-from tiny_clone import make_clone, tiny_params, tiny_records
+from tiny_clone import copy_clone, make_clone, tiny_params, tiny_records
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +11,9 @@ def tiny(tmp_path_factory):
     clone.run("git", "add", "dvc.lock", "metrics")
     clone.run("git", "commit", "-q", "-m", "first run")
     return clone
+
+
+@pytest.fixture
+def copied(tiny, tmp_path):
+    """A copy of that clone, to be spoilt."""
+    return copy_clone(tiny, tmp_path / "a copy")
