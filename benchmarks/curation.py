@@ -1,6 +1,6 @@
-"""How well and how fast curation works on genuine rows: three measurements, one JSON file.
+"""How well and how fast curation works on genuine rows: four measurements, one JSON file.
 
-    python benchmarks/curation.py [--only duplicates offsets scale] [--sizes 10000 230000] [--workers 2]
+    python benchmarks/curation.py [--only duplicates symmetry offsets scale] [--sizes 10000 230000] [--workers 2]
 
 Needs ../shared/data (see `curation_data.SHARED`); says so and stops where it is absent. Measurements
 that are not asked for keep the figures of the last run.
@@ -17,13 +17,14 @@ from typing import Any
 from curation_data import SHARED
 from curation_duplicates import measure_duplicates
 from curation_offsets import measure_offsets
+from curation_symmetry import measure_symmetry
 
 from matscout.files import write_json
 from matscout.params import load_params
 
 RESULTS = Path(__file__).parent / "results" / "curation.json"
 SIZES = (10_000, 30_000, 100_000, 230_000)
-MEASUREMENTS = ("duplicates", "offsets", "scale")
+MEASUREMENTS = ("duplicates", "symmetry", "offsets", "scale")
 
 
 def measure_scale(sizes: list[int], workers: int) -> list[dict[str, Any]]:
@@ -53,6 +54,7 @@ def main() -> None:
     params = load_params().curation
     measure = {
         "duplicates": lambda: measure_duplicates(params, workers=arguments.workers),
+        "symmetry": lambda: measure_symmetry(params, workers=arguments.workers),
         "offsets": lambda: measure_offsets(params, workers=arguments.workers),
         "scale": lambda: measure_scale(arguments.sizes, arguments.workers),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice
 
 from matscout.crystal import Crystal
@@ -59,6 +60,7 @@ def record_of(material_id: str, source: str, crystal: Crystal, **labels: float |
         source=source,
         functional="PBE",
         is_hubbard=None,
+        pseudopotentials=None,
         synthetic=False,
         crystal=crystal,
         energy_above_hull=None,
@@ -69,10 +71,14 @@ def record_of(material_id: str, source: str, crystal: Crystal, **labels: float |
     )
 
 
-def disguise(crystal: Crystal, rng: np.random.Generator, *, max_atoms: int = 200) -> Crystal:
-    """The same material written down differently: strain, site noise, supercell, origin, orientation, site order."""
-    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    lattice = crystal.lattice @ axes @ np.diag(1 + rng.uniform(-STRAIN, STRAIN, size=3)) @ axes.T
+def disguise(
+    crystal: Crystal, rng: np.random.Generator, *, max_atoms: int = 200, by_component: bool = False
+) -> Crystal:
+    """The same material written down differently: strain, site noise, supercell, origin, orientation, site order.
+
+    `by_component` draws each component of the symmetric strain tensor up to 1 % instead of the principal strains.
+    """
+    lattice = crystal.lattice @ (strain_by_component(rng) if by_component else principal_strain(rng))
     supercell = Crystal(lattice, crystal.species, crystal.frac_coords)
     cells = [m for m in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)) if np.prod(m) * crystal.n_atoms <= max_atoms]
     supercell = repeat(supercell, cells[rng.integers(len(cells))])
@@ -83,6 +89,18 @@ def disguise(crystal: Crystal, rng: np.random.Generator, *, max_atoms: int = 200
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     order = rng.permutation(supercell.n_atoms)
     return Crystal(supercell.lattice @ rotation, tuple(supercell.species[i] for i in order), frac[order])
+
+
+def principal_strain(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3) deformation whose principal strains are at most `STRAIN`, along random axes."""
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    return axes @ np.diag(1 + rng.uniform(-STRAIN, STRAIN, size=3)) @ axes.T
+
+
+def strain_by_component(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3) symmetric deformation, each component of the strain up to `STRAIN`: lengths change by up to 3 %."""
+    strain = np.triu(rng.uniform(-STRAIN, STRAIN, size=(3, 3)))
+    return np.eye(3) + strain + np.triu(strain, 1).T
 
 
 def repeat(crystal: Crystal, times: tuple[int, int, int]) -> Crystal:

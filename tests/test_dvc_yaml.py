@@ -63,6 +63,22 @@ def test_every_path_in_the_command_is_declared(name):
         assert known, f"stage {name} uses {path} without declaring it"
 
 
+def test_every_data_folder_that_a_stage_reads_is_in_the_cache():
+    """What is no out is absent after `dvc pull`: the names of the curated files come from the code that writes them."""
+    from matscout.curation import names
+
+    written = {f"data/curated/{value}" for key, value in vars(names).items() if key.endswith("_NAME")}
+    assert set(STAGES["curate"]["outs"]) == written
+    outs = [next(iter(out)) if isinstance(out, dict) else out for stage in STAGES.values() for out in stage["outs"]]
+    kept = re.findall(r"^!/(data/\w+)/$", (ROOT / ".gitignore").read_text(), flags=re.MULTILINE)  # users' own, in Git
+    made = [re.sub(r"\$\{key\}", "", out) for out in outs] + kept
+    for name, stage in STAGES.items():
+        for dep in [dep for dep in stage["deps"] if dep.startswith("data/")]:
+            assert any(covers(out, dep) or covers(dep, out) for out in made), (
+                f"{name} reads {dep}, which no stage makes and Git does not keep"
+            )
+
+
 def test_lists_written_out_match_params():
     for name, stage in STAGES.items():
         members = {Path(dep).name for dep in stage["deps"] if re.fullmatch(r"data/members/\w+", dep)}

@@ -14,7 +14,7 @@ from matscout.engine import n_workers, parallel_map
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
 from matscout.engine.tasks import DONE, Job
-from matscout.errors import ParameterError
+from matscout.errors import ParameterError, WorkerError
 
 
 def square(value):
@@ -124,3 +124,39 @@ def test_ray_tries_a_dead_worker_s_task_again_and_names_failures(tmp_path, monke
     assert "Ray gave it up" in ended["killed"]
     job = Job(partial(die_once, tmp_path), tmp_path, tmp_path / "logs")
     assert [some for some in RayEngine(workers=1, cpus=1).run(job, ["twice"]) if some] == [{"twice": DONE}]
+
+
+def die_on_seven_once(folder, value):
+    if value == 7 and not (folder / "seven").exists():
+        (folder / "seven").write_text("was here")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value * value
+
+
+def test_an_unknown_engine_is_named(monkeypatch):
+    monkeypatch.setenv("MATSCOUT_ENGINE", "spark")
+    with pytest.raises(ParameterError, match="MATSCOUT_ENGINE='spark' is unknown; choose from local, ray"):
+        parallel_map(square, range(4), workers=2, description="squares")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets it leaves open
+def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path])))
+    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
+    function = partial(die_on_seven_once, tmp_path)
+    assert parallel_map(function, range(20), workers=2, description="squares") == [n * n for n in range(20)]
+    assert (tmp_path / "seven").exists()
+    with pytest.raises(ValueError, match=r"^three$"):
+        parallel_map(fail_on_three, range(5), workers=2, description="fails")
+
+
+def die(value):
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_worker_is_told_with_what_to_do():
+    with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
+        parallel_map(die, range(4), workers=2, description="pieces")

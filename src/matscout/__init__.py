@@ -18,13 +18,21 @@ _HOME = {
     "Crystal": "matscout.crystal",
     "CrystalGraph": "matscout.graphs.graph",
     "EnsemblePredictor": "matscout.ensemble.predictor",
+    "Goal": "matscout.params",
     "GraphStore": "matscout.graphs.store",
     "MEGNet": "matscout.models.megnet",
+    "acquire": "matscout.sources.registry",
+    "check_params": "matscout.params",
     "create_crystal_graph": "matscout.graphs.build",
-    "load_materials_database": "matscout.curation.table",
+    "draw_crystal_graph": "matscout.report.graph_picture",
+    "evaluate": "matscout.ensemble.evaluate",
+    "load_materials_database": "matscout.curation.loading",
     "load_params": "matscout.params",
+    "predict_structures": "matscout.discovery.own_structures",
     "rank_candidates": "matscout.discovery.pareto",
+    "read_manifest": "matscout.sources.manifest",
     "screen_materials": "matscout.discovery.screening",
+    "train_member": "matscout.training.member",
 }
 
 

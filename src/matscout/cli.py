@@ -158,13 +158,15 @@ def export(
 
 @app.command(epilog="Example: `matscout feedback data/feedback`")
 def feedback(
-    folder: Annotated[Path, typer.Argument(help="record JSONL files with results of candidates", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")] = Path(
+        "data/feedback"
+    ),
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
-    """Hold results against predictions before they join the training data."""
-    from matscout.discovery.feedback import compare_feedback
+    """Hold new results against predictions; those that pass join the training data with the next `dvc repro`."""
+    from matscout.discovery.feedback import check_feedback
 
-    table, rejections = compare_feedback(folder, ranked)
+    table, rejections = check_feedback(folder, ranked)
     typer.echo(table.to_string(index=False))
     _tell_rejections(rejections, None)
 

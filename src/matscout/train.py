@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from matscout.engine import n_workers
+from matscout.engine.cores import ENGINES
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
 from matscout.engine.tasks import DONE, Engine, Job
@@ -30,7 +31,6 @@ from matscout.training.checkpoints import epochs_saved
 from matscout.training.member import fit_member
 from matscout.training.provenance import provenance_of, repository, training_hashes
 
-ENGINES = ("local", "ray")
 INPUT_STAGES = ("featurize", "split")
 N_SHOWN = 4  # members beside the bar
 MEMBERS = Path("data/members")

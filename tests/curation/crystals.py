@@ -62,6 +62,7 @@ def record(material_id, crystal=None, *, source="materials_project", **changes):
     values = {
         "functional": "PBE",
         "is_hubbard": False,
+        "pseudopotentials": None,
         "synthetic": False,
         "band_gap": 1.0,
         "formation_energy_per_atom": -1.0,

@@ -15,7 +15,10 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation import duplicates
+from matscout.curation import examine as module_examine
+from matscout.curation import table as module_table
 from matscout.curation.explain import why_merged
+from matscout.curation.reduction import reduce_crystal
 from matscout.curation.splits import make_split
 from matscout.curation.table import MATERIALS_SCHEMA, curate, curate_records
 from matscout.errors import InputError, StoreError
@@ -85,6 +88,21 @@ def test_edges_keep_their_scores(small):
     assert merged["merged"]
     assert merged["rms"] == pytest.approx(0, abs=1e-6)
     assert merged["volume_difference"] == pytest.approx(2 * (5.66**3 - 5.64**3) / (5.66**3 + 5.64**3))
+
+
+def test_the_summary_counts_how_rows_were_calculated(tmp_path):
+    records = [
+        record("mp-1", rock_salt(), is_hubbard=True, pseudopotentials="PAW_PBE"),
+        record("mp-2", zinc_blende(), is_hubbard=False, pseudopotentials="PAW_PBE"),
+        record("mp-3", quartz(), is_hubbard=None, functional="r2SCAN"),
+    ]
+    table = run(records, tmp_path)
+    assert table.loc["mp-1", columns.PSEUDOPOTENTIALS] == "PAW_PBE"
+    assert json.loads((tmp_path / "summary.json").read_text())["calculations"]["materials_project"] == {
+        "PBE+U, PAW_PBE": 1,
+        "PBE, PAW_PBE": 1,
+        "r2SCAN (U not stated), pseudopotentials not stated": 1,
+    }
 
 
 def test_the_summary_counts_every_row_once(small):
@@ -173,6 +191,33 @@ def test_a_row_that_went_and_came_back_is_compared_with_those_that_came_meanwhil
     run(without["materials_project"], tmp_path / "b", cache=cache)
     run(RECORDS, tmp_path / "c", cache=cache)
     assert (tmp_path / "c" / "duplicates.parquet").read_bytes() == (small / "duplicates.parquet").read_bytes()
+
+
+def test_a_run_stopped_before_its_comparisons_keeps_the_cells_it_reduced(small, tmp_path, monkeypatch):
+    cache, reductions = tmp_path / "cache", []
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    def watched(crystal, symprec):
+        reductions.append(crystal)
+        return reduce_crystal(crystal, symprec)
+
+    monkeypatch.setattr(module_examine, "KEEP_CELLS", 2)
+    monkeypatch.setattr(module_examine, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(module_examine, "reduce_crystal", watched)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(module_table, "find_matches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(RECORDS, tmp_path / "a", cache=cache)
+    n_usable = len(reductions)
+    reductions.clear()
+    run(RECORDS, tmp_path / "b", cache=cache)
+    assert n_usable == 8
+    assert len(reductions) < 2  # of the last, unfinished part
+    assert not list(cache.rglob("reduced/*"))  # part of the cache as a whole by now
+    for name in ("materials.parquet", "duplicates.parquet", "summary.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (small / name).read_bytes()
 
 
 def test_a_damaged_cache_is_named(tmp_path):

@@ -28,6 +28,8 @@ def test_a_sound_row_has_no_fault():
         ({"band_gap": math.nan}, "label_not_finite"),
         ({"bulk_modulus": math.inf}, "label_not_finite"),
         ({"band_gap": -0.5}, "band_gap_out_of_range"),
+        ({"bulk_modulus": -12.0}, "bulk_modulus_out_of_range"),
+        ({"shear_modulus": 4.2e4}, "shear_modulus_out_of_range"),
         ({"formation_energy_per_atom": 25.4}, "formation_energy_per_atom_out_of_range"),
     ],
 )

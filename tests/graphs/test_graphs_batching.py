@@ -1,12 +1,10 @@
-"""Batches to train on, batches to predict with, and the thread that collates ahead."""
-
-import threading
+"""Batches to train on and batches to predict with."""
 
 import numpy as np
 import pytest
 
 from matscout.errors import ParameterError
-from matscout.graphs.batching import inference_batches, prefetch, training_batches
+from matscout.graphs.batching import inference_batches, training_batches
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 8), (8, 8), (9, 8), (100, 7), (3, 1)])
@@ -54,37 +52,3 @@ def test_sizes_below_one_are_refused():
         inference_batches(np.array([1]), max_edges=0)
     with pytest.raises(ParameterError, match="batch_size = 0"):
         training_batches(np.array([1]), batch_size=0, seed=0, epoch=0)
-
-
-def test_prefetch_keeps_order():
-    batches = [np.array([i, i + 1]) for i in range(30)]
-    assert list(prefetch(lambda rows: int(rows.sum()), batches)) == [2 * i + 1 for i in range(30)]
-
-
-def test_prefetch_raises_the_error_where_its_batch_would_come():
-    def collate(rows):
-        if rows[0] == 3:
-            raise ValueError("batch 3")
-        return int(rows[0])
-
-    seen = []
-    with pytest.raises(ValueError, match="batch 3"):
-        seen.extend(iter(prefetch(collate, [np.array([i]) for i in range(9)])))
-    iterator = prefetch(collate, [np.array([i]) for i in range(9)])
-    assert [next(iterator) for _ in range(3)] == [0, 1, 2]
-    iterator.close()
-
-
-def test_prefetch_stops_when_its_consumer_does():
-    made = []
-
-    def collate(rows):
-        made.append(int(rows[0]))
-        return made[-1]
-
-    before = threading.active_count()
-    iterator = prefetch(collate, [np.array([i]) for i in range(1000)], depth=2)
-    next(iterator)
-    iterator.close()
-    assert threading.active_count() == before
-    assert len(made) < 10

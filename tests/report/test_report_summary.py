@@ -1,6 +1,7 @@
 """Metrics, plot tables and cards, against the files they come from."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -116,3 +117,12 @@ def test_interval_glyphs_stay_on_their_axis():
 def test_missing_numbers_sort_as_missing():
     assert number_cell(None).sort_value == ""
     assert number_cell(-1.25).sort_value == "-1.25"
+
+
+def test_cards_cite_each_database_once_and_each_member_s_paper(summarized):
+    data_card, model_card = ((summarized / "metrics" / f"{name}_card.md").read_text() for name in ("data", "model"))
+    entries = re.findall(r"@\w+\{(\w+),", data_card)
+    assert entries
+    assert len(entries) == len(set(entries))
+    for name, paper in (("cgcnn", "1710.10324"), ("alignn", "2106.01829"), ("composition", "1910.00617")):
+        assert re.search(rf"^- {name}: .*{paper}", model_card, re.MULTILINE)

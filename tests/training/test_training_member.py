@@ -11,7 +11,7 @@ from tiny_training import EPOCHS, MEMBER, no_tracker, tiny_materials, tiny_param
 from matscout import files
 from matscout.errors import ParameterError, StoreError, TrainingError
 from matscout.graphs.store import GraphStore
-from matscout.models.inference import predict
+from matscout.models.inference import distributions, embed
 from matscout.models.member import load_member
 from matscout.training import member
 from matscout.training.checkpoints import decode, encode, open_checkpoints
@@ -60,7 +60,8 @@ def test_loading_and_predicting_gives_the_errors_of_training(uninterrupted, tiny
     loaded = load_member(folder)
     store, table = GraphStore.open(tiny_inputs["graphs"]), pd.read_parquet(tiny_inputs["materials"])
     fold = folds_of(tiny_inputs)["test"]
-    predictions = predict(loaded.model, store, fold.rows, **loaded.card.graph)
+    embeddings = embed(loaded.model, store, fold.rows, **loaded.card.graph)
+    predictions = distributions(loaded.model, embeddings)
     labels = table.set_index("material_id").loc[fold.material_ids, "band_gap"].to_numpy()
     error = np.nanmean(np.abs(predictions["band_gap"].median() - labels))
     metrics = json.loads((folder / "metrics.json").read_text())

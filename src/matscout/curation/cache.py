@@ -27,6 +27,7 @@ JUDGES: Final = ("reduction.py", "matching.py", "chirality.py")  # files whose c
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
 CELLS_NAME: Final = "cells.parquet"
 EDGES_NAME: Final = "edges.parquet"
+PARTS_NAME: Final = "reduced"  # cells of a run that has not compared them yet
 CONTENT: Final = "content"
 
 
@@ -86,30 +87,63 @@ def load_compared(root: Path | None, settings: Matching) -> Compared:
     Raises:
         StoreError: the cache is damaged.
     """
-    if root is None or not (folder := root / fingerprint(settings)).is_dir():
+    if root is None or not (folder := root / fingerprint(settings)).joinpath(EDGES_NAME).is_file():
         return Compared()
     try:
-        cells = pq.read_table(folder / CELLS_NAME).to_pandas()
         edges = pq.read_table(folder / EDGES_NAME).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{folder} is damaged ({error}); delete it, the rows are compared anew") from error
-    rows = cells.to_dict("records")
-    reduced = {row[CONTENT]: ReducedCell(Crystal.from_row(row), int(row[columns.SPACE_GROUP])) for row in rows}
-    return Compared(reduced, tuple(ContentEdge(**edge) for edge in edges))
+        raise _damaged(folder, error) from error
+    return Compared(_read_cells(folder / CELLS_NAME), tuple(ContentEdge(**edge) for edge in edges))
 
 
 def save_compared(root: Path | None, settings: Matching, compared: Compared) -> None:
     """Replace the cache as a whole: cells without their edges would read as comparisons without matches."""
     if root is None:
         return
-    rows = [
-        {CONTENT: key, columns.SPACE_GROUP: cell.space_group, **cell.crystal.to_row()}
-        for key, cell in sorted(compared.cells.items())
-    ]
     with atomic_path(root / fingerprint(settings)) as folder:
         folder.mkdir(parents=True)
-        pq.write_table(_table(rows, (CONTENT, columns.SPACE_GROUP)), folder / CELLS_NAME, compression="zstd")
+        _write_cells(folder / CELLS_NAME, compared.cells)
         pq.write_table(_edges_table(compared.edges), folder / EDGES_NAME, compression="zstd")
+
+
+def load_reduced(root: Path | None, settings: Matching) -> dict[str, ReducedCell]:
+    """Content key -> cell, of the crystals that a run reduced before it was killed.
+
+    Raises:
+        StoreError: a part is damaged.
+    """
+    if root is None:
+        return {}
+    parts = sorted((root / fingerprint(settings) / PARTS_NAME).glob("*.parquet"))
+    return {key: cell for part in parts for key, cell in _read_cells(part).items()}
+
+
+def keep_reduced(root: Path, settings: Matching, cells: Mapping[str, ReducedCell]) -> None:
+    """Write one more part of reduced cells; `save_compared` takes all parts away."""
+    folder = root / fingerprint(settings) / PARTS_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / f"{min(cells)}.parquet") as part:
+        _write_cells(part, cells)
+
+
+def _write_cells(path: Path, cells: Mapping[str, ReducedCell]) -> None:
+    rows = [
+        {CONTENT: key, columns.SPACE_GROUP: cell.space_group, **cell.crystal.to_row()}
+        for key, cell in sorted(cells.items())
+    ]
+    pq.write_table(_table(rows, (CONTENT, columns.SPACE_GROUP)), path, compression="zstd")
+
+
+def _read_cells(path: Path) -> dict[str, ReducedCell]:
+    try:
+        rows = pq.read_table(path).to_pandas().to_dict("records")
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path.parent, error) from error
+    return {row[CONTENT]: ReducedCell(Crystal.from_row(row), int(row[columns.SPACE_GROUP])) for row in rows}
+
+
+def _damaged(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"{folder} is damaged ({error}); delete it, the rows are compared anew")
 
 
 def _table(rows: list[dict[str, object]], names: Iterable[str]) -> pa.Table:

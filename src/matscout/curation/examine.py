@@ -1,6 +1,6 @@
 """Look at each row once: its first fault, or its formula, content key and reduced cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -8,11 +8,12 @@ from typing import Final
 
 from matscout.curation.reduction import ReducedCell, content_key, reduce_crystal
 from matscout.curation.validity import Fault, find_fault
-from matscout.engine import parallel_map
+from matscout.engine import parallel_stream
 from matscout.params import Validity
 from matscout.sources.record import Record
 
 CHUNK_ROWS: Final = 200
+KEEP_CELLS: Final = 4_000  # half a minute of one core
 NOTHING_KNOWN: Final[Mapping[str, ReducedCell]] = MappingProxyType({})
 
 
@@ -32,6 +33,7 @@ def examine(
     *,
     workers: int,
     known: Mapping[str, ReducedCell] = NOTHING_KNOWN,
+    keep: Callable[[Mapping[str, ReducedCell]], None] | None = None,
 ) -> list[Examined | Fault]:
     """One result per record, in order.
 
@@ -41,12 +43,20 @@ def examine(
         symprec: tolerance of the space group, Å.
         workers: processes; the result does not depend on it.
         known: content key -> reduced cell, of crystals that were reduced before.
+        keep: called now and then with the cells reduced since, so that a killed run need not reduce them again.
     """
     items = [(record, known.get(content_key(record.crystal))) for record in records]
     chunks = [items[start : start + CHUNK_ROWS] for start in range(0, len(items), CHUNK_ROWS)]
     function = partial(_examine_chunk, limits=limits, symprec=symprec)
-    results = parallel_map(function, chunks, workers=workers, description="checking rows")
-    return [result for chunk in results for result in chunk]
+    results: list[Examined | Fault] = []
+    fresh: dict[str, ReducedCell] = {}
+    for chunk in parallel_stream(function, chunks, workers=workers, description="checking rows"):
+        results += chunk
+        fresh |= {one.content: one.reduced for one in chunk if isinstance(one, Examined) and one.content not in known}
+        if keep is not None and len(fresh) >= KEEP_CELLS:
+            keep(fresh)
+            fresh = {}
+    return results
 
 
 def _examine_chunk(

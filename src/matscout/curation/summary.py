@@ -1,5 +1,6 @@
 """Counts of what curation did: the content of `summary.json` and of `metrics/curation.json`."""
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -12,10 +13,13 @@ DIGITS = 6
 def summarize_curation(
     materials: pd.DataFrame, quarantine: pd.DataFrame, edges: pd.DataFrame, offsets: dict[str, Any]
 ) -> dict[str, Any]:
-    """Rows by source, rejections by source and reason, duplicates, offsets, label noise."""
+    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise."""
     sources = sorted(set(materials[columns.SOURCE]) | set(quarantine[columns.SOURCE]))
     return {
         "rows": {source: _rows_of(source, materials, quarantine) for source in sources},
+        "calculations": {
+            source: _calculations(materials.loc[materials[columns.SOURCE] == source]) for source in sources
+        },
         "rejected": {source: _reasons(quarantine.loc[quarantine[columns.SOURCE] == source]) for source in sources},
         "total": {"rows": len(materials), "rejected": len(quarantine), "by_reason": _reasons(quarantine)},
         "duplicates": _duplicates(materials, edges),
@@ -35,6 +39,21 @@ def _rows_of(source: str, materials: pd.DataFrame, quarantine: pd.DataFrame) -> 
         "kept": len(kept),
         "synthetic": int(kept[columns.SYNTHETIC].to_numpy(dtype=bool).sum()),
     }
+
+
+def _calculations(rows: pd.DataFrame) -> dict[str, int]:
+    """Rows by functional, Hubbard U and family of pseudopotentials: `PBE+U, PAW_PBE` -> rows."""
+    stated = rows[[columns.FUNCTIONAL, columns.IS_HUBBARD, columns.PSEUDOPOTENTIALS]].itertuples(index=False)
+    kinds = Counter(f"{functional}{_hubbard(flag)}, {_family(family)}" for functional, flag, family in stated)
+    return dict(sorted(kinds.items()))
+
+
+def _hubbard(flag: object) -> str:
+    return " (U not stated)" if pd.isna(flag) else "+U" if flag else ""  # type: ignore[arg-type]
+
+
+def _family(family: object) -> str:
+    return family if isinstance(family, str) else "pseudopotentials not stated"
 
 
 def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:

@@ -1,6 +1,8 @@
 """The stage `curate`: snapshots of several databases become one honest table."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.curation.align import align
-from matscout.curation.cache import Compared, load_compared, save_compared
+from matscout.curation.cache import Compared, keep_reduced, load_compared, load_reduced, save_compared
 from matscout.curation.duplicates import EDGE_SCHEMA, cluster_rows, find_matches
 from matscout.curation.examine import Examined, examine
 from matscout.curation.names import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
@@ -20,25 +22,19 @@ from matscout.curation.summary import summarize_curation
 from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.params import Curation
+from matscout.sources.feedback import read_feedback
 from matscout.sources.manifest import read_manifest
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import RECORD_SCHEMA, Record, Rejection
 from matscout.sources.snapshot import read_snapshot
 
+PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation
 MATERIALS_SCHEMA: Final = pa.schema(
     [
-        (columns.MATERIAL_ID, pa.string()),
-        (columns.SOURCE, pa.string()),
-        (columns.FUNCTIONAL, pa.string()),
-        (columns.IS_HUBBARD, pa.bool_()),
-        (columns.SYNTHETIC, pa.bool_()),
-        (columns.YEAR, pa.int32()),
+        *(RECORD_SCHEMA.field(name) for name in PUBLISHED),
         (columns.FORMULA, pa.string()),
         (columns.N_ATOMS, pa.int32()),
         (columns.SPACE_GROUP, pa.int32()),
-        (columns.LATTICE, pa.list_(pa.float64())),
-        (columns.SPECIES, pa.list_(pa.string())),
-        (columns.FRAC_COORDS, pa.list_(pa.float64())),
-        *((label, pa.float64()) for label in columns.LABELS),
+        *(RECORD_SCHEMA.field(name) for name in (*columns.CRYSTAL, *columns.LABELS)),
         (columns.FORMATION_ENERGY_ALIGNED, pa.float64()),
         (columns.FORMATION_ENERGY_ALIGNED_STD, pa.float64()),
         (columns.FORMATION_ENERGY_NOISE, pa.float64()),
@@ -54,18 +50,24 @@ QUARANTINE_SCHEMA: Final = pa.schema(
 
 
 def curate(
-    snapshots: Sequence[Path], params: Curation, destination: Path, *, workers: int, cache: Path | None = None
+    snapshots: Sequence[Path],
+    params: Curation,
+    destination: Path,
+    *,
+    workers: int,
+    cache: Path | None = None,
+    feedback: Path | None = None,
 ) -> None:
-    """Check, deduplicate and align the rows of `snapshots`.
+    """Check, deduplicate and align the rows of `snapshots`, and of the folder `feedback` with candidates' results.
 
     Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
     with its reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published
     labels are never changed: aligned energies and noise stand beside them.
 
     Raises:
-        InputError: a snapshot is absent or damaged.
+        InputError: a snapshot is absent or damaged, or a file of results was not checked.
     """
-    records, rejections, planted = _read(snapshots)
+    records, rejections, planted = _read(snapshots, feedback)
     curate_records(records, rejections, planted, params, destination, workers=workers, cache=cache)
 
 
@@ -91,7 +93,14 @@ def curate_records(
         cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
     """
     known = load_compared(cache, params.matching)
-    examined = examine(records, params.validity, params.matching.symprec, workers=workers, known=known.cells)
+    examined = examine(
+        records,
+        params.validity,
+        params.matching.symprec,
+        workers=workers,
+        known={**load_reduced(cache, params.matching), **known.cells},
+        keep=None if cache is None else partial(keep_reduced, cache, params.matching),
+    )
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
     refused = [
         Rejection(record.source, record.material_id, "", -1, *result)
@@ -132,7 +141,9 @@ def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
     return frame.sort_values(["source", "file", "row", "material_id"], ignore_index=True)
 
 
-def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
+def _read(
+    snapshots: Sequence[Path], feedback: Path | None
+) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
     """All records and rejections, and what synthetic snapshots were made with, by source.
 
     An id that an earlier snapshot used already is rejected: ids are unique over all databases.
@@ -145,15 +156,16 @@ def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dic
         manifest = read_manifest(snapshot)
         if manifest.planted is not None:
             planted[manifest.source] = manifest.planted
-        for item in read_snapshot(snapshot):
-            if isinstance(item, Rejection):
-                rejections.append(item)
-            elif item.material_id in seen:
-                detail = f"{item.material_id!r} came from another snapshot before; ids must be unique, rename one"
-                rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
-            else:
-                seen.add(item.material_id)
-                records.append(item)
+    results = () if feedback is None else read_feedback(feedback)
+    for item in chain(*(read_snapshot(snapshot) for snapshot in snapshots), results):
+        if isinstance(item, Rejection):
+            rejections.append(item)
+        elif item.material_id in seen:
+            detail = f"{item.material_id!r} stands in an earlier source or file; ids must be unique, rename one"
+            rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
+        else:
+            seen.add(item.material_id)
+            records.append(item)
     return records, rejections, planted
 
 
@@ -168,8 +180,7 @@ def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rej
 
 def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
     """The columns that come from one row alone."""
-    published = (columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL, columns.IS_HUBBARD, columns.SYNTHETIC)
-    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in published}
+    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in PUBLISHED}
     table[columns.YEAR] = pd.array([record.year for record, _ in kept], dtype="Int32")
     table[columns.FORMULA] = [result.formula for _, result in kept]
     table[columns.N_ATOMS] = [record.crystal.n_atoms for record, _ in kept]

@@ -14,6 +14,8 @@ from matscout.sources.record import Record
 IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)  # (27, 3)
 SMALLEST_VOLUME = 1e-3  # Å³: below this three vectors span no cell
 
+RANGED = (columns.FORMATION_ENERGY, columns.BAND_GAP, columns.BULK_MODULUS, columns.SHEAR_MODULUS)  # as in `Validity`
+
 # (reason, detail): a short code that is counted, and the value with its rule and remedy
 Fault = tuple[str, str]
 
@@ -48,10 +50,8 @@ def _label_fault(record: Record, limits: Validity) -> Fault | None:
         value = getattr(record, label)
         if value is not None and not math.isfinite(value):
             return "label_not_finite", f"{label} = {value}: labels are finite numbers or absent; mend or drop the row"
-    for label, (low, high) in (
-        (columns.FORMATION_ENERGY, limits.formation_energy_per_atom),
-        (columns.BAND_GAP, limits.band_gap),
-    ):
+    for label in RANGED:
+        low, high = getattr(limits, label)
         value = getattr(record, label)
         if value is not None and not low <= value <= high:
             unit = columns.UNITS[label]

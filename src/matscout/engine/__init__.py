@@ -2,3 +2,4 @@
 
 from matscout.engine.cores import n_workers as n_workers
 from matscout.engine.cores import parallel_map as parallel_map
+from matscout.engine.cores import parallel_stream as parallel_stream

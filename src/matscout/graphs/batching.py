@@ -1,18 +1,9 @@
 """Which crystals go together: shuffled batches to train on, batches of equal work to predict with."""
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import ParameterError
-
-Batch = TypeVar("Batch")
-
-_POLL_S = 0.1  # how often a waiting loader looks whether it is still wanted
 
 
 def training_batches(rows: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -45,44 +36,3 @@ def inference_batches(edge_counts: NDArray[np.int64], *, max_edges: int) -> list
             start, total = position, 0
         total += count
     return [*batches, order[start:]] if len(order) else []
-
-
-def prefetch(
-    collate: Callable[[NDArray[np.int64]], Batch], batches: Sequence[NDArray[np.int64]], *, depth: int = 2
-) -> Iterator[Batch]:
-    """`map(collate, batches)`, collated by a thread up to `depth` batches ahead.
-
-    The compiled collate releases the interpreter lock, so the consumer's arithmetic goes on meanwhile.
-    An error in `collate` is raised where its batch would have come; closing the iterator ends the thread.
-    """
-    ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: tuple[Batch | None, BaseException | None]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        try:
-            for rows in batches:
-                if not put((collate(rows), None)):
-                    return
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-            put((None, error))
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        for _ in batches:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            yield batch  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()

@@ -23,6 +23,11 @@ class CrystalModel(nn.Module):
         self.encoder = encoder
         self.head = head
 
+    @property
+    def hidden_dim(self) -> int:
+        """Length of the encoder's output."""
+        return int(self.encoder.hidden_dim)  # type: ignore[arg-type]
+
     def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
         """Graph -> per target (n_crystals, n_params): loc, scale; or logit of zero, loc, scale."""
         return self.head(self.encoder(graph))

@@ -53,6 +53,8 @@ class Validity(Section):
     volume_per_atom: tuple[Positive, Positive] = Field(description="Å³/atom")
     formation_energy_per_atom: tuple[float, float] = Field(description="eV/atom")
     band_gap: tuple[float, float] = Field(description="eV")
+    bulk_modulus: tuple[float, float] = Field(description="GPa")
+    shear_modulus: tuple[float, float] = Field(description="GPa")
     max_atoms: Count
     outlier: Positive = Field(description="most robust deviations of an energy from rows of the same chemistry")
 

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matscout import columns
 from matscout.files import write_bytes
 from matscout.report import labels, readings
+from matscout.report.citations import database_citations, paper_of
 from matscout.report.documents import curation_document
 from matscout.report.inputs import Run
 
@@ -35,6 +36,7 @@ def model_facts(run: Run) -> dict[str, Any]:
     return {
         "members": run.members,
         "architectures": {name: member.architecture for name, member in run.params.members.items()},
+        "papers": {name: paper_of(member) for name, member in run.params.members.items()},
         "targets": run.targets,
         "judged": {target: readings.judged(run.ensemble, target) for target in run.targets},
         "scores": {target: readings.scores(run, target).to_dict("records") for target in run.targets},
@@ -55,6 +57,7 @@ def data_facts(run: Run) -> dict[str, Any]:
     return {
         "summary": curation_document(run),
         "manifests": run.manifests,
+        "citations": database_citations(run.manifests.values()),
         "targets": run.targets,
         "labelled": labelled,
         "reference": run.params.curation.offsets.reference,

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from matscout import columns
 from matscout.report import evidence, labels, readings
+from matscout.report.citations import database_citations
 from matscout.report.figures_trust import offsets
 from matscout.report.inputs import Run
 from matscout.report.palette import DATA_RAMP, ERROR_RAMP
@@ -55,7 +56,7 @@ def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         "offsets_absent": "No database shares enough materials with the reference database "
         f"(curation.offsets.min_pairs = {run.params.curation.offsets.min_pairs}).",
         "refused": _refused(run.quarantine),
-        "citations": "\n".join(m.citation for m in run.manifests.values() if m.citation),
+        "citations": "\n\n".join(database_citations(run.manifests.values())),
     }
     return words, figures
 

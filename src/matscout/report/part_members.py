@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from matscout import columns
 from matscout.report import evidence, labels, readings
+from matscout.report.citations import paper_of
 from matscout.report.figures_learning import MOST_POINTS, errors, learning_curves, parity
 from matscout.report.inputs import Run
 from matscout.report.tables import Cell, Column, Row, Table, count_cell, estimate_cell, text_cell
@@ -44,6 +45,7 @@ def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     words = {
         "intro": _intro(run, scores),
         "table": _table(run, scores),
+        "papers": [(labels.name_of(name), paper_of(member)) for name, member in run.params.members.items()],
         "figures": sorted(listed, key=lambda f: ["errors", "parity", "learning"].index(f["key"].split("_")[0])),
     }
     return words, figures

@@ -17,7 +17,7 @@ from matscout.sources.rows import make_crystal, number, required
 
 NAME: Final = "aflow"
 FORMAT: Final = "aflow_aflux"
-FUNCTIONAL: Final = "PAW_PBE"
+FUNCTIONAL: Final = "PAW_PBE"  # `dft_type` names the family of pseudopotentials and with it the functional
 UNSET: Final = (None, "", "0", 0)  # how no Hubbard U is written
 SEPARATORS: Final = re.compile(r"[,;:\s]+")
 YEAR: Final = re.compile(r"(19|20)\d\d")
@@ -47,6 +47,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         source=source,
         functional="PBE",
         is_hubbard=any(row.get(key) not in UNSET for key in ("ldau_TLUJ", "ldau_type")),
+        pseudopotentials=FUNCTIONAL,
         synthetic=bool(row.get("synthetic", False)),
         crystal=parse_cell(row),
         band_gap=None if gap is not None and gap < 0 else gap,  # AFLOW writes a negative gap for none computed

@@ -28,6 +28,7 @@ ALIASES: Final = MappingProxyType(
         columns.SHEAR_MODULUS: ("shear_modulus", "g_vrh", "G_VRH"),
         columns.FUNCTIONAL: ("functional",),
         columns.IS_HUBBARD: ("is_hubbard",),
+        columns.PSEUDOPOTENTIALS: ("pseudopotentials",),
         columns.SYNTHETIC: ("synthetic",),
         columns.YEAR: ("year",),
     }
@@ -105,6 +106,7 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
         source=source,
         functional=str(fields[columns.FUNCTIONAL] or options.functional),
         is_hubbard=_flag(fields, columns.IS_HUBBARD),
+        pseudopotentials=_text(fields, columns.PSEUDOPOTENTIALS),
         synthetic=bool(_flag(fields, columns.SYNTHETIC)),
         crystal=crystal,
         year=whole_number(fields, columns.YEAR),
@@ -119,6 +121,11 @@ def _find(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> A
             raise RowError("column_missing", f"{mapped!r}, mapped to {name}, is not among {list(fields)[:20]}")
         return fields[mapped]
     return next((fields[alias] for alias in ALIASES[name] if fields.get(alias) is not None), None)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields[name]
+    return None if value is None or not str(value).strip() else str(value).strip()
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool | None:

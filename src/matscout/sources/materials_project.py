@@ -16,6 +16,7 @@ from matscout.sources.rows import make_crystal, number, required, to_number, who
 
 NAME: Final = "materials_project"
 FORMAT: Final = "materials_project_summary"
+PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation, says Jain et al. 2013; rows do not repeat it
 # Elements that the Materials Project computes with a Hubbard U beside oxygen or fluorine.
 HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W"})
 HUBBARD_ANIONS: Final = frozenset({"O", "F"})
@@ -61,6 +62,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         source=source,
         functional="PBE",
         is_hubbard=_is_hubbard(crystal, energies.get("energy_type")),
+        pseudopotentials=PSEUDOPOTENTIALS,
         synthetic=bool(row.get("synthetic", False)),
         crystal=crystal,
         band_gap=number(row, "band_gap"),

@@ -13,6 +13,7 @@ from matscout.sources.rows import make_crystal, number, required, to_fractional
 NAME: Final = "oqmd"
 FORMAT: Final = "oqmd_rest_optimade"
 VOLUME_TOLERANCE: Final = 0.02  # relative: the two answers must speak of the same cell
+PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation, says Saal et al. 2013; rows do not repeat it
 HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 
 
@@ -43,6 +44,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         source=source,
         functional="PBE",
         is_hubbard="O" in elements and bool(elements & HUBBARD_ELEMENTS),
+        pseudopotentials=PSEUDOPOTENTIALS,
         synthetic=bool(row.get("synthetic", False)),
         crystal=crystal,
         band_gap=number(row, "band_gap"),

@@ -15,6 +15,7 @@ RECORD_SCHEMA: Final = pa.schema(
         (columns.SOURCE, pa.string()),
         (columns.FUNCTIONAL, pa.string()),
         (columns.IS_HUBBARD, pa.bool_()),
+        (columns.PSEUDOPOTENTIALS, pa.string()),
         (columns.SYNTHETIC, pa.bool_()),
         (columns.YEAR, pa.int32()),
         (columns.LATTICE, pa.list_(pa.float64())),
@@ -34,6 +35,7 @@ class Record:
         source: name of the database in `params.databases`.
         functional: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
+        pseudopotentials: their family, such as `PAW_PBE`; None = not known.
         synthetic: made up, never to be tested on.
         crystal: the relaxed cell.
         band_gap: eV; None = not published. NaN may stand in any label: curation rejects it.
@@ -48,6 +50,7 @@ class Record:
     source: str
     functional: str
     is_hubbard: bool | None
+    pseudopotentials: str | None
     synthetic: bool
     crystal: Crystal
     band_gap: float | None

@@ -18,7 +18,7 @@ from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.store import GraphStore
 from matscout.params import MemberGraph, Target
 
-MAX_EDGES = 40_000  # of a batch without gradients: its activations stay in a processor's cache
+MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the caches of the cores it is split over
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Every fence of every page is run, applied, or says why not (the rule stands in doc_pages.py)."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from doc_pages import MARK, RUNNABLE, SILENT, fences, pages
+
+EVERYWHERE = pytest.mark.parametrize("page", pages())
+ACTING = [page for page in pages() if any(fence.acts for fence in fences(page))]
+
+
+@EVERYWHERE
+def test_every_fence_says_what_it_is(page):
+    for fence in fences(page):
+        assert fence.language in RUNNABLE | SILENT, (
+            f"{fence}: a block of language {fence.language!r}; open it with ``` and one of "
+            f"{sorted(RUNNABLE)} (run) or {sorted(SILENT)} (not)"
+        )
+
+
+@EVERYWHERE
+def test_what_is_not_run_says_why(page):
+    for fence in fences(page):
+        if fence.mark == "not run":
+            assert len(fence.words) > 10, f"{fence}: <!-- not run: {fence.words} --> gives no reason"
+            assert fence.language in RUNNABLE, f"{fence}: {fence.language} is never run, so the mark says nothing"
+
+
+def merged(tree, more):
+    """`more` put into `tree`: mappings join, lists grow, other values are replaced."""
+    if isinstance(tree, dict) and isinstance(more, dict):
+        return tree | {key: merged(tree[key], value) if key in tree else value for key, value in more.items()}
+    return [*tree, *more] if isinstance(tree, list) and isinstance(more, list) else more
+
+
+def act(clone, fence):
+    """Do with a fence what its mark or its language says."""
+    if fence.mark == "file":
+        (clone.root / fence.words).parent.mkdir(parents=True, exist_ok=True)
+        (clone.root / fence.words).write_text(fence.code)
+    elif fence.mark == "add to":
+        file = clone.root / fence.words
+        tree = merged(yaml.safe_load(file.read_text()), yaml.safe_load(fence.code))
+        file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    elif fence.language == "diff":
+        patch = clone.root / ".guide.patch"
+        patch.write_text(fence.code)
+        clone.run("git", "apply", "--recount", str(patch))
+        patch.unlink()
+    elif fence.language == "python":
+        clone.run(sys.executable, "-c", fence.code)
+    else:
+        clone.run("bash", "-euo", "pipefail", "-c", fence.code)
+
+
+@pytest.fixture
+def repository(tiny, tmp_path):
+    """A copy of the tiny run with the files that pages speak of: my.cif, POSCAR, folder/."""
+    from pymatgen.core import Structure
+    from tiny_clone import Clone
+
+    root = tmp_path / "matscout"
+    shutil.copytree(tiny.root, root, symlinks=True)
+    found = sorted((root / "data/screening/cif").glob("*.cif"))
+    shutil.copy(found[0], root / "my.cif")
+    Structure.from_file(found[1]).to(str(root / "POSCAR"), fmt="poscar")
+    shutil.copytree(root / "data/screening/cif", root / "folder")
+    return Clone(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ACTING)
+def test_a_page_can_be_followed_from_top_to_bottom(page, repository):
+    for fence in fences(page):
+        if fence.acts:
+            try:
+                act(repository, fence)
+            except AssertionError as error:
+                raise AssertionError(f"{fence}: {error}") from error
+
+
+def test_the_check_sees_marks():
+    assert MARK.fullmatch("<!-- not run: needs the network -->").groups() == ("not run", "needs the network")
+    assert MARK.fullmatch("<!-- results: begin -->") is None
+    assert merged({"a": {"b": 1}, "c": [1]}, {"a": {"d": 2}, "c": [2]}) == {"a": {"b": 1, "d": 2}, "c": [1, 2]}
+
+
+def test_bash_stops_at_the_first_failure():
+    assert subprocess.run(["bash", "-euo", "pipefail", "-c", "false\ntrue"], check=False).returncode == 1

@@ -1,0 +1,21 @@
+"""The public names: every one that `matscout` promises is there, and the table opens."""
+
+import pytest
+
+import matscout
+from matscout.errors import InputError
+
+
+@pytest.mark.parametrize("name", [name for name in dir(matscout) if not name.startswith("_")])
+def test_every_public_name_can_be_imported(name):
+    assert getattr(matscout, name).__name__ == name
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match="load_materials_database"):
+        _ = matscout.load_database
+
+
+def test_an_absent_table_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match="dvc repro curate"):
+        matscout.load_materials_database(tmp_path)
