@@ -54,7 +54,7 @@ class World:
 
     def hull_of(self, rows: np.ndarray) -> References:
         """The known phases of some rows."""
-        return References.from_rows((self.ids[i], self.species[i], float(self.energy[i])) for i in rows)
+        return References.from_rows((self.ids[i], self.species[i], float(self.energy[i]), 0.0) for i in rows)
 
     def hull_energy(self, references: References, rows: np.ndarray) -> np.ndarray:
         """(len(rows),) energy of the hull at each composition, eV/atom."""

@@ -7,9 +7,10 @@ from matscout.params import load_params
 from matscout.stage import PathOption, PathsOption, run
 
 
-def main(raw: PathsOption, out: PathOption) -> None:
-    """Check, deduplicate and align the rows of every snapshot."""
-    curate(raw, load_params().curation, out, workers=n_workers(), cache=cache_directory())
+def main(raw: PathsOption, feedback: PathOption, out: PathOption) -> None:
+    """Check, deduplicate and align the rows of every snapshot, and results of candidates."""
+    settings = load_params().curation
+    curate(raw, settings, out, workers=n_workers(), cache=cache_directory(), feedback=feedback)
 
 
 if __name__ == "__main__":

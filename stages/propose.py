@@ -6,9 +6,9 @@ from matscout.params import load_params
 from matscout.stage import PathOption, run
 
 
-def main(materials: PathOption, out: PathOption) -> None:
+def main(materials: PathOption, own: PathOption, out: PathOption) -> None:
     """Substitute, decorate, gate and deduplicate."""
-    propose(materials, load_params().candidates, out, workers=n_workers())
+    propose(materials, load_params().candidates, out, own=own, workers=n_workers())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,20 @@
 """Where work runs changes nothing but the time."""
 
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
 import pytest
 
 from matscout.engine import n_workers, parallel_map
-from matscout.errors import ParameterError
+from matscout.engine.local import LocalEngine
+from matscout.engine.on_ray import RayEngine
+from matscout.engine.tasks import DONE, Job
+from matscout.errors import ParameterError, WorkerError
 
 
 def square(value):
@@ -33,3 +44,119 @@ def test_the_number_of_workers_can_be_set(monkeypatch):
     monkeypatch.setenv("MATSCOUT_WORKERS", "many")
     with pytest.raises(ParameterError, match="MATSCOUT_WORKERS='many'"):
         n_workers()
+
+
+def fail_or_note(folder, name):
+    if name == "mistaken":
+        raise ParameterError("wrong, do this")
+    if name == "broken":
+        raise ValueError("a defect")
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(f"{name} speaks")
+    (folder / name).write_text(f"{os.getpid()} {os.environ.get('CARD')} {Path.cwd()}")
+
+
+def outcomes(engine, tmp_path, names):
+    job = Job(partial(fail_or_note, tmp_path), tmp_path, tmp_path / "logs")
+    ended = {}
+    for some in engine.run(job, names):
+        ended |= some
+    return ended
+
+
+NAMES = ["a", "killed", "b", "mistaken", "broken", "c"]
+
+
+def test_a_task_that_dies_takes_no_other_with_it_and_each_failure_is_named(tmp_path):
+    ended = outcomes(LocalEngine([{"CARD": "0"}, {"CARD": "1"}]), tmp_path, NAMES)
+    assert {name for name, error in ended.items() if error == DONE} == {"a", "b", "c"}
+    assert "SIGKILL" in ended["killed"]
+    assert ended["mistaken"] == "wrong, do this"
+    assert "ValueError: a defect" in ended["broken"]
+    assert "Traceback" in (tmp_path / "logs/broken.log").read_text()
+    assert (tmp_path / "logs/a.log").read_text() == "a speaks\n"
+    notes = [(tmp_path / name).read_text().split(" ", 2) for name in "abc"]
+    assert len({process for process, _, _ in notes}) == 3
+    assert {card for _, card, _ in notes} <= {"0", "1"}
+    assert {folder for _, _, folder in notes} == {str(tmp_path)}
+
+
+def note_card_and_wait(folder, others, name):
+    (folder / name).write_text(os.environ["CARD"])
+    while not all((folder / other).exists() for other in others):
+        time.sleep(0.01)
+
+
+def test_tasks_at_once_have_a_card_each(tmp_path):
+    job = Job(partial(note_card_and_wait, tmp_path, ["a", "b"]), tmp_path, tmp_path / "logs")
+    list(LocalEngine([{"CARD": "0"}, {"CARD": "1"}]).run(job, ["a", "b"]))
+    assert sorted((tmp_path / name).read_text() for name in "ab") == ["0", "1"]
+
+
+def wait_for_ever(folder, name):
+    (folder / name).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_stopping_ends_what_still_runs(tmp_path):
+    running = LocalEngine([{}]).run(Job(partial(wait_for_ever, tmp_path), tmp_path, tmp_path / "logs"), ["a"])
+    while not (tmp_path / "a").exists() or not (tmp_path / "a").read_text():
+        next(running)
+    running.close()
+    assert not psutil.pid_exists(int((tmp_path / "a").read_text()))
+
+
+def die_once(folder, name):
+    if not (folder / name).exists():
+        (folder / name).write_text("was here")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets it leaves open
+def test_ray_tries_a_dead_worker_s_task_again_and_names_failures(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path])))
+    ended = outcomes(RayEngine(workers=2, cpus=1, max_retries=0), tmp_path, ["a", "killed", "mistaken"])
+    assert ended["a"] == DONE
+    assert ended["mistaken"] == "wrong, do this"
+    assert "Ray gave it up" in ended["killed"]
+    job = Job(partial(die_once, tmp_path), tmp_path, tmp_path / "logs")
+    assert [some for some in RayEngine(workers=1, cpus=1).run(job, ["twice"]) if some] == [{"twice": DONE}]
+
+
+def die_on_seven_once(folder, value):
+    if value == 7 and not (folder / "seven").exists():
+        (folder / "seven").write_text("was here")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value * value
+
+
+def test_an_unknown_engine_is_named(monkeypatch):
+    monkeypatch.setenv("MATSCOUT_ENGINE", "spark")
+    with pytest.raises(ParameterError, match="MATSCOUT_ENGINE='spark' is unknown; choose from local, ray"):
+        parallel_map(square, range(4), workers=2, description="squares")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets it leaves open
+def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path])))
+    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
+    function = partial(die_on_seven_once, tmp_path)
+    assert parallel_map(function, range(20), workers=2, description="squares") == [n * n for n in range(20)]
+    assert (tmp_path / "seven").exists()
+    with pytest.raises(ValueError, match=r"^three$"):
+        parallel_map(fail_on_three, range(5), workers=2, description="fails")
+
+
+def die(value):
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_worker_is_told_with_what_to_do():
+    with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
+        parallel_map(die, range(4), workers=2, description="pieces")

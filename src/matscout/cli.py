@@ -70,6 +70,22 @@ def results() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
+def train(
+    names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="members at once; as room allows by default")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray (of RAY_ADDRESS, else this machine)")] = "local",
+) -> None:
+    """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then finishes each in seconds."""
+    from matscout.params import load_params
+    from matscout.train import make_engine, train_members
+
+    params = load_params()
+    trained = train_members(names or list(params.members), params, make_engine(engine, params.compute, workers))
+    told = f"{', '.join(trained)}: trained to the last epoch" if trained else "all members are trained already"
+    typer.echo(f"{told}; now run: dvc repro")
+
+
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
 def predict(
     structures: Structures,
@@ -88,6 +104,22 @@ def predict(
     write_table(out, predictions)
     typer.echo(f"{len(predictions)} crystals predicted -> {out}")
     _tell_rejections(rejections, out)
+
+
+@app.command(epilog="Example: `matscout register --name bandgap`")
+def register(
+    name: Annotated[str, typer.Option(help="in MLflow's model registry; each call adds a version")] = "matscout",
+    members: MembersOption = MEMBERS,
+    ensemble: EnsembleOption = ENSEMBLE,
+) -> None:
+    """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
+    from matscout.params import load_params
+    from matscout.register import register_ensemble
+
+    limits = load_params().curation.validity
+    model = register_ensemble(name, members=members, ensemble=ensemble, limits=limits)
+    typer.echo(f"{model.uri} in {model.store}")
+    typer.echo(f"serve it: MLFLOW_TRACKING_URI={model.store} mlflow models serve -m {model.uri} --env-manager local")
 
 
 @app.command(epilog="Example: `matscout screen my_cifs/ --goal thermoelectric --top 10`")
@@ -126,13 +158,15 @@ def export(
 
 @app.command(epilog="Example: `matscout feedback data/feedback`")
 def feedback(
-    folder: Annotated[Path, typer.Argument(help="record JSONL files with results of candidates", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")] = Path(
+        "data/feedback"
+    ),
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
-    """Hold results against predictions before they join the training data."""
-    from matscout.discovery.feedback import compare_feedback
+    """Hold new results against predictions; those that pass join the training data with the next `dvc repro`."""
+    from matscout.discovery.feedback import check_feedback
 
-    table, rejections = compare_feedback(folder, ranked)
+    table, rejections = check_feedback(folder, ranked)
     typer.echo(table.to_string(index=False))
     _tell_rejections(rejections, None)
 

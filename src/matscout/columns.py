@@ -74,6 +74,12 @@ VOLUME_PER_ATOM: Final = "volume_per_atom"
 COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay to, with shares of the atoms
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
 STABILITY_JUDGED: Final = "stability_judged"  # every element has a known compound with others of the candidate
+HULL_STD: Final = "hull_energy_std"  # of the known phases that it competes with
+ELEMENTAL_COST: Final = "elemental_cost"  # of the elements, by mass
+HHI_PRODUCTION: Final = "hhi_production"  # Herfindahl-Hirschman index of the elements' production, by mass
+HHI_RESERVE: Final = "hhi_reserve"
+CRUSTAL_ABUNDANCE: Final = "crustal_abundance"  # of the rarest element
+RESOURCES: Final = (ELEMENTAL_COST, HHI_PRODUCTION, HHI_RESERVE, CRUSTAL_ABUNDANCE)
 ELEMENT_RULES_MET: Final = "element_rules_met"
 GOAL_PROBABILITY: Final = "goal_probability"
 GOAL_MET: Final = "goal_met"
@@ -97,5 +103,8 @@ UNITS: Final = MappingProxyType(
         BULK_MODULUS: "GPa",
         SHEAR_MODULUS: "GPa",
         VOLUME_PER_ATOM: "Å³/atom",
+        HULL_STD: "eV/atom",
+        ELEMENTAL_COST: "$/kg",
+        CRUSTAL_ABUNDANCE: "mg/kg",
     }
 )

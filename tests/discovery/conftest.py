@@ -55,10 +55,24 @@ def settings() -> Candidates:
     return section.model_copy(update={"n": N_CANDIDATES, "max_atoms": 20})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _shards_elsewhere(tmp_path_factory):
+    """Shards of a run lie in a folder of the tests, not in that of the repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("root")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def proposed(materials, settings, tmp_path_factory) -> Path:
+def own(tmp_path_factory) -> Path:
+    """The folder of a user who has no structures."""
+    return tmp_path_factory.mktemp("own_candidates")
+
+
+@pytest.fixture(scope="session")
+def proposed(materials, settings, own, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("proposed") / "candidates"
-    propose(materials, settings, folder, workers=1)
+    propose(materials, settings, folder, own=own, workers=1)
     return folder
 
 

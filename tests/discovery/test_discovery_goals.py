@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from matscout.discovery.goals import check_goal, distance_outside, obeys_element_rules, window_probabilities
+from matscout.discovery.stability import HullEnergy
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.models.distributions import HurdleLaplace, Laplace
@@ -72,12 +73,34 @@ def test_energy_above_hull_is_formation_energy_in_another_origin(world):
     mixtures, members, weights = world
     hull = np.linspace(-2, 0, N)
     aims = [objective(HULL, (None, 0.1)), objective(ENERGY, (-3.0, None)), objective(GAP, (1.0, None))]
-    single, joint = window_probabilities(mixtures, members, aims, hull)
+    single, joint = window_probabilities(mixtures, members, aims, HullEnergy(hull, np.zeros(N)))
     samples = draws_of(mixtures, weights)
     is_stable = samples[ENERGY] - hull <= 0.1
     np.testing.assert_allclose(single[HULL], is_stable.mean(axis=0), atol=0.005)
     expected = is_stable & (samples[ENERGY] >= -3) & (samples[GAP] >= 1)
     np.testing.assert_allclose(joint, expected.mean(axis=0), atol=0.005)
+
+
+def test_an_uncertain_hull_is_averaged_over(world):
+    mixtures, members, weights = world
+    hull, std = np.linspace(-2, 0, N), np.linspace(0, 0.3, N)
+    aims = [objective(HULL, (None, 0.1)), objective(ENERGY, (-3.0, None)), objective(GAP, (1.0, None))]
+    single, joint = window_probabilities(mixtures, members, aims, HullEnergy(hull, std))
+    samples = draws_of(mixtures, weights)
+    hulls = hull + std * np.random.default_rng(2).standard_normal((N_DRAWS, N))
+    is_stable = samples[ENERGY] - hulls <= 0.1
+    np.testing.assert_allclose(single[HULL], is_stable.mean(axis=0), atol=0.01)
+    expected = is_stable & (samples[ENERGY] >= -3) & (samples[GAP] >= 1)
+    np.testing.assert_allclose(joint, expected.mean(axis=0), atol=0.01)
+
+
+def test_what_is_known_for_certain_is_met_or_not(world):
+    mixtures, members, _ = world
+    aims = [objective(GAP, (0.8, 2.0)), objective("elemental_cost", (None, 100.0))]
+    prices = np.array([1.0, 100.0, 101.0, 5.0, 1e5, 7.0])
+    single, joint = window_probabilities(mixtures, members, aims, None, {"elemental_cost": prices})
+    assert single["elemental_cost"].tolist() == [1, 1, 0, 1, 0, 1]
+    np.testing.assert_allclose(joint, single[GAP] * single["elemental_cost"])
 
 
 def test_without_windows_nothing_can_be_missed(world):
@@ -110,7 +133,7 @@ def test_element_rules():
 @pytest.mark.parametrize(
     ("nonsense", "words"),
     [
-        (goal(objective("hardness", (1, 2))), "'hardness' is not predicted; choose from"),
+        (goal(objective("hardness", (1, 2))), "'hardness' is no column here; choose from"),
         (goal(objective(GAP, (1, 2)), objective(GAP, (3, None))), "share no value"),
         (goal(objective(GAP, direction="minimize"), objective(GAP, direction="maximize")), "at once"),
         (goal(objective(GAP, (1, 2)), allow=("Pb",), deny=("Pb",)), "also denied"),

@@ -1,17 +1,20 @@
 """The stage `screen` with an ensemble whose opinion is known."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Composition, Structure
 
 from matscout import columns
 from matscout.discovery import screening
+from matscout.discovery.judging import Judge
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
@@ -83,13 +86,15 @@ LOW = {"column": "formation_energy_per_atom", "direction": "minimize"}
 
 @pytest.fixture
 def screen(params, proposed, materials, tmp_path):
-    def run(wanted, **changes):
+    (tmp_path / "members").mkdir()
+
+    def run(wanted, candidates=proposed / "candidates.parquet", **changes):
         folder = tmp_path / "screening"
         screening.screen(
-            proposed / "candidates.parquet",
+            candidates,
             params=with_goal(params, wanted, **{"top_k": 6, **changes}),
-            members=tmp_path,
-            ensemble=tmp_path,
+            members=tmp_path / "members",
+            ensemble=tmp_path / "members",
             materials=materials,
             destination=folder,
         )
@@ -157,6 +162,41 @@ def test_energy_above_hull_keeps_the_interval_of_the_formation_energy(screen):
     assert ranked["competing_phases"].str.contains(r"\d\.\d\d \w+").all()
 
 
+def test_shards_give_the_bytes_of_one_piece_and_a_killed_run_goes_on(screen, proposed, monkeypatch, tmp_path):
+    wanted = goal(GAP, STABLE, LOW)
+    whole = {path.name: path.read_bytes() for path in screen(wanted).rglob("*") if path.is_file()}
+    table = pq.read_table(proposed / "candidates.parquet")
+    (tmp_path / "parts").mkdir()
+    pq.write_table(table, tmp_path / "parts" / "candidates.parquet", row_group_size=90)
+    judge, judged = Judge.judge, []
+
+    def dies_in_the_third(self, ids, crystals):
+        judged.append(len(ids))
+        if len(judged) == 3:
+            raise KeyboardInterrupt
+        return judge(self, ids, crystals)
+
+    monkeypatch.setattr(Judge, "judge", dies_in_the_third)
+    shutil.rmtree(tmp_path / "screening")
+    with pytest.raises(KeyboardInterrupt):
+        screen(wanted, candidates=tmp_path / "parts" / "candidates.parquet")
+    assert not (tmp_path / "screening").exists()
+    parts = screen(wanted, candidates=tmp_path / "parts" / "candidates.parquet")
+    assert len(judged) == 3 + -(-len(table) // 90) - 2
+    assert {path.name: path.read_bytes() for path in parts.rglob("*") if path.is_file()} == whole
+
+
+def test_what_elements_cost_can_be_asked_for(screen):
+    cheap = {"column": "elemental_cost", "window": (None, 50.0)}
+    rare = {"column": "crustal_abundance", "direction": "maximize"}
+    ranked = pd.read_parquet(screen(goal(GAP, cheap, rare)) / "ranked.parquet")
+    assert (ranked.loc[ranked["goal_met"], "elemental_cost"] <= 50).all()
+    assert ranked["goal_met"].any()
+    unpriced = ranked["elemental_cost"].isna()
+    assert not ranked.loc[unpriced, "element_rules_met"].any()
+    assert set(ranked["elemental_cost_in_window"]) <= {0.0, 1.0}
+
+
 def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
     folder = screen(goal({"column": "band_gap", "window": (50.0, 60.0)}))
     summary = json.loads((folder / "summary.json").read_text())
@@ -169,7 +209,7 @@ def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is not predicted"),
+        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is no column here"),
         (goal(GAP, {"column": "band_gap", "window": (3.0, None)}), "share no value"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from matscout.curation.summary import summarize_curation
 from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.params import Curation
+from matscout.sources.feedback import read_feedback
 from matscout.sources.manifest import read_manifest
 from matscout.sources.record import RECORD_SCHEMA, Record, Rejection
 from matscout.sources.snapshot import read_snapshot
@@ -48,18 +50,24 @@ QUARANTINE_SCHEMA: Final = pa.schema(
 
 
 def curate(
-    snapshots: Sequence[Path], params: Curation, destination: Path, *, workers: int, cache: Path | None = None
+    snapshots: Sequence[Path],
+    params: Curation,
+    destination: Path,
+    *,
+    workers: int,
+    cache: Path | None = None,
+    feedback: Path | None = None,
 ) -> None:
-    """Check, deduplicate and align the rows of `snapshots`.
+    """Check, deduplicate and align the rows of `snapshots`, and of the folder `feedback` with candidates' results.
 
     Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
     with its reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published
     labels are never changed: aligned energies and noise stand beside them.
 
     Raises:
-        InputError: a snapshot is absent or damaged.
+        InputError: a snapshot is absent or damaged, or a file of results was not checked.
     """
-    records, rejections, planted = _read(snapshots)
+    records, rejections, planted = _read(snapshots, feedback)
     curate_records(records, rejections, planted, params, destination, workers=workers, cache=cache)
 
 
@@ -133,7 +141,9 @@ def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
     return frame.sort_values(["source", "file", "row", "material_id"], ignore_index=True)
 
 
-def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
+def _read(
+    snapshots: Sequence[Path], feedback: Path | None
+) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
     """All records and rejections, and what synthetic snapshots were made with, by source.
 
     An id that an earlier snapshot used already is rejected: ids are unique over all databases.
@@ -146,15 +156,16 @@ def _read(snapshots: Sequence[Path]) -> tuple[list[Record], list[Rejection], dic
         manifest = read_manifest(snapshot)
         if manifest.planted is not None:
             planted[manifest.source] = manifest.planted
-        for item in read_snapshot(snapshot):
-            if isinstance(item, Rejection):
-                rejections.append(item)
-            elif item.material_id in seen:
-                detail = f"{item.material_id!r} came from another snapshot before; ids must be unique, rename one"
-                rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
-            else:
-                seen.add(item.material_id)
-                records.append(item)
+    results = () if feedback is None else read_feedback(feedback)
+    for item in chain(*(read_snapshot(snapshot) for snapshot in snapshots), results):
+        if isinstance(item, Rejection):
+            rejections.append(item)
+        elif item.material_id in seen:
+            detail = f"{item.material_id!r} stands in an earlier source or file; ids must be unique, rename one"
+            rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
+        else:
+            seen.add(item.material_id)
+            records.append(item)
     return records, rejections, planted
 
 

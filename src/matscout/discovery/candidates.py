@@ -8,22 +8,23 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from matscout import columns, params
 from matscout.crystal import Crystal
 from matscout.discovery.curated import CuratedTable, formula_key
 from matscout.discovery.gates import Attrition
-from matscout.discovery.gather import SHARES, gather
+from matscout.discovery.gather import gather
 from matscout.discovery.ions import ion_table
 from matscout.discovery.pool import FrozenPool, Proposal
 from matscout.discovery.selection import Known, select
-from matscout.discovery.user_files import UserCandidate, read_user_files, rejection_rows
+from matscout.discovery.shards import SHARD_ROWS, Shards
+from matscout.discovery.user_files import UserCandidate, read_user_files, user_summary
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json
 from matscout.progress import progress
 from matscout.sources.structure_files import USER_SOURCE
 
-SHARD_ROWS = 50_000  # rows of one row group: what the stage `screen` holds in memory at a time
 IONS: Final = "ions"
 FORMULA_IS_KNOWN: Final = "formula_is_known"
 
@@ -47,16 +48,18 @@ CANDIDATE_SCHEMA: Final = pa.schema(
 )
 
 
-def propose(materials: Path, settings: params.Candidates, destination: Path, *, workers: int) -> None:
+def propose(materials: Path, settings: params.Candidates, destination: Path, *, own: Path, workers: int) -> None:
     """Make `settings.n` candidates and count what each gate turned away.
 
-    Writes `candidates.parquet` (schema `CANDIDATE_SCHEMA`, in the order in which they were drawn, one
-    row group a shard) and `attrition.json` into the folder `destination`.
+    Writes `candidates.parquet` (schema `CANDIDATE_SCHEMA`, the user's own first, then in the order in which
+    they were drawn, `SHARD_ROWS` a row group) and `attrition.json` into the folder `destination`. A run that
+    is killed goes on where it stopped.
 
     Args:
         materials: `materials.parquet` of the stage `curate`.
         settings: the section `candidates`.
         destination: folder, replaced as a whole.
+        own: folder of the user's structures; it may be empty.
         workers: processes; their number does not change a byte.
 
     Raises:
@@ -65,34 +68,37 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     curated = CuratedTable.read(materials)
     attrition = Attrition()
     known = Known(curated)
-    users, left_out = [], []
-    if settings.user_files is not None:
-        users, left_out = read_user_files(Path(settings.user_files), known, workers=workers)
+    users, left_out = read_user_files(own, known, workers=workers)
     pool = gather(curated, ion_table(), settings, attrition, workers=workers)
-    order = pool.draw_order(SHARES, np.random.default_rng([settings.seed, 2]))
-    accepted = select(pool, order, settings.n, known, attrition, workers=workers)
-    if len(accepted) < settings.n:
-        raise InputError(
-            f"only {len(accepted):,} of candidates.n = {settings.n:,} candidates passed the gates ({attrition}); "
-            "lower candidates.n or candidates.substitution_threshold, raise candidates.max_atoms or max_elements, "
-            "or curate more materials"
-        )
-    routes = [pool.routes[code] for code in pool.route[accepted]] + [USER_SOURCE] * len(users)
-    summary = {
-        "n_candidates": len(users) + len(accepted),
-        "by_route": {route: routes.count(route) for route in (*pool.routes, *[USER_SOURCE] * bool(users))},
-        "parents": attrition.of_parents(),
-        "gates": attrition.of_candidates(),
-        "user_files_left_out": rejection_rows(left_out),
-    }
-    with atomic_path(Path(destination)) as folder:
-        folder.mkdir()
-        _write_shards(folder / "candidates.parquet", users, pool, accepted, curated)
-        write_json(folder / "attrition.json", summary)
+    order = pool.draw_order(settings.routes.model_dump(), np.random.default_rng([settings.seed, 2]))
+    with Shards.kept(
+        "propose", settings=settings.model_dump(mode="json"), inputs=[materials, own], rooms=["discovery", "sources"]
+    ) as shards:
+        accepted = select(pool, order, settings.n, known, attrition, workers=workers, shards=shards)
+        if len(accepted) < settings.n:
+            raise InputError(
+                f"only {len(accepted):,} of candidates.n = {settings.n:,} candidates passed the gates ({attrition}); "
+                "lower candidates.n or candidates.substitution_threshold, raise candidates.max_atoms or max_elements, "
+                "or curate more materials"
+            )
+        numbers = np.bincount(pool.route[accepted], minlength=len(pool.routes))
+        by_route = {route: int(number) for route, number in zip(pool.routes, numbers, strict=True)}
+        with atomic_path(Path(destination)) as folder:
+            folder.mkdir()
+            _write_shards(folder / "candidates.parquet", users, pool, accepted, curated)
+            summary = {
+                "n_candidates": len(users) + len(accepted),
+                "by_route": {**by_route, **({USER_SOURCE: len(users)} if users else {})},
+                "parents": attrition.of_parents(),
+                "gates": attrition.of_candidates(),
+                "intermetallic_gates": attrition.of_candidates(metals=True),
+                **user_summary(users, left_out),
+            }
+            write_json(folder / "attrition.json", summary)
 
 
 def _write_shards(
-    path: Path, users: Sequence[UserCandidate], pool: FrozenPool, accepted: Sequence[int], curated: CuratedTable
+    path: Path, users: Sequence[UserCandidate], pool: FrozenPool, accepted: NDArray[np.int64], curated: CuratedTable
 ) -> None:
     with pq.ParquetWriter(path, CANDIDATE_SCHEMA, compression="zstd") as writer:
         if users:
@@ -109,7 +115,7 @@ def _row(proposal: Proposal, curated: CuratedTable) -> dict[str, Any]:
         columns.PARENT_ID: proposal.template.parent_id,
         columns.SUBSTITUTION: proposal.substitution,
         IONS: " ".join(proposal.ions),
-        columns.PROBABILITY: proposal.probability,
+        columns.PROBABILITY: proposal.probability if np.isfinite(proposal.probability) else None,
         columns.SPACE_GROUP: proposal.template.space_group,
         **_crystal_columns(f"{proposal.template.parent_id}|{proposal.substitution}", proposal.crystal(), curated),
     }

@@ -1,6 +1,6 @@
 """Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from matscout.discovery.atomate import SCRIPT_NAME, workflow_script
 from matscout.discovery.cif import SYMPREC, file_stem
 from matscout.discovery.optimade import structure_lines
 from matscout.discovery.provenance import Origins, provenance_card
+from matscout.discovery.relaxation import AFTER, RELAXED_NAME
 from matscout.discovery.vasp import write_vasp_inputs
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json
@@ -52,6 +53,7 @@ def export_bundle(
     with atomic_path(Path(destination)) as folder:
         folder.mkdir()
         names = [_write_candidate(folder, row, provenance_card(row, evidence)) for row in rows.to_dict("records")]
+        _write_relaxed(folder, dict(zip(rows[columns.CANDIDATE_ID], names, strict=True)), ranked)
         rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]).to_csv(folder / "candidates.csv", index=False)
         (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
         (folder / SCRIPT_NAME).write_text(workflow_script(names))
@@ -73,6 +75,17 @@ def _chosen(ranked: Path, top: int, ids: Sequence[str] | None) -> pd.DataFrame:
             f"{ranked} holds no candidate {unknown}; ids look like {table[columns.CANDIDATE_ID].iloc[0]!r}"
         )
     return table.set_index(columns.CANDIDATE_ID, drop=False).loc[list(ids)].reset_index(drop=True)
+
+
+def _write_relaxed(folder: Path, names: Mapping[str, str], ranked: Path) -> None:
+    path = Path(ranked).parent / RELAXED_NAME
+    if not path.exists():
+        return
+    table = pd.read_parquet(path)
+    for row in table.loc[table[columns.CANDIDATE_ID].isin(list(names))].to_dict("records"):
+        crystal = Crystal.from_row({name: row[name + AFTER] for name in columns.CRYSTAL})
+        text = str(CifWriter(crystal.to_structure(), symprec=SYMPREC))
+        (folder / names[row[columns.CANDIDATE_ID]] / "relaxed.cif").write_text(text)
 
 
 def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:

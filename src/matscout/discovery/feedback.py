@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
+from matscout.files import sha256_of
+from matscout.sources.feedback import feedback_files, read_receipt, read_results, write_receipt
 from matscout.sources.record import Record, Rejection
-from matscout.sources.structure_files import read_structures
 
 LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
 # What a label would be divided by if it were given in another unit than ours.
@@ -23,13 +25,31 @@ SHOWN = 5
 FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
 
 
-def compare_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejection]]:
+def check_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`compare_feedback` for the files that are new or changed; notes in `checked.json` that they passed.
+
+    Candidates of earlier rounds stand in no later ranking, so that a file is checked once.
+
+    Raises:
+        InputError: as `compare_feedback`; nothing is noted then.
+    """
+    files = feedback_files(folder)
+    receipt = read_receipt(folder)
+    new = [file for file in files if receipt.get(file.name) != sha256_of(file)]
+    if files and not new:
+        raise InputError(f"all {len(files)} file(s) in {folder} were checked before; `dvc repro` trains on them")
+    compared = compare_feedback(new, ranked, folder)
+    write_receipt(folder, new)
+    return compared
+
+
+def compare_feedback(files: Sequence[Path], ranked: Path, folder: Path) -> tuple[pd.DataFrame, list[Rejection]]:
     """Results beside predictions, one row a candidate and label, and the lines that could not be read.
 
     Args:
-        folder: holds record JSONL files, as `sources.record_file` reads them; `material_id` is the
-            candidate's id.
+        files: record JSONL files in `folder`, as `sources.feedback` reads them.
         ranked: `ranked.parquet` that the candidates came from.
+        folder: for the messages.
 
     Returns:
         candidate_id, label, predicted, std, computed, error, in_90.
@@ -38,17 +58,18 @@ def compare_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rej
         InputError: no files, ids that no ranking knows, another composition than the candidate's, or
             labels that fit the predictions in another unit than ours.
     """
-    files = sorted(Path(folder).glob("*.jsonl"))
     if not files:
-        raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see docs/discovery.md")
-    items = list(read_structures(files))
+        raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see its README.md")
+    items = [item for file in files for item in read_results(file)]
     rejections = [item for item in items if isinstance(item, Rejection)]
     records = [item for item in items if isinstance(item, Record)]
     if not records:
         raise InputError(
-            f"none of {len(rejections)} line(s) in {folder} is a record; the first: {rejections[0].detail}"
+            f"none of {len(rejections)} line(s) in {folder} is a result; the first: {rejections[0].detail}"
         )
-    predictions = pd.read_parquet(ranked).set_index(columns.CANDIDATE_ID)
+    if not Path(ranked).is_file():
+        raise InputError(f"{ranked} not found: run the stage `screen`, or name the ranking that the results belong to")
+    predictions = pd.read_parquet(ranked, columns=_columns_needed(ranked)).set_index(columns.CANDIDATE_ID)
     _check_ids(records, predictions)
     rows = [row for record in records for row in _rows(record, predictions.loc[record.material_id])]
     table = pd.DataFrame(rows, columns=["candidate_id", "label", "predicted", "std", "computed", "error", "in_90"])
@@ -58,8 +79,16 @@ def compare_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rej
     return table, rejections
 
 
+def _columns_needed(ranked: Path) -> list[str]:
+    suffixes = ("", columns.STD, columns.LO90, columns.HI90)
+    wanted = [columns.CANDIDATE_ID, *columns.CRYSTAL, *(label + suffix for label in LABELS for suffix in suffixes)]
+    present = pq.read_schema(ranked).names
+    return [name for name in wanted if name in present]
+
+
 def _check_ids(records: Sequence[Record], predictions: pd.DataFrame) -> None:
-    unknown = [record.material_id for record in records if record.material_id not in predictions.index]
+    known = set(predictions.index)
+    unknown = [record.material_id for record in records if record.material_id not in known]
     if unknown:
         raise InputError(
             f"{len(unknown)} id(s) are no candidate of this ranking: {unknown[:SHOWN]}; use the ids of "

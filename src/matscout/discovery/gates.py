@@ -12,6 +12,7 @@ UNCHANGED = "unchanged"
 CHARGE = "not_charge_neutral"
 REPEATED_ELEMENT = "element_on_two_slots"
 ELECTRONEGATIVITY = "electronegativity_order"
+ELECTRON_COUNT = "electrons_per_atom"
 VOLUME = "insane_volume"
 CONTACT = "atoms_too_close"
 IN_CURATED = "in_curated_set"
@@ -21,30 +22,32 @@ NOT_NEEDED = "passed_but_not_needed"
 
 
 class Attrition:
-    """Counts by gate, in the order in which gates first turned something away."""
+    """Counts by gate, in the order in which gates first turned something away; intermetallics by themselves."""
 
     def __init__(self) -> None:
         self._parents: dict[str, int] = {}
-        self._candidates: dict[str, int] = {}
+        self._salts: dict[str, int] = {}
+        self._metals: dict[str, int] = {}
 
-    def add(self, counts: Mapping[str, int]) -> None:
+    def add(self, counts: Mapping[str, int], *, metals: bool = False) -> None:
         """Add counts of candidates by gate."""
-        _add(self._candidates, counts)
+        _add(self._metals if metals else self._salts, counts)
 
     def add_parents(self, counts: Mapping[str, int]) -> None:
         """Add counts of parents: how many were tried, and why some serve for nothing."""
         _add(self._parents, counts)
 
-    def of_candidates(self) -> dict[str, int]:
-        """Candidates generated and turned away, by gate."""
-        return dict(self._candidates)
+    def of_candidates(self, *, metals: bool = False) -> dict[str, int]:
+        """Candidates generated and turned away, by gate: of the ionic routes, or of intermetallics."""
+        return dict(self._metals if metals else self._salts)
 
     def of_parents(self) -> dict[str, int]:
         """Parents tried and left aside, by reason."""
         return dict(self._parents)
 
     def __str__(self) -> str:
-        counts = {**self._parents, **self._candidates}
+        metals = {f"intermetallics: {gate}": number for gate, number in self._metals.items()}
+        counts = {**self._parents, **self._salts, **metals}
         return ", ".join(f"{gate} {number:,}" for gate, number in counts.items()) or "nothing was tried"
 
 

@@ -8,18 +8,20 @@ from numpy.typing import NDArray
 
 from matscout import params
 from matscout.discovery.curated import CuratedTable
-from matscout.discovery.gates import Attrition, pass_in_turn
+from matscout.discovery.gates import GENERATED, Attrition, pass_in_turn
+from matscout.discovery.intermetallics import metal_substitutions, metallic_parents
 from matscout.discovery.ions import IonTable
-from matscout.discovery.parents import Parent, balanced, parent_blocks
+from matscout.discovery.parents import Parent, balanced, template_blocks
 from matscout.discovery.pool import FrozenPool, Pool
 from matscout.discovery.prototypes import aflow_templates, decorations, distinct_prototypes
 from matscout.discovery.substitution import joint_probability, substitutions
 from matscout.discovery.volumes import fit_ionic_volumes, geometric_gates
 
-SUBSTITUTION_ROUTE = "substitution"
+SUBSTITUTION_ROUTE = "substitution"  # the names of the shares in `candidates.routes`
 PROTOTYPE_ROUTE = "prototype"
-SHARES = {SUBSTITUTION_ROUTE: 2.0, PROTOTYPE_ROUTE: 1.0}  # two thirds of the candidates stay close to what is known
+METAL_ROUTE = "intermetallic"
 OVERDRAW = 8  # fillings gathered per candidate wanted: room for duplicates, bounded memory
+FEWEST_OF_A_PARENT = 20  # intermetallics kept of one parent at least, where there are so many
 DRAWS_PER_KEPT = 24  # random decorations per one that passes the ionic gates, on the bundled sample
 
 
@@ -41,19 +43,20 @@ class Gathering:
     attrition: Attrition
     pool: Pool
 
-    def substitute(self, parent: Parent) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def substitute(self, parent: Parent) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """Fillings (m, n_slots) by ionic substitution and their joint probabilities (m,)."""
         filled, joint, counts = substitutions(
             self.table, parent.ions, parent.template.ratios, self.allowed, self.settings.substitution_threshold
         )
         self.attrition.add(counts)
-        return filled, joint
+        return filled.astype(np.int16), joint.astype(np.float32)
 
     def decorate(self, parents: Sequence[Parent], volumes: NDArray[np.float64]) -> None:
         """Fill the AFLOW prototypes and the curated set's own with ions drawn at random."""
         library = balanced(self.table, aflow_templates(), self.settings, self.attrition, prefix="aflow_prototypes")
         prototypes = distinct_prototypes(self.table, [*library, *parents])
-        share = SHARES[PROTOTYPE_ROUTE] / sum(SHARES.values())
+        routes = self.settings.routes
+        share = routes.prototype / (routes.substitution + routes.prototype + routes.intermetallic)
         n_draws = int(np.ceil(OVERDRAW * self.settings.n * share * DRAWS_PER_KEPT / max(len(prototypes), 1)))
         for position, parent in enumerate(prototypes):
             rng = np.random.default_rng([self.settings.seed, 1, position])
@@ -61,6 +64,19 @@ class Gathering:
             self.attrition.add(counts)
             joint = joint_probability(self.table, parent.ions, filled)
             self.admit(parent, filled, joint, PROTOTYPE_ROUTE, volumes)
+
+    def replace_metals(self, parents: Sequence[Parent]) -> None:
+        """Put similar metals in the place of those of known intermetallics."""
+        volumes = fit_ionic_volumes(self.table, parents)
+        most = int(np.ceil(OVERDRAW * self.settings.n / max(len(parents), 1))) + FEWEST_OF_A_PARENT
+        for position, parent in enumerate(parents):
+            filled, counts = metal_substitutions(self.table, parent.ions, parent.template.ratios, self.allowed, volumes)
+            if len(filled) > most:
+                rng = np.random.default_rng([self.settings.seed, 3, position])
+                filled = filled[np.sort(rng.choice(len(filled), most, replace=False))]
+                counts |= {GENERATED: most + sum(counts.values()) - counts[GENERATED]}
+            self.attrition.add(counts, metals=True)
+            self.admit(parent, filled, np.full(len(filled), np.nan), METAL_ROUTE, volumes)
 
     def admit(
         self, parent: Parent, filled: NDArray[np.int64], joint: NDArray[np.float64], route: str, volumes: NDArray
@@ -71,7 +87,7 @@ class Gathering:
         old = np.asarray(parent.ions, dtype=np.int64)
         scale, gates = geometric_gates(self.table, parent.template, volumes, old, filled)
         passed, counts = pass_in_turn(gates)
-        self.attrition.add(counts)
+        self.attrition.add(counts, metals=route == METAL_ROUTE)
         self.pool.add(parent, filled=filled[passed], route=route, probability=joint[passed], scale=scale[passed])
 
 
@@ -85,15 +101,21 @@ def gather(
     gathering = Gathering(table, settings, allowed, attrition, Pool(table))
     rng = np.random.default_rng([settings.seed, 0])
     parents: list[Parent] = []
+    metals: list[Parent] = []
     fillings = []
-    for block in parent_blocks(curated, table, settings, attrition, rng, workers=workers):
+    for templates in template_blocks(curated, settings, attrition, rng, workers=workers):
+        block = balanced(table, templates, settings, attrition, prefix="parents")
+        metals += metallic_parents(table, templates, settings, attrition)
         parents += block
         fillings += [gathering.substitute(parent) for parent in block]
         if sum(len(joint) for _, joint in fillings) >= OVERDRAW * settings.n:
             break
     volumes = fit_ionic_volumes(table, parents)
-    for parent, (filled, joint) in zip(parents, fillings, strict=True):
-        gathering.admit(parent, filled, joint, SUBSTITUTION_ROUTE, volumes)
-    if settings.prototypes:
+    if settings.routes.substitution:
+        for parent, (filled, joint) in zip(parents, fillings, strict=True):
+            gathering.admit(parent, filled.astype(np.int64), joint, SUBSTITUTION_ROUTE, volumes)
+    if settings.routes.prototype:
         gathering.decorate(parents, volumes)
+    if settings.routes.intermetallic:
+        gathering.replace_metals(metals)
     return gathering.pool.freeze()

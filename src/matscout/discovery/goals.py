@@ -1,15 +1,18 @@
 """Goals: element rules, windows, and the probability that a candidate meets them all at once."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.discovery.stability import HullEnergy
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.params import Goal, Objective
 
+HULL_NODES = 7  # of the quadrature over the hull's error
 Array = NDArray[np.float64]
 Window = tuple[float | None, float | None]
 
@@ -41,7 +44,7 @@ def check_goal(goal: Goal, available: Sequence[str]) -> None:
     """
     for aim in goal.objectives:
         if aim.column not in available:
-            raise InputError(f"goal objective {aim.column!r} is not predicted; choose from {sorted(available)}")
+            raise InputError(f"goal objective {aim.column!r} is no column here; choose from {sorted(available)}")
     for column in sorted({aim.column for aim in goal.objectives}):
         aims = [aim for aim in goal.objectives if aim.column == column]
         windows = [aim.window for aim in aims if aim.window is not None]
@@ -74,25 +77,60 @@ def window_probabilities(
     mixtures: Mapping[str, Mixture],
     members: Mapping[str, Mapping[str, float]],
     objectives: Sequence[Objective],
-    hull_energy: Array | None,
+    hull: HullEnergy | None,
+    exact: Mapping[str, Array] = MappingProxyType({}),
 ) -> tuple[dict[str, Array], Array]:
     """P(value in window) of every windowed column, and of all windows jointly.
 
     Given a member, targets are independent; across members they are not, since a member that places a
     crystal low in energy also has its own view of the gap. So P(all) = sum_k w_k prod_t P_kt: the joint
     distribution of the mixture. Energy above hull is formation energy minus the hull's energy, the same
-    random quantity; windows on both are intersected, not multiplied.
+    random quantity; windows on both are intersected, not multiplied. Where the hull is uncertain itself,
+    the probabilities are averaged over it (Gauss-Hermite quadrature).
 
     Args:
         mixtures: the calibrated distribution of each target, n crystals.
         members: by target, the weight of each member in the mixture, in the order of its components.
         objectives: the goal's aims; those without a window do not count.
-        hull_energy: (n,) energy of the convex hull at each composition, eV/atom; None = not computed.
+        hull: the convex hull at each composition; None = not computed.
+        exact: (n,) values of columns that are known for certain, such as prices.
 
     Returns:
         By column an (n,) probability, and the (n,) joint one (all ones where no window is set).
     """
+    aims = [aim for aim in objectives if aim.column not in exact]
     n_rows = len(next(iter(mixtures.values())).components[0])
+    single: dict[str, Array] = {}
+    joint = np.zeros(n_rows)
+    for shift, weight in _hull_nodes(hull):
+        energy = None if hull is None else hull.energy + shift * hull.std
+        part, together = _given_hull(mixtures, members, aims, energy, n_rows)
+        for column, probability in part.items():
+            single[column] = single.get(column, np.zeros(n_rows)) + weight * probability
+        joint += weight * together
+    for aim in objectives:
+        if aim.column in exact and aim.window is not None:
+            inside = (distance_outside(exact[aim.column], aim.window) == 0).astype(np.float64)
+            single[aim.column] = np.minimum(single.get(aim.column, 1.0), inside)
+            joint = joint * inside
+    return single, joint
+
+
+def _hull_nodes(hull: HullEnergy | None) -> list[tuple[float, float]]:
+    """(standard deviations, weight) of the quadrature over the hull's error."""
+    if hull is None or not hull.std.any():
+        return [(0.0, 1.0)]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(HULL_NODES)
+    return list(zip(nodes.tolist(), (weights / weights.sum()).tolist(), strict=True))
+
+
+def _given_hull(
+    mixtures: Mapping[str, Mixture],
+    members: Mapping[str, Mapping[str, float]],
+    objectives: Sequence[Objective],
+    hull_energy: Array | None,
+    n_rows: int,
+) -> tuple[dict[str, Array], Array]:
     intervals: dict[str, tuple[Array, Array]] = {}
     single: dict[str, Array] = {}
     for aim in objectives:

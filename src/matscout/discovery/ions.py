@@ -12,24 +12,25 @@ from pymatgen.core import Element
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 from smact.utils.oxidation import ICSD24OxStatesFilter
 
-from matscout.crystal import ATOMIC_NUMBERS
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
 LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
+LAST_METAL = 94  # plutonium: beyond it no compound of metals is known well
 UNSEEN_LAMBDA = -5  # weight of a substitution that was never observed: pymatgen's default
 
 
 @dataclass(frozen=True)
 class IonTable:
-    """Every ion that the ICSD reports, with the probability that one replaces another.
+    """Every ion that the ICSD reports, with the probability that one replaces another; then the neutral metals.
 
     Oxidation states are those of smact 4 (ICSD 2024) with at least `CONSENSUS` reports and
     `LEAST_SHARE`. Probabilities are Hautier et al., "Data mined ionic substitutions for the discovery
     of new compounds", Inorg. Chem. 50, 656 (2011), eq. 6, with pymatgen's lambda table; ions outside
-    it have probability zero.
+    it have probability zero. A neutral metal (`Fe`) stands for an atom of an intermetallic compound.
 
     Attributes:
-        names: n ions such as `Ti4+`, sorted by element and charge.
+        names: n ions such as `Ti4+`, sorted by element and charge, then metals such as `Ti`.
         elements: n element symbols.
         charges: (n,) int64.
         electronegativities: (n,) float64, Pauling.
@@ -48,9 +49,14 @@ class IonTable:
     def ions_of(self) -> dict[str, list[int]]:
         """Rows of each element's ions."""
         rows: dict[str, list[int]] = {}
-        for row, element in enumerate(self.elements):
-            rows.setdefault(element, []).append(row)
+        for row in np.flatnonzero(self.charges):
+            rows.setdefault(self.elements[row], []).append(int(row))
         return rows
+
+    @cached_property
+    def metals(self) -> dict[str, int]:
+        """Row of each neutral metal."""
+        return {self.elements[row]: int(row) for row in np.flatnonzero(self.charges == 0)}
 
     @cached_property
     def atomic_numbers(self) -> NDArray[np.int64]:
@@ -97,6 +103,8 @@ def ion_table() -> IonTable:
         (Element(element).Z, charge, element, share, smact.Element(element).pauling_eneg)
         for element, charge, share in _reported_ions()
     )
+    metals = [(number, symbol) for number, symbol in enumerate(SYMBOLS[1 : LAST_METAL + 1], 1) if _is_metal(symbol)]
+    rows += [(number, 0, symbol, 0.0, smact.Element(symbol).pauling_eneg) for number, symbol in metals]
     rows = [row for row in rows if row[-1] is not None]
     names = tuple(ion_name(element, charge) for _, charge, element, _, _ in rows)
     return IonTable(
@@ -109,8 +117,14 @@ def ion_table() -> IonTable:
     )
 
 
+def _is_metal(symbol: str) -> bool:
+    return bool(Element(symbol).is_metal)
+
+
 def ion_name(element: str, charge: int) -> str:
-    """`Ti4+`, `Na+`, `O2-`: the spelling of pymatgen's `Species`."""
+    """`Ti4+`, `Na+`, `O2-`: the spelling of pymatgen's `Species`; `Ti` for charge 0."""
+    if charge == 0:
+        return element
     magnitude = "" if abs(charge) == 1 else str(abs(charge))
     return f"{element}{magnitude}{'+' if charge > 0 else '-'}"
 

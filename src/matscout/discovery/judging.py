@@ -11,13 +11,16 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.goals import check_goal, obeys_element_rules, window_column, window_probabilities
 from matscout.discovery.pareto import rank_candidates
-from matscout.discovery.stability import References
+from matscout.discovery.resampling import draw_targets, drawn_costs
+from matscout.discovery.resources import resource_columns
+from matscout.discovery.stability import HullEnergy, References, hull_of
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
 from matscout.params import Goal
 
+Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 NO_LAYER = 0  # of crystals that the element rules bar
 WORKERS_FROM = 5000  # crystals: for fewer, starting processes takes longer than building graphs
 
@@ -43,39 +46,44 @@ class Judge:
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
-        check_goal(self.goal, (*self.predictor.targets, *stability))
+        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES))
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> pd.DataFrame:
         """One row a crystal, in the given order.
 
         Beside the predictor's columns: energy above hull with its interval, competing phases, missing
-        references, whether stability could be judged at all, `<column>_in_window` for each window,
-        `element_rules_met` and `goal_probability`.
+        references, whether stability could be judged at all, what the elements cost, `<column>_in_window`
+        for each window, `element_rules_met` and `goal_probability`.
         """
-        workers = self.workers if len(crystals) > WORKERS_FROM else 1
-        store = GraphStore.from_crystals(ids, crystals, self.predictor.graphs, workers=workers)
-        table, mixtures = self.predictor.predict_mixtures(store, device=self.device)
-        hull_energy = None if self.references is None else add_stability(table, self.references, crystals)
-        weights = {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
-        single, joint = window_probabilities(mixtures, weights, self.goal.objectives, hull_energy)
+        table, mixtures = self._predict(ids, crystals)
+        hull = None if self.references is None else add_stability(table, self.references, crystals)
+        resources = resource_columns([crystal.species for crystal in crystals])
+        table[list(resources)] = pd.DataFrame(resources, index=table.index)
+        asked = {aim.column for aim in self.goal.objectives} & set(resources)
+        exact = {name: resources[name] for name in sorted(asked)}
+        weights = self._weights(mixtures)
+        single, joint = window_probabilities(mixtures, weights, self.goal.objectives, hull, exact)
         for column, probability in single.items():
             table[window_column(column)] = probability
         obeys = obeys_element_rules([crystal.species for crystal in crystals], self.goal)
+        for values in exact.values():
+            obeys &= np.isfinite(values)  # an element without a figure cannot be said to meet the goal
         table[columns.ELEMENT_RULES_MET] = obeys
         table[columns.GOAL_PROBABILITY] = np.where(obeys, joint, 0.0)
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
         return table
 
-    def distributions(
-        self, ids: Sequence[str], crystals: Sequence[Crystal]
-    ) -> tuple[dict[str, Mixture], dict[str, dict[str, float]], NDArray[np.float64] | None]:
-        """Each target's distribution, its members' weights, and the hull's energy at each composition."""
+    def draws(self, ids: Sequence[str], crystals: Sequence[Crystal], n_draws: int, seed: int) -> NDArray[np.float64]:
+        """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the known phases."""
+        rng = np.random.default_rng(seed)
         _, mixtures = self._predict(ids, crystals)
+        drawn = draw_targets(mixtures, self._weights(mixtures), n_draws, rng)
+        drawn |= resource_columns([crystal.species for crystal in crystals])
         if self.references is None:
-            return mixtures, self._weights(mixtures), None
-        found = self.references.decompose_all([crystal.element_counts for crystal in crystals])
-        return mixtures, self._weights(mixtures), np.array([decomposition.energy for decomposition in found])
+            return drawn_costs(drawn, self.goal.objectives, None)
+        hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng)
+        return drawn_costs(drawn, self.goal.objectives, hulls)
 
     def _predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> tuple[pd.DataFrame, dict[str, Mixture]]:
         workers = self.workers if len(crystals) > WORKERS_FROM else 1
@@ -110,15 +118,22 @@ class Judge:
         return pd.concat([ranked, barred], ignore_index=True)
 
 
-def add_stability(table: pd.DataFrame, references: References, crystals: Sequence[Crystal]) -> NDArray[np.float64]:
-    """Add the columns on stability; return the hull's energy at each composition, (n,) eV/atom."""
+def crystals_of(table: pd.DataFrame) -> list[Crystal]:
+    """The crystals of a table's rows."""
+    return [Crystal.from_row(row) for row in table.loc[:, list(columns.CRYSTAL)].to_dict("records")]
+
+
+def add_stability(table: pd.DataFrame, references: References, crystals: Sequence[Crystal]) -> HullEnergy:
+    """Add the columns on stability; return the hull at each composition."""
     found = references.decompose_all([crystal.element_counts for crystal in crystals])
-    hull = np.array([decomposition.energy for decomposition in found])
+    hull = hull_of(found)
     energy, above = columns.FORMATION_ENERGY, columns.ENERGY_ABOVE_HULL
-    table[above] = table[energy] - hull
-    table[above + columns.STD] = table[energy + columns.STD]  # known phases are data: they add no spread
-    for end in (columns.LO90, columns.HI90):
-        table[above + end] = table[energy + end] - hull
+    table[above] = table[energy] - hull.energy
+    table[above + columns.STD] = np.hypot(table[energy + columns.STD], hull.std)
+    for end, sign in ((columns.LO90, -1), (columns.HI90, 1)):  # independent errors: half widths add in quadrature
+        reach = np.hypot(table[energy + end] - table[energy], Z90 * hull.std)
+        table[above + end] = table[above] + sign * reach
+    table[columns.HULL_STD] = hull.std
     table[columns.STABILITY_JUDGED] = [decomposition.is_judged for decomposition in found]
     table[columns.COMPETING_PHASES] = [decomposition.text for decomposition in found]
     table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]

@@ -26,16 +26,15 @@ class Parent:
     ions: tuple[int, ...]
 
 
-def parent_blocks(
+def template_blocks(
     curated: CuratedTable,
-    table: IonTable,
     settings: params.Candidates,
     attrition: Attrition,
     rng: np.random.Generator,
     *,
     workers: int,
-) -> Iterator[list[Parent]]:
-    """Usable parents of the curated set in random order, block by block."""
+) -> Iterator[list[Template | None]]:
+    """Templates of the curated set's crystals of usable size, in random order, block by block."""
     rows = rng.permutation(curated.parents)
     for start in range(0, len(rows), BLOCK):
         usable = [row for row in rows[start : start + BLOCK] if _has_usable_size(curated.species[row], settings)]
@@ -47,8 +46,7 @@ def parent_blocks(
         ]
         processes = workers if len(rows) > BLOCK else 1  # two processes start more slowly than one block is done
         made = parallel_map(make_templates, chunks, workers=processes, description="templates from known crystals")
-        templates = [template for chunk in made for template in chunk]
-        yield balanced(table, templates, settings, attrition, prefix="parents")
+        yield [template for chunk in made for template in chunk]
 
 
 def balanced(

@@ -124,6 +124,20 @@ class FrozenPool:
             float(self.scale[row]),
         )
 
+    def formula_hashes(self) -> NDArray[np.uint64]:
+        """(n,) equal for rows of one reduced formula: a sum over slots of ratio times a random word of the element."""
+        words = np.random.default_rng(0).integers(1 << 63, size=len(self.table.names) + 1, dtype=np.uint64)
+        first = np.array([self.table.elements.index(element) for element in self.table.elements])
+        words[:-1] = words[first]  # ions of one element share a word
+        words[-1] = 0  # of the padding, -1
+        ratios = np.zeros((len(self.parents), MOST_SLOTS), dtype=np.uint64)
+        for row, parent in enumerate(self.parents):
+            ratios[row, : parent.template.n_slots] = parent.template.ratios
+        total = np.zeros(len(self), dtype=np.uint64)
+        for slot in range(MOST_SLOTS):
+            total += words[self.ions[:, slot]] * ratios[self.parent, slot]
+        return total
+
     def draw_order(self, shares: dict[str, float], rng: np.random.Generator) -> NDArray[np.int64]:
         """All rows, the ones to take first in front.
 

@@ -42,7 +42,10 @@ def draw_targets(
 
 
 def drawn_costs(drawn: Mapping[str, Array], objectives: Sequence[Objective], hull_energy: Array | None) -> Array:
-    """(n_draws, n_crystals, n_objectives) to be minimised: values by direction, distances from windows."""
+    """(n_draws, n_crystals, n_objectives) to be minimised: values by direction, distances from windows.
+
+    What is known for certain comes as (n_crystals,); the hull's energy may be (n_draws, n_crystals).
+    """
     axes = []
     for aim in objectives:
         if aim.column == columns.ENERGY_ABOVE_HULL and hull_energy is not None:
@@ -53,7 +56,7 @@ def drawn_costs(drawn: Mapping[str, Array], objectives: Sequence[Objective], hul
             axes.append(distance_outside(values, aim.window))
         else:
             axes.append(values if aim.direction == "minimize" else -values)
-    return np.stack(axes, axis=-1)
+    return np.stack(np.broadcast_arrays(*map(np.atleast_2d, axes)), axis=-1)
 
 
 def front_probability(costs: Array) -> Array:

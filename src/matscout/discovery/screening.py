@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.cif import write_cifs
+from matscout.discovery.judged_file import judge_file
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
-from matscout.discovery.shortlist import add_shortlist, known_costs
+from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
+from matscout.discovery.shards import Shards
+from matscout.discovery.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -31,11 +33,12 @@ def screen(
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
-    Writes `ranked.parquet` (sorted by rank), `cif/` with the first `top_k` and `summary.json` into the
-    folder `destination`.
+    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `cif/` with the first `top_k`,
+    `summary.json` and, where `relaxation` asks for it, `relaxed.parquet` into the folder `destination`.
+    Candidates are judged shard by shard; a run that is killed goes on with the shard that it was at.
 
     Args:
-        candidates: `candidates.parquet`; read shard by shard.
+        candidates: `candidates.parquet`.
         params: sections `screening`, `targets` and `compute`.
         members: folder of members.
         ensemble: folder of the calibration.
@@ -48,22 +51,39 @@ def screen(
     """
     settings = params.screening
     torch.set_num_threads(params.compute.threads)
+    references = References.read(materials)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble),
-        References.read(materials),
+        references,
         settings.goals[settings.goal],
         device=_device(params.compute.device),
         workers=n_workers(),
     )
     judge.check()
-    ranked = judge.rank(_judge_file(judge, candidates))
-    known = known_costs(materials, judge, params.targets)
-    ranked = add_shortlist(ranked, judge, known, batch_size=settings.top_k, seed=settings.seed)
-    with atomic_path(destination) as folder:
-        folder.mkdir()
-        write_parquet(folder / "ranked.parquet", ranked)
-        write_cifs(folder / "cif", ranked.head(settings.top_k))
-        write_json(folder / "summary.json", summarise(ranked, settings.goal, judge.goal, settings.top_k))
+    check_relaxation(settings.relaxation)
+    tree = params.model_dump(mode="json")
+    with Shards.kept(
+        "screen",
+        settings=[tree["screening"], tree["compute"]],
+        inputs=[candidates, members, ensemble, materials],
+        rooms=["discovery", "ensemble", "graphs", "models"],
+    ) as shards:
+        judged = judge_file(judge, candidates, shards)
+        ranked = judge.rank(judged.summary())
+        n_close = min(LONGEST, int(ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool).sum()))
+        close = judged.rows(ranked.iloc[:n_close])
+        known = known_costs(materials, judge, params.targets)
+        extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
+        ranked = pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
+        with atomic_path(destination) as folder:
+            folder.mkdir()
+            judged.write_ranked(folder / "ranked.parquet", ranked)
+            best = judged.rows(ranked.iloc[: settings.top_k])
+            write_cifs(folder / "cif", best)
+            if settings.relaxation.model is not None:
+                write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
+            summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
+            write_json(folder / "summary.json", summary | _references_told(references))
 
 
 def screen_materials(
@@ -103,18 +123,9 @@ def screen_materials(
     return judge.rank(table)
 
 
-def _judge_file(judge: Judge, path: Path) -> pd.DataFrame:
-    """Candidates with their predictions, shard by shard: graphs of one shard are in memory at a time."""
-    judged = []
-    file = pq.ParquetFile(path)
-    for shard in range(file.num_row_groups):
-        candidates = file.read_row_group(shard).to_pandas()
-        crystals = [Crystal.from_row(row) for row in candidates[list(columns.CRYSTAL)].to_dict("records")]
-        table = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals)
-        judged.append(pd.concat([candidates, table.drop(columns=columns.MATERIAL_ID)], axis=1))
-    if not judged:
-        raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
-    return pd.concat(judged, ignore_index=True)
+def _references_told(references: References) -> dict[str, int]:
+    """How much is known of the hull itself; an error that is not known counts as none."""
+    return {"n_known_phases": references.n_phases, "n_known_phases_with_error": references.n_with_error}
 
 
 def _crystal(name: str, structure: Structure | Crystal) -> Crystal:

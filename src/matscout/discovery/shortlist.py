@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import Crystal
 from matscout.discovery.batch import crystal_features, diverse_batch
 from matscout.discovery.goals import obeys_element_rules
-from matscout.discovery.judging import Judge
+from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.pareto import costs
-from matscout.discovery.resampling import draw_targets, drawn_costs, expected_improvement, front_probability
+from matscout.discovery.resampling import expected_improvement, front_probability
+from matscout.discovery.resources import resource_columns
 from matscout.discovery.stability import energies_above_hull
 from matscout.params import Goal, Target
 
@@ -22,37 +22,32 @@ N_DRAWS = 64
 N_DRAWS_OF_VOLUME = 16  # hypervolumes are exact and dear
 
 
-def add_shortlist(
-    ranked: pd.DataFrame, judge: Judge, known: NDArray[np.float64], *, batch_size: int, seed: int
+def shortlist_columns(
+    close: pd.DataFrame, judge: Judge, known: NDArray[np.float64], *, batch_size: int, seed: int
 ) -> pd.DataFrame:
-    """Add `front_probability`, `expected_improvement` and `batch` to the first `LONGEST` candidates.
+    """`front_probability`, `expected_improvement` and `batch` of the candidates that are looked at closely.
 
     Args:
-        ranked: all candidates, best first, as `Judge.rank` leaves them.
+        close: the first `LONGEST` candidates or fewer, best first, with their crystals.
         judge: what predicted them.
         known: (n_known, n_objectives) costs of known materials, see `known_costs`.
         batch_size: how many to take together.
         seed: of the draws.
-
-    Returns:
-        A copy; NaN and 0 beyond the shortlist.
     """
-    n_close = min(LONGEST, int(ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool).sum()))
-    rows = ranked.iloc[:n_close]
-    crystals = [Crystal.from_row(row) for row in rows[list(columns.CRYSTAL)].to_dict("records")]
-    mixtures, members, hull = judge.distributions(rows[columns.CANDIDATE_ID].tolist(), crystals)
-    drawn = draw_targets(mixtures, members, N_DRAWS, np.random.default_rng(seed))
-    sampled = drawn_costs(drawn, judge.goal.objectives, hull)
-    table = ranked.copy()
-    table[columns.FRONT_PROBABILITY] = _padded(front_probability(sampled), len(ranked))
-    gain = expected_improvement(sampled[:N_DRAWS_OF_VOLUME], known) if len(known) else np.full(n_close, np.nan)
-    table[columns.EXPECTED_IMPROVEMENT] = _padded(gain, len(ranked))
-    features = crystal_features(crystals, rows[columns.SPACE_GROUP].tolist())
-    places = np.zeros(len(ranked), dtype=np.int64)
-    chosen = diverse_batch(rows[columns.GOAL_PROBABILITY].to_numpy(), features, batch_size)
+    crystals = crystals_of(close)
+    sampled = judge.draws(close[columns.CANDIDATE_ID].tolist(), crystals, N_DRAWS, seed)
+    gain = expected_improvement(sampled[:N_DRAWS_OF_VOLUME], known) if len(known) else np.full(len(close), np.nan)
+    features = crystal_features(crystals, close[columns.SPACE_GROUP].tolist())
+    places = np.zeros(len(close), dtype=np.int64)
+    chosen = diverse_batch(close[columns.GOAL_PROBABILITY].to_numpy(), features, batch_size)
     places[chosen] = np.arange(1, len(chosen) + 1)
-    table[columns.BATCH] = places
-    return table
+    return pd.DataFrame(
+        {
+            columns.FRONT_PROBABILITY: front_probability(sampled),
+            columns.EXPECTED_IMPROVEMENT: gain,
+            columns.BATCH: places,
+        }
+    )
 
 
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
@@ -71,13 +66,12 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
         counts = [{symbol: list(species).count(symbol) for symbol in species} for species in table[columns.SPECIES]]
         energies = table[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
         table[columns.ENERGY_ABOVE_HULL] = energies_above_hull(judge.references, counts, energies)
+    resources = resource_columns(table[columns.SPECIES].tolist())
+    table = table.assign(**resources)
+    table = table.loc[table[[aim.column for aim in judge.goal.objectives]].notna().to_numpy().all(axis=1)]
     return costs(table, judge.goal.objectives) if len(table) else np.empty((0, len(judge.goal.objectives)))
 
 
 def _labels_needed(goal: Goal, targets: list[str]) -> list[str]:
     needed = {columns.FORMATION_ENERGY if a.column == columns.ENERGY_ABOVE_HULL else a.column for a in goal.objectives}
     return [target for target in targets if target in needed]
-
-
-def _padded(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    return np.concatenate([values, np.full(length - len(values), np.nan)])

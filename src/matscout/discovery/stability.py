@@ -1,5 +1,6 @@
 """Stability: how far a candidate lies above the mixture of known phases it would decay to."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from matscout.discovery.simplex import lowest_mixture
 from matscout.errors import InputError
 from matscout.progress import progress
 
+ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
 LEAST_SHARE = 1e-6  # of the atoms: smaller ones are rounding
 SLOW_FROM = 20_000  # compositions from which a progress bar is worth its line
 
@@ -29,11 +31,13 @@ class Phase:
         material_id: of the curated table, or `reference` for an element without a row.
         counts: atoms by element.
         energy: formation energy, eV/atom, on the aligned scale.
+        std: its standard error, eV/atom: label noise and alignment, as far as curation knows them.
     """
 
     material_id: str
     counts: Mapping[str, int]
     energy: float
+    std: float = 0.0
 
     @cached_property
     def formula(self) -> str:
@@ -43,6 +47,14 @@ class Phase:
     def fraction(self, element: str) -> float:
         """Share of the element among the atoms."""
         return self.counts.get(element, 0) / sum(self.counts.values())
+
+
+@dataclass(frozen=True)
+class HullEnergy:
+    """The hull at n compositions: (n,) energy and its standard error, eV/atom."""
+
+    energy: NDArray[np.float64]
+    std: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ class Decomposition:
     phases: tuple[tuple[Phase, float], ...]
     missing: tuple[str, ...]
     is_judged: bool
+
+    @property
+    def std(self) -> float:
+        """Standard error of the energy, eV/atom, while the same phases compete; their errors are independent."""
+        return math.hypot(*(share * phase.std for phase, share in self.phases))
 
     @property
     def text(self) -> str:
@@ -86,9 +103,11 @@ class References:
             InputError: no such row.
         """
         names = [columns.MATERIAL_ID, columns.SYNTHETIC, columns.SPECIES, columns.FORMATION_ENERGY_ALIGNED]
-        table = pq.read_table(materials, columns=names).to_pydict()
-        rows = zip(*(table[name] for name in names), strict=True)
-        usable = [(i, species, e) for i, synthetic, species, e in rows if not synthetic and e is not None and e == e]  # noqa: PLR0124
+        errors = [name for name in ENERGY_ERRORS if name in pq.read_schema(materials).names]
+        table = pq.read_table(materials, columns=[*names, *errors]).to_pandas()
+        table = table.loc[~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[names[-1]].notna().to_numpy()]
+        std = np.sqrt(np.square(table[errors].fillna(0.0).to_numpy(dtype=np.float64)).sum(axis=1))
+        usable = list(zip(*(table[name] for name in (names[0], names[2], names[3])), std.tolist(), strict=True))
         if not usable:
             raise InputError(
                 f"{materials} has no genuine row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
@@ -96,28 +115,40 @@ class References:
         return cls.from_rows(usable)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[str, Sequence[str], float]]) -> "References":
-        """From (material id, species of the cell, eV/atom); the lowest of each formula counts."""
-        lowest: dict[str, tuple[float, str, list[str]]] = {}
-        for material_id, species, energy in rows:
+    def from_rows(cls, rows: Iterable[tuple[str, Sequence[str], float, float]]) -> "References":
+        """From (material id, species of the cell, eV/atom, its standard error); the lowest of each formula counts.
+
+        An element's energy is zero by definition, so that the error of its row says nothing.
+        """
+        lowest: dict[str, tuple[float, str, list[str], float]] = {}
+        for material_id, species, energy, std in rows:
             key = formula_key(list(species))
             best = lowest.get(key)
             if best is None or (energy, material_id) < best[:2]:
-                lowest[key] = (float(energy), material_id, list(species))
+                lowest[key] = (float(energy), material_id, list(species), float(std))
         phases: dict[frozenset[str], list[Phase]] = {}
-        for energy, material_id, species in (lowest[key] for key in sorted(lowest)):
+        for energy, material_id, species, std in (lowest[key] for key in sorted(lowest)):
             counts = {symbol: species.count(symbol) for symbol in sorted(set(species))}
-            phases.setdefault(frozenset(counts), []).append(Phase(material_id, counts, energy))
+            phase = Phase(material_id, counts, energy, std if len(counts) > 1 else 0.0)
+            phases.setdefault(frozenset(counts), []).append(phase)
         return cls({system: tuple(found) for system, found in phases.items()})
+
+    @property
+    def n_phases(self) -> int:
+        """Known compounds, one a formula."""
+        return sum(len(phases) for system, phases in self.phases.items() if len(system) > 1)
+
+    @property
+    def n_with_error(self) -> int:
+        """Those of them whose energies have a known standard error."""
+        return sum(phase.std > 0 for phases in self.phases.values() for phase in phases)
 
     def decompose(self, counts: Mapping[str, float]) -> Decomposition:
         """The hull at a composition given as atoms by element."""
         elements = sorted(counts)
         competing = self._competing(tuple(elements))
-        fractions = np.array([[phase.fraction(e) for e in elements] for phase in competing])
-        energies = np.array([phase.energy for phase in competing])
-        aim = np.array([counts[e] for e in elements], dtype=np.float64)
-        energy, basis, shares = lowest_mixture(fractions, energies, aim / aim.sum())
+        fractions, aim = _problem(competing, counts)
+        energy, basis, shares = lowest_mixture(fractions, np.array([phase.energy for phase in competing]), aim)
         found = [(competing[i], float(s)) for i, s in zip(basis, shares, strict=True) if s > LEAST_SHARE]
         found.sort(key=lambda item: (-item[1], item[0].formula))
         compounded = {symbol for phase in competing[len(elements) :] for symbol in phase.counts}
@@ -127,6 +158,29 @@ class References:
         """`decompose` for many."""
         shown = compositions if len(compositions) < SLOW_FROM else progress(compositions, description="convex hull")
         return [self.decompose(counts) for counts in shown]
+
+    def draw_hulls(
+        self, compositions: Sequence[Mapping[str, float]], n_draws: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """(n_draws, n) energies of the hull, eV/atom, with the phases' energies drawn about their values.
+
+        One draw holds for all compositions: candidates that compete with the same phase err together.
+        The lowest mixture is found anew in each draw, so that another phase may win.
+        """
+        systems = {tuple(sorted(counts)): self._competing(tuple(sorted(counts))) for counts in compositions}
+        uncertain = sorted({phase.material_id for found in systems.values() for phase in found if phase.std > 0})
+        errors = dict(zip(uncertain, rng.standard_normal((len(uncertain), n_draws)), strict=True))
+        drawn = np.empty((n_draws, len(compositions)))
+        for column, counts in enumerate(compositions):
+            competing = systems[tuple(sorted(counts))]
+            fractions, aim = _problem(competing, counts)
+            exact = np.array([phase.energy for phase in competing])
+            if not any(phase.std > 0 for phase in competing):
+                drawn[:, column] = lowest_mixture(fractions, exact, aim)[0]
+                continue
+            shifts = np.array([phase.std * errors.get(phase.material_id, np.zeros(n_draws)) for phase in competing])
+            drawn[:, column] = [lowest_mixture(fractions, exact + shift, aim)[0] for shift in shifts.T]
+        return drawn
 
     def _competing(self, elements: tuple[str, ...]) -> tuple[Phase, ...]:
         """Pure elements in order, then every compound of the elements; kept a while by chemical system."""
@@ -147,6 +201,21 @@ class References:
     def _missing(self, elements: Sequence[str]) -> tuple[str, ...]:
         systems = [frozenset([symbol]) for symbol in elements] + [frozenset(pair) for pair in combinations(elements, 2)]
         return tuple("-".join(sorted(system)) for system in systems if system not in self.phases)
+
+
+def _problem(
+    competing: Sequence[Phase], counts: Mapping[str, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Atomic fractions of the phases, (n_phases, n_elements), and of the composition; elements by symbol."""
+    elements = sorted(counts)
+    fractions = np.array([[phase.fraction(e) for e in elements] for phase in competing])
+    aim = np.array([counts[e] for e in elements], dtype=np.float64)
+    return fractions, aim / aim.sum()
+
+
+def hull_of(found: Sequence[Decomposition]) -> HullEnergy:
+    """The hull at many compositions."""
+    return HullEnergy(np.array([item.energy for item in found]), np.array([item.std for item in found]))
 
 
 def energies_above_hull(

@@ -1,17 +1,22 @@
 """Structures that a user drops into a folder: they join the candidates, or are left out with a reason."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from smact.screening import smact_validity
+
 from matscout.crystal import Crystal
 from matscout.discovery.curated import formula_key
+from matscout.discovery.gates import CHARGE, CONTACT, VOLUME
 from matscout.discovery.selection import Known
-from matscout.discovery.templates import make_template
+from matscout.discovery.templates import Template, make_template
+from matscout.discovery.volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
 from matscout.errors import InputError
 from matscout.sources.record import Rejection
-from matscout.sources.structure_files import USER_SOURCE, read_structures
+from matscout.sources.structure_files import USER_SOURCE, has_structures, read_structures
 
-CLOSEST_ATOMS = 0.6  # Å: below it the file holds no crystal (H-H in H2 is 0.74)
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -24,38 +29,69 @@ class UserCandidate:
 
 
 def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[UserCandidate], list[Rejection]]:
-    """Structures of a folder that are whole, physical and not in the curated set, and why others are not.
+    """Structures of a folder that pass the gates, and why others do not; none for an empty folder.
+
+    The gates are those of proposed candidates, with limits that do not need a parent: ions must balance
+    (mixed valence is allowed; metals pass by smact's measure), atoms must touch and not overlap.
+    What passes is remembered in `known.users`.
 
     Raises:
-        InputError: the folder does not exist or holds no structure file.
+        InputError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise InputError(f"candidates.user_files = {str(folder)!r} is no folder; give one with CIF or POSCAR files")
+        raise InputError(f"{folder} is no folder; it may be empty, but it must exist (git checkout -- {folder})")
     found: list[UserCandidate] = []
     labels: list[str] = []
     rejections: list[Rejection] = []
-    for item in read_structures([folder]):
+    for item in read_structures([folder]) if has_structures(folder) else ():
         if isinstance(item, Rejection):
             rejections.append(item)
             continue
         template = make_template(item.material_id, item.crystal)
-        if template is None or template.distances.min() < CLOSEST_ATOMS:
-            rejections.append(_reject(item.material_id, folder, "overlapping_atoms", f"closer than {CLOSEST_ATOMS} Å"))
+        if template is None:
+            detail = "no space group could be found; check the coordinates"
+            rejections.append(_reject(item.material_id, folder, "without_symmetry", detail))
+            continue
+        if fault := _fault(item.crystal.reduced_formula, template):
+            rejections.append(_reject(item.material_id, folder, *fault))
             continue
         found.append(UserCandidate(item.material_id, item.crystal, template.space_group))
         labels.append(template.label(template.elements))
     keys = [formula_key(candidate.crystal.species) for candidate in found]
-    verdicts = known.judge(keys, [candidate.crystal for candidate in found], labels, workers=workers)
-    for candidate, verdict in zip(found, verdicts, strict=True):
+    structures = [(candidate.crystal, label) for candidate, label in zip(found, labels, strict=True)]
+    verdicts = known.judge(keys, structures, {}, workers=workers)
+    new = []
+    for candidate, key, structure, verdict in zip(found, keys, structures, verdicts, strict=True):
         if verdict is not None:
             rejections.append(_reject(candidate.name, folder, verdict, "the same structure is there already"))
-    new = [candidate for candidate, verdict in zip(found, verdicts, strict=True) if verdict is None]
+            continue
+        known.users.setdefault(key, []).append(structure)
+        new.append(candidate)
     return new, rejections
 
 
-def rejection_rows(rejections: list[Rejection]) -> list[dict[str, object]]:
-    """Rejections as JSON rows, in order."""
-    return [asdict(rejection) for rejection in rejections]
+def user_summary(users: list[UserCandidate], left_out: list[Rejection]) -> dict[str, object]:
+    """Counts by gate, and each file that was left out."""
+    counts = Counter(rejection.reason for rejection in left_out)
+    return {
+        "user_files": {GIVEN: len(users) + len(left_out), **dict(sorted(counts.items()))},
+        "user_files_left_out": [asdict(rejection) for rejection in left_out],
+    }
+
+
+def _fault(formula: str, template: Template) -> tuple[str, str] | None:
+    """Gate and reason of the first rule that the structure breaks."""
+    closest = contact_ratio(template)  # NaN with a light noble gas, for which no bond length is known
+    if closest < CLOSEST_CONTACT:
+        rule = f"below {CLOSEST_CONTACT:g} typical bond lengths"
+        return CONTACT, f"two atoms at {closest:.2f} typical bond lengths: {rule}; relax the cell first"
+    if closest**3 > SCALE_RANGE[1]:
+        rule = f"more than {SCALE_RANGE[1]:g} times the volume at which its closest atoms would touch"
+        return VOLUME, f"no atoms nearer than {closest:.2f} typical bond lengths: {rule}; relax the cell first"
+    if len(template.elements) > 1 and not smact_validity(formula, mixed_valence=True, check_metallicity=True):
+        detail = "no oxidation states balance with cations below anions in electronegativity, and it is no metal"
+        return CHARGE, f"{formula}: {detail}; check the formula"
+    return None
 
 
 def _reject(name: str, folder: Path, reason: str, detail: str) -> Rejection:

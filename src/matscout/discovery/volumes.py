@@ -1,5 +1,6 @@
 """Volumes of crystals that nobody has relaxed: a sum of ionic volumes, fitted on the curated set."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 
@@ -9,7 +10,7 @@ from pymatgen.core import Element
 from pymatgen.core.structure_prediction.volume_predictor import bond_params
 from scipy.optimize import nnls
 
-from matscout.crystal import SYMBOLS
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 from matscout.discovery.gates import CONTACT, VOLUME
 from matscout.discovery.ions import IonTable
 from matscout.discovery.parents import Parent
@@ -88,6 +89,32 @@ def geometric_gates(
     is_sane = (scales >= SCALE_RANGE[0]) & (scales <= SCALE_RANGE[1])  # False for NaN
     contacts = closest_contacts(table, template, filled, np.where(is_sane, scales, 1.0))
     return scales, {VOLUME: is_sane, CONTACT: contacts >= CLOSEST_CONTACT}
+
+
+def contact_ratio(template: Template) -> float:
+    """Shortest distance over typical bond length of a crystal as it is; see `closest_contacts`."""
+    radii = _radii_of(template)
+    return float((template.distances / (radii[:, None] + radii[None, :])).min())
+
+
+def _radii_of(template: Template) -> NDArray[np.float64]:
+    """(n_slots,) Å; an element without electronegativity counts with the mean of the others."""
+    numbers = [ATOMIC_NUMBERS[element] for element in template.elements]
+    chi = np.array([_electronegativity(element) for element in template.elements])
+    weights = template.counts / template.n_atoms
+    known = np.isfinite(chi)
+    mean = (chi[known] * weights[known]).sum() / weights[known].sum() if known.any() else 0.0
+    chi = np.where(known, chi, mean)
+    base, slope = _bond_radii()
+    return base[numbers] + slope[numbers] * np.sqrt(((chi - mean) ** 2 * weights).sum())
+
+
+@cache
+def _electronegativity(symbol: str) -> float:
+    """Pauling's; NaN for the light noble gases."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pymatgen's word for a noble gas
+        return float(Element(symbol).X)
 
 
 @cache

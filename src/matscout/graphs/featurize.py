@@ -74,7 +74,8 @@ def _shard_directory(materials: Path, settings: Graphs) -> Path:
             "code": sha256_of(Path(__file__).parent),
         }
     )
-    path = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / "featurize" / fingerprint[:16]
+    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()  # a worker of a cluster has another working directory
+    path = root / ".checkpoints" / "featurize" / fingerprint[:16]
     path.mkdir(parents=True, exist_ok=True)
     return path
 

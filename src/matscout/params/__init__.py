@@ -16,7 +16,7 @@ from matscout.params.data import (
     Split,
     Validity,
 )
-from matscout.params.discovery import Candidates, Goal, Objective, Screening
+from matscout.params.discovery import Candidates, Goal, Objective, Relaxation, Routes, Screening
 from matscout.params.learning import (
     ALIGNNEncoder,
     ALIGNNMember,
@@ -72,6 +72,8 @@ __all__ = [
     "Offsets",
     "Params",
     "Query",
+    "Relaxation",
+    "Routes",
     "Screening",
     "Section",
     "Service",

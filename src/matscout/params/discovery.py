@@ -4,7 +4,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from matscout.params.section import Count, Fraction, Section
+from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+
+
+class Routes(Section):
+    """Shares of the ways to make a candidate; where one runs out the others go on."""
+
+    substitution: NonNegative = Field(description="likely replacements of a known salt's ions")
+    prototype: NonNegative = Field(description="known arrangements of atoms, AFLOW's too, filled with common ions")
+    intermetallic: NonNegative = Field(description="known compounds of metals with similar metals in their place")
+
+    @model_validator(mode="after")
+    def _one_is_open(self) -> Self:
+        if not self.substitution + self.prototype + self.intermetallic:
+            message = "all shares are 0, so nothing can be proposed; give at least one route a share above 0"
+            raise ValueError(message)
+        return self
 
 
 class Candidates(Section):
@@ -14,16 +29,15 @@ class Candidates(Section):
     max_atoms: Count = Field(description="atoms per cell")
     max_elements: Count
     substitution_threshold: Fraction = Field(description="lowest ionic substitution probability")
-    prototypes: bool = Field(description="decorate pymatgen's AFLOW prototypes too")
+    routes: Routes
     exclude_elements: tuple[str, ...] = Field(description="never propose these elements")
-    user_files: str | None = Field(description="folder of structures that join the candidates; null = none")
     seed: int
 
 
 class Objective(Section):
     """One aim: a window, or a direction, for one predicted column."""
 
-    column: str = Field(description="predicted target, or energy_above_hull")
+    column: str = Field(description="predicted target, energy_above_hull, or a figure of the elements it is made of")
     window: tuple[float | None, float | None] | None = Field(description="wanted range in the column's unit")
     direction: Literal["minimize", "maximize"] | None
 
@@ -48,12 +62,21 @@ class Goal(Section):
     deny_elements: tuple[str, ...]
 
 
+class Relaxation(Section):
+    """How the shortlist is relaxed with a pretrained potential."""
+
+    model: Literal["chgnet"] | None = Field(description="needs the extra `relax`; null = not relaxed")
+    force: Positive = Field(description="largest force on an atom at which a relaxation ends, eV/Å")
+    steps: Count = Field(description="at most")
+
+
 class Screening(Section):
     """How candidates are ranked."""
 
     goal: str = Field(description="name of one of `goals`")
     goals: dict[str, Goal]
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
+    relaxation: Relaxation
     seed: int
 
     @model_validator(mode="after")

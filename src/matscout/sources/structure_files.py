@@ -40,6 +40,11 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
             raise InputError(f"{path}: unknown kind of file; known are {known}")
 
 
+def has_structures(folder: Path) -> bool:
+    """Whether the folder, or one below it, holds a structure file."""
+    return any(path.is_file() and _is_structure(path) for path in folder.rglob("*"))
+
+
 def _read_folder(folder: Path) -> Iterator[Record | Rejection]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_structure(path))
     if not files:

@@ -77,7 +77,7 @@ def open_checkpoints(member: str, fingerprint: str) -> Iterator[CheckpointStore]
     Raises:
         TrainingError: another process trains this member with these parameters, code and inputs.
     """
-    directory = repository() / ".checkpoints" / member / fingerprint
+    directory = _directory(member, fingerprint)
     descriptor = _lock(directory, member)
     try:
         for partial in directory.glob(".*.partial"):
@@ -85,6 +85,12 @@ def open_checkpoints(member: str, fingerprint: str) -> Iterator[CheckpointStore]
         yield CheckpointStore(directory)
     finally:
         os.close(descriptor)
+
+
+def epochs_saved(member: str, fingerprint: str) -> int:
+    """How many epochs of this training stand in checkpoints, by their names alone; for whoever watches it."""
+    names = (file.stem for file in _directory(member, fingerprint).glob("epoch-*.ckpt"))
+    return max((int(name.removeprefix("epoch-")) for name in names), default=0)
 
 
 def encode(state: dict[str, Any]) -> bytes:
@@ -106,11 +112,16 @@ def decode(content: bytes, file: Path) -> dict[str, Any]:
     if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
         raise StoreError(f"checkpoint {file} ({len(content)} bytes) is corrupt: its content does not match its SHA-256")
     try:
-        return torch.load(io.BytesIO(payload), weights_only=True)
+        # onto the CPU: a graphics card may have written it, and this machine may have none
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError) as error:
         raise StoreError(
             f"checkpoint {file} is whole but cannot be read by torch {torch.__version__}: {error}"
         ) from error
+
+
+def _directory(member: str, fingerprint: str) -> Path:
+    return repository() / ".checkpoints" / member / fingerprint
 
 
 def _lock(directory: Path, member: str) -> int:

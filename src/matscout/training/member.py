@@ -20,7 +20,7 @@ from matscout.params import Member, Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
 from matscout.training.folds import Fold, LabelledBatch, load_folds
-from matscout.training.provenance import Provenance, provenance_of
+from matscout.training.provenance import Provenance, provenance_of, training_hashes
 from matscout.training.task import Task
 from matscout.training.tracking import MemberRun, member_run
 from matscout.training.trainer import EpochRecord, Trainer
@@ -82,7 +82,7 @@ class _Fitted:
 @contextmanager
 def _fitted(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> Iterator[_Fitted]:
     member = _member(params, name)
-    provenance = provenance_of(name, params, graphs=graphs, split=split, materials=materials)
+    provenance = provenance_of(name, params, training_hashes(graphs=graphs, split=split, materials=materials))
     with (
         reproducible(params.compute, member.training.seed) as device,
         open_checkpoints(name, provenance.fingerprint) as checkpoints,

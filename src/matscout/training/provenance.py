@@ -69,8 +69,11 @@ def code_hash() -> str:
 
 
 def pipeline_key(provenance: Provenance) -> str:
-    """One key for all members of one pipeline run: its parameters, commit and experiment."""
-    return sha256_of_json([dict(provenance.pipeline_parameters), git_commit(), experiment_name()])
+    """One key for all members of one pipeline run: its parameters, experiment, code and inputs.
+
+    The commit is no part of it: someone may commit while the pipeline runs.
+    """
+    return sha256_of_json([dict(provenance.pipeline_parameters), experiment_name(), dict(provenance.hashes)])
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -82,15 +85,19 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def provenance_of(name: str, params: Params, *, graphs: Path, split: Path, materials: Path) -> Provenance:
-    """Hash the inputs, the code and the parameters that decide the weights of the member `name`."""
-    tree = params.model_dump(mode="json")
-    parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
-    hashes = {
+def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, str]:
+    """SHA-256 by name: of the code and of each input; the same for all members."""
+    return {
         "code": code_hash(),
         "graphs": sha256_of(graphs),
         "materials": sha256_of(materials),
         "split": sha256_of(split),
     }
-    fingerprint = sha256_of_json([name, parameters, hashes, torch.__version__])
+
+
+def provenance_of(name: str, params: Params, hashes: Mapping[str, str]) -> Provenance:
+    """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`."""
+    tree = params.model_dump(mode="json")
+    parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
+    fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
     return Provenance(name, fingerprint, parameters, tree, hashes)

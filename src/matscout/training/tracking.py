@@ -1,6 +1,6 @@
-"""Curves and provenance in MLflow: the only file that imports it.
+"""Curves and provenance in MLflow.
 
-One parent run per pipeline run (same parameters, git commit and experiment name), one child per member.
+One parent run per pipeline run (same parameters, experiment name, code and inputs), one child per member.
 Plain `mlflow ui` in the repository shows them: without `MLFLOW_TRACKING_URI` they go to `mlflow.db` there.
 
 What a failing tracker does: when a training *begins*, it stops the run, since nothing is lost yet. Later
@@ -129,6 +129,14 @@ def member_run(provenance: Provenance, run_id: str | None = None) -> Iterator[Me
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else the file that plain `mlflow ui` opens in the repository."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository() / 'mlflow.db'}"
+
+
+def experiment_id() -> str:
+    """Identifier of the experiment that all runs belong to, made if it is not there yet."""
+    from mlflow.tracking import MlflowClient
+
+    with _one_process_at_a_time():
+        return _experiment(MlflowClient(tracking_uri=tracking_uri()), tracking_uri())
 
 
 @contextmanager

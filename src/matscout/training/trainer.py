@@ -191,5 +191,5 @@ class Trainer:
         self.step = state["step"]
         self.history = [EpochRecord(**record) for record in state["history"]]
         torch.set_rng_state(state["random"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if torch.cuda.is_available():  # this machine may have fewer cards than the one that saved
+            torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])

@@ -1,0 +1,89 @@
+"""Resources: what a crystal's elements cost, how rare they are, and how few countries they come from.
+
+The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen (`costdb_elements`,
+each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et al., "Data-driven review
+of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Earth's crust by smact (CRC Handbook of
+Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals deny elements instead.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import smact
+from numpy.typing import NDArray
+from pymatgen.analysis.cost import CostDBElements
+from pymatgen.analysis.hhi import HHIModel
+from pymatgen.core import Element
+
+from matscout import columns
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
+
+Array = NDArray[np.float64]
+
+
+def resource_columns(species: Sequence[Sequence[str]]) -> dict[str, Array]:
+    """(n,) each, by column name; NaN where the table lacks an element of the crystal.
+
+    Price ($/kg) and both indices are means over the elements by mass; the abundance (mg/kg) is that of the
+    rarest element, which limits how much can be made.
+    """
+    fractions = _mass_fractions(species)
+    present = fractions > 0
+    figures = element_figures()
+    averaged = {
+        name: np.where(present, fractions * figures[name], 0.0).sum(axis=1)
+        for name in (columns.ELEMENTAL_COST, columns.HHI_PRODUCTION, columns.HHI_RESERVE)
+    }
+    rarest = np.where(present, figures[columns.CRUSTAL_ABUNDANCE], np.inf).min(axis=1, initial=np.inf)
+    rarest[(present & np.isnan(figures[columns.CRUSTAL_ABUNDANCE])).any(axis=1)] = np.nan
+    return {**averaged, columns.CRUSTAL_ABUNDANCE: rarest}
+
+
+@cache
+def element_figures() -> dict[str, Array]:
+    """(119,) of each column by atomic number; NaN where the source has no value."""
+    figures = {name: np.full(len(SYMBOLS), np.nan) for name in columns.RESOURCES}
+    prices, indices = _prices(), HHIModel().symbol_hhip_hhir
+    for number, symbol in enumerate(SYMBOLS[1:], start=1):
+        figures[columns.ELEMENTAL_COST][number] = prices.get(symbol, np.nan)
+        if symbol in indices:
+            figures[columns.HHI_PRODUCTION][number], figures[columns.HHI_RESERVE][number] = indices[symbol]
+        if abundance := _crustal_abundance(symbol):
+            figures[columns.CRUSTAL_ABUNDANCE][number] = abundance
+    return figures
+
+
+def _prices() -> dict[str, float]:
+    """$/kg by element; pymatgen holds them as dollars a mole."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)  # it orders noble gases by it
+        database = CostDBElements()
+        found = {symbol: database.get_entries([Element(symbol)]) for symbol in SYMBOLS[1:]}
+    return {
+        symbol: 1000 * entries[0].energy_per_atom / float(Element(symbol).atomic_mass)
+        for symbol, entries in found.items()
+        if entries
+    }
+
+
+def _crustal_abundance(symbol: str) -> float | None:
+    try:
+        return smact.Element(symbol).crustal_abundance
+    except KeyError:  # an element that the table lacks
+        return None
+
+
+def _mass_fractions(species: Sequence[Sequence[str]]) -> Array:
+    """(n, 119) share of each element in the mass."""
+    amounts = np.zeros((len(species), len(SYMBOLS)))
+    for row, symbols in enumerate(species):
+        np.add.at(amounts[row], [ATOMIC_NUMBERS[symbol] for symbol in symbols], 1.0)
+    masses = amounts * _atomic_masses()
+    return masses / masses.sum(axis=1, keepdims=True)
+
+
+@cache
+def _atomic_masses() -> Array:
+    return np.array([0.0, *(float(Element(symbol).atomic_mass) for symbol in SYMBOLS[1:])])

@@ -1,0 +1,69 @@
+"""The ensemble as an MLflow model, defined by this file (models from code): CIF texts in, predictions out.
+
+MLflow runs this file when it loads the model. No pickle is involved: the artifacts beside it are the
+members' safetensors, the calibration and the limits of what counts as a crystal.
+"""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from matscout import columns
+from matscout.discovery.own_structures import predict_structures
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.params import Validity
+
+CIF = "cif"
+ERROR = "error"
+
+
+class EnsembleModel(PythonModel):
+    """Predicts as `matscout predict` does, by the same functions."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the members and their calibration once, when the server starts."""
+        folders = {name: Path(path) for name, path in context.artifacts.items()}
+        self.predictor = EnsemblePredictor.load(folders["members"], folders["ensemble"])
+        self.limits = Validity.model_validate(json.loads(folders["validity"].read_text()))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+        """One row for each row given, in their order.
+
+        Args:
+            context: unused; see `load_context`.
+            model_input: `cif`, the text of a file; `material_id`, if it should come back.
+            params: unused; part of MLflow's signature.
+
+        Returns:
+            the columns of `matscout predict`, null where a crystal cannot be used; `error` says why.
+        """
+        predictions = predict_cifs(list(model_input[CIF]), self.predictor, self.limits)
+        if columns.MATERIAL_ID in model_input:
+            predictions[columns.MATERIAL_ID] = list(model_input[columns.MATERIAL_ID])
+        return predictions
+
+
+def predict_cifs(cifs: list[str], predictor: EnsemblePredictor, limits: Validity) -> pd.DataFrame:
+    """Predictions for CIF texts, named by their position; see `EnsembleModel.predict`."""
+    names = [f"{number:06d}" for number in range(len(cifs))]
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{name}.cif" for name in names]
+        for file, cif in zip(files, cifs, strict=True):
+            file.write_text(cif)
+        try:
+            predictions, rejections = predict_structures(files, predictor, limits)
+        except InputError as error:
+            return pd.DataFrame({columns.MATERIAL_ID: names, ERROR: str(error).replace(f"{folder}/", "")})
+    told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
+    table = predictions.set_index(columns.MATERIAL_ID).reindex(names)
+    table[ERROR] = [told.get(name) for name in names]
+    return table.rename_axis(columns.MATERIAL_ID).reset_index()
+
+
+set_model(EnsembleModel())

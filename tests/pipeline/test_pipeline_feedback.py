@@ -1,0 +1,66 @@
+"""Results that come back: checked, then trained on, and only what depends on them runs again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+FOLDER = "data/feedback"
+
+
+@pytest.fixture
+def results(tiny):
+    """Results of the two best candidates, as they lie in the folder; gone afterwards."""
+    ranked = pd.read_parquet(tiny.root / "data/screening/ranked.parquet").head(2)
+    lines = [
+        {
+            "material_id": row["candidate_id"],
+            "functional": "PBE",
+            "species": list(row["species"]),
+            **{name: np.asarray(row[name]).tolist() for name in ("lattice", "frac_coords")},
+            **{name: float(row[name]) + 0.01 for name in ("formation_energy_per_atom", "band_gap")},
+        }
+        for row in ranked.to_dict("records")
+    ]
+    path = tiny.root / FOLDER / "round-1.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    yield path, lines
+    for name in ("round-1.jsonl", "checked.json"):
+        (tiny.root / FOLDER / name).unlink(missing_ok=True)
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.dvc("checkout")
+
+
+def test_results_that_nobody_checked_stop_the_run(tiny, results):
+    done = tiny.dvc("repro", "curate", check=False)
+    assert done.returncode != 0
+    assert "round-1.jsonl was not checked yet: run `matscout feedback" in done.stdout + done.stderr
+
+
+def test_wrong_results_are_refused_and_not_noted(tiny, results):
+    path, lines = results
+    path.write_text("".join(f"{json.dumps(line | {'material_id': 'ms-000000000000'})}\n" for line in lines))
+    done = tiny.run("matscout", "feedback", check=False)
+    assert done.returncode == 1
+    assert "are no candidate of this ranking" in done.stderr
+    assert not (tiny.root / FOLDER / "checked.json").exists()
+
+
+def test_checked_results_reach_the_training_and_nothing_is_acquired_again(tiny, results):
+    _, lines = results
+    assert lines[0]["material_id"] in tiny.run("matscout", "feedback").stdout
+    output = tiny.dvc("repro", "split", "featurize").stdout
+    assert tiny.stages_run(output) == ["curate", "split", "featurize"]
+    materials = pd.read_parquet(tiny.root / "data/curated/materials.parquet").set_index("material_id")
+    came_back = materials[materials["source"] == "feedback"]
+    assert sorted(came_back.index) == sorted(line["material_id"] for line in lines)
+    assert came_back["formation_energy_aligned"].notna().all()  # PBE results need no offset
+    split = pd.read_parquet(tiny.root / "data/splits/split.parquet").set_index("material_id")
+    assert set(came_back.index) <= set(split.index)
+    waiting = tiny.dvc("status", "--json").stdout
+    stages = {name.split(":")[-1] for name in json.loads(waiting)}
+    assert {"propose", *(f"train@{name}" for name in ("cgcnn", "composition"))} <= stages
+    assert not any(name.startswith("acquire") for name in stages)
