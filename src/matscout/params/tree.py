@@ -90,6 +90,8 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{where}: missing; params.yaml is complete, add it"
     rule = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], Mapping):  # a rule on a whole block names its values itself
+        return f"{where}: {rule}" if where else rule
     return f"{where or 'params'} = {problem['input']!r}: {rule}" if where else rule
 
 
