@@ -65,13 +65,24 @@ def _genuine(params: Curation, workers: int) -> dict[str, Any]:
         "genuine_rows": len(table),
         "genuine_matches": len(edges),
         "genuine_matches_of_other_space_groups": len(other),
-        "of_these_forgiven": [_example(row, table) for row in _nearest(other[other["same_material"]])],
+        "of_these_forgiven": int(other["same_material"].sum()),
+        "energy_differences_of_the_forgiven": _quantiles(other[other["same_material"]], table),
+        "energy_differences_of_same_space_group": _quantiles(edges[edges["same_space_group"]], table),
+        "nearest_forgiven": [_example(row, table) for row in _nearest(other[other["same_material"]])],
         "nearest_not_forgiven": [_example(row, table) for row in _nearest(other[~other["same_material"]])],
         "outliers": [
             f"{rows[name]['material_id']}: {detail.split(':')[0]}"
             for name, detail in zip(outliers["material_id"], outliers["detail"], strict=True)
         ],
     }
+
+
+def _quantiles(edges: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Differences of formation energy within pairs, eV/atom."""
+    energy = table["formation_energy_per_atom"]
+    pairs = [energy.loc[edges[column]].to_numpy() for column in ("material_id_a", "material_id_b")]
+    difference = np.abs(pairs[0] - pairs[1])
+    return {name: round(float(np.nanquantile(difference, q)), 4) for name, q in (("median", 0.5), ("p90", 0.9))}
 
 
 def _displacement(edges: pd.DataFrame, table: pd.DataFrame) -> pd.Series:

@@ -12,3 +12,11 @@ def tiny(tmp_path_factory):
     clone.run("git", "add", "dvc.lock", "metrics")
     clone.run("git", "commit", "-q", "-m", "first run")
     return clone
+
+
+@pytest.fixture
+def copied(tiny, tmp_path):
+    """A copy of that clone, to be spoilt."""
+    from tiny_clone import copy_clone
+
+    return copy_clone(tiny, tmp_path / "a copy")

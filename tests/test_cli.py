@@ -24,7 +24,7 @@ def test_every_command_s_help_has_an_example(command):
     [
         (["predict", "absent.cif", "-o", "out.parquet"], "run from the repository root"),
         (["predict", "absent.cif", "-o", "out.xlsx"], ".parquet or .csv"),
-        (["results"], "make repro"),
+        (["results"], "repository root"),
         (["why-merged", "mp-149"], "curate"),
     ],
 )

@@ -14,7 +14,7 @@ from matscout.engine import n_workers, parallel_map
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
 from matscout.engine.tasks import DONE, Job
-from matscout.errors import ParameterError
+from matscout.errors import ParameterError, WorkerError
 
 
 def square(value):
@@ -150,3 +150,13 @@ def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_pa
     assert (tmp_path / "seven").exists()
     with pytest.raises(ValueError, match=r"^three$"):
         parallel_map(fail_on_three, range(5), workers=2, description="fails")
+
+
+def die(value):
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_worker_is_told_with_what_to_do():
+    with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
+        parallel_map(die, range(4), workers=2, description="pieces")

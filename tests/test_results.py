@@ -20,6 +20,7 @@ ENSEMBLE = {
 
 
 def test_results_name_places_and_figures(tmp_path):
+    (tmp_path / "params.yaml").touch()
     for _, path, _ in PLACES:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("")
@@ -32,7 +33,13 @@ def test_results_name_places_and_figures(tmp_path):
     assert "10000 candidates, 12 meet the goal, 5 on the Pareto front" in text
 
 
+def test_another_folder_is_told_apart_from_a_run_that_was_not_made(tmp_path):
+    with pytest.raises(InputError, match="repository root"):
+        list(lines_of_results(tmp_path))
+
+
 def test_missing_results_are_named_with_the_command_that_makes_them(tmp_path):
+    (tmp_path / "params.yaml").touch()
     with pytest.raises(InputError, match=r"data/report/index\.html.*make repro"):
         list(lines_of_results(tmp_path))
 

@@ -23,3 +23,7 @@ class StoreError(MatscoutError):
 
 class TrainingError(MatscoutError):
     """Training cannot go on: no labels, a loss that is not finite, a lock held by another trainer."""
+
+
+class WorkerError(MatscoutError):
+    """A worker process died: it was killed, or the machine ran out of memory."""

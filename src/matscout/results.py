@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matscout.errors import InputError
+from matscout.params import PARAMS_FILE
 
 PLACES = (
     ("report", "data/report/index.html", "open it in a browser"),
@@ -24,8 +25,10 @@ def lines_of_results(root: Path) -> Iterator[str]:
     """The places, the headline figures and what to run next.
 
     Raises:
-        InputError: a result is missing; the message names it and the command that makes it.
+        InputError: `root` is no repository, or a result is missing; the message names it and the command that makes it.
     """
+    if not (root / PARAMS_FILE).is_file():
+        raise InputError(f"{root / PARAMS_FILE} not found: run from the repository root")
     missing = [path for _, path, _ in PLACES if not (root / path).exists()]
     if missing:
         raise InputError(f"not made yet: {', '.join(missing)}; run `make repro`, or `dvc pull` where a cache is shared")

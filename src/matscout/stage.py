@@ -1,5 +1,6 @@
 """How a DVC stage script runs: typed options in, one clear line on failure."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -8,9 +9,17 @@ from typing import Annotated
 
 import typer
 
-from matscout.errors import MatscoutError
+from matscout.errors import InputError, MatscoutError
+from matscout.files import sha256_of
 
 EXIT_USER_ERROR = 1
+STORAGE_ERRORS = {  # what a disk says, and what its owner can do
+    errno.ENOSPC: "free some space and run again; what was finished is kept",
+    errno.EDQUOT: "free some of your quota and run again; what was finished is kept",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run again",
+    errno.EROFS: "make the file system writable and run again",
+    errno.EACCES: "let this user write there and run again",
+}
 
 # A stage's arguments, each an option: `--materials PATH`, `--raw PATH --raw PATH`.
 PathOption = Annotated[Path, typer.Option()]
@@ -22,14 +31,38 @@ FlagOption = Annotated[bool, typer.Option()]
 def run(main: Callable[..., None]) -> None:
     """Run `main` with the command line's options, as its signature states them.
 
-    A `MatscoutError` ends the process with exit code 1 and its message alone; any other exception
-    is a defect and keeps its traceback.
+    A `MatscoutError`, or a disk that is full or closed, ends the process with exit code 1 and its message
+    alone; any other exception is a defect and keeps its traceback.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
+        check_code(Path(__file__).parent, Path("src/matscout"))
         app()
     except MatscoutError as error:
-        name = os.environ.get("DVC_STAGE", "matscout")
-        sys.stderr.write(f"\n{name}: error: {error}\n")
-        sys.exit(EXIT_USER_ERROR)
+        _leave(str(error))
+    except OSError as error:
+        if error.errno not in STORAGE_ERRORS:
+            raise
+        _leave(f"{error.strerror}: {error.filename or 'while writing'}; {STORAGE_ERRORS[error.errno]}")
+
+
+def check_code(imported: Path, here: Path) -> None:
+    """Refuse to run other code than that of the folder that DVC looks at.
+
+    An editable installation imports the main folder's code, also for an experiment that runs in a copy.
+
+    Raises:
+        InputError: the two differ.
+    """
+    if here.is_dir() and not here.samefile(imported) and sha256_of(here) != sha256_of(imported):
+        raise InputError(
+            f"Python imports {imported}, which differs from {here.resolve()}, the code that DVC tracks here. A queued "
+            "experiment keeps the code of when it was queued: `git add` new files, and leave src/ alone until the "
+            "queue is done. In another clone, install there (make setup)"
+        )
+
+
+def _leave(message: str) -> None:
+    sys.stderr.write(f"\n{os.environ.get('DVC_STAGE', 'matscout')}: error: {message}\n")
+    sys.exit(EXIT_USER_ERROR)

@@ -7,7 +7,7 @@ from imports import ROOT, SRC
 
 PAGE = (ROOT / "docs/guides/troubleshooting.md").read_text()
 OURS = PAGE.split("## DVC and Git say")[0]
-QUOTED = re.findall(r"^\| `(.+?)`(?: …)? \| ", OURS, re.MULTILINE)
+QUOTED = [found[1].strip() for found in re.findall(r"^\| (`+)(.+?)\1(?: …)? \| ", OURS, re.MULTILINE)]
 
 
 def source_text():

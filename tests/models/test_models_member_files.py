@@ -101,6 +101,7 @@ def test_refuses_a_card_that_is_cut_off(saved):
     ("changes", "complaint"),
     [
         ({"format_version": 99}, "format version 99, this matscout reads 1"),
+        ({"format_version": 0}, "format version 0, this matscout reads 1; train the member again"),
         ({"format_version": None}, "format version None"),
         ({"element_table_sha256": "f" * 64}, "trained with the element table ffffffffffff, this installation has"),
         ({"architecture": "schnet"}, r"'schnet'; this matscout knows \['alignn'"),

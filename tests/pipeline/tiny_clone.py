@@ -104,8 +104,33 @@ class Clone:
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
 
+    def edit_params(self, change) -> None:
+        """Let `change` edit the tree of params.yaml."""
+        tree = yaml.safe_load((self.root / "params.yaml").read_text())
+        change(tree)
+        (self.root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def lock(self) -> str:
+        return (self.root / "dvc.lock").read_text()
+
     def stages_run(self, output: str) -> list[str]:
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def copy_clone(original: Clone, root: Path) -> Clone:
+    """A copy with data, cache and run-cache of its own, but with no runs in MLflow and nothing half-trained."""
+    left = shutil.ignore_patterns("mlflow.db", "mlartifacts", ".checkpoints", "__pycache__", "tmp")
+    shutil.copytree(original.root, root, symlinks=True, ignore=left)
+    return Clone(root)
+
+
+def git_clone(original: Clone, root: Path) -> Clone:
+    """What a colleague gets: the files in Git and nothing else."""
+    original.run("git", "clone", "-q", str(original.root), str(root))
+    clone = Clone(root)
+    clone.run("git", "config", "user.name", "colleague")
+    clone.run("git", "config", "user.email", "colleague@example.invalid")
+    return clone
 
 
 def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Clone:

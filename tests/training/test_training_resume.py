@@ -6,13 +6,14 @@ import random
 import time
 
 import pytest
+from kill_table import note
 from tiny_training import EPOCHS, MEMBER, MOMENTS, kill_at_call, tiny_params, train, train_and_die
 
 from matscout.errors import TrainingError
 from matscout.files import sha256_of
 from matscout.training import member
 
-N_RANDOM_KILLS = 8
+N_RANDOM_KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +49,45 @@ def test_killed_at_a_moment_it_ends_in_the_same_bytes(
 ):
     destination = tmp_path / "member"
     assert run_in(processes, train_and_die, moment, tiny_inputs, destination, dvc_root) == -9
+    left = left_behind(dvc_root)
     train(tiny_inputs, destination, dvc_root=dvc_root)
     assert sha256_of(destination) == uninterrupted[1]
     assert not (dvc_root / ".checkpoints" / MEMBER).exists()
+    note("a member's training", f"{moment}: {left}", "goes on; same bytes")
 
 
-def test_killed_at_random_again_and_again_it_ends_in_the_same_bytes(
-    processes, tiny_inputs, uninterrupted, tmp_path, dvc_root
+@pytest.fixture(scope="module")
+def usual_seconds(processes, tiny_inputs, tmp_path_factory):
+    """How long a child that nobody kills takes."""
+    folder, begun = tmp_path_factory.mktemp("usual"), time.monotonic()
+    assert run_in(processes, train_untracked, tiny_inputs, folder / "member", folder / "root") == 0
+    return time.monotonic() - begun
+
+
+def left_behind(dvc_root):
+    """What a killed training has written, in words."""
+    partial = list((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/.*.partial"))
+    epochs = [int(file.stem.split("-")[1]) for file in checkpoint_files(dvc_root)]
+    return f"{max(epochs, default=0)} of {EPOCHS} epochs saved{', a checkpoint half written' if partial else ''}"
+
+
+def test_killed_at_20_random_moments_it_ends_in_the_same_bytes_each_time(
+    processes, tiny_inputs, uninterrupted, tmp_path, usual_seconds, monkeypatch
 ):
-    chance = random.Random(5)
-    destination = tmp_path / "member"
-    exits = [
-        run_in(processes, train_untracked, tiny_inputs, destination, dvc_root, seconds=chance.uniform(0.05, 1.5))
-        for _ in range(N_RANDOM_KILLS)
-    ]
-    train(tiny_inputs, destination, dvc_root=dvc_root)
-    assert sha256_of(destination) == uninterrupted[1]
-    assert -9 in exits
+    chance, kills = random.Random(5), 0
+    for attempt in range(5 * N_RANDOM_KILLS):
+        folder, seconds = tmp_path / str(attempt), chance.uniform(0.0, usual_seconds)
+        monkeypatch.setenv("DVC_ROOT", str(folder))
+        if run_in(processes, train_untracked, tiny_inputs, folder / "member", folder, seconds=seconds) != -9:
+            continue  # it was done before
+        moment = f"{seconds:.2f} s after its start: {left_behind(folder)}"
+        train(tiny_inputs, folder / "member", dvc_root=folder)
+        assert sha256_of(folder / "member") == uninterrupted[1], moment
+        note("a member's training", moment, "goes on; same bytes")
+        kills += 1
+        if kills == N_RANDOM_KILLS:
+            return
+    pytest.fail(f"only {kills} of {attempt + 1} kills met a running training")
 
 
 def train_untracked(paths, destination, dvc_root):

@@ -4,10 +4,11 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from matscout.engine.on_ray import ray_stream
-from matscout.errors import ParameterError
+from matscout.errors import ParameterError, WorkerError
 from matscout.progress import progress
 
 Item = TypeVar("Item")
@@ -64,6 +65,7 @@ def parallel_stream(
 
     Raises:
         ParameterError: the variable names no engine.
+        WorkerError: a worker process was killed.
     """
     engine = engine_name()
     if workers <= 1 or len(items) <= 1:
@@ -74,6 +76,12 @@ def parallel_stream(
         yield from progress(results, description=description, total=len(items), unit=unit)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
-        results = pool.map(function, items)
-        yield from progress(results, description=description, total=len(items), unit=unit)
+    try:
+        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+            results = pool.map(function, items)
+            yield from progress(results, description=description, total=len(items), unit=unit)
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            f"{description}: one of {workers} worker processes was killed, as the kernel does when memory is short; "
+            f"run again (what was finished is kept), with fewer of them if it happens again: {WORKERS_VARIABLE}=1"
+        ) from error

@@ -1,0 +1,54 @@
+"""How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is refused."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+import matscout
+from matscout import stage
+from matscout.errors import InputError
+
+PACKAGE = Path(matscout.__file__).parent
+
+
+def run_raising(monkeypatch, error):
+    def main():
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["stage"])
+    stage.run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InputError("do this"), "error: do this"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "data/a"),
+            "No space left on device: data/a; free some space",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "data/a"), "make the file system writable"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(error, told, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as left:
+        run_raising(monkeypatch, error)
+    assert left.value.code == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    with pytest.raises(OSError, match="odd"):
+        run_raising(monkeypatch, OSError(errno.EBADF, "odd"))
+
+
+def test_other_code_than_the_folder_s_is_refused(tmp_path):
+    here = tmp_path / "src/matscout"
+    stage.check_code(PACKAGE, here)  # not there: a stage run elsewhere, as tests do
+    shutil.copytree(PACKAGE, here, ignore=shutil.ignore_patterns("__pycache__"))
+    stage.check_code(PACKAGE, here)
+    (here / "columns.py").write_text("X = 1\n")
+    with pytest.raises(InputError, match="git add"):
+        stage.check_code(PACKAGE, here)
