@@ -44,7 +44,7 @@ def run(main: Callable[..., None]) -> None:
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise
-        _leave(f"{error.strerror}: {error.filename or 'while writing'}; {STORAGE_ERRORS[error.errno]}")
+        _leave(f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; {STORAGE_ERRORS[error.errno]}")
 
 
 def check_code(imported: Path, here: Path) -> None:

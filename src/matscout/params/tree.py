@@ -90,9 +90,9 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{where}: missing; params.yaml is complete, add it"
     rule = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], Mapping):  # a rule on a whole block names its values itself
+    if isinstance(problem["input"], Mapping):  # the rule names the values; a whole section would bury it
         return f"{where}: {rule}" if where else rule
-    return f"{where or 'params'} = {problem['input']!r}: {rule}" if where else rule
+    return f"{where or 'params'} = {problem['input']!r}: {rule}"
 
 
 def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
