@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock
+.PHONY: help setup repro test lint bench lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -14,6 +14,7 @@ help:
 	@echo "make test    install what is missing, run the tests"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
+	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:
@@ -30,6 +31,14 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
+
+bench: setup
+	.venv/bin/python benchmarks/graphs.py
+	.venv/bin/python benchmarks/batch_sizes.py
+	.venv/bin/python benchmarks/models.py
+	.venv/bin/python benchmarks/precision.py
+	.venv/bin/python benchmarks/screening_scale.py --sizes 2000 10000
+	.venv/bin/python docs/performance_table.py
 
 lock:
 	sh lock.sh

@@ -2,8 +2,9 @@
 
 The rule for a fence, told in CONTRIBUTING.md: it names its language; `sh` and `python` are run, `diff` is
 applied, from top to bottom of the page, in a repository whose tiny pipeline ran once. An HTML comment right
-before a fence changes that: `<!-- not run: REASON -->`, `<!-- file: PATH -->` (the fence is that file's
-content), `<!-- add to: PATH -->` (YAML, merged into that file).
+before a fence changes that: `<!-- not run: REASON -->`, `<!-- run by: PATH -->` (a test that runs it in a
+place of its own), `<!-- file: PATH -->` (the fence is that file's content), `<!-- add to: PATH -->` (YAML,
+merged into that file).
 """
 
 import re
@@ -16,7 +17,7 @@ from imports import ROOT
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-MARK = re.compile(r"<!-- (not run|file|add to): (.+?) -->\s*", re.DOTALL)
+MARK = re.compile(r"<!-- (not run|run by|file|add to): (.+?) -->\s*", re.DOTALL)
 RUNNABLE = {"sh", "python", "diff"}
 SILENT = {"yaml", "json", "text", "bibtex", "toml"}
 
@@ -30,7 +31,7 @@ class Fence:
         line: where its code begins, from 1.
         language: first word of the fence; empty where there is none, or the block is only indented.
         code: its text.
-        mark: `not run`, `file`, `add to`, or empty.
+        mark: `not run`, `run by`, `file`, `add to`, or empty.
         words: the reason or the path of the mark.
     """
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 from doc_pages import MARK, RUNNABLE, SILENT, fences, pages
+from imports import ROOT
 
 EVERYWHERE = pytest.mark.parametrize("page", pages())
 ACTING = [page for page in pages() if any(fence.acts for fence in fences(page))]
@@ -27,6 +28,8 @@ def test_what_is_not_run_says_why(page):
         if fence.mark == "not run":
             assert len(fence.words) > 10, f"{fence}: <!-- not run: {fence.words} --> gives no reason"
             assert fence.language in RUNNABLE, f"{fence}: {fence.language} is never run, so the mark says nothing"
+        if fence.mark == "run by":
+            assert (ROOT / fence.words).is_file(), f"{fence}: there is no test {fence.words}"
 
 
 def merged(tree, more):

@@ -71,9 +71,9 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     users, left_out = read_user_files(own, known, workers=workers)
     pool = gather(curated, ion_table(), settings, attrition, workers=workers)
     order = pool.draw_order(settings.routes.model_dump(), np.random.default_rng([settings.seed, 2]))
-    with Shards.kept(
-        "propose", settings=settings.model_dump(mode="json"), inputs=[materials, own], rooms=["discovery", "sources"]
-    ) as shards:
+    tree = settings.model_dump(mode="json")
+    rooms = ("discovery", "sources", "columns.py", "crystal.py")
+    with Shards.kept("propose", settings=tree, inputs=[materials, own], rooms=rooms) as shards:
         accepted = select(pool, order, settings.n, known, attrition, workers=workers, shards=shards)
         if len(accepted) < settings.n:
             raise InputError(

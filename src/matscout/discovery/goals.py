@@ -73,6 +73,14 @@ def obeys_element_rules(species: Sequence[Sequence[str]], goal: Goal) -> NDArray
     return np.array(kept, dtype=bool)
 
 
+def nothing_obeys(goal: Goal, n_crystals: int) -> str:
+    """What to say where `obeys_element_rules` lets nothing through."""
+    return (
+        f"none of {n_crystals:,} crystals obeys the goal's element rules: require {goal.require_elements}, "
+        f"allow {goal.allow_elements}, deny {goal.deny_elements}; loosen them or propose others"
+    )
+
+
 def window_probabilities(
     mixtures: Mapping[str, Mixture],
     members: Mapping[str, Mapping[str, float]],

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.discovery.goals import window_column
+from matscout.discovery.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.errors import InputError
+from matscout.params import Goal
 from matscout.progress import progress
 
 PLACE: Final = "place"  # of a candidate in the file; it leads from the ranking back to its row
@@ -110,16 +111,26 @@ _ADDED_TYPES: Final = {
 }
 
 
-def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
-    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time.
+def check_candidates(goal: Goal, path: Path) -> None:
+    """Refuse a file that holds no candidate, or none that the element rules let through, before any work.
 
     Raises:
-        InputError: the file holds no candidate.
+        InputError: see above.
     """
     file = pq.ParquetFile(path)
-    names = [f"judged-{number}" for number in range(file.num_row_groups)]
     if not file.metadata.num_rows:
         raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
+    for number in range(file.num_row_groups):
+        species = file.read_row_group(number, columns=[columns.SPECIES]).column(0).to_pylist()
+        if obeys_element_rules(species, goal).any():
+            return
+    raise InputError(nothing_obeys(goal, file.metadata.num_rows))
+
+
+def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
+    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time."""
+    file = pq.ParquetFile(path)
+    names = [f"judged-{number}" for number in range(file.num_row_groups)]
     for number, name in enumerate(names):
         if shards.table(name) is None:
             shards.save_table(name, _judged(judge, file.read_row_group(number).to_pandas()))

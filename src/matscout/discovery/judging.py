@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.goals import check_goal, obeys_element_rules, window_column, window_probabilities
+from matscout.discovery.goals import check_goal, nothing_obeys, obeys_element_rules, window_column, window_probabilities
 from matscout.discovery.pareto import rank_candidates
 from matscout.discovery.resampling import draw_targets, drawn_costs
 from matscout.discovery.resources import resource_columns
@@ -105,11 +105,7 @@ class Judge:
         """
         obeys = table[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool)
         if len(table) and not obeys.any():
-            raise InputError(
-                f"none of {len(table):,} crystals obeys the goal's element rules: "
-                f"require {self.goal.require_elements}, allow {self.goal.allow_elements}, "
-                f"deny {self.goal.deny_elements}; loosen them or propose others"
-            )
+            raise InputError(nothing_obeys(self.goal, len(table)))
         ranked = rank_candidates(table.loc[obeys], self.goal.objectives)
         barred = table.loc[~obeys].assign(
             **{columns.GOAL_MET: False, columns.PARETO_FRONT: False, columns.PARETO_LAYER: NO_LAYER}

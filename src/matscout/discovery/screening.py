@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.cif import write_cifs
-from matscout.discovery.judged_file import judge_file
+from matscout.discovery.judged_file import check_candidates, judge_file
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
 from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
@@ -61,12 +61,13 @@ def screen(
     )
     judge.check()
     check_relaxation(settings.relaxation)
+    check_candidates(judge.goal, candidates)
     tree = params.model_dump(mode="json")
     with Shards.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
         inputs=[candidates, members, ensemble, materials],
-        rooms=["discovery", "ensemble", "graphs", "models"],
+        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
         judged = judge_file(judge, candidates, shards)
         ranked = judge.rank(judged.summary())

@@ -38,7 +38,7 @@ class Shards:
             stage: name of the stage; one process at a time works on its shards.
             settings: JSON of the parameters.
             inputs: files and folders that are read.
-            rooms: folders of the package whose code decides the result.
+            rooms: folders and files of the package whose code decides the result.
         """
         root = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / stage
         root.mkdir(parents=True, exist_ok=True)

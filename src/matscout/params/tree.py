@@ -92,7 +92,7 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
     rule = problem["msg"].removeprefix("Value error, ")
     if isinstance(problem["input"], Mapping):  # the rule names the values; a whole section would bury it
         return f"{where}: {rule}" if where else rule
-    return f"{where} = {problem['input']!r}: {rule}" if where else rule
+    return f"{where or 'params'} = {problem['input']!r}: {rule}"
 
 
 def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:

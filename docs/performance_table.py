@@ -1,0 +1,123 @@
+"""Write the tables of docs/performance.md from benchmarks/results/*.json: python docs/performance_table.py."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+# measured by others on other machines (two cores): to be read beside our figures, not divided by them
+PEERS = {
+    "graphs": "original CGCNN 63 (CIF, k = 12), ALIGNN 633, matgl 6,408 (4 Å), CHGNet 193",
+    "cgcnn": "original CGCNN 1,698 and 229",
+    "megnet": "matgl MEGNet 1,075 and 463",
+    "alignn": "ALIGNN 38 and 7",
+}
+
+Results = dict[str, Any]
+
+
+def updated(page: str, results: Results) -> str:
+    """The page with each marked table made anew from the results it needs; tables without results stay."""
+
+    def table(found: re.Match[str]) -> str:
+        make = TABLES[found[2]]
+        return f"{found[1]}{make(results)}\n{found[3]}"
+
+    return MARKED.sub(table, page)
+
+
+def graphs_table(results: Results) -> str:
+    """Cell to graph, per core, against pymatgen's neighbour list in the same run."""
+    lines = ["| cells | k | crystals/s, one core | over pymatgen's list at 8 Å |", "|---|---|---|---|"]
+    for key, cells in (("all_cells", "bench6k, mean 18 atoms"), ("cells_of_8_to_12_atoms", "of these, 8 to 12 atoms")):
+        figures = results["graphs"][key]
+        for k in (12, 24):
+            rate, ratio = figures[f"asymmetric_unit_k{k}"], figures[f"asymmetric_unit_k{k}_over_pymatgen"]
+            lines.append(f"| {cells} | {k} | {rate:,.0f} | {ratio:.1f} |")
+    store = results["graphs"]["store"]
+    size, whole = store["bytes_per_crystal_k24"] / 1000, store["gigabytes_for_230000"]
+    words = (
+        f"Store, k = 24: {size:.1f} kB a crystal, so {whole:.2f} GB for 230,000; a batch of 64 is collated at "
+        f"{store['batch_64_crystals_per_s']:,.0f} crystals/s. Peers, crystals/s: {PEERS['graphs']}."
+    )
+    return "\n".join([*lines, "", words])
+
+
+def models_table(results: Results) -> str:
+    """Inference and training of each member, of all, and of the published layer in the same run."""
+    models = results["models"]
+    head = "| | weights | inference, crystals/s | training, crystals/s | peers, inference and training |"
+    lines = [head, "|---|---|---|---|---|"]
+    for name, figures in models["members"].items():
+        rates = f"{figures['inference_per_s']:,} | {figures['training_per_s']:,}"
+        lines.append(f"| `{name}` | {figures['n_parameters']:,} | {rates} | {PEERS.get(name, '')} |")
+    lines.append(f"| all six, one after the other | | {models['ensemble']['inference_per_s']:,} | | |")
+    published = " | ".join(f"{models['published_cgcnn'][key]:,}" for key in ("inference_per_s", "training_per_s"))
+    lines.append(f"| the published CGCNN, written plainly | | {published} | |")
+    over, setting = models["cgcnn_over_published"], models["setting"]
+    words = (
+        f"`cgcnn` over the published layer in this run: inference {over['inference_per_s']}, training "
+        f"{over['training_per_s']}. {setting['crystals']:,} cells of {setting['cells']}, {setting['threads']} threads, "
+        f"{setting['cpu']}, torch {setting['torch']}."
+    )
+    return "\n".join([*lines, "", words])
+
+
+def screening_table(results: Results) -> str:
+    """The two stages from candidates to a ranked list, by number of candidates."""
+    lines = [
+        "| candidates | propose, s | screen, s | ms of processor a crystal | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for run in results["screening_scale"]["runs"]:
+        each = run["milliseconds_per_crystal"]
+        memory = f"{run['propose']['peak_memory_mb']:,} and {run['screen']['peak_memory_mb']:,}"
+        lines.append(
+            f"| {run['n_candidates']:,} | {run['propose']['seconds']} | {run['screen']['seconds']} "
+            f"| {each['propose']} and {each['screen']} | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def precision_table(results: Results) -> str:
+    """What bfloat16 and the compiler would bring, and cost."""
+    lines = ["| | bfloat16: speed, largest shift | compiled: speed, largest shift |", "|---|---|---|"]
+    for name, ways in results["precision"]["members"].items():
+        cells = [f"{ways[way]['over_float32']}, {_largest(ways[way]):.1e}" for way in ("bfloat16", "compiled")]
+        lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def batches_table(results: Results) -> str:
+    """Crystals per second of one core by edges per batch."""
+    rates = results["batch_sizes"]["crystals_per_s"]
+    sizes = list(next(iter(rates.values())))
+    lines = [f"| edges a batch | {' | '.join(f'{int(size):,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    lines += [f"| `{name}` | {' | '.join(f'{row[size]:,}' for size in sizes)} |" for name, row in rates.items()]
+    return "\n".join(lines)
+
+
+def _largest(way: dict[str, Any]) -> float:
+    return max(shift["largest_shift"] for shift in way.values() if isinstance(shift, dict))
+
+
+TABLES = {
+    "graphs": graphs_table,
+    "models": models_table,
+    "screening": screening_table,
+    "precision": precision_table,
+    "batches": batches_table,
+}
+
+
+def read_results() -> Results:
+    """All results by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(), read_results()))
