@@ -88,7 +88,7 @@ def test_killed_at_20_random_moments_it_ends_in_the_same_bytes_each_time(
         if run_and_kill(processes, epochs, seconds, *inputs, dvc_root=folder) != -9:
             continue  # it was done before
         since = f"epoch {epochs} was saved" if epochs else "its start"
-        moment = f"{1000 * seconds:.0f} ms after {since}: {left_behind(*reversed(inputs[1:]))}"
+        moment = f"{1000 * seconds:.0f} ms after {since}: {left_behind(folder, inputs[1])}"
         train(*inputs[:2], dvc_root=folder)
         assert sha256_of(folder / "member") == uninterrupted[1], moment
         note("a member's training", moment, "goes on; same bytes")
