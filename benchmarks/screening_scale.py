@@ -6,8 +6,8 @@ Runs `stages/propose.py` and `stages/screen.py` on the curated table and the mem
 process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json. Peak memory is the
 largest resident set of the process or of one of its children, whichever is larger; what does not grow with n is the
 libraries, the curated table and one shard. The bundled sample yields a million candidates only from less likely
-substitutions: `--sizes 1000000 --threshold 0.00001`; screening keeps about 4 kB of disk a candidate in .checkpoints/
-while it runs.
+substitutions: `--sizes 1000000 --threshold 0.00001`. The screening keeps about 1 kB of disk a candidate in
+.checkpoints/ while it runs.
 """
 
 import argparse

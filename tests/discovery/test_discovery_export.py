@@ -126,6 +126,23 @@ def test_nothing_to_export_is_said(ranked, tmp_path, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_relaxed_cell_lies_beside_the_one_proposed(ranked, tmp_path):
+    table = pd.read_parquet(ranked).head(3)
+    table.to_parquet(tmp_path / "ranked.parquet")
+    swollen = table["lattice"].map(lambda lattice: np.asarray(lattice) * 1.1)
+    relaxed = table[["candidate_id"]].assign(
+        lattice_after=swollen, species_after=table["species"], frac_coords_after=table["frac_coords"]
+    )
+    relaxed.head(2).to_parquet(tmp_path / "relaxed.parquet")
+    export_bundle(tmp_path / "ranked.parquet", tmp_path / "out", top=3)
+    folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert [(folder / "relaxed.cif").exists() for folder in folders] == [True, True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pymatgen tells of the coordinates that it rounds
+        before, after = (Structure.from_file(folders[0] / name) for name in ("candidate.cif", "relaxed.cif"))
+    assert after.volume / len(after) == pytest.approx(1.1**3 * before.volume / len(before), rel=1e-3)
+
+
 def test_same_ranking_same_bytes(ranked, bundle, materials, tmp_path):
     origins = Origins(bundle.parent / "members", bundle.parent / "ensemble", materials, bundle.parent / "raw")
     export_bundle(ranked, tmp_path / "again", top=5, origins=origins)

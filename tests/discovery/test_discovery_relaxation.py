@@ -40,6 +40,15 @@ def test_a_swollen_salt_shrinks_to_its_volume_and_both_are_kept():
     assert (row["space_group_before"], row["space_group_after"]) == (225, 225)
 
 
+@pytest.mark.skipif(not is_installed, reason="the extra `relax` is not installed")
+def test_what_did_not_converge_is_told():
+    salt = Crystal.from_structure(Structure(Lattice.cubic(3.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.45, 0.5]]))
+    best = pd.DataFrame([{"candidate_id": "ms-0", "seen": salt.volume, **salt.to_row()}])
+    told = relaxation.relax(best, Volumes(None, None, None), Relaxation(model="chgnet", force=0.01, steps=3))
+    assert not told["converged"].iloc[0]
+    assert told["steps"].iloc[0] == 3
+
+
 def test_a_potential_that_is_not_there_is_told_before_any_work(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"'chgnet' is not installed: pip install -e '\.\[relax\]'"):

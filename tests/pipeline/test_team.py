@@ -12,6 +12,7 @@ from matscout.files import sha256_of
 pytestmark = pytest.mark.slow
 
 BUCKET = "team"
+OUTS = ("raw", "curated", "graphs", "splits", "members", "ensemble", "candidates", "screening", "report", "plots")
 
 
 @dataclass
@@ -87,7 +88,7 @@ def test_a_colleague_gets_everything_and_sends_back_one_member_alone(kind, tiny,
     colleague.dvc("pull")
     assert colleague.dvc("status").stdout.strip() == "Data and pipelines are up to date."
     assert colleague.stages_run(colleague.dvc("repro").stdout) == []
-    for out in ("raw", "curated", "graphs", "splits", "members", "ensemble", "candidates", "screening", "plots"):
+    for out in OUTS:
         assert sha256_of(colleague.root / "data" / out) == sha256_of(author.root / "data" / out), out
 
     colleague.edit_params(lambda tree: tree["members"]["composition"]["training"].update(seed=99))
@@ -125,9 +126,7 @@ def test_a_shared_cache_holds_each_file_once_and_is_not_written_through(tiny, tm
             clone.dvc("config", "--local", key, value)
         clone.dvc("checkout")
         assert clone.stages_run(clone.dvc("repro").stdout) == []
-    outs = [
-        clone.root / "data" / out for clone in clones for out in ("raw", "graphs", "members", "ensemble", "screening")
-    ]
+    outs = [clone.root / "data" / out for clone in clones for out in OUTS]
     alone = disk_use(shared)
     assert disk_use(*outs) > 0.5 * alone
     assert disk_use(shared, *outs) == alone

@@ -1,5 +1,6 @@
 """Variants of a run: queued, in a folder of their own, compared, applied; each one run in MLflow."""
 
+import re
 import time
 
 import pytest
@@ -20,10 +21,8 @@ def run_queue(clone, workers):
     begun = time.monotonic()
     while time.monotonic() - begun < PATIENCE_S:
         lines = clone.dvc("queue", "status").stdout.splitlines()
-        variants = [
-            line.split() for line in lines if line[:7].strip() and len(line.split()) >= 5 and "Task" not in line
-        ]
-        if all(status[-1] in {"Success", "Failed"} for status in variants):
+        variants = [line.split() for line in lines if re.match(r"[0-9a-f]{7} ", line)]
+        if variants and all(status[-1] in {"Success", "Failed"} for status in variants):
             return {line[1]: line[-1] for line in variants}
         time.sleep(2)
     raise AssertionError(f"the queue is not done after {PATIENCE_S} s:\n" + "\n".join(lines))

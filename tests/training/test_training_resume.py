@@ -33,12 +33,9 @@ def checkpoint_files(dvc_root):
     return sorted((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt"))
 
 
-def run_in(processes, target, *args, seconds=None):
+def run_in(processes, target, *args):
     process = processes.Process(target=target, args=args)
     process.start()
-    if seconds is not None:
-        time.sleep(seconds)
-        process.kill()
     process.join()
     return process.exitcode
 
@@ -49,39 +46,50 @@ def test_killed_at_a_moment_it_ends_in_the_same_bytes(
 ):
     destination = tmp_path / "member"
     assert run_in(processes, train_and_die, moment, tiny_inputs, destination, dvc_root) == -9
-    left = left_behind(dvc_root)
+    left = left_behind(dvc_root, destination)
     train(tiny_inputs, destination, dvc_root=dvc_root)
     assert sha256_of(destination) == uninterrupted[1]
     assert not (dvc_root / ".checkpoints" / MEMBER).exists()
     note("a member's training", f"{moment}: {left}", "goes on; same bytes")
 
 
-@pytest.fixture(scope="module")
-def usual_seconds(processes, tiny_inputs, tmp_path_factory):
-    """How long a child that nobody kills takes."""
-    folder, begun = tmp_path_factory.mktemp("usual"), time.monotonic()
-    assert run_in(processes, train_untracked, tiny_inputs, folder / "member", folder / "root") == 0
-    return time.monotonic() - begun
-
-
-def left_behind(dvc_root):
+def left_behind(dvc_root, destination):
     """What a killed training has written, in words."""
+    if destination.exists():
+        return "the member is written"
     partial = list((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/.*.partial"))
-    epochs = [int(file.stem.split("-")[1]) for file in checkpoint_files(dvc_root)]
-    return f"{max(epochs, default=0)} of {EPOCHS} epochs saved{', a checkpoint half written' if partial else ''}"
+    return f"{epochs_on_disk(dvc_root)} of {EPOCHS} epochs saved{', a checkpoint half written' if partial else ''}"
+
+
+def epochs_on_disk(dvc_root):
+    return max((int(file.stem.split("-")[1]) for file in checkpoint_files(dvc_root)), default=0)
+
+
+def run_and_kill(processes, epochs, seconds, *args, dvc_root):
+    """Kill a training some time after so many epochs are saved; its exit code."""
+    process = processes.Process(target=train_untracked, args=args)
+    process.start()
+    while process.is_alive() and epochs_on_disk(dvc_root) < epochs:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode
 
 
 def test_killed_at_20_random_moments_it_ends_in_the_same_bytes_each_time(
-    processes, tiny_inputs, uninterrupted, tmp_path, usual_seconds, monkeypatch
+    processes, tiny_inputs, uninterrupted, tmp_path, monkeypatch
 ):
     chance, kills = random.Random(5), 0
     for attempt in range(5 * N_RANDOM_KILLS):
-        folder, seconds = tmp_path / str(attempt), chance.uniform(0.0, usual_seconds)
+        folder, epochs, seconds = tmp_path / str(attempt), chance.randrange(EPOCHS), chance.expovariate(1 / 0.1)
         monkeypatch.setenv("DVC_ROOT", str(folder))
-        if run_in(processes, train_untracked, tiny_inputs, folder / "member", folder, seconds=seconds) != -9:
+        inputs = (tiny_inputs, folder / "member", folder)
+        if run_and_kill(processes, epochs, seconds, *inputs, dvc_root=folder) != -9:
             continue  # it was done before
-        moment = f"{seconds:.2f} s after its start: {left_behind(folder)}"
-        train(tiny_inputs, folder / "member", dvc_root=folder)
+        since = f"epoch {epochs} was saved" if epochs else "its start"
+        moment = f"{1000 * seconds:.0f} ms after {since}: {left_behind(*reversed(inputs[1:]))}"
+        train(*inputs[:2], dvc_root=folder)
         assert sha256_of(folder / "member") == uninterrupted[1], moment
         note("a member's training", moment, "goes on; same bytes")
         kills += 1

@@ -11,7 +11,8 @@ _TEMPLATE = '''"""Relax the exported candidates with the Materials Project's GGA
     python {name} --remote        # submits with jobflow-remote instead
 
 Results belong into data/feedback/*.jsonl of the repository: `material_id` (the folder's last part),
-`lattice`, `species`, `frac_coords`, `formation_energy_per_atom` (eV/atom, MP2020-corrected), `band_gap` (eV).
+`lattice`, `species`, `frac_coords`, `functional` (PBE), `formation_energy_per_atom` (eV/atom, MP2020-corrected),
+`band_gap` (eV); then `matscout feedback` and `dvc repro`.
 """
 
 import sys

@@ -83,7 +83,7 @@ def _relax(potential: Any, crystal: Crystal, settings: Relaxation) -> tuple[Crys
     largest = float(np.linalg.norm(path.forces[-1], axis=1).max())
     return Crystal.from_structure(told["final_structure"]), {
         "converged": largest <= settings.force,
-        "steps": len(path.energies) - 1,
+        "steps": len(path.energies) - 2,  # the start is noted before the first step, the end twice
         "potential_energy_before": float(path.energies[0]) / crystal.n_atoms,
         "potential_energy_after": float(path.energies[-1]) / crystal.n_atoms,
     }
