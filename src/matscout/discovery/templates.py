@@ -8,7 +8,6 @@ from functools import cache
 import moyopy
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
 from pymatgen.core import Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 
@@ -86,6 +85,9 @@ class Template:
         for slot, letter in self.orbits:
             letters[elements[slot]].append(letter)
         parts = ("".join(f"{found.count(x)}{x}" for x in sorted(set(found))) for found in letters.values())
+        # reads the whole library of prototypes, 3 s: only proposing needs it
+        from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
+
         return f"{self.pearson}_{self.space_group}_{canonicalize_element_wyckoffs('_'.join(parts), self.space_group)}"
 
 
