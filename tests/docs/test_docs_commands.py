@@ -85,6 +85,13 @@ def test_a_page_can_be_followed_from_top_to_bottom(page, repository):
                 raise AssertionError(f"{fence}: {error}") from error
 
 
+@pytest.mark.slow
+def test_the_report_s_last_command_names_the_commit_that_made_it(tiny):
+    from matscout.report.part_reproduce import COMMANDS
+
+    assert "first run" in tiny.run("bash", "-c", COMMANDS.splitlines()[-1]).stdout
+
+
 def test_the_check_sees_marks():
     assert MARK.fullmatch("<!-- not run: needs the network -->").groups() == ("not run", "needs the network")
     assert MARK.fullmatch("<!-- results: begin -->") is None
