@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import matscout
 from matscout import stage
@@ -52,3 +53,16 @@ def test_other_code_than_the_folder_s_is_refused(tmp_path):
     (here / "columns.py").write_text("X = 1\n")
     with pytest.raises(InputError, match="git add"):
         stage.check_code(PACKAGE, here)
+
+
+def test_a_stage_sums_on_one_core_so_that_its_bytes_do_not_depend_on_their_number(monkeypatch):
+    threads = []
+
+    def main():
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    monkeypatch.setattr("sys.argv", ["stage"])
+    with threadpool_limits(2, user_api="blas"), pytest.raises(SystemExit):
+        stage.run(main)
+    assert threads
+    assert set(threads) == {1}

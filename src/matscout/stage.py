@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from threadpoolctl import threadpool_limits
 
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
@@ -38,7 +39,8 @@ def run(main: Callable[..., None]) -> None:
     app.command()(main)
     try:
         check_code(Path(__file__).parent, Path("src/matscout"))
-        app()
+        with threadpool_limits(1, user_api="blas"):  # sums in another order on another number of cores: other bytes
+            app()
     except MatscoutError as error:
         _leave(str(error))
     except OSError as error:
