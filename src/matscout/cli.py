@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 an input, parameter or artifact that the message tells how
 """
 
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Find new materials: predict, screen and explain with the ensemble that `make repro` trained.",
-    epilog="Example: `matscout screen my_cifs/ --goal solar_absorber -o ranked.parquet`",
+    epilog="Example: `matscout screen my_cifs/ --goal solar_absorber -o ranked.parquet`. "
+    "Exit codes: 0 done, 1 something that the message tells how to mend, 2 wrong usage.",
 )
 Structures = Annotated[
     list[Path], typer.Argument(help="CIF, POSCAR, a folder of them, or a record JSONL", show_default=False)
@@ -102,7 +104,7 @@ def predict(
     limits = load_params().curation.validity
     predictions, rejections = predict_structures(structures, EnsemblePredictor.load(members, ensemble), limits)
     write_table(out, predictions)
-    typer.echo(f"{len(predictions)} crystals predicted -> {out}")
+    typer.echo(f"{_count(predictions, 'crystal')} predicted -> {out}")
     _tell_rejections(rejections, out)
 
 
@@ -138,7 +140,7 @@ def screen(
     typer.echo(ranked.head(top).to_string(index=False))
     if out is not None:
         write_table(out, ranked)
-        typer.echo(f"{len(ranked)} crystals ranked -> {out}")
+        typer.echo(f"{_count(ranked, 'crystal')} ranked -> {out}")
     _tell_rejections(rejections, out)
 
 
@@ -153,7 +155,7 @@ def export(
     from matscout.discovery.export import export_bundle
 
     rows = export_bundle(ranked, out, top=top, ids=candidate)
-    typer.echo(f"{len(rows)} candidates -> {out}")
+    typer.echo(f"{_count(rows, 'candidate')} -> {out}")
 
 
 @app.command(epilog="Example: `matscout feedback data/feedback`")
@@ -180,6 +182,10 @@ def why_merged(
     from matscout.curation.explain import why_merged as explain
 
     typer.echo(explain(material_id, curated))
+
+
+def _count(rows: Sized, what: str) -> str:
+    return f"{len(rows)} {what}{'' if len(rows) == 1 else 's'}"
 
 
 def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignore[type-arg]
