@@ -32,7 +32,7 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 
   "$python" -m venv --clear .venv || fail "could not create .venv; on Debian the package python3.11-venv is needed"
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-echo "setup: installing into .venv (2.2 GB; a few minutes the first time)" >&2
+echo "setup: installing into .venv (2.8 GB; a few minutes the first time)" >&2
 # torch first, and pinned: an open range, or a dependency's, would pull another build with gigabytes of CUDA packages
 # shellcheck disable=SC2086
 pip install --quiet torch==2.13.0 ${TORCH_ARGS:-} || fail "torch 2.13.0 could not be installed; see the message above"
