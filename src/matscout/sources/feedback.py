@@ -14,7 +14,7 @@ from matscout import columns
 from matscout.errors import InputError
 from matscout.files import sha256_of, write_json
 from matscout.sources.record import Record, Rejection, RowError
-from matscout.sources.record_file import parse_line, parse_row
+from matscout.sources.record_file import parse_row, read_lines
 
 FEEDBACK_SOURCE: Final = "feedback"
 RECEIPT_NAME: Final = "checked.json"
@@ -51,17 +51,7 @@ def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
 
 def read_results(file: Path) -> Iterator[Record | Rejection]:
     """The results of one file."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines):
-            if not line.strip():
-                continue
-            material_id = ""
-            try:
-                row = parse_line(line)
-                material_id = str(row.get(columns.MATERIAL_ID, ""))
-                yield _result(row)
-            except RowError as error:
-                yield Rejection(FEEDBACK_SOURCE, material_id, file.name, number, error.reason, error.detail)
+    return read_lines(file, _result, source=FEEDBACK_SOURCE, name=file.name)
 
 
 def read_receipt(folder: Path) -> dict[str, str]:

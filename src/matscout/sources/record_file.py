@@ -6,8 +6,9 @@ n x 3) and any of the labels in the units of `columns.UNITS`; other fields defau
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +42,30 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _speakable(value: float | None) -> float | str | None:
     """NaN and infinities as text: they are no JSON, and a label that is one must reach curation."""
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def read_lines(
+    path: Path, parse: Callable[[Mapping[str, Any]], Record], *, source: str, name: str
+) -> Iterator[Record | Rejection]:
+    """Each line of a JSONL file as a record, or as the rejection of a line that is none; empty lines are passed over.
+
+    Args:
+        path: the file.
+        parse: one JSON object to a record; raises `RowError`.
+        source: stands in the rejections.
+        name: the file's name there.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines):
+            if not line.strip():
+                continue
+            material_id = ""
+            try:
+                row = parse_line(line)
+                material_id = str(row.get(columns.MATERIAL_ID, ""))
+                yield parse(row)
+            except RowError as error:
+                yield Rejection(source, material_id, name, number, error.reason, error.detail)
 
 
 def parse_line(line: str | bytes) -> Any:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from pymatgen.core import Structure
 
 from matscout.errors import InputError
 from matscout.sources.record import Record, Rejection, RowError
-from matscout.sources.record_file import parse_line, parse_row
+from matscout.sources.record_file import parse_row, read_lines
 from matscout.sources.rows import make_crystal
 
 USER_SOURCE = "user"
@@ -55,17 +56,7 @@ def _read_folder(folder: Path) -> Iterator[Record | Rejection]:
 
 
 def _read_records(path: Path) -> Iterator[Record | Rejection]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines):
-            if not line.strip():
-                continue
-            material_id = ""
-            try:
-                row = parse_line(line)
-                material_id = str(row.get("material_id", ""))
-                yield parse_row(row, USER_SOURCE)
-            except RowError as error:
-                yield Rejection(USER_SOURCE, material_id, str(path), number, error.reason, error.detail)
+    return read_lines(path, partial(parse_row, source=USER_SOURCE), source=USER_SOURCE, name=str(path))
 
 
 def _is_structure(path: Path) -> bool:
