@@ -5,18 +5,26 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    from tiny_clone import make_clone, tiny_params, tiny_records  # heavy: only for tests that need it
+    """That clone itself, with its runs in MLflow; tests run more in it."""
+    from tiny_clone import copy_clone, make_clone, tiny_params, tiny_records  # heavy: only for tests that need it
 
     clone = make_clone(tmp_path_factory.mktemp("tiny run") / "a clone", tiny_params(), tiny_records())
     clone.first_run = clone.dvc("repro")
     clone.run("git", "add", "dvc.lock", "metrics")
     clone.run("git", "commit", "-q", "-m", "first run")
+    clone.as_it_was = copy_clone(clone, clone.root.parent / "as it was")
     return clone
 
 
+@pytest.fixture(scope="session")
+def pristine(tiny):
+    """The same after its first run, whatever tests did to `tiny` since; to be read and copied, never changed."""
+    return tiny.as_it_was
+
+
 @pytest.fixture
-def copied(tiny, tmp_path):
+def copied(pristine, tmp_path):
     """A copy of that clone, to be spoilt."""
     from tiny_clone import copy_clone
 
-    return copy_clone(tiny, tmp_path / "a copy")
+    return copy_clone(pristine, tmp_path / "a copy")

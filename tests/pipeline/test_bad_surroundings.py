@@ -47,8 +47,8 @@ def test_without_dvc_lock_the_run_cache_knows_what_was_done(copied):
     assert copied.lock() == before
 
 
-def test_a_missing_remote_is_named(tiny, tmp_path):
-    clone = git_clone(tiny, tmp_path / "clone")
+def test_a_missing_remote_is_named(pristine, tmp_path):
+    clone = git_clone(pristine, tmp_path / "clone")
     done = clone.dvc("pull", check=False)
     assert done.returncode != 0
     assert "No remote provided and no default remote set" in done.stdout + done.stderr
@@ -89,8 +89,8 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(copied):
     assert copied.stages_run(copied.dvc("repro", "split").stdout) == ["split"]
 
 
-def test_without_a_git_identity_the_pipeline_runs_and_experiments_too(tiny, tmp_path):
-    clone = copy_clone(tiny, tmp_path / "clone")
+def test_without_a_git_identity_the_pipeline_runs_and_experiments_too(pristine, tmp_path):
+    clone = copy_clone(pristine, tmp_path / "clone")
     for key in ("user.name", "user.email"):
         clone.run("git", "config", "--unset", key)
     clone.environment |= {"HOME": str(tmp_path / "nobody"), "EMAIL": ""}

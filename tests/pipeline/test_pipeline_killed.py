@@ -1,10 +1,13 @@
 """`dvc repro` killed in every stage, elsewhere on disk, ends in the bytes of a run that nobody touched."""
 
+import contextlib
 import os
+import queue
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -17,8 +20,30 @@ pytestmark = pytest.mark.slow
 MARK = "Running stage '"
 
 
+def next_stage(lines, timeout=None):
+    """The next stage that starts, None at the end; queue.Empty where none does within `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while (line := lines.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))) is not None:
+        if line.startswith(MARK):
+            return line.split("'")[1]
+    return None
+
+
+def read_lines(stream):
+    """Lines as they come, then None."""
+    lines = queue.Queue()
+
+    def read():
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
 def repro_and_kill(clone, spared, chance):
-    """Run until the first stage that is not in `spared` has run for a moment, and kill everything; (stage, seconds)."""
+    """Run until the first stage that is not in `spared` has run for a moment, and kill everything; (stage, moment)."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=clone.root,
@@ -28,30 +53,32 @@ def repro_and_kill(clone, spared, chance):
         text=True,
         start_new_session=True,
     )
-    stage = seconds = None
-    with process:
-        for line in process.stdout:
-            stage = line.split("'")[1] if line.startswith(MARK) else None
-            if stage and stage not in spared:
-                seconds = chance.uniform(0.0, 6.0)
-                time.sleep(seconds)
+    lines = read_lines(process.stdout)
+    while (stage := next_stage(lines)) is not None:
+        if stage not in spared:
+            seconds = chance.uniform(0.0, 6.0)
+            try:
+                next_stage(lines, timeout=seconds)
+                moment = "as it ended"
+            except queue.Empty:
+                moment = f"{seconds:.1f} s after its start"
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                break
-            stage = None
-    return stage, seconds, process.wait()
+            return stage, moment, process.wait()
+    return None, None, process.wait()
 
 
-def test_killed_in_every_stage_it_ends_in_the_same_bytes_elsewhere(tiny, tmp_path):
+def test_killed_in_every_stage_it_ends_in_the_same_bytes_elsewhere(pristine, tmp_path):
     clone, chance, killed = make_clone(tmp_path / "elsewhere", tiny_params(), tiny_records()), random.Random(11), {}
     while len(killed) < len(expanded_stages(clone.root)):
-        stage, seconds, left = repro_and_kill(clone, set(killed), chance)
+        stage, moment, left = repro_and_kill(clone, set(killed), chance)
         if stage is None:
             assert left == 0  # a kill came after its stage had ended: nothing is left to do
             break
-        killed[stage] = seconds
+        killed[stage] = moment
     clone.dvc("repro")
-    for stage, seconds in killed.items():
-        note(f"`dvc repro` in `{stage}`", f"{seconds:.1f} s after its start", "runs again; same bytes in the end")
+    for stage, moment in killed.items():
+        note(f"`dvc repro` in `{stage}`", moment, "runs again; same bytes in the end")
     assert set(killed) == set(expanded_stages(clone.root))
-    assert clone.lock() == tiny.lock()
+    assert clone.lock() == pristine.lock()
     assert clone.dvc("status").stdout.strip() == "Data and pipelines are up to date."

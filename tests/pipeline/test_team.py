@@ -75,9 +75,9 @@ def cached(clone):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_a_colleague_gets_everything_and_sends_back_one_member_alone(kind, tiny, tmp_path, request):
+def test_a_colleague_gets_everything_and_sends_back_one_member_alone(kind, pristine, tmp_path, request):
     remote = request.getfixturevalue(kind)
-    author = copy_clone(tiny, tmp_path / "author")
+    author = copy_clone(pristine, tmp_path / "author")
     remote.add_to(author)
     author.dvc("push")
     pushed = remote.count()
@@ -117,9 +117,9 @@ def disk_use(*folders):
     return sum(inodes.values())
 
 
-def test_a_shared_cache_holds_each_file_once_and_is_not_written_through(tiny, tmp_path):
-    shared = copy_clone(tiny, tmp_path / "origin").root / ".dvc/cache"
-    clones = [git_clone(tiny, tmp_path / name) for name in ("one", "two")]
+def test_a_shared_cache_holds_each_file_once_and_is_not_written_through(pristine, tmp_path):
+    shared = copy_clone(pristine, tmp_path / "origin").root / ".dvc/cache"
+    clones = [git_clone(pristine, tmp_path / name) for name in ("one", "two")]
     for clone in clones:
         settings = {"cache.dir": str(shared), "cache.shared": "group", "cache.type": "hardlink,symlink,copy"}
         for key, value in settings.items():
