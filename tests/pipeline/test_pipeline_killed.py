@@ -34,8 +34,9 @@ def read_lines(stream):
     lines = queue.Queue()
 
     def read():
-        for line in stream:
-            lines.put(line)
+        with stream:
+            for line in stream:
+                lines.put(line)
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
