@@ -95,7 +95,7 @@ def precision_table(results: Results) -> str:
 def batches_table(results: Results) -> str:
     """Crystals per second of one core by edges per batch."""
     rates = results["batch_sizes"]["crystals_per_s"]
-    sizes = list(next(iter(rates.values())))
+    sizes = sorted(next(iter(rates.values())), key=int)
     lines = [f"| edges a batch | {' | '.join(f'{int(size):,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
     lines += [f"| `{name}` | {' | '.join(f'{row[size]:,}' for size in sizes)} |" for name, row in rates.items()]
     return "\n".join(lines)
