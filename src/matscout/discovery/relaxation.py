@@ -66,7 +66,7 @@ def relax(best: pd.DataFrame, judge: Judge, settings: Relaxation) -> pd.DataFram
 
 
 def _load() -> Any:
-    from chgnet.model.dynamics import StructOptimizer
+    from chgnet.model.dynamics import StructOptimizer  # pyright: ignore[reportMissingImports]  # an extra
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints its version and device
         warnings.simplefilter("ignore")
