@@ -1,4 +1,4 @@
-"""A file of candidates, judged shard by shard and written in another order, in memory that hardly grows with it."""
+"""A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
