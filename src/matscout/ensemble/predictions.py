@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 from matscout.ensemble.artifact import EnsembleCalibration
-from matscout.ensemble.calibration import STRATA, strata_of
+from matscout.ensemble.calibration import STRATA, TargetCalibration, strata_of
 from matscout.ensemble.conformal import POOLED
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.outputs import TargetOutputs
@@ -34,12 +34,13 @@ class TargetPrediction:
 
 def calibrated(calibration: EnsembleCalibration, outputs: Mapping[str, TargetOutputs]) -> dict[str, TargetPrediction]:
     """Each target's calibrated prediction from the members' outputs."""
-    predictions = {}
-    for target, fitted in calibration.targets.items():
-        mixture = fitted.tuning.mixture(outputs[target])
-        estimate = fitted.tuning.point_estimate(outputs[target])
-        predictions[target] = TargetPrediction(estimate, mixture, fitted.scale(mixture))
-    return predictions
+    return {target: target_prediction(fitted, outputs[target]) for target, fitted in calibration.targets.items()}
+
+
+def target_prediction(fitted: TargetCalibration, outputs: TargetOutputs) -> TargetPrediction:
+    """One target's calibrated prediction from the members' outputs."""
+    mixture = fitted.tuning.mixture(outputs)
+    return TargetPrediction(fitted.tuning.point_estimate(outputs), mixture, fitted.scale(mixture))
 
 
 def strata(metal_target: str | None, mixtures: Mapping[str, Mixture], n_rows: int) -> tuple[Labels, tuple[str, ...]]:
