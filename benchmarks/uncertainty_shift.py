@@ -28,22 +28,28 @@ def measure_shift(params: Params, inputs: Inputs, members: Path, ensemble: Path,
     validation = validation[validation[columns.FOLD] == columns.VALIDATION]
     test = pd.read_parquet(ensemble / "predictions.parquet").query("fold == 'test'")
     labels = pd.read_parquet(inputs.materials).set_index(columns.MATERIAL_ID)
-    flagged = new[columns.FAR_FROM_TRAINING] | (new[columns.UNSEEN_ELEMENTS] != "")
     figures: dict[str, Any] = {
         "n": len(new),
-        "share_flagged": float(flagged.mean()),
-        "share_flagged_in_distribution": float(test[columns.FAR_FROM_TRAINING].mean()),
+        "flagged": share_flagged(new),
+        "flagged_in_distribution": share_flagged(test),
         "targets": {},
     }
     for target, settings in params.targets.items():
         truth = labels.loc[new[columns.MATERIAL_ID], settings.label].to_numpy(float)
         known = np.isfinite(truth)
         rows = new[known].reset_index(drop=True)
-        figures["targets"][target] = _remedies(predictor, params, validation, rows, truth[known], target)
+        figures["targets"][target] = remedies(predictor, params, validation, rows, truth[known], target)
     return figures
 
 
-def _remedies(
+def share_flagged(table: pd.DataFrame) -> dict[str, float]:
+    """Share of the rows that are far from the training set, that hold an unseen element, or either."""
+    far = table[columns.FAR_FROM_TRAINING].to_numpy(bool)
+    unseen = (table[columns.UNSEEN_ELEMENTS] != "").to_numpy(bool)
+    return {"far": float(far.mean()), "unseen": float(unseen.mean()), "either": float((far | unseen).mean())}
+
+
+def remedies(
     predictor: EnsemblePredictor, params: Params, validation: pd.DataFrame, rows: pd.DataFrame, truth: Any, target: str
 ) -> dict[str, Any]:
     fitted = predictor.calibration.targets[target]

@@ -99,8 +99,8 @@ def test_every_plot_of_dvc_yaml_has_its_columns(summarized):
         for name, plotted in plot.items():
             for path, wanted in plotted["y"].items():
                 table = pd.read_csv(summarized / "plots" / Path(path).name)
-                wanted = [wanted] if isinstance(wanted, str) else wanted
-                assert {plotted["x"], *wanted} <= set(table), name
+                series = [wanted] if isinstance(wanted, str) else wanted
+                assert {plotted["x"], *series} <= set(table), name
                 drawn[Path(path).name] = name
     assert set(drawn) == {file.name for file in (summarized / "plots").glob("*.csv")}
 

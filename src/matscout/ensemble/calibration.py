@@ -85,11 +85,15 @@ class TargetCalibration:
         """(n,) unit of the conformal score."""
         return mixture.std() + self.tuning.softening
 
+    def half_width(self, scale: Array, strata: Labels, level: float, sources: Labels | None = None) -> Array:
+        """(n,) half of the interval's width, before any cut."""
+        return self.conformal.lookup(strata, level, sources) * scale
+
     def interval(
         self, estimate: Array, scale: Array, strata: Labels, level: float, sources: Labels | None = None
     ) -> tuple[Array, Array]:
         """(n,) low and high; a property that cannot be negative is cut at zero, which loses no coverage."""
-        half_width = self.conformal.lookup(strata, level, sources) * scale
+        half_width = self.half_width(scale, strata, level, sources)
         low, high = estimate - half_width, estimate + half_width
         return (low if self.lower_bound is None else np.maximum(low, self.lower_bound)), high
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from matscout.ensemble.bootstrap import Estimate, Resampling, bootstrap
 from matscout.ensemble.calibration import LabelledRows, Tuning, fit_target, tune
 from matscout.ensemble.combine import METHODS
-from matscout.ensemble.conformal import conformal_quantile
 from matscout.ensemble.intervals import coverage, mean_width
 from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, distribution_rows, judged_rows
 from matscout.ensemble.outputs import TargetOutputs
@@ -83,23 +82,6 @@ def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: R
             "quantile_width_90": mean_width(low, high),
         }
     return judged
-
-
-def compare_constant_width(
-    validation_error: Array, truth: Array, estimate: Array, *, scaled_width: float, lower_bound: float | None
-) -> dict[str, float]:
-    """Conformal intervals of one half-width for all rows, beside the mean width of the scaled ones."""
-    half_width = min(conformal_quantile(validation_error, LEVEL), float(validation_error.max()))
-    low, high = estimate - half_width, estimate + half_width
-    if lower_bound is not None:
-        low = np.maximum(low, lower_bound)
-    width = mean_width(low, high)
-    return {
-        "coverage_90": coverage(truth, low, high),
-        "width_90": width,
-        "scaled_width_90": scaled_width,
-        "scaled_narrower_by": 1 - scaled_width / width if width > 0 else 0.0,
-    }
 
 
 def mean_with_interval(error: Array, resampling: Resampling) -> Estimate:

@@ -10,7 +10,9 @@ from matscout.ensemble.intervals import LEVEL_GRID, calibration_curve
 from matscout.ensemble.metrics import error_of_most_certain
 
 N_BINS = 20
-WIDEST = 0.99  # the last bin of the histogram holds what is wider than this quantile: single rows must not set its scale
+WIDEST = (
+    0.99  # the last bin of the histogram holds what is wider than this quantile: single rows must not set its scale
+)
 KEPT_SHARES = np.linspace(0.05, 1, 20)
 
 

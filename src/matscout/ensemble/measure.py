@@ -20,6 +20,7 @@ from matscout.ensemble.curves import uncertainty_curves
 from matscout.ensemble.intervals import coverage, mean_width
 from matscout.ensemble.judgement import judge, judged_rows, paired_difference
 from matscout.ensemble.predictions import target_prediction
+from matscout.ensemble.widths import LEVEL, Judged, compare_widths
 
 Array = NDArray[np.float64]
 
@@ -69,7 +70,9 @@ def measure_target(
     alone = rows_of_members(validation, test, lower_bound=fitted.lower_bound)
     best = min(alone, key=lambda name: alone[name]["error"].mean())  # in hindsight, which favours the member
     every = {"all": subsets["all"]}
-    members = {name: judge(rows, every, is_hurdle=is_hurdle, resampling=resampling)["all"] for name, rows in alone.items()}
+    members = {
+        name: judge(rows, every, is_hurdle=is_hurdle, resampling=resampling)["all"] for name, rows in alone.items()
+    }
     boosted_error = np.abs(test.truth - facts.baselines["gradient_boosting"])
     combination = fitted.tuning.combination
     return {
@@ -95,6 +98,7 @@ def measure_target(
         "mae_minus_best_member": paired_difference(judged["error"], alone[best]["error"], resampling),
         "mae_minus_gradient_boosting": paired_difference(judged["error"], boosted_error, resampling),
         "calibration": compare_calibration(fitted.tuning, test, resampling),
+        "widths": _widths(fitted, validation, test),
         "distance_deciles": _deciles(judged, facts.distance),
         "conformal_notes": list(fitted.conformal.notes),
         "curves": uncertainty_curves(judged),
@@ -109,6 +113,18 @@ def _subsets(rows: LabelledRows, facts: RowFacts) -> dict[str, NDArray[np.bool_]
         subsets |= {f"predicted_{name}": rows.strata == name for name in (METAL, NON_METAL)}
     subsets |= {f"source:{source}": rows.sources == source for source in sorted(set(rows.sources.tolist()))}
     return subsets | {"near": ~facts.is_far, "far": facts.is_far}
+
+
+def _widths(fitted: TargetCalibration, validation: LabelledPredictions, test: LabelledPredictions) -> dict[str, Any]:
+    seen, new = target_prediction(fitted, validation.outputs), target_prediction(fitted, test.outputs)
+    strata, sources = test.rows.strata, test.rows.sources
+    return compare_widths(
+        Judged.of(validation.rows, seen, validation.outputs.distance),
+        Judged.of(test.rows, new, test.outputs.distance),
+        fitted.interval(new.estimate, new.scale, strata, LEVEL, sources),
+        half_width=fitted.half_width(new.scale, strata, LEVEL, sources),
+        lower_bound=fitted.lower_bound,
+    )
 
 
 def _deciles(judged: Mapping[str, NDArray[Any]], distance: Array) -> list[dict[str, float]]:

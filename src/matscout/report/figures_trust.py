@@ -148,7 +148,9 @@ def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
     """
     traces = []
     for i, (target, bins) in enumerate(histograms.items()):
-        labels = [f"{low:.3g} to {high:.3g} {unit_of(target)}" for low, high in zip(bins["low"], bins["high"], strict=True)]
+        labels = [
+            f"{low:.3g} to {high:.3g} {unit_of(target)}" for low, high in zip(bins["low"], bins["high"], strict=True)
+        ]
         traces.append(
             go.Scatter(
                 x=(bins["low"] + bins["high"]) / (2 * bins["mean"]),

@@ -54,7 +54,7 @@ def calibration(run: Run) -> pd.DataFrame:
 
 
 def error_against_spread(run: Run, target: str) -> pd.DataFrame:
-    """`spread` predicted and `error` found (root mean squares) of test crystals in groups of equal size; and `ideal`."""
+    """`spread` predicted and `error` found (root mean squares) of equal groups of test crystals; and `ideal`."""
     return readings.curve(run.ensemble, target, "error_against_spread").assign(ideal=lambda t: t["spread"])
 
 
