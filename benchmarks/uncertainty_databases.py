@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from curation_data import SHARED, crystal_of, read_rows
-from uncertainty_shift import remedies, share_flagged
+from uncertainty_shift import Shifted, remedies, share_flagged
 
 from matscout import columns
 from matscout.crystal import Crystal
@@ -91,7 +91,7 @@ def _judge(
 ) -> dict[str, Any]:
     ids = [row.material_id for row in rows]
     store = GraphStore.from_crystals(ids, [row.crystal for row in rows], predictor.graphs)
-    table = predictor.predict(store)
+    table, mixtures = predictor.predict_mixtures(store)
     energy, gap = (np.array([getattr(row, key) for row in rows]) for key in ("formation_energy", "band_gap"))
     judged: dict[str, Any] = {"n": len(rows), "n_pairs": len(pairs), "flagged": share_flagged(table), "targets": {}}
     truths = {columns.FORMATION_ENERGY: energy, columns.BAND_GAP: gap}
@@ -101,8 +101,8 @@ def _judge(
         known = np.isfinite(truth)
         if known.any():
             target = name.split(",")[0]
-            shown = table[known].reset_index(drop=True)
-            judged["targets"][name] = remedies(predictor, params, validation, shown, truth[known], target)
+            shown = Shifted(table[known].reset_index(drop=True), mixtures[target].take(known), truth[known])
+            judged["targets"][name] = remedies(predictor, params, validation, shown, target)
     return judged
 
 

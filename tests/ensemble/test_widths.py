@@ -23,7 +23,7 @@ def compared(rng, **changes):
     validation, test = world(rng, 8000), world(rng, 8000)
     half_width = test.spread / np.sqrt(2) * np.log(10)  # the Laplace's own 90 % quantile
     ours = -half_width, half_width
-    return compare_widths(validation, test, ours, half_width=half_width, **({"lower_bound": None} | changes)), test
+    return compare_widths(validation, test, ours, **({"lower_bound": None} | changes)), test
 
 
 def test_the_usual_constant_covers_as_much_overall_but_not_the_widest_fifth(rng):

@@ -12,7 +12,6 @@ from matscout.ensemble.combine import METHODS
 from matscout.ensemble.intervals import coverage, mean_width
 from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, distribution_rows, judged_rows
 from matscout.ensemble.outputs import TargetOutputs
-from matscout.ensemble.predictions import target_prediction
 
 Array = NDArray[np.float64]
 
@@ -61,7 +60,7 @@ def rows_of_members(
         fitted = fit_target(
             validation.outputs.only(name), validation.rows, method="mean", drop_factor=None, lower_bound=lower_bound
         )
-        alone = target_prediction(fitted, test.outputs.only(name))
+        alone = fitted.predict(test.outputs.only(name))
         judged[name] = judged_rows(fitted, alone, test.truth, strata=test.rows.strata, sources=test.rows.sources)
     return judged
 

@@ -19,7 +19,6 @@ from matscout.ensemble.comparison import (
 from matscout.ensemble.curves import uncertainty_curves
 from matscout.ensemble.intervals import coverage, mean_width
 from matscout.ensemble.judgement import judge, judged_rows, paired_difference
-from matscout.ensemble.predictions import target_prediction
 from matscout.ensemble.widths import LEVEL, Judged, compare_widths
 
 Array = NDArray[np.float64]
@@ -63,7 +62,7 @@ def measure_target(
         unit: of the target.
         resampling: for the intervals.
     """
-    prediction = target_prediction(fitted, test.outputs)
+    prediction = fitted.predict(test.outputs)
     judged = judged_rows(fitted, prediction, test.truth, strata=test.rows.strata, sources=test.rows.sources)
     subsets = _subsets(test.rows, facts)
     is_hurdle = fitted.lower_bound is not None
@@ -116,13 +115,11 @@ def _subsets(rows: LabelledRows, facts: RowFacts) -> dict[str, NDArray[np.bool_]
 
 
 def _widths(fitted: TargetCalibration, validation: LabelledPredictions, test: LabelledPredictions) -> dict[str, Any]:
-    seen, new = target_prediction(fitted, validation.outputs), target_prediction(fitted, test.outputs)
-    strata, sources = test.rows.strata, test.rows.sources
+    prediction = fitted.predict(test.outputs)
     return compare_widths(
-        Judged.of(validation.rows, seen, validation.outputs.distance),
-        Judged.of(test.rows, new, test.outputs.distance),
-        fitted.interval(new.estimate, new.scale, strata, LEVEL, sources),
-        half_width=fitted.half_width(new.scale, strata, LEVEL, sources),
+        Judged.of(validation.rows, fitted.predict(validation.outputs), validation.outputs.distance),
+        Judged.of(test.rows, prediction, test.outputs.distance),
+        fitted.interval(prediction, test.rows.strata, LEVEL, test.rows.sources),
         lower_bound=fitted.lower_bound,
     )
 

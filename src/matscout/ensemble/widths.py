@@ -12,10 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.ensemble.calibration import LabelledRows
+from matscout.ensemble.calibration import LabelledRows, TargetPrediction
 from matscout.ensemble.conformal import FEWEST_ROWS, conformal_quantile
 from matscout.ensemble.intervals import coverage, mean_width
-from matscout.ensemble.predictions import TargetPrediction
 
 Array = NDArray[np.float64]
 Masks = dict[str, NDArray[np.bool_]]
@@ -47,7 +46,7 @@ class Judged:
 
 
 def compare_widths(
-    validation: Judged, test: Judged, ours: tuple[Array, Array], *, half_width: Array, lower_bound: float | None
+    validation: Judged, test: Judged, ours: tuple[Array, Array], *, lower_bound: float | None
 ) -> dict[str, Any]:
     """Mean width, coverage and coverage of every stratum: one width, one width that holds the floor, ours.
 
@@ -55,24 +54,20 @@ def compare_widths(
         validation: rows that set the constant widths and the borders of the fifths.
         test: rows that judge.
         ours: (n,) low and high of the 90 % intervals of the test rows.
-        half_width: (n,) of the same, before any cut at the lower bound.
-        lower_bound: see `TargetCalibration`; null = none.
+        lower_bound: see `TargetCalibration`; null = none. Constant widths are told with and without the cut there.
     """
     borders = _borders(validation)
     seen, new = strata_by_name(validation, borders), strata_by_name(test, borders)
     usual = _quantile(validation.error, LEVEL)
     floors = [_quantile(validation.error[rows], FLOOR) for rows in seen.values() if rows.sum() >= FEWEST_ROWS]
     holding = max([usual, *floors])
-    judged = {"scaled": _judge(test, ours, 2 * half_width, new)}
+    judged = {"scaled": _judge(test, ours, new)}
     for name, constant in (("constant", usual), ("constant_holding_floor", holding)):
         low, high = test.estimate - constant, test.estimate + constant
-        cut = (low if lower_bound is None else np.maximum(low, lower_bound)), high
-        judged[name] = _judge(test, cut, np.full(len(test.truth), 2 * constant), new)
-    for name in ("constant", "constant_holding_floor"):
-        for width in ("width_90", "width_90_uncut"):
-            judged[name]["narrower_by" + width.removeprefix("width_90")] = _narrower(
-                judged["scaled"], judged[name], width
-            )
+        judged[name] = _judge(test, (low if lower_bound is None else np.maximum(low, lower_bound), high), new)
+        judged[name]["narrower_by"] = _narrower(judged["scaled"]["width_90"], judged[name]["width_90"])
+        judged[name]["width_90_uncut"] = 2 * constant
+        judged[name]["narrower_by_uncut"] = _narrower(judged["scaled"]["width_90"], 2 * constant)
     return {**judged, "strata": {name: int(rows.sum()) for name, rows in new.items()}}
 
 
@@ -94,19 +89,18 @@ def _quantile(error: Array, level: float) -> float:
     return min(conformal_quantile(error, level), float(error.max()))
 
 
-def _judge(test: Judged, interval: tuple[Array, Array], uncut: Array, strata: Masks) -> dict[str, Any]:
+def _judge(test: Judged, interval: tuple[Array, Array], strata: Masks) -> dict[str, Any]:
     low, high = interval
     by_stratum = {name: coverage(test.truth[rows], low[rows], high[rows]) for name, rows in strata.items()}
     counted = [by_stratum[name] for name, rows in strata.items() if rows.sum() >= FEWEST_ROWS]
     return {
         "coverage_90": coverage(test.truth, low, high),
         "width_90": mean_width(low, high),
-        "width_90_uncut": float(uncut.mean()),
         "median_width_90": float(np.median(high - low)),
         "least_coverage_of_a_stratum": min(counted, default=None),
         "coverage_by_stratum": by_stratum,
     }
 
 
-def _narrower(ours: Mapping[str, Any], constant: Mapping[str, Any], width: str) -> float:
-    return 1 - ours[width] / constant[width] if constant[width] > 0 else 0.0
+def _narrower(ours: float, constant: float) -> float:
+    return 1 - ours / constant if constant > 0 else 0.0
