@@ -4,7 +4,7 @@
 
 `sample` reads what `make repro` left in data/; the others train params.yaml's members into `--work`/members and
 keep what is there, so that members that were trained elsewhere can be put there. `--hold-out` trains members
-anew into `--work`/without_ELEMENT; `--databases` judges the ensemble of `--cells` on OQMD, AFLOW and JARVIS.
+anew into `--work`/without_ELEMENT; `--databases` judges the ensemble on OQMD, AFLOW and JARVIS as well.
 Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, and the tables of docs/uncertainty.md.
 """
 
@@ -69,8 +69,8 @@ def figures_of(ensemble: Path, materials: Path) -> dict[str, Any]:
     return {"members": metrics["members"], "flags": metrics["flags"], "targets": targets}
 
 
-def measured(arguments: argparse.Namespace, params: Params, work: Path) -> tuple[str, dict[str, Any]]:
-    """The run's name in the results, and its figures."""
+def measured(arguments: argparse.Namespace, params: Params, work: Path) -> dict[str, Any]:
+    """Figures by the name of the run that they belong to."""
     is_sample = arguments.cells == "sample"
     inputs = pipeline_inputs() if is_sample else mp_inputs(params, work, small=arguments.cells == "bench6k")
     if arguments.hold_out:
@@ -78,12 +78,13 @@ def measured(arguments: argparse.Namespace, params: Params, work: Path) -> tuple
         members, ensemble = trained(params, inputs, work / f"without_{arguments.hold_out}")
         epochs = {name: member.training.epochs for name, member in params.members.items()}
         shift = measure_shift(params, inputs, members, ensemble, ids)
-        return f"{arguments.cells} without {arguments.hold_out}", {"epochs": epochs, **shift}
+        return {f"{arguments.cells} without {arguments.hold_out}": {"epochs": epochs, **shift}}
     data = ROOT / "data"
     members, ensemble = (data / "members", data / "ensemble") if is_sample else trained(params, inputs, work)
+    found = {arguments.cells: figures_of(ensemble, inputs.materials)}
     if arguments.databases:
-        return f"{arguments.cells}, other databases", measure_databases(params, members, ensemble)
-    return arguments.cells, figures_of(ensemble, inputs.materials)
+        found[f"{arguments.cells}, other databases"] = measure_databases(params, members, ensemble)
+    return found
 
 
 def main() -> None:
@@ -100,9 +101,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        name, figures = measured(arguments, params, work)
+        found = measured(arguments, params, work)
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    results[name] = figures
+    results |= found
     write_json(RESULTS, results)
     write_tables(results, ROOT / "docs" / "uncertainty.md")
     print(f"written: {RESULTS.relative_to(ROOT)}, docs/uncertainty.md")
