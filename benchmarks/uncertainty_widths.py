@@ -18,6 +18,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import HuberRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from matscout import columns
 from matscout.ensemble.conformal import conformal_quantile
@@ -113,7 +114,9 @@ def boosted(quantile: float, exponent: float = 1.0) -> Fit:
             min_samples_leaf=30,
             early_stopping=False,
             random_state=SEED,
-        ).fit(rows.features, error)
+        )
+        with threadpool_limits(limits=1, user_api="openmp"):  # its threads wait for each other actively
+            model.fit(rows.features, error)
         floor = float(np.quantile(error, 0.25))
         return lambda new: np.maximum(model.predict(new.features), floor) ** exponent
 
