@@ -15,8 +15,9 @@ def expanded_stages(root: Path) -> dict[str, dict]:
             continue
         for key, item in params[stage["foreach"].strip("${}")].items():
             text = yaml.safe_dump(stage["do"]).replace("${key}", key)
-            if isinstance(item, dict) and "path" in item:
-                text = text.replace("${item.path}", item["path"])
+            for part in ("path", "from"):
+                if isinstance(item, dict) and part in item:
+                    text = text.replace(f"${{item.{part}}}", item[part])
             stages[f"{name}@{key}"] = yaml.safe_load(text)
     return stages
 

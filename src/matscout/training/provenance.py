@@ -95,9 +95,20 @@ def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, 
     }
 
 
-def provenance_of(name: str, params: Params, hashes: Mapping[str, str]) -> Provenance:
-    """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`."""
+def provenance_of(
+    name: str,
+    params: Params,
+    hashes: Mapping[str, str],
+    *,
+    pipeline: Params | None = None,
+    begins: Mapping[str, Any] | None = None,
+) -> Provenance:
+    """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`.
+
+    `pipeline` is the whole of `params.yaml` where `params` is made from it; `begins` says what weights it begins with.
+    """
     tree = params.model_dump(mode="json")
     parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
+    parameters |= begins or {}
     fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
-    return Provenance(name, fingerprint, parameters, tree, hashes)
+    return Provenance(name, fingerprint, parameters, (pipeline or params).model_dump(mode="json"), hashes)
