@@ -1,7 +1,7 @@
 """The stage `train`: one member of the ensemble, from the curated table to weights on disk."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
 from matscout.training.folds import Fold, LabelledBatch, load_folds
 from matscout.training.plan import Plan, plan_member
-from matscout.training.provenance import Provenance, provenance_of, training_hashes
+from matscout.training.provenance import Provenance, training_hashes
 from matscout.training.task import Task
 from matscout.training.tracking import MemberRun, member_run
 from matscout.training.trainer import EpochRecord, Trainer
@@ -110,7 +110,7 @@ def prepared(
     """A member as its last checkpoint left it, else untrained; of the split only the named folds are read."""
     name, params, start = plan.name, plan.params, plan.load_start()
     member, hashes = params.members[name], training_hashes(graphs=graphs, split=split, materials=materials)
-    provenance = provenance_of(name, params, hashes, pipeline=plan.pipeline, begins=plan.description_of(start))
+    provenance = plan.provenance(start, hashes)
     if start:
         start.warn_of_other_split(hashes["split"])
     with (
@@ -138,11 +138,24 @@ def prepared(
 @contextmanager
 def _fitted(plan: Plan, *, graphs: Path, split: Path, materials: Path) -> Iterator[Prepared]:
     with prepared(plan, graphs=graphs, split=split, materials=materials) as ready:
-        _fit(ready.task, ready.folds, ready.checkpoints, ready.run)
+        fit(ready)
         yield ready
 
 
-def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, run: MemberRun) -> None:
+def fit(ready: Prepared, watch: Callable[[EpochRecord], None] = lambda _: None) -> None:
+    """Train the epochs that are left; `watch` sees each epoch, also those trained before a kill, and may raise."""
+    for record in ready.task.trainer.history:
+        watch(record)
+    _fit(ready.task, ready.folds, ready.checkpoints, ready.run, watch)
+
+
+def _fit(
+    task: Task,
+    folds: Mapping[str, Fold],
+    checkpoints: CheckpointStore,
+    run: MemberRun,
+    watch: Callable[[EpochRecord], None],
+) -> None:
     """Train the epochs that are left, with a checkpoint and the tracker's points after each."""
 
     def batches(epoch: int) -> Iterator[LabelledBatch]:
@@ -160,7 +173,7 @@ def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, ru
 
     for record in task.trainer.history:  # what a killed run had trained but not yet sent
         _track(run, record)
-    task.trainer.fit(batches, validate, [save, track])
+    task.trainer.fit(batches, validate, [save, track, lambda trainer: watch(trainer.history[-1])])
 
 
 def _track(run: MemberRun, record: EpochRecord) -> None:

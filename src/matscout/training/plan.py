@@ -1,11 +1,12 @@
 """What is to be trained: a block of `params.yaml`, what it learns, and the weights it begins with."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from matscout.errors import ParameterError
 from matscout.params import Params
+from matscout.training.provenance import Provenance, provenance_of
 from matscout.training.start import CONTINUED, Start, load_start
 
 
@@ -19,6 +20,8 @@ class Plan:
         pipeline: all of `params.yaml`, by which the tracker knows the pipeline run.
         start: folder of a trained member to begin with, or none.
         heads: `continued` or `fresh`, see `load_start`.
+        title: of the runs it belongs with in the tracker, where that is no run of the pipeline.
+        run_name: its own in the tracker, where that is not `name`.
     """
 
     name: str
@@ -26,6 +29,8 @@ class Plan:
     pipeline: Params
     start: Path | None = None
     heads: str = CONTINUED
+    title: str = ""
+    run_name: str = ""
 
     def load_start(self) -> Start | None:
         """The weights to begin with, checked against the member."""
@@ -35,11 +40,12 @@ class Plan:
         member, targets = self.params.members[self.name], self.params.targets
         return load_start(self.start, member, targets, heads=self.heads, database=database)
 
-    def description_of(self, start: Start | None) -> dict[str, Any]:
-        """What decides how it begins, for the fingerprint."""
-        if start is None:
-            return {}
-        return {"start": {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)}}
+    def provenance(self, start: Start | None, hashes: Mapping[str, str]) -> Provenance:
+        """What decides the weights, by the hashes of code and inputs (`training_hashes`)."""
+        begins = {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)} if start else None
+        own = provenance_of(self.name, self.params, hashes, start=begins)
+        pipeline = self.pipeline.model_dump(mode="json")
+        return replace(own, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
 
 
 def plan_member(name: str, params: Params, start: Path | None = None) -> Plan:
