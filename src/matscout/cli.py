@@ -120,7 +120,7 @@ def tune(
     if best.number == present.number:
         typer.echo("none of the trials is better than the present values")
     else:
-        typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.values)}")
+        typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.proposed)}")
 
 
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")

@@ -49,10 +49,10 @@ class Knob:
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial: its values by path, error, errors by target, and how it ended."""
+    """A finished trial: what was proposed by path, error, errors by target, and how it ended."""
 
     number: int
-    values: Mapping[str, Any]
+    proposed: Mapping[str, Any]
     error: float
     mae: Mapping[str, float]
     ended: str
@@ -205,7 +205,7 @@ def _trials(study: optuna.Study) -> list[Trial]:
 
 
 def _line(trial: Trial, n_trials: int) -> str:
-    values = ", ".join(f"{path.rsplit('.', 1)[-1]} {json.dumps(value)}" for path, value in trial.values.items())
+    values = ", ".join(f"{path.rsplit('.', 1)[-1]} {json.dumps(value)}" for path, value in trial.proposed.items())
     return f"trial {trial.number}/{n_trials} {trial.ended:8} validation error {trial.error:.4f}: {values}"
 
 
