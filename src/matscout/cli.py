@@ -115,6 +115,8 @@ def tune(
     )
     present = next(trial for trial in found if trial.number == 1)
     best = found[0]
+    if best.ended != "complete":
+        raise InputError(f"none of the {len(found)} trials came to its end; lower model.lr and search again")
     errors = ", ".join(f"{target} {error:.4g}" for target, error in best.mae.items())
     typer.echo(f"best: trial {best.number}, validation error {best.error:.4f} ({errors})")
     if best.number == present.number:

@@ -109,7 +109,7 @@ def tune(
     searched = {knob.path: knob for key, knob in knobs.items() if key in over}
     key = study_key(name, params, searched, seed, training_hashes(**inputs))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with open_checkpoints(f"tune/{name}", key) as store, progress(description=f"tune {name}", total=n_trials) as bar:
+    with open_checkpoints(f"tune/{name}", key) as store, _bar(name, n_trials) as bar:
         study = _open_study(store.directory / "study.db")
         while (n_done := len(_finished(study))) < n_trials:
             bar.n = n_done
@@ -134,6 +134,10 @@ def study_key(name: str, params: Params, searched: Mapping[str, Knob], seed: int
     return sha256_of_json([name, own, tree["finetuned"].get(name), space, seed, dict(hashes)])
 
 
+def _bar(name: str, n_trials: int) -> Any:
+    return progress(description=f"tune {name}", total=n_trials, unit="trial")
+
+
 def _open_study(path: Path) -> optuna.Study:
     study = optuna.create_study(
         storage=f"sqlite:///{path}",
@@ -141,7 +145,7 @@ def _open_study(path: Path) -> optuna.Study:
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(**PATIENCE),
     )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # a killed search left it; the same is proposed again
     return study
 
@@ -149,7 +153,7 @@ def _open_study(path: Path) -> optuna.Study:
 def _next_trial(study: optuna.Study, searched: Mapping[str, Knob], seed: int) -> optuna.Trial:
     n_done = len(_finished(study))
     study.sampler = optuna.samplers.TPESampler(seed=seed + n_done, n_startup_trials=RANDOM_TRIALS)
-    if n_done == 0:
+    if n_done == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial({path: knob.value for path, knob in searched.items()})
     return study.ask({path: knob.choices for path, knob in searched.items()})
 

@@ -18,7 +18,7 @@ from matscout.errors import InputError, ParameterError, StoreError, TrainingErro
 from matscout.graphs.store import GraphStore
 from matscout.models.member import build_from_card, load_member, save_member
 from matscout.params import check_params
-from matscout.training import member
+from matscout.training import member, pretraining
 from matscout.training.folds import load_folds
 from matscout.training.plan import plan_member
 from matscout.training.pretraining import database_targets, pretrain, refuse_torn_groups
@@ -68,6 +68,7 @@ def pretrained(inputs, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(folder / "root"))
         patch.setattr(member, "member_run", no_tracker)
+        patch.setattr(pretraining, "LEAST_LABELS", 5)
         pretrain("all", params=params_with(), destination=folder / "all", **inputs)
     return folder / "all"
 
