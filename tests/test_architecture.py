@@ -28,6 +28,7 @@ TOP = {
     "results",
     "stage",
     "train",
+    "tune",
     "register",
     "served_model",
 }  # use everything, used by nothing below

@@ -88,6 +88,43 @@ def train(
     typer.echo(f"{told}; now run: dvc repro")
 
 
+@app.command(
+    epilog="Examples: `matscout tune composition --trials 20`; more trials of the same search: "
+    "`matscout tune composition --trials 40`; of some parameters only: `matscout tune cogn --over lr --over epochs`."
+)
+def tune(
+    member: Annotated[str, typer.Argument(help="a member of params.yaml", show_default=False)],
+    trials: Annotated[int, typer.Option(min=1, help="finished trials, those of an earlier call included")] = 20,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="search this one, repeat it for several: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
+            "grad_clip, epochs; by default lr, batch_size, weight_decay, averaging, epochs",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the proposals")] = 17,
+) -> None:
+    """Search the recipe that suits your data; judged on validation rows, every trial in MLflow, goes on if killed."""
+    from matscout.params import load_params
+    from matscout.train import INPUTS, check_inputs
+    from matscout.tune import DEFAULT_KNOBS, experiment_command, tune
+
+    check_inputs()
+    found = tune(
+        member, load_params(), n_trials=trials, over=over or DEFAULT_KNOBS, seed=seed, inputs=INPUTS, say=typer.echo
+    )
+    present = next(trial for trial in found if trial.number == 1)
+    best = found[0]
+    if best.ended != "complete":
+        raise InputError(f"none of the {len(found)} trials came to its end; lower model.lr and search again")
+    errors = ", ".join(f"{target} {error:.4g}" for target, error in best.mae.items())
+    typer.echo(f"best: trial {best.number}, validation error {best.error:.4f} ({errors})")
+    if best.number == present.number:
+        typer.echo("none of the trials is better than the present values")
+    else:
+        typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.proposed)}")
+
+
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
 def predict(
     structures: Structures,

@@ -48,7 +48,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
     except MatscoutError as error:
         yield Finding("params.yaml", "problem", str(error))
         return
-    yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.members)}")
+    yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
     yield _disk(params)
     yield from _databases(params, online=online)
     yield from _outputs()

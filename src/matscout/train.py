@@ -49,6 +49,10 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         InputError: curated table, graphs or split are not what `dvc repro` would train on.
         TrainingError: members failed; names each, with its reason. The others are trained.
     """
+    if waiting := sorted(set(names) & set(params.finetuned)):
+        raise ParameterError(
+            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+        )
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
     check_inputs()

@@ -58,7 +58,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Args:
         members: folder of trained members, one folder each.
-        params: sections `members` (names), `targets`, `ensemble`, `compute`.
+        params: sections `members` and `finetuned` (names), `targets`, `ensemble`, `compute`.
         materials: curated table.
         graphs: folder of the graph store.
         split: material_id and fold.
@@ -70,7 +70,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     """
     torch.set_num_threads(params.compute.threads)
     store = GraphStore.open(graphs)
-    loaded = load_members(members, list(params.members))
+    loaded = load_members(members, list(params.ensembled))
     check_store(loaded, store)
     folds = read_folds(materials, split, params.targets)
     held_out = _run(loaded, store, folds)

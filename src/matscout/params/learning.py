@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
 
@@ -155,6 +155,18 @@ Member = Annotated[
     CGCNNMember | MEGNetMember | ALIGNNMember | CoGNMember | ComFormerMember | CompositionMember,
     Field(discriminator="architecture"),
 ]
+
+
+class FineTuned(Section):
+    """A member that begins with the weights of another."""
+
+    model_config = ConfigDict(serialize_by_alias=True)  # `from` is a word of Python
+
+    from_: str = Field(alias="from", description="folder of a trained member, such as data/pretrained/all")
+    heads: Literal["continued", "fresh"] = Field(
+        description="continued: predictions begin as the start's where it has the target; fresh: from the labels alone"
+    )
+    member: Member
 
 
 class Ensemble(Section):

@@ -1,6 +1,6 @@
 """The labelled rows of each fold, and batches of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from matscout.graphs.batching import inference_batches, training_batches
 from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.store import GraphStore
 from matscout.params import MemberGraph, Target
+from matscout.training.labels import read_labels
 
 MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the caches of the cores it is split over
 
@@ -98,8 +99,9 @@ def load_folds(
     targets: Mapping[str, Target],
     graph: MemberGraph,
     device: torch.device,
+    names: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
 ) -> dict[str, Fold]:
-    """Folds `train`, `validation`, `test` of the rows that have at least one label, by material_id.
+    """The folds `names` of the rows that have at least one label, by material_id.
 
     Synthetic rows take part in training only: an error on them would say nothing of the model.
 
@@ -107,12 +109,12 @@ def load_folds(
         TrainingError: a fold has no such row.
     """
     wanted = {target.label for target in targets.values()} | {t.noise for t in targets.values() if t.noise}
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SYNTHETIC, *sorted(wanted)])
+    table = read_labels(materials, wanted)
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
     table = table.dropna(how="all", subset=[target.label for target in targets.values()])
     table = table.sort_values(columns.MATERIAL_ID, kind="stable")
     folds = {}
-    for name in (columns.TRAIN, columns.VALIDATION, columns.TEST):
+    for name in names:
         chosen = (table[columns.FOLD] == name) & ((name == columns.TRAIN) | ~table[columns.SYNTHETIC])
         rows = table.loc[chosen]
         if rows.empty:

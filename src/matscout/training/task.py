@@ -13,6 +13,7 @@ from matscout.models.model import CrystalModel, build_model
 from matscout.params import Member, Params
 from matscout.training.folds import Fold, LabelledBatch
 from matscout.training.losses import multi_task_loss
+from matscout.training.start import Start
 from matscout.training.trainer import Recipe, Trainer
 from matscout.training.validation import Objective
 
@@ -36,11 +37,15 @@ class Task:
     member: Member
 
     @classmethod
-    def prepare(cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device) -> "Task":
-        """An untrained model, from torch's generator as it stands, and its trainer."""
+    def prepare(
+        cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device, start: Start | None = None
+    ) -> "Task":
+        """A model that begins with `start`, else untrained from torch's generator as it stands, and its trainer."""
         member, train = params.members[name], folds[columns.TRAIN]
         model = build_model(member, params.targets)
         model.head.fit_statistics(train.labels)
+        if start:
+            start.put_into(model)
         units = {target: float(head.spread) for target, head in model.head.heads.items()}  # type: ignore[arg-type]
         model.to(device)
         objective = partial(multi_task_loss, targets=params.targets, units=units)

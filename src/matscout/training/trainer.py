@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from matscout.errors import TrainingError
+from matscout.errors import DivergedError
 from matscout.progress import progress
 from matscout.training.averaging import WeightAverage
 from matscout.training.schedule import one_cycle
@@ -112,7 +112,7 @@ class Trainer:
             callbacks: called in order after each epoch; they find it in `history[-1]`.
 
         Raises:
-            TrainingError: a loss or gradient is not finite or beyond reason; names the batch's rows.
+            DivergedError: a loss or gradient is not finite or beyond reason; names the batch's rows.
         """
         total = self.recipe.epochs * self.steps_per_epoch
         with progress(description=self.name, total=total, unit="step") as bar:
@@ -163,7 +163,7 @@ class Trainer:
             return
         ids = ", ".join(batch.material_ids[:N_IDS_SHOWN])
         more = f" and {batch.n_rows - N_IDS_SHOWN} more" if batch.n_rows > N_IDS_SHOWN else ""
-        raise TrainingError(
+        raise DivergedError(
             f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of {ids}{more}; "
             f"it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and geometry, "
             f"or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
