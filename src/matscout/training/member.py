@@ -52,7 +52,7 @@ def train_member(name: str, *, params: Params, graphs: Path, split: Path, materi
     """
     with _fitted(name, params=params, graphs=graphs, split=split, materials=materials) as fitted:
         metrics = _metrics(fitted.task, fitted.folds)
-        fitted.run.log(fitted.task.member.training.epochs, flat_metrics(metrics))
+        fitted.run.log(metrics["epochs"], flat_metrics(metrics))
         _write(destination, fitted, metrics)
         fitted.checkpoints.delete()
 
@@ -144,7 +144,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     """Errors of the averaged model on real rows, in the targets' units; the same in every run."""
     metrics: dict[str, Any] = {
-        "epochs": task.member.training.epochs,
+        "epochs": len(task.trainer.history),
         "n_parameters": task.model.n_parameters,
         "n_rows": {name: len(fold) for name, fold in folds.items()},
     }
