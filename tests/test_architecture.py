@@ -30,6 +30,7 @@ TOP = {
     "train",
     "register",
     "served_model",
+    "sizes",
 }  # use everything, used by nothing below
 
 

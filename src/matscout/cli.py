@@ -88,6 +88,21 @@ def train(
     typer.echo(f"{told}; now run: dvc repro")
 
 
+@app.command(epilog="Example: `matscout size large`")
+def size(
+    name: Annotated[
+        str, typer.Argument(help="small (two cores) or large (one GPU): a file of sizes/", show_default=False)
+    ],
+) -> None:
+    """Put another size of the members into params.yaml; comments, seeds and all else stay."""
+    from matscout.sizes import resize
+
+    changes = resize(name)
+    for path, (before, now) in changes.items():
+        typer.echo(f"{path}: {before} -> {now}")
+    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml is {name} already")
+
+
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
 def predict(
     structures: Structures,

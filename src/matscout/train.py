@@ -80,11 +80,16 @@ def make_engine(name: str, compute: Compute, workers: int | None) -> Engine:
         ParameterError: no such engine.
     """
     cards = visible_cards() if compute.device != "cpu" else []
-    workers = workers or len(cards) or max(1, n_workers() // compute.threads)
+    each = compute.processes
+    groups = [",".join(cards[n : n + each]) for n in range(0, len(cards), each)]  # the cards of one member
+    workers = workers or len(groups) or max(1, n_workers() // (each * compute.threads))
     if name == "local":
-        return LocalEngine([{"CUDA_VISIBLE_DEVICES": cards[n % len(cards)]} if cards else {} for n in range(workers)])
+        return LocalEngine(
+            [{"CUDA_VISIBLE_DEVICES": groups[n % len(groups)]} if groups else {} for n in range(workers)]
+        )
     if name == "ray":
-        return RayEngine(workers, cpus=compute.threads, gpus=float(compute.device == "cuda" or bool(cards)))
+        gpus = float(each * (compute.device == "cuda" or bool(cards)))
+        return RayEngine(workers, cpus=each * compute.threads, gpus=gpus)
     raise ParameterError(f"engine {name!r} is unknown; choose from {', '.join(ENGINES)}")
 
 

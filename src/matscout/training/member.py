@@ -19,6 +19,7 @@ from matscout.models.member import MemberCard, save_member
 from matscout.params import Member, Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
+from matscout.training.distributed import from_first, is_first, launch, only_first
 from matscout.training.folds import Fold, LabelledBatch, load_folds
 from matscout.training.provenance import Provenance, provenance_of, training_hashes
 from matscout.training.task import Task
@@ -50,6 +51,8 @@ def train_member(name: str, *, params: Params, graphs: Path, split: Path, materi
         TrainingError: nothing to learn from, a loss beyond reason, a second trainer of the same member, or
             a tracker that cannot be used.
     """
+    if params.compute.processes > 1:
+        launch(name, params, graphs=graphs, split=split, materials=materials)
     with _fitted(name, params=params, graphs=graphs, split=split, materials=materials) as fitted:
         metrics = _metrics(fitted.task, fitted.folds)
         fitted.run.log(metrics["epochs"], flat_metrics(metrics))
@@ -63,6 +66,14 @@ def fit_member(name: str, *, params: Params, graphs: Path, split: Path, material
     For members in parallel: workers outside of DVC call this, and the stage, finding the checkpoint of the
     last epoch, has only the files left to write.
     """
+    if params.compute.processes > 1:
+        launch(name, params, graphs=graphs, split=split, materials=materials)
+    else:
+        fit_here(name, params=params, graphs=graphs, split=split, materials=materials)
+
+
+def fit_here(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> None:
+    """`fit_member` in this process, alone or as one of those that share the training."""
     with _fitted(name, params=params, graphs=graphs, split=split, materials=materials):
         pass
 
@@ -85,15 +96,15 @@ def _fitted(name: str, *, params: Params, graphs: Path, split: Path, materials: 
     provenance = provenance_of(name, params, training_hashes(graphs=graphs, split=split, materials=materials))
     with (
         reproducible(params.compute, member.training.seed) as device,
-        open_checkpoints(name, provenance.fingerprint) as checkpoints,
+        only_first(open_checkpoints(name, provenance.fingerprint)) as checkpoints,
     ):
         store = GraphStore.open(graphs)
         folds = load_folds(
             materials=materials, split=split, store=store, targets=params.targets, graph=member.graph, device=device
         )
         task = Task.prepare(name, params, folds, device)
-        state = checkpoints.load()
-        with member_run(provenance, state["run_id"] if state else None) as run:
+        state = from_first(lambda: checkpoints.load())
+        with only_first(member_run(provenance, state["run_id"] if state else None)) as run:
             if state:
                 task.trainer.load_state_dict(state["trainer"])
             _fit(task, folds, checkpoints, run)
@@ -116,7 +127,7 @@ def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, ru
     def track(trainer: Trainer) -> None:
         _track(run, trainer.history[-1])
 
-    for record in task.trainer.history:  # what a killed run had trained but not yet sent
+    for record in task.trainer.history if is_first() else ():  # what a killed run had trained but not yet sent
         _track(run, record)
     task.trainer.fit(batches, validate, [save, track])
 

@@ -11,6 +11,7 @@ import torch
 from matscout import columns
 from matscout.models.model import CrystalModel, build_model
 from matscout.params import Member, Params
+from matscout.training.distributed import SharedTrainer, is_shared
 from matscout.training.folds import Fold, LabelledBatch
 from matscout.training.forward import training_forward
 from matscout.training.losses import multi_task_loss
@@ -61,7 +62,8 @@ class Task:
 
         steps = math.ceil(len(train) / params.model.batch_size)
         forward = training_forward(model, params.compute, device)
-        trainer = Trainer(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)
+        make = SharedTrainer if is_shared() else Trainer
+        trainer = make(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)
         return cls(model, objective, trainer, params, member)
 
     @property
