@@ -1,7 +1,7 @@
 """Write the table of well-known crystals in docs/models.md: python docs/sanity_table.py.
 
-Cells are built from measured lattice constants, no database: they pass the path of `matscout predict`. The trained ensemble
-is that of data/members and data/ensemble.
+Cells are built from measured lattice constants, no database: they pass the path of `matscout predict`. The ensemble is
+that of data/members and data/ensemble.
 """
 
 import re
@@ -47,7 +47,10 @@ def known_cells() -> dict[str, Structure]:
         "Cu, fcc": _cell("Fm-3m", 3.615, ["Cu"], [zero]),
         "SrTiO3, perovskite": _cell("Pm-3m", 3.905, ["Sr", "Ti", "O"], [zero, half, [0.5, 0.5, 0.0]]),
         "LiFePO4, olivine": Structure.from_spacegroup(
-            "Pnma", Lattice.orthorhombic(10.332, 6.010, 4.692), species, sum(phosphate.values(), [])
+            "Pnma",
+            Lattice.orthorhombic(10.332, 6.010, 4.692),
+            species,
+            [site for sites in phosphate.values() for site in sites],
         ),
     }
 

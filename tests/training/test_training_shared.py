@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_a_process_without_rows_in_a_batch_changes_nothing(tiny_inputs, tmp_path
 def test_killed_it_goes_on_and_ends_in_the_same_bytes(shared, tiny_inputs, tmp_path, dvc_root):
     inputs = [str(tiny_inputs[key]) for key in ("materials", "split", "graphs")]
     command = [sys.executable, "-c", TRAIN, str(dvc_root), str(tmp_path / "member"), *inputs]
-    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     while not list((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt")) and process.poll() is None:

@@ -9,7 +9,6 @@ from pymatgen.core import Structure
 from tiny_training import MEMBER, no_tracker, tiny_materials, tiny_params, train
 
 from matscout import files
-from matscout.crystal import Crystal
 from matscout.discovery.own_structures import predict_structures
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -26,15 +25,13 @@ def materials_with_moduli():
     """The tiny crystals, every other one skewed, with moduli that fall with the lattice constant; some are missing."""
     table, rng = tiny_materials(), np.random.default_rng(2)
     edges = np.array([lattice[0] for lattice in table["lattice"]])
-    for row in range(0, len(table), 2):
-        crystal = Crystal(
-            np.array(table["lattice"][row]).reshape(3, 3) + rng.normal(0, 0.1, (3, 3)),
-            tuple(table["species"][row]),
-            np.array(table["frac_coords"][row]).reshape(-1, 3),
-        )
-        table.at[row, "lattice"] = crystal.to_row()["lattice"]
+    skewed = [
+        np.reshape(lattice, (3, 3)) + (rng.normal(0, 0.1, (3, 3)) if row % 2 else 0)
+        for row, lattice in enumerate(table["lattice"])
+    ]
     modulus = 400 * np.exp(-1.2 * (edges - 2.5)) * np.exp(rng.laplace(0, 0.05, len(table)))
     return table.assign(
+        lattice=[lattice.flatten().tolist() for lattice in skewed],
         synthetic=False,
         source="materials_project",
         duplicate_group=table["material_id"],

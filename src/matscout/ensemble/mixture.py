@@ -101,8 +101,8 @@ class Mixture:
         """The mixture stretched about its centre: scales and disagreement times `temperature`, (n,) or one.
 
         The centre is the weighted mean of the modes, so that the standard deviation of a Laplace
-        mixture scales exactly; a log-Laplace is stretched in the logarithm. A hurdle's log-odds are divided by the temperature
-        (Guo et al., "On calibration of modern neural networks", 2017).
+        mixture scales exactly; a log-Laplace is stretched in the logarithm. A hurdle's log-odds are
+        divided by the temperature (Guo et al., "On calibration of modern neural networks", 2017).
         """
         center = self._average([mode(component) for component in self.components])
         return replace(self, components=tuple(_temper(c, center, temperature) for c in self.components))

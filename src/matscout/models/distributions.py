@@ -1,4 +1,4 @@
-"""What a model says about a property: a Laplace, a hurdle at zero before a Laplace cut at zero, or a Laplace of the log."""
+"""What a model says about a property: a Laplace, one of the logarithm, or a hurdle at zero before one cut at zero."""
 
 from dataclasses import dataclass, fields
 from typing import Self

@@ -1,8 +1,8 @@
 """One member's training shared by several processes, each on its GPU or cores, through torch's own launcher.
 
 All hold the whole model and take the same steps: each works out the gradient of its part of a batch, and the
-parts' gradients are added up over the processes, so that a step is that of one process up to rounding. The first process
-alone validates, writes checkpoints and tells the tracker.
+parts' gradients are added up over the processes, so that a step is that of one process up to rounding. The first
+process alone validates, writes checkpoints and tells the tracker.
 
 `DistributedDataParallel` sends gradients while they are still computed. Here they go once a step, when all are there: a
 process that has to take its part in several passes (see `Trainer`) could not send them earlier, and they

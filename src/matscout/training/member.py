@@ -103,7 +103,7 @@ def _fitted(name: str, *, params: Params, graphs: Path, split: Path, materials: 
             materials=materials, split=split, store=store, targets=params.targets, graph=member.graph, device=device
         )
         task = Task.prepare(name, params, folds, device)
-        state = from_first(lambda: checkpoints.load())
+        state = from_first(lambda: checkpoints.load())  # noqa: PLW0108 -- the others have no checkpoints
         with only_first(member_run(provenance, state["run_id"] if state else None)) as run:
             if state:
                 task.trainer.load_state_dict(state["trainer"])

@@ -198,9 +198,9 @@ class Trainer:
         if math.isfinite(value) and (what != "loss" or value < DIVERGED):
             return
         raise TrainingError(
-            f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of {named(batch)}; "
-            f"it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and geometry, "
-            f"or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
+            f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of "
+            f"{named(batch)}; it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and "
+            f"geometry, or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
         )
 
     def state_dict(self) -> dict[str, Any]:
