@@ -81,7 +81,8 @@ def make_engine(name: str, compute: Compute, workers: int | None) -> Engine:
     """
     cards = visible_cards() if compute.device != "cpu" else []
     each = compute.processes
-    groups = [",".join(cards[n : n + each]) for n in range(0, len(cards), each)]  # the cards of one member
+    ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
     workers = workers or len(groups) or max(1, n_workers() // (each * compute.threads))
     if name == "local":
         return LocalEngine(
