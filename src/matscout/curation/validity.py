@@ -75,14 +75,14 @@ def _cell_fault(crystal: Crystal, limits: Validity) -> Fault | None:
         return "shapes_disagree", f"{shapes}: expected (3, 3) and ({n_atoms}, 3); the row is cut off"
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
         return "cell_not_finite", "lattice or coordinates hold NaN or infinity; drop the row"
+    return _lattice_fault(crystal, limits) or _distance_fault(crystal, limits)
+
+
+def _lattice_fault(crystal: Crystal, limits: Validity) -> Fault | None:
     longest = np.linalg.norm(crystal.lattice, axis=1).max()
     if longest > LONGEST_VECTOR:
         rule = f"at most {LONGEST_VECTOR:g} Å, or coordinates lose their digits; reduce the cell (Niggli) and try again"
         return "lattice_too_skewed", f"the longest lattice vector has {longest:.3g} Å: {rule}"
-    return _volume_fault(crystal, limits) or _distance_fault(crystal, limits)
-
-
-def _volume_fault(crystal: Crystal, limits: Validity) -> Fault | None:
     if crystal.volume < SMALLEST_VOLUME:
         return "zero_volume", f"cell volume {crystal.volume:.2g} Å³: the lattice vectors lie in a plane; drop the row"
     low, high = limits.volume_per_atom

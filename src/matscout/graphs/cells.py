@@ -14,7 +14,7 @@ MIN_VOLUME_PER_ATOM = 0.1
 """Å³: below this the three lattice vectors lie in one plane."""
 
 LONGEST_VECTOR = 1e4
-"""Å: the search shortens any lattice first, but in longer vectors the coordinates have lost the digits that it needs."""
+"""Å: the search shortens any lattice first, but coordinates along longer vectors have lost the digits it needs."""
 
 MAX_ATOMS = 65_535
 """Neighbours are stored as 16-bit positions within a crystal."""
