@@ -154,7 +154,7 @@ def test_log_laplace_loss_knows_factors_only():
     labels, noise = torch.rand(8, dtype=torch.float64) * 100 + 1, torch.rand(8, dtype=torch.float64)
     parameters = torch.stack([labels.log() + 0.1, torch.full((8,), 0.3, dtype=torch.float64)], dim=1)
     in_gpa = log_laplace_loss(parameters, labels, noise, unit=0.7)
-    moved = parameters + torch.tensor([math.log(1000.0), 0.0])
+    moved = parameters + tensor(math.log(1000.0), 0.0)
     in_mpa = log_laplace_loss(moved, 1000 * labels, 1000 * noise, unit=0.7)
     assert in_gpa.item() == pytest.approx(in_mpa.item(), rel=1e-9)
 
