@@ -10,7 +10,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "accuracy.md"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 GAP, ENERGY = "band_gap", "formation_energy_per_atom"
-# measured by others, with defaults, on these very rows and two cores: gap (eV), formation energy (eV/atom), what it took
+# measured with their defaults on these very rows and two cores: gap (eV), formation energy (eV/atom), time
 PEERS = {
     "composition features + gradient boosting": (0.560, 0.193, ""),
     "original CGCNN, 30 epochs": (0.519, 0.130, "17 and 14 min"),
@@ -36,13 +36,16 @@ def ensemble_table(result: Figures) -> str:
     figures = result["figures"]
     gap, energy = figures["targets"][GAP], figures["targets"][ENERGY]
     lines = ["| | gap MAE, eV | formation energy MAE, eV/atom | processor, min |", "|---|---|---|---|"]
-    for name in ("median", "gradient_boosting"):
-        lines.append(_row(name.replace("_", " "), gap["baselines"][name], energy["baselines"][name], ""))
+    lines += [
+        _row(name.replace("_", " "), gap["baselines"][name], energy["baselines"][name], "")
+        for name in ("median", "gradient_boosting")
+    ]
     for member, spent in figures["times"].items():
         minutes = f"{spent['processor_seconds'] / 60:.1f}"
         lines.append(_row(f"`{member}`", gap["members"][member], energy["members"][member], minutes))
-    for way in ("mean", "stack"):
-        lines.append(_row(f"ensemble, {way}", gap["combinations"][way], energy["combinations"][way], ""))
+    lines += [
+        _row(f"ensemble, {way}", gap["combinations"][way], energy["combinations"][way], "") for way in ("mean", "stack")
+    ]
     total = sum(spent["processor_seconds"] for spent in figures["times"].values()) / 60
     lines.append(_row("**ensemble**", gap["ensemble"], energy["ensemble"], f"{total:.0f}"))
     beside = "; ".join(
@@ -95,7 +98,9 @@ def ablations_table(result: Figures) -> str:
     for variant, found in figures["variants"].items():
         shown = [_seeds(found["validation_mae"].get(target)) for target in (GAP, ENERGY)]
         lines.append(f"| {variant} | `{found['member']}` | {shown[0]} | {shown[1]} |")
-    words = f"{figures['rows']:,} training rows, seeds {', '.join(map(str, figures['seeds']))}; mean (lowest to highest)."
+    words = (
+        f"{figures['rows']:,} training rows, seeds {', '.join(map(str, figures['seeds']))}; mean (lowest to highest)."
+    )
     return "\n".join([*lines, "", words])
 
 

@@ -31,6 +31,7 @@ TOP = {
     "tune",
     "register",
     "served_model",
+    "sizes",
 }  # use everything, used by nothing below
 
 

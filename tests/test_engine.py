@@ -15,6 +15,8 @@ from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
 from matscout.engine.tasks import DONE, Job
 from matscout.errors import ParameterError, WorkerError
+from matscout.params import Compute
+from matscout.train import make_engine
 
 
 def square(value):
@@ -160,3 +162,14 @@ def die(value):
 def test_a_killed_worker_is_told_with_what_to_do():
     with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
         parallel_map(die, range(4), workers=2, description="pieces")
+
+
+@pytest.mark.parametrize(
+    ("processes", "cards", "groups"),
+    [(1, "0,1,2", ["0", "1", "2"]), (2, "0,1,2,3,4", ["0,1", "2,3"]), (3, "5,6,7", ["5,6,7"]), (4, "0,1", ["0,1"])],
+)
+def test_members_share_cards_in_groups_of_their_processes(processes, cards, groups, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    settings = {"device": "auto", "threads": 1, "deterministic": True, "precision": "float32", "compile": False}
+    engine = make_engine("local", Compute(**settings, processes=processes), None)
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in engine.environments] == groups

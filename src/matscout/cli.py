@@ -125,6 +125,21 @@ def tune(
         typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.proposed)}")
 
 
+@app.command(epilog="Example: `matscout size large`")
+def size(
+    name: Annotated[
+        str, typer.Argument(help="small (two cores) or large (one GPU): a file of sizes/", show_default=False)
+    ],
+) -> None:
+    """Put another size of the members into params.yaml; comments, seeds and all else stay."""
+    from matscout.sizes import resize
+
+    changes = resize(name)
+    for path, (before, now) in changes.items():
+        typer.echo(f"{path}: {before} -> {now}")
+    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml is {name} already")
+
+
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
 def predict(
     structures: Structures,

@@ -84,11 +84,17 @@ def make_engine(name: str, compute: Compute, workers: int | None) -> Engine:
         ParameterError: no such engine.
     """
     cards = visible_cards() if compute.device != "cpu" else []
-    workers = workers or len(cards) or max(1, n_workers() // compute.threads)
+    each = compute.processes
+    ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
+    workers = workers or len(groups) or max(1, n_workers() // (each * compute.threads))
     if name == "local":
-        return LocalEngine([{"CUDA_VISIBLE_DEVICES": cards[n % len(cards)]} if cards else {} for n in range(workers)])
+        return LocalEngine(
+            [{"CUDA_VISIBLE_DEVICES": groups[n % len(groups)]} if groups else {} for n in range(workers)]
+        )
     if name == "ray":
-        return RayEngine(workers, cpus=compute.threads, gpus=float(compute.device == "cuda" or bool(cards)))
+        gpus = float(each * (compute.device == "cuda" or bool(cards)))
+        return RayEngine(workers, cpus=each * compute.threads, gpus=gpus)
     raise ParameterError(f"engine {name!r} is unknown; choose from {', '.join(ENGINES)}")
 
 

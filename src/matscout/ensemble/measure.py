@@ -84,7 +84,7 @@ def measure_target(
         "n_test": len(rows.truth),
         "n_validation": len(validation.truth),
         "combination": combination.to_json(),
-        "ensemble": judge(judged, _subsets(rows), is_hurdle=fitted.lower_bound is not None, resampling=resampling),
+        "ensemble": judge(judged, _subsets(rows), is_hurdle=prediction.mixture.has_hurdle, resampling=resampling),
         "best_member": {"name": best, **members[best]},
         "members": members,
         "combinations": compare_combinations(

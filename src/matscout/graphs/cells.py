@@ -13,10 +13,13 @@ OVERLAP = 0.5
 MIN_VOLUME_PER_ATOM = 0.1
 """Å³: below this the three lattice vectors lie in one plane."""
 
+LONGEST_VECTOR = 1e4
+"""Å: the search shortens any lattice first, but coordinates along longer vectors have lost the digits it needs."""
+
 MAX_ATOMS = 65_535
 """Neighbours are stored as 16-bit positions within a crystal."""
 
-FINE, EMPTY, TOO_MANY, NOT_FINITE, FLAT, OVERLAPPING = range(6)
+FINE, EMPTY, TOO_MANY, NOT_FINITE, FLAT, OVERLAPPING, SKEWED = range(7)
 
 
 @compiled
@@ -33,6 +36,10 @@ def cell_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64])
             total += values[row, 0] + values[row, 1] + values[row, 2]
     if not math.isfinite(total):
         return NOT_FINITE, total
+    for vector in lattice:
+        length = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
+        if length > LONGEST_VECTOR:
+            return SKEWED, length
     volume = abs(determinant(lattice)) / n_atoms
     return (FLAT, volume) if volume < MIN_VOLUME_PER_ATOM else (FINE, 0.0)
 
@@ -57,6 +64,10 @@ def explain(problem: int, value: float) -> str:
         TOO_MANY: f"the cell has {value:.0f} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell",
         NOT_FINITE: "the lattice or the coordinates hold NaN or infinity; give finite numbers",
         FLAT: f"the cell has {value:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice",
+        SKEWED: (
+            f"the longest lattice vector has {value:.3g} Å, at most {LONGEST_VECTOR:g} are searched, since coordinates "
+            "lose their digits; reduce the cell (Niggli)"
+        ),
         OVERLAPPING: f"two atoms are {value:.3f} Å apart, at least {OVERLAP} is needed; remove the duplicate site",
     }[problem]
 

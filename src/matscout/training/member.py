@@ -18,6 +18,7 @@ from matscout.models.member import MemberCard, save_member
 from matscout.params import Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
+from matscout.training.distributed import from_first, is_first, launch, only_first
 from matscout.training.folds import Fold, LabelledBatch, load_folds
 from matscout.training.plan import Plan, plan_member
 from matscout.training.provenance import Provenance, training_hashes
@@ -69,9 +70,11 @@ def train_member(
 
 def train_plan(plan: Plan, *, graphs: Path, split: Path, materials: Path, destination: Path) -> None:
     """`train_member` for a plan."""
+    if plan.params.compute.processes > 1:
+        launch(plan, graphs=graphs, split=split, materials=materials)
     with _fitted(plan, graphs=graphs, split=split, materials=materials) as fitted:
         metrics = _metrics(fitted.task, fitted.folds)
-        fitted.run.log(fitted.task.member.training.epochs, flat_metrics(metrics))
+        fitted.run.log(metrics["epochs"], flat_metrics(metrics))
         _write(destination, fitted, metrics)
         fitted.checkpoints.delete()
 
@@ -82,7 +85,16 @@ def fit_member(name: str, *, params: Params, graphs: Path, split: Path, material
     For members in parallel: workers outside of DVC call this, and the stage, finding the checkpoint of the
     last epoch, has only the files left to write.
     """
-    with _fitted(plan_member(name, params), graphs=graphs, split=split, materials=materials):
+    plan = plan_member(name, params)
+    if params.compute.processes > 1:
+        launch(plan, graphs=graphs, split=split, materials=materials)
+    else:
+        fit_here(plan, graphs=graphs, split=split, materials=materials)
+
+
+def fit_here(plan: Plan, *, graphs: Path, split: Path, materials: Path) -> None:
+    """`fit_member` in this process, alone or as one of those that share the training."""
+    with _fitted(plan, graphs=graphs, split=split, materials=materials):
         pass
 
 
@@ -115,7 +127,7 @@ def prepared(
         start.warn_of_other_split(hashes["split"])
     with (
         reproducible(params.compute, member.training.seed) as device,
-        open_checkpoints(name, provenance.fingerprint) as checkpoints,
+        only_first(open_checkpoints(name, provenance.fingerprint)) as checkpoints,
     ):
         store = GraphStore.open(graphs)
         rows = load_folds(
@@ -128,8 +140,8 @@ def prepared(
             names=folds,
         )
         task = Task.prepare(name, params, rows, device, start)
-        state = checkpoints.load()
-        with member_run(provenance, state["run_id"] if state else None) as run:
+        state = from_first(lambda: checkpoints.load())  # noqa: PLW0108 -- the others have no checkpoints
+        with only_first(member_run(provenance, state["run_id"] if state else None)) as run:
             if state:
                 task.trainer.load_state_dict(state["trainer"])
             yield Prepared(task, rows, store, provenance, checkpoints, run)
@@ -171,7 +183,7 @@ def _fit(
     def track(trainer: Trainer) -> None:
         _track(run, trainer.history[-1])
 
-    for record in task.trainer.history:  # what a killed run had trained but not yet sent
+    for record in task.trainer.history if is_first() else ():  # what a killed run had trained but not yet sent
         _track(run, record)
     task.trainer.fit(batches, validate, [save, track, lambda trainer: watch(trainer.history[-1])])
 
@@ -199,7 +211,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     """Errors of the averaged model on real rows, in the targets' units; the same in every run."""
     metrics: dict[str, Any] = {
-        "epochs": task.member.training.epochs,
+        "epochs": len(task.trainer.history),
         "n_parameters": task.model.n_parameters,
         "n_rows": {name: len(fold) for name, fold in folds.items()},
     }

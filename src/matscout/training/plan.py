@@ -1,11 +1,12 @@
 """What is to be trained: a block of `params.yaml`, what it learns, and the weights it begins with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 from matscout.errors import ParameterError
-from matscout.params import Params
+from matscout.params import Params, check_params
 from matscout.training.provenance import Provenance, provenance_of
 from matscout.training.start import CONTINUED, Start, load_start
 
@@ -46,6 +47,18 @@ class Plan:
         own = provenance_of(self.name, self.params, hashes, start=begins)
         pipeline = self.pipeline.model_dump(mode="json")
         return replace(own, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for another process; `from_json` reads it back."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        trees = {key: content[key].model_dump(mode="json") for key in ("params", "pipeline")}
+        return content | trees | {"start": None if self.start is None else str(self.start.resolve())}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From `to_json`."""
+        trees = {key: check_params(content[key]) for key in ("params", "pipeline")}
+        return cls(**{**content, **trees, "start": None if content["start"] is None else Path(content["start"])})
 
 
 def plan_member(name: str, params: Params, start: Path | None = None) -> Plan:

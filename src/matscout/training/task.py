@@ -11,7 +11,9 @@ import torch
 from matscout import columns
 from matscout.models.model import CrystalModel, build_model
 from matscout.params import Member, Params
+from matscout.training.distributed import SharedTrainer, is_shared
 from matscout.training.folds import Fold, LabelledBatch
+from matscout.training.forward import training_forward
 from matscout.training.losses import multi_task_loss
 from matscout.training.start import Start
 from matscout.training.trainer import Recipe, Trainer
@@ -56,13 +58,17 @@ class Task:
             grad_clip=params.model.grad_clip,
             averaging=params.model.averaging,
             warmup=params.model.warmup,
+            schedule=params.model.schedule,
+            early_stopping=params.model.early_stopping,
         )
 
         def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
-            return objective(outputs, batch.labels, batch.noise)
+            return objective(outputs, batch.labels, batch.noise, counts=batch.counts)
 
         steps = math.ceil(len(train) / params.model.batch_size)
-        trainer = Trainer(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}")
+        forward = training_forward(model, params.compute, device)
+        make = SharedTrainer if is_shared() else Trainer
+        trainer = make(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)
         return cls(model, objective, trainer, params, member)
 
     @property
