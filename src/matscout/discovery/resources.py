@@ -1,9 +1,10 @@
 """Resources: what a crystal's elements cost, how rare they are, and how few countries they come from.
 
 The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen
-(`costdb_elements.csv`, each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et al., "Data-driven review
-of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Earth's crust by smact (CRC Handbook of
-Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals deny elements instead.
+(`costdb_elements.csv`, each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et
+al., "Data-driven review of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Earth's crust by
+smact (CRC Handbook of Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals
+deny elements instead.
 """
 
 import csv

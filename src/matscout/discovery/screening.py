@@ -36,7 +36,8 @@ def screen(
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
     cannot be judged, each with its reason), `cif/` with the first `top_k`, `summary.json` and, where
-    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by shard; a run that is killed goes on with the shard that it was at.
+    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by
+    shard; a run that is killed goes on with the shard that it was at.
 
     Args:
         candidates: `candidates.parquet`.

@@ -84,7 +84,7 @@ def explain(problem: int, value: float) -> str:
         EMPTY: "the cell holds no atoms; give at least one",
         TOO_MANY: f"the cell has {value:.0f} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell",
         NOT_FINITE: "the lattice or the coordinates hold NaN or infinity; give finite numbers",
-        TOO_LARGE: f"a lattice vector or a coordinate is {value:.3g}, at most {LARGEST:g} can be searched; check the unit",
+        TOO_LARGE: f"a lattice vector or coordinate is {value:.3g}, at most {LARGEST:g} is searched; check the unit",
         FLAT: f"the cell has {value:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice",
         OVERLAPPING: f"two atoms are {value:.3f} Å apart, at least {OVERLAP} is needed; remove the duplicate site",
     }[problem]
