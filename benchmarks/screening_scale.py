@@ -6,8 +6,8 @@ Runs `stages/propose.py` and `stages/screen.py` on the curated table and the mem
 `--data`), each in a process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json.
 `--featurize` runs `stages/featurize.py` on the candidates too: the graphs of as many crystals as a whole database has.
 Memory is that of the process and all its children together; what does not grow with n is the libraries, the curated
-table and one shard. The bundled sample yields a million candidates only from less likely substitutions: `--sizes 1000000
---threshold 0.00001`. The screening keeps about 1 kB of disk a candidate in .checkpoints/ while it runs.
+table and one shard. The bundled sample yields a million candidates only from less likely substitutions:
+`--sizes 1000000 --threshold 0.00001`. While it runs, the screening keeps about 1 kB of disk a candidate in .checkpoints/.
 """
 
 import argparse
@@ -25,47 +25,47 @@ from graphs import machine
 from process_tree import run_watched
 
 from matscout.discovery.pareto import pareto_front
+from matscout.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+RANKED = "screening/ranked.parquet"
 SORTED = (200_000, 4)  # points and objectives of the non-dominated sort
 
 
 def run_stage(folder: Path, stage: str, **options: Path) -> dict[str, float]:
-    """Seconds of wall and processor, and the peak of memory, of one stage run in `folder`."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return run_watched([sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments], folder, environment)
+    """Seconds of wall and processor, and the peak of memory, of one stage run in `folder`; noted there."""
+    note = folder / f"{stage}.json"
+    if not note.exists():
+        load = round(os.getloadavg()[0], 1)
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        took = run_watched([sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments], folder, environment)
+        write_json(note, took | {"load_average": [load, round(os.getloadavg()[0], 1)]})
+    return json.loads(note.read_text())
 
 
-def measure(n: int, threshold: float | None, data: Path, *, featurize: bool) -> dict[str, object]:
-    """The stages with `n` candidates."""
-    before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        params["candidates"]["n"] = n
-        if threshold is not None:
-            params["candidates"]["substitution_threshold"] = threshold
-        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        materials, candidates = data / "curated/materials.parquet", folder / "candidates/candidates.parquet"
-        (folder / "own").mkdir()
-        stages = {
-            "propose": run_stage(folder, "propose", materials=materials, own=folder / "own", out=folder / "candidates")
-        }
-        if featurize:
-            as_materials(candidates, folder / "crystals.parquet")
-            stages["featurize"] = run_stage(
-                folder, "featurize", materials=folder / "crystals.parquet", out=folder / "graphs"
-            )
-        stages["screen"] = run_stage(
-            folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-            materials=materials, out=folder / "screening",
-        )  # fmt: skip
-        summary = json.loads((folder / "screening/summary.json").read_text())
-        sizes = {
-            name: (folder / name).stat().st_size
-            for name in ("candidates/candidates.parquet", "screening/ranked.parquet")
-        }
+def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """The stages with `n` candidates, in a folder of their own."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["candidates"]["n"] = n
+    if given.threshold is not None:
+        params["candidates"]["substitution_threshold"] = given.threshold
+    (folder / "own").mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    data, candidates = given.data.resolve(), folder / "candidates/candidates.parquet"
+    materials, crystals = data / "curated/materials.parquet", folder / "crystals.parquet"
+    stages = {
+        "propose": run_stage(folder, "propose", materials=materials, own=folder / "own", out=folder / "candidates")
+    }
+    if given.featurize:
+        as_materials(candidates, crystals)
+        stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
+    stages["screen"] = run_stage(
+        folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
+        materials=materials, out=folder / "screening",
+    )  # fmt: skip
+    summary = json.loads((folder / "screening/summary.json").read_text())
+    sizes = {path: (folder / path).stat().st_size for path in ("candidates/candidates.parquet", RANKED)}
     return {
         "n_candidates": n,
         "substitution_threshold": params["candidates"]["substitution_threshold"],
@@ -73,11 +73,10 @@ def measure(n: int, threshold: float | None, data: Path, *, featurize: bool) -> 
         "milliseconds_per_crystal": {
             stage: round(1000 * took["processor_seconds"] / n, 2) for stage, took in stages.items()
         },
-        "bytes_per_crystal": {name: round(size / n) for name, size in sizes.items()},
+        "bytes_per_crystal": {path: round(size / n) for path, size in sizes.items()},
         "n_goal_met": summary["n_goal_met"],
         "n_quarantined": summary["n_quarantined"],
-        "load_average": [round(before, 1), round(os.getloadavg()[0], 1)],
-        **machine(),
+        "machine": machine(),
     }
 
 
@@ -108,9 +107,13 @@ def main() -> None:
     parser.add_argument("--featurize", action="store_true", help="build the graph store of the candidates too")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of curated/, members/ and ensemble/")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/screening_scale.json")
+    parser.add_argument(
+        "--work", type=Path, help="folder that keeps each stage's outputs, so that a killed run goes on"
+    )
     given = parser.parse_args()
     for n in given.sizes:
-        run = measure(n, given.threshold, given.data.resolve(), featurize=given.featurize)
+        with tempfile.TemporaryDirectory() as temporary:
+            run = measure(n, given, (given.work or Path(temporary)).resolve() / f"n-{n}")
         print(json.dumps(run))
         before = json.loads(given.out.read_text())["runs"] if given.out.exists() else []
         runs = {old["n_candidates"]: old for old in before} | {n: run}
@@ -120,7 +123,7 @@ def main() -> None:
             "non_dominated_sort": sort_time(),
             "runs": [runs[size] for size in sorted(runs)],
         }
-        given.out.write_text(f"{json.dumps(result, indent=2)}\n")
+        write_json(given.out, result)
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def test_candidates_that_are_all_broken_are_told(screen, proposed, tmp_path):
     pq.write_table(
         pa.Table.from_pylist(rows, schema=pq.read_schema(proposed / "candidates.parquet")), tmp_path / "broken.parquet"
     )
-    with pytest.raises(InputError, match="none of the 3 candidates .* can be judged; the first, ms-.*NaN or infinity"):
+    with pytest.raises(InputError, match=r"none of the 3 candidates .* can be judged; the first, ms-.*NaN or infinity"):
         screen(goal(GAP), candidates=tmp_path / "broken.parquet")
     assert not (tmp_path / "screening").exists()
 

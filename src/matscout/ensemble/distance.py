@@ -66,9 +66,7 @@ class TrainingReference:
         """(n,) mean distance to the nearest training crystals; about 1 within the distribution."""
         standardised = (embeddings - self.mean) / self.scale
         parts = [standardised[start : start + CHUNK_ROWS] for start in range(0, len(embeddings), CHUNK_ROWS)]
-        with ThreadPoolExecutor(
-            torch.get_num_threads()
-        ) as pool:  # numpy lets go of the interpreter in what is dear here
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets go of the interpreter lock
             chunks = list(pool.map(self._nearest, parts))
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 
