@@ -7,7 +7,7 @@ Runs `stages/propose.py` and `stages/screen.py` on the curated table and the mem
 `--featurize` runs `stages/featurize.py` on the candidates too: the graphs of as many crystals as a whole database has.
 Memory is that of the process and all its children together; what does not grow with n is the libraries, the curated
 table and one shard. The bundled sample yields a million candidates only from less likely substitutions:
-`--sizes 1000000 --threshold 0.00001`. While it runs, the screening keeps about 1 kB of disk a candidate in .checkpoints/.
+`--sizes 1000000 --threshold 0.00001`. While it runs, the screening keeps about 1 kB a candidate in .checkpoints/.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import pytest
 
 from matscout.discovery.shards import Shards
 
-TABLE = pa.table({"id": ["a", "b", "c"], "value": [1.0, 2.0, float("nan")]})
+TABLE = pa.table({"id": ["a", "b", "c"], "value": [1.0, 2.0, None]})
 
 
 @pytest.fixture
