@@ -1,6 +1,9 @@
 """Shards on a disk that cuts files off or flips bits: what is damaged is made again, never used."""
 
+import errno
 import logging
+import subprocess
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -63,3 +66,28 @@ def test_what_a_killed_run_was_writing_does_not_count(shards):
     (shards().folder / "judged-2.arrow.written").write_bytes(b"half")
     (shards().folder / ".judged-2.arrow.written.1.partial").write_bytes(b"half")
     assert shards().table("judged-2") is None
+
+
+@contextmanager
+def full_disk(folder):
+    """A file system of 64 kB; the test is skipped where this user may not mount one."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_keeps_nothing_half_written(tmp_path):
+    noise = np.random.default_rng(0).normal(size=100_000)
+    with full_disk(tmp_path):
+        for save in (
+            lambda: Shards(tmp_path).save_table("judged-1", pa.table({"value": noise})),
+            lambda: Shards(tmp_path).save_array("verdicts-0-0", noise),
+        ):
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                save()
+            assert caught.value.errno == errno.ENOSPC
+            assert list(tmp_path.iterdir()) == []

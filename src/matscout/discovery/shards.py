@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,8 +84,10 @@ class Shards:
 
     def save_array(self, name: str, array: NDArray[Any]) -> None:
         """Keep an array."""
-        with self._kept(name, "npy") as path, path.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+        content = BytesIO()  # numpy writes to a file by itself, and does not say that a disk is full
+        np.save(content, array, allow_pickle=False)
+        with self._kept(name, "npy") as path:
+            path.write_bytes(content.getbuffer())
 
     def _whole(self, name: str, kind: str) -> Path | None:
         """The file of that name if its content is what was written; damaged ones are removed, with a warning.
