@@ -17,6 +17,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery import screening
 from matscout.discovery.judging import Judge
+from matscout.discovery.own_structures import predict_structures
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
@@ -331,6 +332,23 @@ def test_ones_own_crystals_that_cannot_be_judged_are_named(crystals, materials):
     assert ranked["material_id"].tolist() == ["structure-0"]
     with pytest.raises(InputError, match=r"none of 1 crystal.*structure-0: two atoms"):
         screening.screen_materials([overlapping], goal(GAP, LOW), materials=materials)
+
+
+def test_files_without_a_prediction_are_named_and_the_others_go_on(crystals, params, monkeypatch, tmp_path):
+    for number, crystal in enumerate(crystals[:3]):
+        crystal.to_structure().to(filename=str(tmp_path / f"mine-{number}.vasp"), fmt="poscar")
+    (tmp_path / "torn.vasp").write_text("no structure")
+    monkeypatch.setattr(KnownEnsemble, "not_finite", ("mine-1",))
+    ensemble = KnownEnsemble(params.graphs)
+    table, rejections = predict_structures([tmp_path], ensemble, params.curation.validity)
+    assert table["material_id"].tolist() == ["mine-0", "mine-2"]
+    assert table["formula"].tolist() == [crystals[row].reduced_formula for row in (0, 2)]
+    assert {(item.material_id, item.reason) for item in rejections} == {
+        ("torn", "unreadable_structure"),
+        ("mine-1", "prediction_not_finite"),
+    }
+    with pytest.raises(InputError, match=r"none of 1 structure.* can be predicted; .*values that are not finite"):
+        predict_structures([tmp_path / "mine-1.vasp"], ensemble, params.curation.validity)
 
 
 def test_ones_own_mistakes_are_told(crystals, materials, monkeypatch):
