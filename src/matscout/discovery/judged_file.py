@@ -69,7 +69,7 @@ class JudgedFile:
         asked = [name for column in self.objectives for name in (column, window_column(column))]
         present = set(self._table(0).column_names)
         names = [name for name in dict.fromkeys((*SUMMARY, *asked)) if name in present]
-        parts = [pa.concat_tables([self._table(number).select(names)]) for number in range(len(self.lengths))]
+        parts = [self._table(number).select(names) for number in range(len(self.lengths))]
         summary = pa.concat_tables(parts).to_pandas()
         summary[PLACE] = np.arange(len(summary))
         return summary
