@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.discovery.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.judging import Judge, crystals_of
-from matscout.discovery.memory import give_back_memory
 from matscout.discovery.quarantine import DETAIL, Refusal, quarantine_table
 from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.errors import InputError, StoreError
@@ -159,7 +158,6 @@ def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
             judged, quarantine = _judged(judge, file.read_row_group(number))
             shards.save_table(_refused_name(number), quarantine)
             shards.save_table(_judged_name(number), judged)
-            give_back_memory()
         lengths.append(judged.num_rows)
         refused.append(quarantine)
     quarantine = pa.concat_tables(refused).combine_chunks()

@@ -13,6 +13,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.cif import write_cifs
 from matscout.discovery.judged_file import check_candidates, judge_file
 from matscout.discovery.judging import Judge
+from matscout.discovery.memory import share_arenas
 from matscout.discovery.outcome import summarise
 from matscout.discovery.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
 from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
@@ -52,6 +53,7 @@ def screen(
         StoreError: members or calibration are missing or do not fit.
     """
     settings = params.screening
+    share_arenas()
     torch.set_num_threads(params.compute.threads)
     references = References.read(materials)
     judge = Judge(
