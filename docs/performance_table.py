@@ -68,19 +68,30 @@ def models_table(results: Results) -> str:
 
 
 def screening_table(results: Results) -> str:
-    """The two stages from candidates to a ranked list, by number of candidates."""
+    """The stages from candidates to a ranked list, by number of candidates."""
     lines = [
-        "| candidates | propose, s | screen, s | ms of processor a crystal | peak memory, MB |",
-        "|---|---|---|---|---|",
+        "| candidates | stage | wall, s | processor, s | ms of processor a crystal | peak memory, MB |",
+        "|---|---|---|---|---|---|",
     ]
-    for run in results["screening_scale"]["runs"]:
-        each = run["milliseconds_per_crystal"]
-        memory = f"{run['propose']['peak_memory_mb']:,} and {run['screen']['peak_memory_mb']:,}"
-        lines.append(
-            f"| {run['n_candidates']:,} | {run['propose']['seconds']} | {run['screen']['seconds']} "
-            f"| {each['propose']} and {each['screen']} | {memory} |"
-        )
-    return "\n".join(lines)
+    runs = results["screening_scale"]["runs"]
+    for run in runs:
+        for stage, each in run["milliseconds_per_crystal"].items():
+            took = run[stage]
+            lines.append(
+                f"| {run['n_candidates']:,} | `{stage}` | {took['seconds']:,} | {took['processor_seconds']:,} "
+                f"| {each} | {took['peak_memory_mb']:,} |"
+            )
+    machines = {words: None for run in runs if (words := _machine_of(run))}
+    return "\n".join([*lines, *(f"\n{words}" for words in machines)])
+
+
+def _machine_of(run: Results) -> str:
+    """Where a run was made, as far as it says so."""
+    if not (machine := run.get("machine")):
+        return ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name != "cpu")
+    load = " to ".join(f"{value:g}" for value in run["screen"]["load_average"])
+    return f"{run['n_candidates']:,}: {machine['cpu']}, {versions}; load average while screening {load}."
 
 
 def precision_table(results: Results) -> str:

@@ -14,6 +14,7 @@ NOT_TRACKED = {
     "src/matscout/params/": "checks values; the values themselves stand under `params:`",
     "src/matscout/errors.py": "what is raised instead of an output",
     "src/matscout/progress.py": "what is drawn while an output is made",
+    "src/matscout/memory.py": "where memory comes from, not what is in it",
     "src/matscout/stage.py": "how a stage reads its arguments; they stand in `cmd`",
     "src/matscout/engine/": "where work runs; results and their order are the same everywhere",
     "src/matscout/training/tracking.py": "what MLflow is told; nothing comes back",

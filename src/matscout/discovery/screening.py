@@ -1,5 +1,6 @@
 """The stage `screen`, and the same for crystals that a user has at hand."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,14 +14,15 @@ from matscout.discovery.cif import write_cifs
 from matscout.discovery.judged_file import check_candidates, judge_file
 from matscout.discovery.judging import Judge
 from matscout.discovery.outcome import summarise
+from matscout.discovery.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
 from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
 from matscout.discovery.shards import Shards
 from matscout.discovery.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability import References
-from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
+from matscout.memory import share_arenas
 from matscout.params import Goal, Params, load_params
 
 MEMBERS = Path("data/members")
@@ -33,9 +35,10 @@ def screen(
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
-    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `cif/` with the first `top_k`,
-    `summary.json` and, where `relaxation` asks for it, `relaxed.parquet` into the folder `destination`.
-    Candidates are judged shard by shard; a run that is killed goes on with the shard that it was at.
+    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
+    cannot be judged, each with its reason), `cif/` with the first `top_k`, `summary.json` and, where
+    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by
+    shard; a run that is killed goes on with the shard that it was at.
 
     Args:
         candidates: `candidates.parquet`.
@@ -50,6 +53,7 @@ def screen(
         StoreError: members or calibration are missing or do not fit.
     """
     settings = params.screening
+    share_arenas()
     torch.set_num_threads(params.compute.threads)
     references = References.read(materials)
     judge = Judge(
@@ -57,7 +61,6 @@ def screen(
         references,
         settings.goals[settings.goal],
         device=_device(params.compute.device),
-        workers=n_workers(),
     )
     judge.check()
     check_relaxation(settings.relaxation)
@@ -79,12 +82,14 @@ def screen(
         with atomic_path(destination) as folder:
             folder.mkdir()
             judged.write_ranked(folder / "ranked.parquet", ranked)
+            write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
             best = judged.rows(ranked.iloc[: settings.top_k])
             write_cifs(folder / "cif", best)
             if settings.relaxation.model is not None:
                 write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
-            write_json(folder / "summary.json", summary | _references_told(references))
+            summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
+            write_json(folder / "summary.json", summary)
 
 
 def screen_materials(
@@ -109,19 +114,41 @@ def screen_materials(
         `pareto_front` and `rank`.
 
     Raises:
-        InputError: no structures, a site that is partially occupied, or a goal that cannot be answered.
+        InputError: no structures, a site that is partially occupied, a goal that cannot be answered, or not one
+            crystal that can be judged.
     """
+    table, refusals = rank_structures(structures, goal, members=members, ensemble=ensemble, materials=materials)
+    if refusals:
+        told = "; ".join(f"{refusal.candidate_id}: {refusal.detail}" for refusal in refusals)
+        warnings.warn(f"{len(refusals)} crystal(s) cannot be judged and are left out: {told}", stacklevel=2)
+    return table
+
+
+def rank_structures(
+    structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
+    goal: str | Goal,
+    *,
+    members: Path,
+    ensemble: Path,
+    materials: Path | None,
+) -> tuple[pd.DataFrame, Sequence[Refusal]]:
+    """The table of `screen_materials`, and the crystals that cannot be judged."""
     named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
     if not named:
         raise InputError("there are no structures to screen: give at least one")
     crystals = [_crystal(name, structure) for name, structure in named.items()]
     wanted = goal if isinstance(goal, Goal) else _goal(goal)
     references = None if materials is None else References.read(materials)
-    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted, workers=n_workers())
+    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted)
     judge.check()
-    table = judge.judge(list(named), crystals)
-    table.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
-    return judge.rank(table)
+    judged = judge.judge(list(named), crystals)
+    if not len(judged.table):
+        first = judged.refusals[0]
+        raise InputError(
+            f"none of {len(named)} crystal(s) can be judged; the first, {first.candidate_id}: {first.detail}"
+        )
+    judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    return judge.rank(judged.table), judged.refusals
 
 
 def _references_told(references: References) -> dict[str, int]:

@@ -119,7 +119,8 @@ def _table(calibration: EnsembleCalibration, held_out: HeldOut, targets: Mapping
     table = held_out.table
     sources = table[columns.SOURCE].to_numpy(str)
     ids = table[columns.MATERIAL_ID].to_numpy(str)
-    predicted = prediction_table(calibration, held_out.outputs, ids=ids, sources=sources)
+    predictions = calibrated(calibration, held_out.outputs)
+    predicted = prediction_table(calibration, held_out.outputs, predictions, ids=ids, sources=sources)
     identity = [columns.MATERIAL_ID, columns.SOURCE, columns.FOLD]
     truth = {target + columns.TRUTH: labels_of(table, settings) for target, settings in targets.items()}
     distance = held_out.distance

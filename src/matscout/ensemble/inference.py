@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,19 @@ class MemberOutputs:
     def at(self, distance: NDArray[np.float64]) -> dict[str, TargetOutputs]:
         """By target, with the crystals' (n,) distance from the training set."""
         return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
+
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(n,) whether everything that is said of a crystal is a finite number."""
+        parameters = [found.parameters() for members in self.distributions.values() for found in members.values()]
+        return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in (self.embeddings, *parameters)])
+
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """Of some of the crystals."""
+        distributions = {
+            target: {name: found.take(rows) for name, found in members.items()}
+            for target, members in self.distributions.items()
+        }
+        return type(self)(distributions, self.embeddings[rows])
 
 
 def run_members(

@@ -1,6 +1,7 @@
 """Which cells have a neighbour graph, and what to say of those that have none."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,40 @@ LONGEST_VECTOR = 1e4
 MAX_ATOMS = 65_535
 """Neighbours are stored as 16-bit positions within a crystal."""
 
-FINE, EMPTY, TOO_MANY, NOT_FINITE, FLAT, OVERLAPPING, SKEWED = range(7)
+LARGEST = 1e6
+"""Å or cells: beyond this, coordinates have lost the digits that tell neighbours apart."""
+
+FINE, EMPTY, TOO_MANY, NOT_FINITE, TOO_LARGE, SKEWED, FLAT, OVERLAPPING = range(8)
+REASONS = (
+    "",
+    "no_atoms",
+    "too_many_atoms",
+    "cell_not_finite",
+    "cell_too_large",
+    "lattice_too_skewed",
+    "zero_volume",
+    "atoms_overlap",
+)
+
+
+@dataclass(frozen=True)
+class CellFault:
+    """Why one crystal has no graph.
+
+    Attributes:
+        row: its place among the crystals that were given.
+        reason: short code, such as `atoms_overlap`.
+        detail: value, rule, remedy.
+    """
+
+    row: int
+    reason: str
+    detail: str
+
+
+def fault_of(row: int, problem: int, value: float) -> CellFault:
+    """The fault that compiled code found in a row."""
+    return CellFault(row, REASONS[problem], explain(problem, value))
 
 
 @compiled
@@ -30,12 +64,15 @@ def cell_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64])
         return EMPTY, 0.0
     if n_atoms > MAX_ATOMS:
         return TOO_MANY, float(n_atoms)
-    total = 0.0
+    largest = 0.0
     for values in (lattice, frac_coords):
         for row in range(len(values)):
-            total += values[row, 0] + values[row, 1] + values[row, 2]
-    if not math.isfinite(total):
-        return NOT_FINITE, total
+            for c in range(3):
+                if not math.isfinite(values[row, c]):
+                    return NOT_FINITE, values[row, c]
+                largest = max(largest, abs(values[row, c]))
+    if largest > LARGEST:
+        return TOO_LARGE, largest
     for vector in lattice:
         length = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
         if length > LONGEST_VECTOR:
@@ -63,6 +100,7 @@ def explain(problem: int, value: float) -> str:
         EMPTY: "the cell holds no atoms; give at least one",
         TOO_MANY: f"the cell has {value:.0f} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell",
         NOT_FINITE: "the lattice or the coordinates hold NaN or infinity; give finite numbers",
+        TOO_LARGE: f"a lattice vector or coordinate is {value:.3g}, at most {LARGEST:g} is searched; check the unit",
         FLAT: f"the cell has {value:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice",
         SKEWED: (
             f"the longest lattice vector has {value:.3g} Å, at most {LONGEST_VECTOR:g} are searched, since coordinates "
