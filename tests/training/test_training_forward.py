@@ -33,7 +33,7 @@ def store():
         ),
     ]
     crystals = [Crystal.from_structure(structure) for structure in structures]
-    return GraphStore.from_crystals("abcd", crystals, Graphs(n_neighbors=12, asymmetric_unit=True, symprec=1e-3))
+    return GraphStore.from_crystals(list("abcd"), crystals, Graphs(n_neighbors=12, asymmetric_unit=True, symprec=1e-3))
 
 
 @pytest.fixture(params=sorted(ENCODERS))
