@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 
-from matscout.engine import n_workers
-from matscout.engine.cores import ENGINES
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
+from matscout.engine.switch import RAY, Switch, n_cores
 from matscout.engine.tasks import DONE, Engine, Job
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.models.member import CARD_FILE
@@ -73,19 +72,13 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     return wanted
 
 
-def make_engine(name: str, compute: Compute, workers: int | None) -> Engine:
-    """The engine of that name, with as many workers as cores (or cards) allow unless told.
-
-    Raises:
-        ParameterError: no such engine.
-    """
+def make_engine(switch: Switch, compute: Compute) -> Engine:
+    """The switch's engine, with as many workers as it tells, else as cards (or cores) allow."""
     cards = visible_cards() if compute.device != "cpu" else []
-    workers = workers or len(cards) or max(1, n_workers() // compute.threads)
-    if name == "local":
-        return LocalEngine([{"CUDA_VISIBLE_DEVICES": cards[n % len(cards)]} if cards else {} for n in range(workers)])
-    if name == "ray":
+    workers = switch.workers or len(cards) or max(1, n_cores() // compute.threads)
+    if switch.engine == RAY:
         return RayEngine(workers, cpus=compute.threads, gpus=float(compute.device == "cuda" or bool(cards)))
-    raise ParameterError(f"engine {name!r} is unknown; choose from {', '.join(ENGINES)}")
+    return LocalEngine([{"CUDA_VISIBLE_DEVICES": cards[n % len(cards)]} if cards else {} for n in range(workers)])
 
 
 def visible_cards() -> list[str]:
