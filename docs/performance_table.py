@@ -92,6 +92,18 @@ def precision_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def cascade_table(results: Results) -> str:
+    """What a first look by one member gains and loses, by the share that the ensemble then judges."""
+    members = results["cascade"]["members"]
+    keeps = sorted(next(iter(members.values())), key=float)
+    lines = [f"| fast member | {' | '.join(f'keep {float(keep):.0%}' for keep in keeps)} |"]
+    lines += ["|---" * (len(keeps) + 1) + "|"]
+    for name, by_keep in members.items():
+        cells = [f"{by_keep[k]['rate_over_ensemble']}, {by_keep[k]['recall_of_top_1_percent']:.3f}" for k in keeps]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def batches_table(results: Results) -> str:
     """Crystals per second of one core by edges per batch."""
     rates = results["batch_sizes"]["crystals_per_s"]
@@ -111,6 +123,7 @@ TABLES = {
     "screening": screening_table,
     "precision": precision_table,
     "batches": batches_table,
+    "cascade": cascade_table,
 }
 
 

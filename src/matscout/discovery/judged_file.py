@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,9 @@ from matscout import columns
 from matscout.discovery.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.shards import SHARD_ROWS, Shards
+from matscout.engine import held_for_each
 from matscout.errors import InputError
+from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 
@@ -24,6 +27,7 @@ SUMMARY: Final = (
     columns.CANDIDATE_ID,
     columns.FORMULA,
     columns.ROUTE,
+    columns.JUDGED_BY,
     columns.FAR_FROM_TRAINING,
     columns.MISSING_REFERENCES,
     columns.STABILITY_JUDGED,
@@ -128,14 +132,29 @@ def check_candidates(goal: Goal, path: Path) -> None:
 
 
 def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
-    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time."""
-    file = pq.ParquetFile(path)
-    names = [f"judged-{number}" for number in range(file.num_row_groups)]
-    for number, name in enumerate(names):
-        if shards.table(name) is None:
-            shards.save_table(name, _judged(judge, file.read_row_group(number).to_pandas()))
+    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time.
+
+    A shard's table has its name from the start and is whole or absent: what is there is not judged again, here or
+    on actors that share the folder.
+    """
+    names = [f"judged-{number}" for number in range(pq.ParquetFile(path).num_row_groups)]
+    todo = [number for number, name in enumerate(names) if shards.table(name) is None]
+    held_for_each(
+        partial(_judge_shard, judge, path.resolve(), Shards(shards.folder.resolve()), names),
+        todo,
+        workers=judge.workers,
+        description="judging",
+        unit="shard",
+        gpus=float(plan_inference(judge.device).device == "cuda"),
+    )
     tables = [table for name in names if (table := shards.table(name)) is not None]
     return JudgedFile(tables, [aim.column for aim in judge.goal.objectives])
+
+
+def _judge_shard(judge: Judge, path: Path, shards: Shards, names: Sequence[str], number: int) -> None:
+    with pq.ParquetFile(path, memory_map=True) as file:
+        candidates = file.read_row_group(number).to_pandas()
+    shards.save_table(names[number], _judged(judge, candidates))
 
 
 def _judged(judge: Judge, candidates: pd.DataFrame) -> pa.Table:
