@@ -85,10 +85,13 @@ def screening_table(results: Results) -> str:
 
 def precision_table(results: Results) -> str:
     """What bfloat16 and the compiler would bring, and cost."""
-    lines = ["| | bfloat16: speed, largest shift | compiled: speed, largest shift |", "|---|---|---|"]
+    head = "| | bfloat16: speed, largest shift | compiled: speed, largest shift | compiling, s; pays from crystals |"
+    lines = [head, "|---|---|---|---|"]
     for name, ways in results["precision"]["members"].items():
         cells = [f"{ways[way]['over_float32']}, {_largest(ways[way]):.1e}" for way in ("bfloat16", "compiled")]
-        lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
+        cost, pays = (ways["compiled"].get(key) for key in ("compile_processor_s", "pays_from_crystals"))
+        cells.append("not measured" if cost is None else f"{cost}; {'never' if pays is None else f'{pays:,}'}")
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

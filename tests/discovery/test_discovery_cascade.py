@@ -111,7 +111,11 @@ def test_no_candidate_is_dropped_and_what_was_not_reached_is_counted_and_last(sc
     assert not rest[["goal_met", "pareto_front"]].any(axis=None)
     calibrated = [c for c in ranked if c.endswith(("_std", "_lo90", "_hi90")) and c != "hull_energy_std"]
     assert rest[[*calibrated, "training_distance", "band_gap__composition"]].isna().all(axis=None)
-    assert rest[["band_gap", "energy_above_hull", "goal_probability", "band_gap__cgcnn"]].notna().all(axis=None)
+    assert (
+        rest[["band_gap", "energy_above_hull", "hull_energy_std", "goal_probability", "band_gap__cgcnn"]]
+        .notna()
+        .all(axis=None)
+    )
     assert ranked.loc[reached, calibrated].notna().all(axis=None)
     assert ranked["rank"].tolist() == list(range(1, N_CANDIDATES + 1))
     chances = rest.loc[rest["element_rules_met"], "goal_probability"]

@@ -76,9 +76,8 @@ def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:
 def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member: str) -> pa.Table:
     """One shard: rows that the ensemble reached as it judged them, the others as the member did, without spreads."""
     rest = first.to_pandas().loc[~reached]
-    for name in rest.columns:
-        if name.endswith(CALIBRATED) or name == columns.TRAINING_DISTANCE:
-            rest[name] = np.nan
+    calibrated = [name for name in rest.columns if name.endswith(CALIBRATED) and name != columns.HULL_STD]
+    rest = rest.assign(**dict.fromkeys([*calibrated, columns.TRAINING_DISTANCE], np.nan))
     seen = second.to_pandas().set_index(np.flatnonzero(reached)).assign(**{columns.JUDGED_BY: ENSEMBLE})
     rest = rest.reindex(columns=second.column_names).assign(**{columns.JUDGED_BY: member})
     schema = second.schema.append(pa.field(columns.JUDGED_BY, pa.string()))
