@@ -195,6 +195,24 @@ def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_pa
         held_for_each(die, range(1), workers=2, description="dies", unit="piece")
 
 
+@pytest.mark.parametrize(
+    ("address", "told"), [(None, "Ray does not start here"), ("x:1", "the cluster of RAY_ADDRESS=x:1")]
+)
+def test_a_ray_that_does_not_start_is_told_with_what_to_do(monkeypatch, address, told):
+    ray = pytest.importorskip("ray")
+
+    def times_out(**options):
+        assert ("address" in options) == (address is None)
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 -- Ray's own has no other class
+
+    monkeypatch.setattr(ray, "init", times_out)
+    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkerError, match=rf"{told}.*timed out.*use the engine local"):
+        parallel_map(square, range(4), workers=2, description="squares")
+
+
 def die(value):
     os.kill(os.getpid(), signal.SIGKILL)
     return value

@@ -98,6 +98,7 @@ def connect(n_cores: int) -> Any:
 
     Raises:
         ParameterError: Ray is not installed.
+        WorkerError: it did not start, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says will be its default
@@ -106,17 +107,21 @@ def connect(n_cores: int) -> Any:
     except ModuleNotFoundError as error:
         message = 'the engine ray needs Ray: .venv/bin/pip install "ray==2.60.0", or use the engine local'
         raise ParameterError(message) from error
-    if os.environ.get(ADDRESS_VARIABLE):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            address="local",  # else Ray would join whatever runs on this machine
-            num_cpus=max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",  # nobody else's business
-        )
+    address = os.environ.get(ADDRESS_VARIABLE)
+    here: dict[str, Any] = {
+        "address": "local",  # else Ray would join whatever runs on this machine
+        "num_cpus": max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",  # nobody else's business
+    }
+    try:
+        ray.init(**({} if address else here), log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        where = f"the cluster of {ADDRESS_VARIABLE}={address} does not answer" if address else "Ray does not start here"
+        raise WorkerError(
+            f"{where}: {str(error).strip().splitlines()[0]} A busy machine may need longer than Ray waits: run again, "
+            f"or use the engine local"
+        ) from error
     return ray
 
 
