@@ -34,7 +34,7 @@ def test_actors_that_load_the_ensemble_once_give_the_same_bytes_although_one_is_
     judged = Counter(line[2] for line in lines if line[0] == "judged")
     n_shards = -(-N_CANDIDATES // ROWS_A_SHARD)
     assert ["killed"] in lines
-    assert len(loaded) == 3  # two actors, and the one in place of the killed
+    assert len(loaded) in {2, 3}  # the killed, the one in its place, and the other if it began before all was done
     assert set(loaded.values()) == {1}
     assert str(os.getpid()) not in loaded
     assert sorted(judged.values()) == [1] * (n_shards - 1) + [2]  # the shard it died in, once more
