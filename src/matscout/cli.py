@@ -75,15 +75,20 @@ def results() -> None:
 @app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="members at once; as room allows by default")] = None,
-    engine: Annotated[str, typer.Option(help="local, or ray (of RAY_ADDRESS, else this machine)")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local or ray (RAY_ADDRESS, or here); else MATSCOUT_ENGINE")
+    ] = None,
 ) -> None:
     """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then finishes each in seconds."""
+    from matscout.engine.switch import Switch
     from matscout.params import load_params
     from matscout.train import make_engine, train_members
 
-    params = load_params()
-    trained = train_members(names or list(params.members), params, make_engine(engine, params.compute, workers))
+    switch, params = Switch.read(engine, workers), load_params()
+    trained = train_members(names or list(params.members), params, make_engine(switch, params.compute))
     told = f"{', '.join(trained)}: trained to the last epoch" if trained else "all members are trained already"
     typer.echo(f"{told}; now run: dvc repro")
 

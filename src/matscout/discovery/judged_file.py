@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,9 @@ from matscout.discovery.goals import nothing_obeys, obeys_element_rules, window_
 from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.quarantine import DETAIL, Refusal, quarantine_table
 from matscout.discovery.shards import SHARD_ROWS, Shards
+from matscout.engine import held_for_each, n_workers
 from matscout.errors import InputError, StoreError
+from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 
@@ -28,6 +31,7 @@ SUMMARY: Final = (
     columns.CANDIDATE_ID,
     columns.FORMULA,
     columns.ROUTE,
+    columns.JUDGED_BY,
     columns.FAR_FROM_TRAINING,
     columns.MISSING_REFERENCES,
     columns.STABILITY_JUDGED,
@@ -66,9 +70,9 @@ class JudgedFile:
     def summary(self) -> pd.DataFrame:
         """What ranking and counting need of every candidate, and its `PLACE`: a few hundred bytes a row."""
         asked = [name for column in self.objectives for name in (column, window_column(column))]
-        present = set(self._table(0).column_names)
+        present = set(self.table(0).column_names)
         names = [name for name in dict.fromkeys((*SUMMARY, *asked)) if name in present]
-        parts = [self._table(number).select(names) for number in range(len(self.lengths))]
+        parts = [self.table(number).select(names) for number in range(len(self.lengths))]
         summary = pa.concat_tables(parts).to_pandas()
         summary[PLACE] = np.arange(len(summary))
         return summary
@@ -102,14 +106,14 @@ class JudgedFile:
         for number in np.unique(shard):
             mine = np.flatnonzero(shard == number)
             first = ends[number] - self.lengths[number]
-            parts.append(self._table(int(number)).take(pa.array(places[mine] - first)))
+            parts.append(self.table(int(number)).take(pa.array(places[mine] - first)))
             order.append(mine)
         table = pa.concat_tables(parts)
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
 
-    def _table(self, number: int) -> pa.Table:
+    def table(self, number: int) -> pa.Table:
         """One shard, mapped anew, so that its pages leave the memory with it."""
-        if (table := self.shards.table(_judged_name(number))) is None:
+        if (table := self.shards.table(judged_name(number))) is None:
             raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
         return table
 
@@ -150,16 +154,21 @@ def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
     Raises:
         InputError: not one candidate can be judged.
     """
-    file = pq.ParquetFile(path)
+    numbers = range(pq.ParquetFile(path).num_row_groups)
+    held_for_each(
+        partial(_judge_shard, judge, path.resolve(), shards.folder.resolve()),
+        [number for number in numbers if _shard(shards, number) is None],
+        workers=n_workers(),
+        description="judging",
+        unit="shard",
+        gpus=float(plan_inference(judge.device).device == "cuda"),
+    )
     lengths, refused = [], []
-    for number in range(file.num_row_groups):
-        judged, quarantine = shards.table(_judged_name(number)), shards.table(_refused_name(number))
-        if judged is None or quarantine is None:
-            judged, quarantine = _judged(judge, file.read_row_group(number))
-            shards.save_table(_refused_name(number), quarantine)
-            shards.save_table(_judged_name(number), judged)
-        lengths.append(judged.num_rows)
-        refused.append(quarantine)
+    for number in numbers:
+        if (part := _shard(shards, number)) is None:
+            raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
+        lengths.append(part[0].num_rows)
+        refused.append(part[1])
     quarantine = pa.concat_tables(refused).combine_chunks()
     if not any(lengths):
         first = quarantine.slice(0, 1).to_pylist()[0]
@@ -170,12 +179,28 @@ def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
     return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], quarantine)
 
 
-def _judged_name(number: int) -> str:
+def judged_name(number: int) -> str:
+    """Name of a shard's table of judged candidates."""
     return f"judged-{number}"
 
 
 def _refused_name(number: int) -> str:
     return f"refused-{number}"
+
+
+def _shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table] | None:
+    """What was judged and what was refused, if both are there and whole."""
+    judged, refused = shards.table(judged_name(number)), shards.table(_refused_name(number))
+    return None if judged is None or refused is None else (judged, refused)
+
+
+def _judge_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
+    """Judge one row group; its tables have their names from the start, here or on actors that share the folder."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        judged, refused = _judged(judge, file.read_row_group(number))
+    shards = Shards(folder)
+    shards.save_table(_refused_name(number), refused)
+    shards.save_table(judged_name(number), judged)
 
 
 def _judged(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table]:

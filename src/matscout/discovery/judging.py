@@ -66,7 +66,7 @@ class Judge:
         predictor: the ensemble.
         references: phases that candidates compete with; None leaves energies above hull out.
         goal: what is wanted.
-        device: where the encoders run.
+        device: where the encoders run: cpu, cuda or auto.
     """
 
     predictor: EnsemblePredictor

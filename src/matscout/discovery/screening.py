@@ -10,9 +10,10 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.cascade import cascade_told, judged_and_ranked
 from matscout.discovery.cif import write_cifs
-from matscout.discovery.judged_file import check_candidates, judge_file
-from matscout.discovery.judging import Judge
+from matscout.discovery.judged_file import check_candidates
+from matscout.discovery.judging import NO_LAYER, Judge
 from matscout.discovery.outcome import summarise
 from matscout.discovery.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
 from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
@@ -60,7 +61,7 @@ def screen(
         EnsemblePredictor.load(members, ensemble),
         references,
         settings.goals[settings.goal],
-        device=_device(params.compute.device),
+        device=params.compute.device,
     )
     judge.check()
     check_relaxation(settings.relaxation)
@@ -72,9 +73,8 @@ def screen(
         inputs=[candidates, members, ensemble, materials],
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
-        judged = judge_file(judge, candidates, shards)
-        ranked = judge.rank(judged.summary())
-        n_close = min(LONGEST, int(ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool).sum()))
+        judged, ranked = judged_and_ranked(judge, candidates, shards, settings.cascade)
+        n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER] != NO_LAYER).sum()))
         close = judged.rows(ranked.iloc[:n_close])
         known = known_costs(materials, judge, params.targets)
         extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
@@ -89,7 +89,7 @@ def screen(
                 write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
             summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
-            write_json(folder / "summary.json", summary)
+            write_json(folder / "summary.json", summary | cascade_told(ranked, settings.cascade))
 
 
 def screen_materials(
@@ -170,7 +170,3 @@ def _goal(name: str) -> Goal:
     if name not in goals:
         raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
     return goals[name]
-
-
-def _device(wanted: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import Distribution
-from matscout.models.inference import Embeddings, distributions, embed
+from matscout.models.inference import Embeddings, distributions, embed, plan_inference
 from matscout.models.member import LoadedMember
 
 
@@ -48,6 +48,7 @@ def run_members(
     members: Sequence[LoadedMember], store: GraphStore, rows: NDArray[np.int64], *, device: str, description: str
 ) -> MemberOutputs:
     """Every member's distributions and embeddings for `rows`, in their order."""
+    plan = plan_inference(device)
     embeddings = [
         embed(
             member.model,
@@ -55,7 +56,7 @@ def run_members(
             rows,
             n_neighbors=member.card.graph["n_neighbors"],
             cutoff=member.card.graph["cutoff"],
-            device=device,
+            plan=plan,
             description=f"{description} {member.name}",
         )
         for member in members

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,18 @@ NOT_FINITE = (
 )
 
 
+class Reference(Protocol):
+    """What tells how far crystals lie from the training set; see `distance.TrainingReference`."""
+
+    def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) about 1 within the training distribution."""
+        ...
+
+    def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) whether a distance is to be flagged."""
+        ...
+
+
 @dataclass(frozen=True)
 class EnsemblePredictor:
     """Members, their calibration, and the training set's embeddings.
@@ -37,7 +49,7 @@ class EnsemblePredictor:
 
     members: tuple[LoadedMember, ...]
     calibration: EnsembleCalibration
-    reference: TrainingReference
+    reference: Reference
 
     @classmethod
     def load(cls, members: Path, ensemble: Path) -> Self:

@@ -48,6 +48,12 @@ class Params(Section):
                     f"graphs.n_neighbors = {self.graphs.n_neighbors}; raise the latter or lower the former"
                 )
                 raise ValueError(message)
+        if self.screening.cascade and self.screening.cascade.member not in self.members:
+            message = (
+                f"screening.cascade.member = {self.screening.cascade.member!r} is no member; "
+                f"choose one of {sorted(self.members)}"
+            )
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")
