@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench lock
+.PHONY: help setup repro test lint bench bench-accuracy lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -15,6 +15,7 @@ help:
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
 	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
+	@echo "make bench-accuracy   train on the benchmark rows of ../shared/data (hours, resumable), write docs/accuracy.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:
@@ -37,8 +38,16 @@ bench: setup
 	.venv/bin/python benchmarks/batch_sizes.py
 	.venv/bin/python benchmarks/models.py
 	.venv/bin/python benchmarks/precision.py
+	.venv/bin/python benchmarks/cascade.py
 	.venv/bin/python benchmarks/screening_scale.py --sizes 2000 10000
 	.venv/bin/python docs/performance_table.py
+
+bench-accuracy: setup
+	.venv/bin/python benchmarks/accuracy.py bench6k
+	.venv/bin/python benchmarks/accuracy.py curves
+	.venv/bin/python benchmarks/accuracy.py ablations
+	.venv/bin/python benchmarks/accuracy.py mp_36k
+	.venv/bin/python docs/accuracy_table.py
 
 lock:
 	sh lock.sh

@@ -1,89 +1,93 @@
-"""Proposing and screening at scale: time per crystal and peak memory of the two stages, and of the sort.
+"""Proposing and screening at scale: time per crystal and peak memory of the two stages, of graphs, and of the sort.
 
     python benchmarks/screening_scale.py --sizes 2000 10000 40000
 
-Runs `stages/propose.py` and `stages/screen.py` on the curated table and the members of the last `make repro`, each in a
-process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json. Peak memory is the
-largest resident set of the process or of one of its children, whichever is larger; what does not grow with n is the
-libraries, the curated table and one shard. The bundled sample yields a million candidates only from less likely
-substitutions: `--sizes 1000000 --threshold 0.00001`. The screening keeps about 1 kB of disk a candidate in
-.checkpoints/ while it runs.
+Runs `stages/propose.py` and `stages/screen.py` on the curated table and the members of the last `make repro` (or of
+`--data`), each in a process of its own with `candidates.n` set, and writes benchmarks/results/screening_scale.json.
+`--featurize` runs `stages/featurize.py` on the candidates too: the graphs of as many crystals as a whole database has.
+Memory is that of the process and all its children together; what does not grow with n is the libraries, the curated
+table and one shard. The bundled sample yields a million candidates only from less likely substitutions:
+`--sizes 1000000 --threshold 0.00001`. While it runs, the screening keeps about 1 kB a candidate in .checkpoints/.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
+from graphs import machine
+from process_tree import run_watched
 
 from matscout.discovery.pareto import pareto_front
+from matscout.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT / "data"
+RANKED = "screening/ranked.parquet"
 SORTED = (200_000, 4)  # points and objectives of the non-dominated sort
 
 
-def run_stage(folder: Path, *arguments: str) -> dict[str, float]:
-    """Seconds of wall and processor, and the peak of memory, of one stage run in `folder`."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=folder, env=environment, stderr=(folder / "log").open("w")
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{arguments[0]} failed: {(folder / 'log').read_text()[-2000:]}")
-    return {
-        "seconds": round(time.perf_counter() - started, 1),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+def run_stage(folder: Path, stage: str, **options: Path) -> dict[str, float]:
+    """Seconds of wall and processor, and the peak of memory, of one stage run in `folder`; noted there."""
+    note = folder / f"{stage}.json"
+    if not note.exists():
+        load = round(os.getloadavg()[0], 1)
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        took = run_watched([sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments], folder, environment)
+        write_json(note, took | {"load_average": [load, round(os.getloadavg()[0], 1)]})
+    return json.loads(note.read_text())
+
+
+def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """The stages with `n` candidates, in a folder of their own."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["candidates"]["n"] = n
+    if given.threshold is not None:
+        params["candidates"]["substitution_threshold"] = given.threshold
+    (folder / "own").mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    data, candidates = given.data.resolve(), folder / "candidates/candidates.parquet"
+    materials, crystals = data / "curated/materials.parquet", folder / "crystals.parquet"
+    stages = {
+        "propose": run_stage(folder, "propose", materials=materials, own=folder / "own", out=folder / "candidates")
     }
-
-
-def measure(n: int, threshold: float | None) -> dict[str, object]:
-    """Both stages with `n` candidates."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        params["candidates"]["n"] = n
-        if threshold is not None:
-            params["candidates"]["substitution_threshold"] = threshold
-        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        materials = DATA / "curated/materials.parquet"
-        own = folder / "own"
-        own.mkdir()
-        proposed = run_stage(
-            folder, str(ROOT / "stages/propose.py"), "--materials", str(materials), "--own", str(own),
-            "--out", str(folder / "candidates"),
-        )  # fmt: skip
-        screened = run_stage(
-            folder, str(ROOT / "stages/screen.py"), "--candidates", str(folder / "candidates/candidates.parquet"),
-            "--members", str(DATA / "members"), "--ensemble", str(DATA / "ensemble"), "--materials", str(materials),
-            "--out", str(folder / "screening"),
-        )  # fmt: skip
-        summary = json.loads((folder / "screening/summary.json").read_text())
-        sizes = {
-            name: (folder / name).stat().st_size
-            for name in ("candidates/candidates.parquet", "screening/ranked.parquet")
-        }
+    if given.featurize:
+        as_materials(candidates, crystals)
+        stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
+    stages["screen"] = run_stage(
+        folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
+        materials=materials, out=folder / "screening",
+    )  # fmt: skip
+    summary = json.loads((folder / "screening/summary.json").read_text())
+    sizes = {path: (folder / path).stat().st_size for path in ("candidates/candidates.parquet", RANKED)}
     return {
         "n_candidates": n,
         "substitution_threshold": params["candidates"]["substitution_threshold"],
-        "propose": proposed,
-        "screen": screened,
+        **stages,
         "milliseconds_per_crystal": {
-            stage: round(1000 * took["processor_seconds"] / n, 2)
-            for stage, took in (("propose", proposed), ("screen", screened))
+            stage: round(1000 * took["processor_seconds"] / n, 2) for stage, took in stages.items()
         },
-        "bytes_per_crystal": {name: round(size / n) for name, size in sizes.items()},
+        "bytes_per_crystal": {path: round(size / n) for path, size in sizes.items()},
         "n_goal_met": summary["n_goal_met"],
+        "n_quarantined": summary["n_quarantined"],
+        "machine": machine(),
     }
+
+
+def as_materials(candidates: Path, path: Path) -> None:
+    """The candidates as a table that `featurize` reads, row group by row group."""
+    file = pq.ParquetFile(candidates)
+    names = {"candidate_id": "material_id", "lattice": "lattice", "species": "species", "frac_coords": "frac_coords"}
+    parts = (file.read_row_group(i, columns=list(names)).rename_columns(names) for i in range(file.num_row_groups))
+    with pq.ParquetWriter(path, file.read_row_group(0, columns=list(names)).rename_columns(names).schema) as writer:
+        for part in parts:
+            writer.write_table(part)
 
 
 def sort_time() -> dict[str, float]:
@@ -100,18 +104,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 10_000, 40_000])
     parser.add_argument("--threshold", type=float, help="candidates.substitution_threshold, where it is to be another")
-    arguments = parser.parse_args()
-    path = ROOT / "benchmarks/results/screening_scale.json"
-    before = json.loads(path.read_text())["runs"] if path.exists() else []
-    runs = {run["n_candidates"]: run for run in before} | {n: measure(n, arguments.threshold) for n in arguments.sizes}
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "cores": len(os.sched_getaffinity(0)),
-        "non_dominated_sort": sort_time(),
-        "runs": [runs[n] for n in sorted(runs)],
-    }
-    path.write_text(f"{json.dumps(result, indent=2)}\n")
-    print(json.dumps(result, indent=2))
+    parser.add_argument("--featurize", action="store_true", help="build the graph store of the candidates too")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of curated/, members/ and ensemble/")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/screening_scale.json")
+    parser.add_argument(
+        "--work", type=Path, help="folder that keeps each stage's outputs, so that a killed run goes on"
+    )
+    given = parser.parse_args()
+    for n in given.sizes:
+        with tempfile.TemporaryDirectory() as temporary:
+            run = measure(n, given, (given.work or Path(temporary)).resolve() / f"n-{n}")
+        print(json.dumps(run))
+        before = json.loads(given.out.read_text())["runs"] if given.out.exists() else []
+        runs = {old["n_candidates"]: old for old in before} | {n: run}
+        result = {
+            "command": " ".join(["python", *sys.argv]),
+            "cores": len(os.sched_getaffinity(0)),
+            "non_dominated_sort": sort_time(),
+            "runs": [runs[size] for size in sorted(runs)],
+        }
+        write_json(given.out, result)
 
 
 if __name__ == "__main__":

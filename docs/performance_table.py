@@ -17,6 +17,8 @@ PEERS = {
     "alignn": "ALIGNN 38 and 7",
 }
 
+RESULT_OF = {"screening": "screening_scale", "batches": "batch_sizes"}  # where the table has another name
+
 Results = dict[str, Any]
 
 
@@ -24,8 +26,9 @@ def updated(page: str, results: Results) -> str:
     """The page with each marked table made anew from the results it needs; tables without results stay."""
 
     def table(found: re.Match[str]) -> str:
-        make = TABLES[found[2]]
-        return f"{found[1]}{make(results)}\n{found[3]}"
+        if RESULT_OF.get(found[2], found[2]) not in results:
+            return found[0]
+        return f"{found[1]}{TABLES[found[2]](results)}\n{found[3]}"
 
     return MARKED.sub(table, page)
 
@@ -68,27 +71,53 @@ def models_table(results: Results) -> str:
 
 
 def screening_table(results: Results) -> str:
-    """The two stages from candidates to a ranked list, by number of candidates."""
+    """The stages from candidates to a ranked list, by number of candidates."""
     lines = [
-        "| candidates | propose, s | screen, s | ms of processor a crystal | peak memory, MB |",
-        "|---|---|---|---|---|",
+        "| candidates | stage | wall, s | processor, s | ms of processor a crystal | peak memory, MB |",
+        "|---|---|---|---|---|---|",
     ]
-    for run in results["screening_scale"]["runs"]:
-        each = run["milliseconds_per_crystal"]
-        memory = f"{run['propose']['peak_memory_mb']:,} and {run['screen']['peak_memory_mb']:,}"
-        lines.append(
-            f"| {run['n_candidates']:,} | {run['propose']['seconds']} | {run['screen']['seconds']} "
-            f"| {each['propose']} and {each['screen']} | {memory} |"
-        )
-    return "\n".join(lines)
+    runs = results["screening_scale"]["runs"]
+    for run in runs:
+        for stage, each in run["milliseconds_per_crystal"].items():
+            took = run[stage]
+            lines.append(
+                f"| {run['n_candidates']:,} | `{stage}` | {took['seconds']:,} | {took['processor_seconds']:,} "
+                f"| {each} | {took['peak_memory_mb']:,} |"
+            )
+    machines = {words: None for run in runs if (words := _machine_of(run))}
+    return "\n".join([*lines, *(f"\n{words}" for words in machines)])
+
+
+def _machine_of(run: Results) -> str:
+    """Where a run was made, as far as it says so."""
+    if not (machine := run.get("machine")):
+        return ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.items() if name != "cpu")
+    load = " to ".join(f"{value:g}" for value in run["screen"]["load_average"])
+    return f"{run['n_candidates']:,}: {machine['cpu']}, {versions}; load average while screening {load}."
 
 
 def precision_table(results: Results) -> str:
     """What bfloat16 and the compiler would bring, and cost."""
-    lines = ["| | bfloat16: speed, largest shift | compiled: speed, largest shift |", "|---|---|---|"]
+    head = "| | bfloat16: speed, largest shift | compiled: speed, largest shift | compiling, s; pays from crystals |"
+    lines = [head, "|---|---|---|---|"]
     for name, ways in results["precision"]["members"].items():
         cells = [f"{ways[way]['over_float32']}, {_largest(ways[way]):.1e}" for way in ("bfloat16", "compiled")]
-        lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
+        cost, pays = (ways["compiled"].get(key) for key in ("compile_processor_s", "pays_from_crystals"))
+        cells.append("not measured" if cost is None else f"{cost}; {'never' if pays is None else f'{pays:,}'}")
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cascade_table(results: Results) -> str:
+    """What a first look by one member gains and loses, by the share that the ensemble then judges."""
+    members = results["cascade"]["members"]
+    keeps = sorted(next(iter(members.values())), key=float)
+    lines = [f"| fast member | {' | '.join(f'keep {float(keep):.0%}' for keep in keeps)} |"]
+    lines += ["|---" * (len(keeps) + 1) + "|"]
+    for name, by_keep in members.items():
+        cells = [f"{by_keep[k]['rate_over_ensemble']}, {by_keep[k]['recall_of_top_1_percent']:.3f}" for k in keeps]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -111,6 +140,7 @@ TABLES = {
     "screening": screening_table,
     "precision": precision_table,
     "batches": batches_table,
+    "cascade": cascade_table,
 }
 
 

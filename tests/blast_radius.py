@@ -15,8 +15,9 @@ def expanded_stages(root: Path) -> dict[str, dict]:
             continue
         for key, item in params[stage["foreach"].strip("${}")].items():
             text = yaml.safe_dump(stage["do"]).replace("${key}", key)
-            if isinstance(item, dict) and "path" in item:
-                text = text.replace("${item.path}", item["path"])
+            for part in ("path", "from"):
+                if isinstance(item, dict) and part in item:
+                    text = text.replace(f"${{item.{part}}}", item[part])
             stages[f"{name}@{key}"] = yaml.safe_load(text)
     return stages
 
@@ -80,7 +81,7 @@ def table(root: Path) -> str:
     stages, params = expanded_stages(root), yaml.safe_load((root / "params.yaml").read_text())
     lines: dict[str, str] = {}
     for path, _ in leaves(params):
-        block = ".".join(path[:2] if path[0] in {"members", "databases"} else path[:1])
+        block = ".".join(path[:2] if path[0] in {"members", "pretrained", "finetuned", "databases"} else path[:1])
         reached = downstream(stages, direct_stages(stages, ".".join(path)))
         known = lines.setdefault(block, shown(reached, list(stages)))
         if known != shown(reached, list(stages)):

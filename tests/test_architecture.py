@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "discovery": {"ensemble", "models", "graphs", "curation", "sources"},
     "report": set(FLOW[:-1]),
 }
-CELLAR = {"columns", "params", "errors", "files", "progress", "crystal", "engine"}
+CELLAR = {"columns", "params", "errors", "files", "progress", "memory", "crystal", "engine"}
 TOP = {
     "__init__",
     "cli",
@@ -28,8 +28,10 @@ TOP = {
     "results",
     "stage",
     "train",
+    "tune",
     "register",
     "served_model",
+    "sizes",
 }  # use everything, used by nothing below
 
 

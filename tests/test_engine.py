@@ -10,11 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from matscout.engine import n_workers, parallel_map
+from matscout.engine import held_for_each, n_workers, parallel_map
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
+from matscout.engine.switch import Switch
 from matscout.engine.tasks import DONE, Job
 from matscout.errors import ParameterError, WorkerError
+from matscout.params import Compute
+from matscout.train import make_engine
 
 
 def square(value):
@@ -44,6 +47,44 @@ def test_the_number_of_workers_can_be_set(monkeypatch):
     monkeypatch.setenv("MATSCOUT_WORKERS", "many")
     with pytest.raises(ParameterError, match="MATSCOUT_WORKERS='many'"):
         n_workers()
+
+
+def process_of(_):
+    return os.getpid()
+
+
+def test_the_number_of_workers_is_the_most_that_any_work_gets(monkeypatch):
+    monkeypatch.setenv("MATSCOUT_WORKERS", "1")
+    assert set(parallel_map(process_of, range(4), workers=2, description="processes")) == {os.getpid()}
+
+
+def test_the_switch_is_the_environment_s_but_for_what_a_command_gives(monkeypatch):
+    monkeypatch.delenv("MATSCOUT_ENGINE", raising=False)
+    monkeypatch.delenv("MATSCOUT_WORKERS", raising=False)
+    assert Switch.read() == Switch("local", None)
+    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
+    monkeypatch.setenv("MATSCOUT_WORKERS", "5")
+    assert Switch.read() == Switch("ray", 5)
+    assert Switch.read("local", 2) == Switch("local", 2)
+    with pytest.raises(ParameterError, match="engine 'spark' is unknown; choose from local, ray"):
+        Switch.read("spark")
+
+
+def test_the_switch_chooses_the_engine_that_trains_members(monkeypatch):
+    from matscout.params import Compute
+    from matscout.train import make_engine
+
+    compute = Compute(device="cpu", threads=2, deterministic=True)
+    monkeypatch.setattr("matscout.train.n_cores", lambda: 8)
+    assert make_engine(Switch("local", None), compute) == LocalEngine([{}] * 4)  # two cores a member
+    assert make_engine(Switch("local", 3), compute) == LocalEngine([{}] * 3)
+    assert make_engine(Switch("ray", 3), compute) == RayEngine(3, cpus=2, gpus=0.0)
+
+
+def test_work_that_is_held_is_done_here_by_default():
+    done = []
+    held_for_each(done.append, range(3), workers=2, description="pieces", unit="piece")
+    assert done == [0, 1, 2]
 
 
 def fail_or_note(folder, name):
@@ -150,6 +191,28 @@ def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_pa
     assert (tmp_path / "seven").exists()
     with pytest.raises(ValueError, match=r"^three$"):
         parallel_map(fail_on_three, range(5), workers=2, description="fails")
+    with pytest.raises(ValueError, match=r"^three$"):
+        held_for_each(fail_on_three, range(5), workers=2, description="fails", unit="piece")
+    with pytest.raises(WorkerError, match=r"gave a piece of work up after 4 tries.*MATSCOUT_WORKERS=1"):
+        held_for_each(die, range(1), workers=2, description="dies", unit="piece")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"), [(None, "Ray does not start here"), ("x:1", "the cluster of RAY_ADDRESS=x:1")]
+)
+def test_a_ray_that_does_not_start_is_told_with_what_to_do(monkeypatch, address, told):
+    ray = pytest.importorskip("ray")
+
+    def times_out(**options):
+        assert ("address" in options) == (address is None)
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 -- Ray's own has no other class
+
+    monkeypatch.setattr(ray, "init", times_out)
+    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkerError, match=rf"{told}.*timed out.*use the engine local"):
+        parallel_map(square, range(4), workers=2, description="squares")
 
 
 def die(value):
@@ -160,3 +223,14 @@ def die(value):
 def test_a_killed_worker_is_told_with_what_to_do():
     with pytest.raises(WorkerError, match=r"pieces: one of 2 worker processes was killed.*MATSCOUT_WORKERS=1"):
         parallel_map(die, range(4), workers=2, description="pieces")
+
+
+@pytest.mark.parametrize(
+    ("processes", "cards", "groups"),
+    [(1, "0,1,2", ["0", "1", "2"]), (2, "0,1,2,3,4", ["0,1", "2,3"]), (3, "5,6,7", ["5,6,7"]), (4, "0,1", ["0,1"])],
+)
+def test_members_share_cards_in_groups_of_their_processes(processes, cards, groups, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    settings = {"device": "auto", "threads": 1, "deterministic": True, "precision": "float32", "compile": False}
+    engine = make_engine("local", Compute(**settings, processes=processes), None)
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in engine.environments] == groups

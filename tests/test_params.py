@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from imports import ROOT
 from pydantic import ValidationError
@@ -32,11 +32,19 @@ def test_the_repository_s_params_are_valid():
     assert load_params(ROOT / "params.yaml").screening.goal in TREE["screening"]["goals"]
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.sampled_from(sorted(leaves(TREE))))
 def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
     tree = copy.deepcopy(TREE)
     parent = parent_of(tree, path)
-    free_names = (("members",), ("databases",), ("targets",), ("screening", "goals"))  # the user names these
+    free_names = (
+        ("members",),
+        ("pretrained",),
+        ("finetuned",),
+        ("databases",),
+        ("targets",),
+        ("screening", "goals"),
+    )  # the user names these
     if path[:-1] in free_names:
         return
     parent[f"{path[-1]}_x"] = parent.pop(path[-1])
@@ -58,6 +66,8 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         ),
         (("members", "cgcnn", "graph", "n_neighbors"), 999, "exceeds graphs.n_neighbors"),
         (("screening", "goal"), "superconductor", "choose one of"),
+        (("screening", "cascade"), {"member": "fast", "keep": 0.5}, "screening.cascade.member = 'fast' is no member"),
+        (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),
         (("split", "test"), 0.95, "leaves nothing to train on"),
         (("curation", "offsets", "reference"), "icsd", "is no database"),
     ],

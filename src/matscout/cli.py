@@ -75,17 +75,74 @@ def results() -> None:
 @app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="members at once; as room allows by default")] = None,
-    engine: Annotated[str, typer.Option(help="local, or ray (of RAY_ADDRESS, else this machine)")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local or ray (RAY_ADDRESS, or here); else MATSCOUT_ENGINE")
+    ] = None,
 ) -> None:
     """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then finishes each in seconds."""
+    from matscout.engine.switch import Switch
     from matscout.params import load_params
     from matscout.train import make_engine, train_members
 
-    params = load_params()
-    trained = train_members(names or list(params.members), params, make_engine(engine, params.compute, workers))
+    switch, params = Switch.read(engine, workers), load_params()
+    trained = train_members(names or list(params.members), params, make_engine(switch, params.compute))
     told = f"{', '.join(trained)}: trained to the last epoch" if trained else "all members are trained already"
     typer.echo(f"{told}; now run: dvc repro")
+
+
+@app.command(
+    epilog="Examples: `matscout tune composition --trials 20`; more trials of the same search: "
+    "`matscout tune composition --trials 40`; of some parameters only: `matscout tune cogn --over lr --over epochs`."
+)
+def tune(
+    member: Annotated[str, typer.Argument(help="a member of params.yaml", show_default=False)],
+    trials: Annotated[int, typer.Option(min=1, help="finished trials, those of an earlier call included")] = 20,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="search this one, repeat it for several: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
+            "grad_clip, epochs; by default lr, batch_size, weight_decay, averaging, epochs",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the proposals")] = 17,
+) -> None:
+    """Search the recipe that suits your data; judged on validation rows, every trial in MLflow, goes on if killed."""
+    from matscout.params import load_params
+    from matscout.train import INPUTS, check_inputs
+    from matscout.tune import DEFAULT_KNOBS, experiment_command, tune
+
+    check_inputs()
+    found = tune(
+        member, load_params(), n_trials=trials, over=over or DEFAULT_KNOBS, seed=seed, inputs=INPUTS, say=typer.echo
+    )
+    present = next(trial for trial in found if trial.number == 1)
+    best = found[0]
+    if best.ended != "complete":
+        raise InputError(f"none of the {len(found)} trials came to its end; lower model.lr and search again")
+    errors = ", ".join(f"{target} {error:.4g}" for target, error in best.mae.items())
+    typer.echo(f"best: trial {best.number}, validation error {best.error:.4f} ({errors})")
+    if best.number == present.number:
+        typer.echo("none of the trials is better than the present values")
+    else:
+        typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.proposed)}")
+
+
+@app.command(epilog="Example: `matscout size large`")
+def size(
+    name: Annotated[
+        str, typer.Argument(help="small (two cores) or large (one GPU): a file of sizes/", show_default=False)
+    ],
+) -> None:
+    """Put another size of the members into params.yaml; comments, seeds and all else stay."""
+    from matscout.sizes import resize
+
+    changes = resize(name)
+    for path, (before, now) in changes.items():
+        typer.echo(f"{path}: {before} -> {now}")
+    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml is {name} already")
 
 
 @app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")

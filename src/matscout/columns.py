@@ -80,6 +80,7 @@ HHI_PRODUCTION: Final = "hhi_production"  # Herfindahl-Hirschman index of the el
 HHI_RESERVE: Final = "hhi_reserve"
 CRUSTAL_ABUNDANCE: Final = "crustal_abundance"  # of the rarest element
 RESOURCES: Final = (ELEMENTAL_COST, HHI_PRODUCTION, HHI_RESERVE, CRUSTAL_ABUNDANCE)
+JUDGED_BY: Final = "judged_by"  # with a cascade: `ensemble`, or the fast member that alone looked at the row
 ELEMENT_RULES_MET: Final = "element_rules_met"
 GOAL_PROBABILITY: Final = "goal_probability"
 GOAL_MET: Final = "goal_met"

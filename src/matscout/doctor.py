@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from matscout.engine import n_workers
+from matscout.engine.switch import Switch
 from matscout.errors import MatscoutError
 from matscout.params import Params, load_params
 from matscout.sources.disk import pipeline_bytes
@@ -48,7 +49,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
     except MatscoutError as error:
         yield Finding("params.yaml", "problem", str(error))
         return
-    yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.members)}")
+    yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
     yield _disk(params)
     yield from _databases(params, online=online)
     yield from _outputs()
@@ -74,7 +75,7 @@ def _machine() -> Iterator[Finding]:
     import torch
 
     memory = psutil.virtual_memory()
-    yield Finding("cores", "ok", f"{n_workers()} to use")
+    yield Finding("cores", "ok", f"{n_workers()} to use, engine {Switch.read().engine}")
     yield Finding("memory", "ok", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("gpu", "ok" if devices else "note", ", ".join(devices) or "none; everything runs on the CPU")

@@ -25,5 +25,9 @@ class TrainingError(MatscoutError):
     """Training cannot go on: no labels, a loss that is not finite, a lock held by another trainer."""
 
 
+class DivergedError(TrainingError):
+    """A loss or a gradient that is not finite or beyond reason: a broken row, or too high a learning rate."""
+
+
 class WorkerError(MatscoutError):
     """A worker process died: it was killed, or the machine ran out of memory."""

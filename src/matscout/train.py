@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 
-from matscout.engine import n_workers
-from matscout.engine.cores import ENGINES
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
+from matscout.engine.switch import RAY, Switch, n_cores
 from matscout.engine.tasks import DONE, Engine, Job
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.models.member import CARD_FILE
@@ -49,6 +48,10 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         InputError: curated table, graphs or split are not what `dvc repro` would train on.
         TrainingError: members failed; names each, with its reason. The others are trained.
     """
+    if waiting := sorted(set(names) & set(params.finetuned)):
+        raise ParameterError(
+            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+        )
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
     check_inputs()
@@ -73,19 +76,17 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     return wanted
 
 
-def make_engine(name: str, compute: Compute, workers: int | None) -> Engine:
-    """The engine of that name, with as many workers as cores (or cards) allow unless told.
-
-    Raises:
-        ParameterError: no such engine.
-    """
+def make_engine(switch: Switch, compute: Compute) -> Engine:
+    """The switch's engine, with as many workers as it tells, else as cards (or cores) allow."""
     cards = visible_cards() if compute.device != "cpu" else []
-    workers = workers or len(cards) or max(1, n_workers() // compute.threads)
-    if name == "local":
-        return LocalEngine([{"CUDA_VISIBLE_DEVICES": cards[n % len(cards)]} if cards else {} for n in range(workers)])
-    if name == "ray":
-        return RayEngine(workers, cpus=compute.threads, gpus=float(compute.device == "cuda" or bool(cards)))
-    raise ParameterError(f"engine {name!r} is unknown; choose from {', '.join(ENGINES)}")
+    each = compute.processes
+    ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
+    workers = switch.workers or len(groups) or max(1, n_cores() // (each * compute.threads))
+    if switch.engine == RAY:
+        gpus = float(each * (compute.device == "cuda" or bool(cards)))
+        return RayEngine(workers, cpus=each * compute.threads, gpus=gpus)
+    return LocalEngine([{"CUDA_VISIBLE_DEVICES": groups[n % len(groups)]} if groups else {} for n in range(workers)])
 
 
 def visible_cards() -> list[str]:

@@ -7,7 +7,9 @@ import pytest
 from crystals import perovskite, record, rewrite, rock_salt
 
 from matscout.crystal import Crystal
+from matscout.curation import validity
 from matscout.curation.validity import find_fault, shortest_distance
+from matscout.graphs import cells
 from matscout.params import load_params
 
 LIMITS = load_params().curation.validity
@@ -51,6 +53,7 @@ def cell(lattice=None, species=("Na", "Cl"), frac=((0, 0, 0), (0.5, 0.5, 0.5))):
         (cell(frac=((0, 0, 0),)), "shapes_disagree"),
         (cell(frac=((0, 0, math.nan), (0.5, 0.5, 0.5))), "cell_not_finite"),
         (cell(lattice=[[4, 0, 0], [0, 4, 0], [4, 4, 0]]), "zero_volume"),
+        (cell(lattice=[[4, 0, 0], [6e4, 4, 0], [0, 0, 4]]), "lattice_too_skewed"),
         (cell(lattice=np.diag([40, 40, 40])), "volume_per_atom_out_of_range"),
         (cell(frac=((0, 0, 0), (0.05, 0, 0))), "atoms_overlap"),
         (cell(frac=((0, 0, 0.01), (0, 0, 0.99))), "atoms_overlap"),
@@ -60,6 +63,10 @@ def cell(lattice=None, species=("Na", "Cl"), frac=((0, 0, 0), (0.5, 0.5, 0.5))):
 )
 def test_bad_cells(crystal, expected):
     assert reason(crystal=crystal) == expected
+
+
+def test_what_curation_lets_through_has_a_neighbour_search():
+    assert validity.LONGEST_VECTOR <= cells.LONGEST_VECTOR
 
 
 def test_every_fault_names_value_and_remedy():

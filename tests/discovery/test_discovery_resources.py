@@ -18,6 +18,7 @@ def test_a_rock_salt_by_hand():
     assert found["crustal_abundance"][0] == 145  # of chlorine, the rarer one
 
 
+@pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")  # pymatgen orders noble gases by it
 @pytest.mark.parametrize(
     ("formula", "species"), [("CdTe", ["Cd", "Te"]), ("Cu2ZnSnS4", ["Cu"] * 2 + ["Zn", "Sn"] + ["S"] * 4)]
 )

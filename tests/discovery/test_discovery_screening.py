@@ -8,13 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Composition, Structure
 
 from matscout import columns
+from matscout.crystal import Crystal
 from matscout.discovery import screening
 from matscout.discovery.judging import Judge
+from matscout.discovery.own_structures import predict_structures
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
@@ -29,6 +32,7 @@ class KnownEnsemble:
     """Two members that read gap and energy off the mean atomic number: nothing is trained."""
 
     targets = TARGETS
+    not_finite = ()  # ids that it can say nothing of
 
     def __init__(self, graphs):
         self.graphs = graphs
@@ -55,7 +59,9 @@ class KnownEnsemble:
             table[target] = mixture.median()
             table[target + columns.STD] = mixture.std()
             table[target + columns.LO90], table[target + columns.HI90] = mixture.quantile(0.05), mixture.quantile(0.95)
-        return pd.DataFrame(table), mixtures
+        kept = ~np.isin(store.ids, list(self.not_finite))
+        mixtures = {target: mixture.take(kept) for target, mixture in mixtures.items()}
+        return pd.DataFrame(table).loc[kept].reset_index(drop=True), mixtures
 
 
 @pytest.fixture
@@ -186,6 +192,83 @@ def test_shards_give_the_bytes_of_one_piece_and_a_killed_run_goes_on(screen, pro
     assert {path.name: path.read_bytes() for path in parts.rglob("*") if path.is_file()} == whole
 
 
+def poison(candidates, path):
+    """The candidates with five broken ones among them, as a disk or a bad generator might leave them; their ids."""
+    rows = pq.read_table(candidates).to_pylist()
+    broken = {
+        "cell_not_finite": {"lattice": [float("nan")] * 9},
+        "atoms_overlap": {"frac_coords": [0.25] * len(rows[20]["frac_coords"])},
+        "unknown_element": {"species": ["Xx"] * len(rows[30]["species"])},
+        "shapes_disagree": {"frac_coords": rows[40]["frac_coords"][:-1]},
+        "prediction_not_finite": {},
+    }
+    poisoned = {}
+    for place, (reason, change) in enumerate(broken.items(), start=1):
+        row = rows[10 * place] | change | {"candidate_id": f"ms-{reason}"}
+        poisoned[row["candidate_id"]] = reason
+        rows.insert(70 * place, row)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(candidates)), path, row_group_size=150)
+    return poisoned
+
+
+def test_broken_candidates_are_quarantined_and_the_others_are_ranked_as_without_them(
+    screen, proposed, monkeypatch, tmp_path
+):
+    wanted = goal(GAP, STABLE, LOW)
+    clean = {path.name: path.read_bytes() for path in screen(wanted).rglob("*") if path.is_file()}
+    poisoned = poison(proposed / "candidates.parquet", tmp_path / "candidates.parquet")
+    monkeypatch.setattr(KnownEnsemble, "not_finite", ("ms-prediction_not_finite",))
+    folder = screen(wanted, candidates=tmp_path / "candidates.parquet")
+    quarantine = pd.read_parquet(folder / "quarantine.parquet")
+    assert dict(zip(quarantine["candidate_id"], quarantine["reason"], strict=True)) == poisoned
+    assert quarantine["detail"].str.len().min() > 20
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["n_quarantined"] == 5
+    assert summary["quarantined_by_reason"] == dict.fromkeys(sorted(poisoned.values()), 1)
+    assert summary["n_candidates"] == len(pq.read_table(proposed / "candidates.parquet"))
+    others = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    told = {"quarantine.parquet", "summary.json"}
+    assert {name: content for name, content in others.items() if name not in told} == {
+        name: content for name, content in clean.items() if name not in told
+    }
+
+
+def test_candidates_that_are_all_broken_are_told(screen, proposed, tmp_path):
+    rows = pq.read_table(proposed / "candidates.parquet").slice(0, 3).to_pylist()
+    rows = [row | {"lattice": [float("nan")] * 9} for row in rows]
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=pq.read_schema(proposed / "candidates.parquet")), tmp_path / "broken.parquet"
+    )
+    with pytest.raises(InputError, match=r"none of the 3 candidates .* can be judged; the first, ms-.*NaN or infinity"):
+        screen(goal(GAP), candidates=tmp_path / "broken.parquet")
+    assert not (tmp_path / "screening").exists()
+
+
+def test_a_file_of_candidates_that_was_cut_off_is_refused(screen, proposed, tmp_path):
+    (tmp_path / "half.parquet").write_bytes((proposed / "candidates.parquet").read_bytes()[:-500])
+    with pytest.raises(InputError, match="no whole parquet file"):
+        screen(goal(GAP), candidates=tmp_path / "half.parquet")
+
+
+def test_a_shard_that_the_disk_changed_is_judged_again(screen, proposed, monkeypatch, tmp_path, caplog):
+    wanted = goal(GAP, STABLE, LOW)
+    whole = {path.name: path.read_bytes() for path in screen(wanted).rglob("*") if path.is_file()}
+    pq.write_table(pq.read_table(proposed / "candidates.parquet"), tmp_path / "candidates.parquet", row_group_size=150)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "rank", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            screen(wanted, candidates=tmp_path / "candidates.parquet")
+    first, second, *_ = sorted((tmp_path / "root").rglob("judged-*.arrow"))
+    first.write_bytes(first.read_bytes()[:-1000])
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    again = screen(wanted, candidates=tmp_path / "candidates.parquet")
+    assert caplog.text.count("cut off or changed on disk") == 2
+    assert {path.name: path.read_bytes() for path in again.rglob("*") if path.is_file()} == whole
+
+
 def test_what_elements_cost_can_be_asked_for(screen):
     cheap = {"column": "elemental_cost", "window": (None, 50.0)}
     rare = {"column": "crustal_abundance", "direction": "maximize"}
@@ -240,6 +323,32 @@ def test_ones_own_structures_are_ranked_the_same_way(crystals, materials):
     without_hull = screening.screen_materials(list(named.values()), goal(GAP, LOW), materials=None)
     assert "energy_above_hull" not in without_hull
     assert set(without_hull["material_id"]) == {f"structure-{i}" for i in range(20)}
+
+
+def test_ones_own_crystals_that_cannot_be_judged_are_named(crystals, materials):
+    overlapping = Crystal(crystals[1].lattice, crystals[1].species, np.zeros_like(crystals[1].frac_coords))
+    with pytest.warns(UserWarning, match=r"1 crystal.* left out: structure-1: two atoms are 0\.000"):
+        ranked = screening.screen_materials([crystals[0], overlapping], goal(GAP, LOW), materials=materials)
+    assert ranked["material_id"].tolist() == ["structure-0"]
+    with pytest.raises(InputError, match=r"none of 1 crystal.*structure-0: two atoms"):
+        screening.screen_materials([overlapping], goal(GAP, LOW), materials=materials)
+
+
+def test_files_without_a_prediction_are_named_and_the_others_go_on(crystals, params, monkeypatch, tmp_path):
+    for number, crystal in enumerate(crystals[:3]):
+        crystal.to_structure().to(filename=str(tmp_path / f"mine-{number}.vasp"), fmt="poscar")
+    (tmp_path / "torn.vasp").write_text("no structure")
+    monkeypatch.setattr(KnownEnsemble, "not_finite", ("mine-1",))
+    ensemble = KnownEnsemble(params.graphs)
+    table, rejections = predict_structures([tmp_path], ensemble, params.curation.validity)
+    assert table["material_id"].tolist() == ["mine-0", "mine-2"]
+    assert table["formula"].tolist() == [crystals[row].reduced_formula for row in (0, 2)]
+    assert {(item.material_id, item.reason) for item in rejections} == {
+        ("torn", "unreadable_structure"),
+        ("mine-1", "prediction_not_finite"),
+    }
+    with pytest.raises(InputError, match=r"none of 1 structure.* can be predicted; .*values that are not finite"):
+        predict_structures([tmp_path / "mine-1.vasp"], ensemble, params.curation.validity)
 
 
 def test_ones_own_mistakes_are_told(crystals, materials, monkeypatch):

@@ -144,6 +144,27 @@ def test_nothing_to_predict_gives_an_empty_table(predictor):
     assert len(predictor.predict(GraphStore.from_crystals([], [], predictor.graphs))) == 0
 
 
+def test_a_crystal_without_a_finite_prediction_is_left_out_by_name(predictor, monkeypatch):
+    crystals = {"a": binary("Na", "Cl", 3.5), "poison": binary("Pu", "O", 3.5), "b": binary("Zn", "S", 3.9)}
+    encoder = predictor.members[0].model.encoder
+    inner = encoder.forward
+
+    def forward(graph):
+        embeddings = inner(graph)
+        embeddings[graph.crystal_of_atom[graph.atomic_numbers == 94]] = torch.nan
+        return embeddings
+
+    store = GraphStore.from_crystals(list(crystals), list(crystals.values()), predictor.graphs)
+    whole, whole_mixtures = predictor.predict_mixtures(store)
+    monkeypatch.setattr(encoder, "forward", forward)
+    table, mixtures = predictor.predict_mixtures(store)
+    pd.testing.assert_frame_equal(table, whole.iloc[[0, 2]].reset_index(drop=True))
+    for target in TARGETS:
+        np.testing.assert_array_equal(mixtures[target].mean(), whole_mixtures[target].mean()[[0, 2]])
+    with pytest.raises(StoreError, match=r"1 crystal.*such as poison: the members give values that are not finite"):
+        predictor.predict(store)
+
+
 def copy_with(outputs, tmp_path, **changes):
     """The members, with the card of `composition` changed."""
     members = tmp_path / "members"

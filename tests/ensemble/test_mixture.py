@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import laplace
+from scipy.stats import laplace, loglaplace
 
 from matscout.ensemble.density import log_density
 from matscout.ensemble.mixture import Mixture
-from matscout.models.distributions import HurdleLaplace, Laplace
+from matscout.models.distributions import HurdleLaplace, Laplace, LogLaplace
 
 
 @pytest.fixture
@@ -37,6 +37,48 @@ def test_density_of_a_hurdle_integrates_to_the_probability_of_a_value():
         mass, _ = quad(lambda y, d=one: float(np.exp(log_density(d, np.array([y])))[0]), 1e-12, 30, points=[2.0])
         assert mass == pytest.approx(0.7, abs=1e-6)
         assert np.exp(log_density(one, np.zeros(1)))[0] == pytest.approx(0.3)
+
+
+def log_laplaces(rng, n=7, n_members=3):
+    return Mixture.of([LogLaplace(rng.normal(3, 0.3, n), rng.uniform(0.05, 0.3, n)) for _ in range(n_members)])
+
+
+def test_log_density_of_a_log_laplace_is_scipys():
+    value = np.array([-1.0, 0.0, 0.5, 20.0, 90.0])
+    one = LogLaplace(np.full(5, 3.0), np.full(5, 0.4))
+    np.testing.assert_allclose(log_density(one, value), loglaplace(1 / 0.4, scale=np.exp(3.0)).logpdf(value))
+
+
+def test_a_log_laplace_mixture_is_its_samples(rng):
+    mixture = log_laplaces(rng)
+    draws = np.concatenate([c.sample(rng, 100_000) for c in mixture.components])
+    for level in (0.05, 0.5, 0.95):
+        np.testing.assert_allclose((draws <= mixture.quantile(level)).mean(axis=0), level, atol=0.005)
+    truth = np.full(7, 25.0)
+    shuffled = rng.permutation(draws)
+    pairs = np.abs(shuffled[:150_000] - shuffled[150_000:]).mean(axis=0)
+    np.testing.assert_allclose(mixture.crps(truth), np.abs(draws - truth).mean(axis=0) - pairs / 2, rtol=0.03)
+    assert not mixture.has_hurdle
+    assert hurdles(rng).has_hurdle
+
+
+def test_tempering_a_log_laplace_stretches_its_logarithm(rng):
+    mixture = log_laplaces(rng)
+    low, middle, high = (np.log(mixture.quantile(level)) for level in (0.1, 0.5, 0.9))
+    alike = Mixture.of([mixture.components[0]] * 2)
+    wide = alike.tempered(2.0)
+    for level in (0.1, 0.5, 0.9):
+        loc = mixture.components[0].loc
+        np.testing.assert_allclose(np.log(wide.quantile(level)) - loc, 2 * (np.log(alike.quantile(level)) - loc))
+    assert (np.log(mixture.tempered(1.5).quantile(0.9)) > high).all()
+    assert (low < middle).all()
+
+
+def test_a_log_laplace_without_variance_keeps_a_finite_error_bar():
+    mixture = Mixture.of([LogLaplace(np.array([4.0]), np.array([s])) for s in (0.4, 1.2)])
+    parts = np.array([mixture.std()[0], mixture.aleatoric_std()[0], mixture.epistemic_std()[0]])
+    assert np.isfinite(parts).all()
+    assert parts[2] == 0  # the medians agree
 
 
 def test_certain_hurdle_has_a_finite_log_density():

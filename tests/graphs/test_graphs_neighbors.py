@@ -101,6 +101,16 @@ def test_ties_at_the_last_shell_are_kept(lattice, wanted, whole_shells):
     assert nearest_neighbors(lattice, np.zeros((1, 3)), wanted).counts.tolist() == [whole_shells]
 
 
+def test_the_most_skewed_cell_that_is_searched_has_the_neighbours_of_the_straight_one():
+    """A cell of three atoms, its vectors replaced by long sums of them: 9,000 Å where 4 Å would do."""
+    straight, coords = np.diag([4.0, 4.5, 5.0]), np.array([[0, 0, 0], [0.5, 0.4, 0.3], [0.2, 0.9, 0.7]])
+    transform = np.array([[1, 0, 0], [2200, 1, 0], [-1000, 1500, 1]])
+    skewed = nearest_neighbors(transform @ straight, coords @ np.linalg.inv(transform), 12)
+    plain = nearest_neighbors(straight, coords, 12)
+    lengths = [np.sort(np.linalg.norm(found.vectors.astype(float), axis=1)) for found in (skewed, plain)]
+    np.testing.assert_allclose(*lengths, atol=1e-5)
+
+
 def test_long_thin_cells_reach_along_the_short_axis():
     found = nearest_neighbors(np.diag([2.0, 30.0, 30.0]), np.array([[0.3, -7.2, 5.9]]), 6)
     assert sorted(found.vectors[:, 0].tolist()) == [-6, -4, -2, 2, 4, 6]
@@ -149,6 +159,7 @@ def test_reduction_keeps_the_lattice_and_shortens_it():
     ("lattice", "coords", "message"),
     [
         (np.diag([4.0, 4.0, 0.0]), [[0, 0, 0]], "Å³ per atom"),
+        (np.array([[4.0, 0, 0], [6e4, 4, 0], [0, 0, 4]]), [[0, 0, 0]], "longest lattice vector has 6e\\+04 Å"),
         (np.full((3, 3), np.nan), [[0, 0, 0]], "NaN"),
         (np.eye(3) * 4, [[0, 0, np.inf]], "NaN or infinity"),
         (np.eye(3) * 4, np.zeros((0, 3)), "no atoms"),

@@ -241,3 +241,47 @@ def test_a_broken_table_is_refused(rows, message, settings, tmp_path, monkeypatc
     write_parquet(tmp_path / "materials.parquet", frame if rows else frame[:0])
     with pytest.raises(InputError, match=message):
         build_store(tmp_path / "materials.parquet", tmp_path / "graphs", settings, workers=1)
+
+
+def test_crystals_without_a_graph_are_named_and_the_others_go_on(crystals, settings):
+    flat = Crystal(np.ones((3, 3)), ("Na",), np.zeros((1, 3)))
+    broken = {
+        "cell_not_finite": Crystal(np.full((3, 3), np.nan), ("Na",), np.zeros((1, 3))),
+        "cell_too_large": Crystal(np.eye(3) * 1e300, ("Na",), np.zeros((1, 3))),
+        "atoms_overlap": Crystal(np.eye(3) * 4.0, ("Na", "Cl"), np.zeros((2, 3))),
+        "zero_volume": flat,
+        "no_atoms": Crystal(np.eye(3) * 4.0, (), np.zeros((0, 3))),
+        "unknown_element": Crystal(np.eye(3) * 4.0, ("Xx",), np.zeros((1, 3))),
+        "shapes_disagree": Crystal(np.eye(3) * 4.0, ("Na", "Cl"), np.zeros((1, 3))),
+    }
+    fine = dict(crystals[:7])
+    mixed = [item for pair in zip(broken.items(), fine.items(), strict=True) for item in pair]
+    store, faults = GraphStore.from_usable([name for name, _ in mixed], [cell for _, cell in mixed], settings)
+    alone = GraphStore.from_crystals(list(fine), list(fine.values()), settings)
+    assert store.ids.tolist() == list(fine)
+    assert [(fault.row, fault.reason) for fault in faults] == [(2 * i, name) for i, name in enumerate(broken)]
+    rows = np.arange(len(fine))
+    assert_equal(*(some.batch(rows, n_neighbors=4, cutoff=8.0) for some in (store, alone)))
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-200], flip_a_bit])
+def test_a_damaged_shard_is_made_again(damage, table, settings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+    def build(name):
+        build_store(table, tmp_path / name, settings, workers=1)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    whole = build("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(featurize, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build("killed")
+    (shard,) = (tmp_path / ".checkpoints").rglob("*.npz")
+    shard.write_bytes(damage(shard.read_bytes()))
+    assert build("again") == whole
+    assert "cut off or changed on disk" in caplog.text

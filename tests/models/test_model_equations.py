@@ -82,7 +82,7 @@ def test_cogn_block(graph, x, e):
     expected = x.clone()
     for i in range(graph.n_atoms):
         messages = [layer.edge_mlp(silu(on_concatenation(layer.pair, x[i], x[j], e[k]))) for k, j in edges_of(graph, i)]
-        expected[i] = x[i] + layer.node_mlp(torch.stack(messages).sum(dim=0))
+        expected[i] = x[i] + layer.node_mlp(torch.stack(messages).mean(dim=0))
     torch.testing.assert_close(layer(x, e, graph), expected)
 
 

@@ -65,5 +65,14 @@ def test_refuses_a_target_with_nothing_to_learn(head, energy, gap, complaint):
 
 
 def test_refuses_an_unknown_kind():
-    with pytest.raises(ValueError, match=r"'gauss' is unknown; choose one of \['hurdle', 'laplace'\]"):
+    with pytest.raises(ValueError, match=r"'gauss' is unknown; choose one of \['hurdle', 'laplace', 'log_laplace'\]"):
         PropertyHead(8, {"energy": "gauss"})
+
+
+def test_a_log_laplace_head_standardises_logarithms():
+    head = PropertyHead(8, {"modulus": "log_laplace"})
+    head.fit_statistics({"modulus": torch.tensor([10.0, NAN, 100.0, 1000.0])})
+    modulus = head.heads["modulus"]
+    assert modulus.center == pytest.approx(torch.tensor(100.0).log())
+    assert modulus.spread == pytest.approx(2 / 3 * torch.tensor(10.0).log())
+    assert head(torch.randn(5, 8))["modulus"].shape == (5, 2)

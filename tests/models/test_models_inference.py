@@ -1,11 +1,15 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
 
 from matscout.crystal import Crystal
+from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import HurdleLaplace, Laplace
-from matscout.models.inference import InferencePlan, distributions, embed
+from matscout.models.halving import is_out_of_memory
+from matscout.models.inference import InferencePlan, distributions, embed, plan_inference
 from matscout.params import Graphs
 
 SETTINGS = {"n_neighbors": 6, "cutoff": 5.0}
@@ -74,3 +78,55 @@ def test_leaves_the_model_in_its_mode_and_without_gradients(store, tiny_model):
     predict(tiny_model, store, np.arange(2))
     assert tiny_model.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in tiny_model.parameters())
+
+
+def test_the_plan_says_what_runs(caplog, store, tiny_model):
+    caplog.set_level(logging.INFO, "matscout")
+    embed(tiny_model, store, np.arange(2), **SETTINGS)
+    assert f"2 crystals in 1 batches on {plan_inference('cpu')}" in caplog.text
+    assert "cpu, float32, not compiled" in caplog.text
+
+
+def short_of_memory(encoder, most, error):
+    """The encoder, on a device that holds `most` crystals at once."""
+    forward = encoder.forward
+
+    def limited(graph):
+        if graph.n_crystals > most:
+            raise error
+        return forward(graph)
+
+    return limited
+
+
+ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error 12"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_a_batch_too_large_for_the_memory_is_halved_and_the_log_says_so(
+    most, error, store, tiny_model, monkeypatch, caplog
+):
+    rows = np.tile(np.arange(len(store)), 3)
+    expected = embed(tiny_model, store, rows, **SETTINGS)
+    monkeypatch.setattr(tiny_model.encoder, "forward", short_of_memory(tiny_model.encoder, most, error))
+    found = embed(tiny_model, store, rows, **SETTINGS, plan=InferencePlan(max_edges=10_000, workers=2))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert f"memory of cpu is short for {len(rows)} crystals" in caplog.text
+
+
+def test_a_crystal_too_large_for_the_memory_is_named(store, tiny_model, monkeypatch):
+    monkeypatch.setattr(tiny_model.encoder, "forward", short_of_memory(tiny_model.encoder, 0, MemoryError()))
+    with pytest.raises(InputError, match=r"triclinic does not fit into the memory of cpu.*leave it out"):
+        embed(tiny_model, store, store.rows_of(["triclinic"]), **SETTINGS)
+
+
+def test_what_torch_says_when_the_cpu_has_no_memory_is_understood():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 46, dtype=torch.float64)  # 512 TiB
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

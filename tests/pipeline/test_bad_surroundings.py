@@ -89,6 +89,23 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(copied):
     assert copied.stages_run(copied.dvc("repro", "split").stdout) == ["split"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "section", "change"), [("featurize", "graphs", {"symprec": 0.002}), ("screen", "screening", {"seed": 5})]
+)
+def test_a_full_disk_stops_a_stage_in_its_shards_and_it_goes_on_later(copied, stage, section, change):
+    kept = copied.root / ".checkpoints"
+    kept.mkdir(exist_ok=True)
+    copied.edit_params(lambda tree: tree[section].update(change))
+    with mounted("-t", "tmpfs", "-o", "size=16k", "none", kept):
+        done = copied.dvc("repro", "--single-item", stage, check=False)
+        assert done.returncode != 0
+        assert f"{stage}: error: No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not [path for path in kept.rglob("*") if path.is_file() and path.name != "lock"]
+        assert not list((copied.root / "data").glob(".*.partial"))
+    assert copied.stages_run(copied.dvc("repro", "--single-item", stage).stdout) == [stage]
+
+
 def test_without_a_git_identity_the_pipeline_runs_and_experiments_too(pristine, tmp_path):
     clone = copy_clone(pristine, tmp_path / "clone")
     for key in ("user.name", "user.email"):

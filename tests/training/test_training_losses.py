@@ -7,10 +7,17 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from matscout.models.distributions import HurdleLaplace
+from matscout.models.distributions import HurdleLaplace, LogLaplace
 from matscout.params import Target
 from matscout.training import losses
-from matscout.training.losses import SCALE_WEIGHT, hurdle_loss, laplace_loss, laplace_nll, multi_task_loss
+from matscout.training.losses import (
+    SCALE_WEIGHT,
+    hurdle_loss,
+    laplace_loss,
+    laplace_nll,
+    log_laplace_loss,
+    multi_task_loss,
+)
 
 NAN = math.nan
 
@@ -42,11 +49,11 @@ def test_loss_does_not_depend_on_the_unit_of_energy():
     assert in_ev.item() == pytest.approx(in_mev.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("loss", "width"), [(laplace_loss, 2), (hurdle_loss, 3)])
+@pytest.mark.parametrize(("loss", "width"), [(laplace_loss, 2), (hurdle_loss, 3), (log_laplace_loss, 2)])
 def test_missing_labels_change_neither_loss_nor_gradient(loss, width):
     torch.manual_seed(0)
     parameters = (torch.rand(6, width, dtype=torch.float64) + 0.1).requires_grad_()
-    label = tensor(0.0, 1.0, 2.0, 0.5, 0.0, 3.0)
+    label = tensor(0.0 if loss is hurdle_loss else 0.2, 1.0, 2.0, 0.5, 0.7, 3.0)
     label[[1, 4]] = NAN
     noise = torch.full((6,), 0.1, dtype=torch.float64)
     noise[1] = NAN
@@ -58,7 +65,7 @@ def test_missing_labels_change_neither_loss_nor_gradient(loss, width):
     assert torch.all(torch.isfinite(parameters.grad))
 
 
-@pytest.mark.parametrize(("loss", "width"), [(laplace_loss, 2), (hurdle_loss, 3)])
+@pytest.mark.parametrize(("loss", "width"), [(laplace_loss, 2), (hurdle_loss, 3), (log_laplace_loss, 2)])
 def test_a_batch_without_labels_costs_nothing(loss, width):
     parameters = torch.rand(3, width).add(0.1).requires_grad_()
     value = loss(parameters, torch.full((3,), NAN), torch.full((3,), NAN), unit=1.0)
@@ -132,6 +139,51 @@ def test_hurdle_stays_finite_at_extreme_outputs():
     parameters = tensor([80.0, -50.0, 1e-3], [-80.0, 50.0, 1e-3], [80.0, 1e-6, 1e3]).requires_grad_()
     hurdle_loss(parameters, tensor(2.0, 0.0, 0.1), tensor(NAN, 0.0, 1.0), unit=1.0).backward()
     assert torch.all(torch.isfinite(parameters.grad))
+
+
+def test_log_laplace_loss_is_the_likelihood_of_the_distribution_that_predictions_use():
+    location, scale, y, step = 3.0, 0.4, 35.0, 1e-4
+    distribution = LogLaplace.from_head([[location, scale]])
+    density = float(distribution.cdf(y + step)[0] - distribution.cdf(y - step)[0]) / (2 * step)
+    loss = log_laplace_loss(tensor([location, scale]), tensor(y), tensor(NAN), unit=1.0).item()
+    nll_of_the_logarithm = -math.log(density * y)  # d log(y) = dy / y
+    assert loss == pytest.approx(abs(math.log(y) - location) + SCALE_WEIGHT * nll_of_the_logarithm, rel=1e-6)
+
+
+def test_log_laplace_loss_knows_factors_only():
+    labels, noise = torch.rand(8, dtype=torch.float64) * 100 + 1, torch.rand(8, dtype=torch.float64)
+    parameters = torch.stack([labels.log() + 0.1, torch.full((8,), 0.3, dtype=torch.float64)], dim=1)
+    in_gpa = log_laplace_loss(parameters, labels, noise, unit=0.7)
+    moved = parameters + tensor(math.log(1000.0), 0.0)
+    in_mpa = log_laplace_loss(moved, 1000 * labels, 1000 * noise, unit=0.7)
+    assert in_gpa.item() == pytest.approx(in_mpa.item(), rel=1e-9)
+
+
+def test_noise_of_a_logarithm_is_relative():
+    """The spread of log(y) for y with a small error, by drawing."""
+    rng = np.random.default_rng(0)
+    drawn = np.log(rng.normal(50.0, 1.5, 200_000)).std()
+    parameters = tensor([math.log(50.0), 0.2])
+    total = losses.with_label_noise(tensor(0.2), torch.as_tensor([drawn]))
+    spread = laplace_nll(tensor(math.log(50.0)), total, tensor(math.log(50.0)))
+    value = log_laplace_loss(parameters, tensor(50.0), tensor(1.5), unit=1.0)
+    assert value.item() == pytest.approx(SCALE_WEIGHT * spread.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("loss", "width"), [(laplace_loss, 2), (hurdle_loss, 3), (log_laplace_loss, 2)])
+def test_losses_of_parts_add_up_to_the_batch_s_whatever_is_missing(loss, width):
+    torch.manual_seed(1)
+    parameters = (torch.rand(9, width, dtype=torch.float64) + 0.1).requires_grad_()
+    label, noise = torch.rand(9, dtype=torch.float64) + 0.1, torch.full((9,), 0.1, dtype=torch.float64)
+    label[[0, 1, 2, 7]] = NAN  # the first part has no label at all
+    whole = loss(parameters, label, noise, unit=0.7)
+    gradient = torch.autograd.grad(whole, parameters)[0]
+    count = (~label.isnan()).sum()
+    cuts = [slice(0, 3), slice(3, 4), slice(4, 9)]
+    parts = [loss(parameters[cut], label[cut], noise[cut], unit=0.7, count=count) for cut in cuts]
+    total = torch.stack(parts).sum()
+    assert total.item() == pytest.approx(whole.item(), rel=1e-12)
+    torch.testing.assert_close(torch.autograd.grad(total, parameters)[0], gradient)
 
 
 def test_tasks_add_up_with_their_weights():

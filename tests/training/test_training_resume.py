@@ -1,10 +1,12 @@
 """Killed anywhere, a training goes on and ends in the same bytes."""
 
+import json
 import logging
 import multiprocessing
 import random
 import time
 
+import pandas as pd
 import pytest
 from kill_table import note
 from tiny_training import EPOCHS, MEMBER, MOMENTS, kill_at_call, tiny_params, train, train_and_die
@@ -51,6 +53,23 @@ def test_killed_at_a_moment_it_ends_in_the_same_bytes(
     assert sha256_of(destination) == uninterrupted[1]
     assert not (dvc_root / ".checkpoints" / MEMBER).exists()
     note("a member's training", f"{moment}: {left}", "goes on; same bytes")
+
+
+@pytest.mark.parametrize("moment", ["before an epoch is tracked", "after the last epoch"])
+def test_killed_before_it_stops_early_it_ends_in_the_same_bytes(moment, processes, tiny_inputs, tmp_path, monkeypatch):
+    changes = {"model__early_stopping": 1, "members__tiny__training__epochs": 20, "model__lr": 0.3}
+    for name in ("whole", "killed"):
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / name))
+        inputs = (tiny_inputs, tmp_path / name / "member", tmp_path / name)
+        if name == "killed":
+            assert run_in(processes, train_and_die, moment, *inputs, changes) == -9
+        train(inputs[0], inputs[1], tiny_params(**changes), dvc_root=inputs[2])
+    assert sha256_of(tmp_path / "killed" / "member") == sha256_of(tmp_path / "whole" / "member")
+    history = pd.read_parquet(tmp_path / "whole" / "member" / "history.parquet")
+    metrics = json.loads((tmp_path / "whole" / "member" / "metrics.json").read_text())
+    best = history.loc[history["validation_loss"].idxmin()]
+    assert metrics["epochs"] == len(history) == best["epoch"] + 1 < 20
+    assert metrics["validation"]["mae"]["band_gap"] == pytest.approx(best["mae_band_gap"])
 
 
 def left_behind(dvc_root, destination):

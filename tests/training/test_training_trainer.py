@@ -1,5 +1,7 @@
 """The loop, its schedule and its weight average on models small enough to follow by hand."""
 
+import logging
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import nn
 
 from matscout.errors import TrainingError
 from matscout.training.averaging import WeightAverage
-from matscout.training.schedule import one_cycle
+from matscout.training.schedule import cosine, one_cycle
 from matscout.training.trainer import Recipe, Trainer
 
 
@@ -18,10 +20,15 @@ class Rows:
     inputs: torch.Tensor
     labels: torch.Tensor
     material_ids: list[str] = field(default_factory=list)
+    count: int | None = None
 
     @property
     def n_rows(self):
         return len(self.labels)
+
+    def part(self, start, stop):
+        rows = slice(start, stop)
+        return Rows(self.inputs[rows], self.labels[rows], self.material_ids[rows], self.count or self.n_rows)
 
 
 def recipe(**changes):
@@ -30,7 +37,7 @@ def recipe(**changes):
 
 
 def l1(outputs, batch):
-    return (outputs.squeeze(-1) - batch.labels).abs().mean()
+    return (outputs.squeeze(-1) - batch.labels).abs().sum() / (batch.count or batch.n_rows)
 
 
 def network(seed=0):
@@ -85,9 +92,19 @@ def test_learning_rate_agrees_with_torchs_schedule():
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
+def test_cosine_rises_straight_and_falls_along_half_a_cosine():
+    rates = [cosine(step, total=100, peak=0.3, warmup=0.2) for step in range(100)]
+    np.testing.assert_allclose(np.diff(rates[:21]), 0.3 / 21)
+    assert rates[20] == pytest.approx(0.3)
+    assert rates[60] == pytest.approx(0.15)  # half way between step 20 and step 100
+    expected = [0.15 * (1 + math.cos(math.pi * (step - 20) / 80)) for step in range(20, 100)]
+    np.testing.assert_allclose(rates[20:], expected)
+
+
+@pytest.mark.parametrize("schedule", [one_cycle, cosine])
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
-def test_schedule_without_rise_or_fall(warmup):
-    rates = [one_cycle(step, total=10, peak=1.0, warmup=warmup) for step in range(10)]
+def test_schedule_without_rise_or_fall(schedule, warmup):
+    rates = [schedule(step, total=10, peak=1.0, warmup=warmup) for step in range(10)]
     assert all(0 < rate <= 1 for rate in rates)
 
 
@@ -205,3 +222,121 @@ def test_a_gradient_that_is_not_finite_stops_too():
     trainer = Trainer(Root(), l1, recipe(), steps_per_epoch=4)
     with pytest.raises(TrainingError, match=r"gradient norm = nan.*and 3 more"):
         fit(trainer, rows())
+
+
+def train_on(losses, **changes):
+    """A training whose validation losses are given; the averaged weights after each epoch."""
+    seen, told = [], iter(losses)
+    trainer = Trainer(network(), l1, recipe(epochs=len(losses), **changes), steps_per_epoch=4)
+
+    def validate(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"loss": next(told)}
+
+    trainer.fit(batches_of(rows()), validate)
+    return trainer, seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([5.0, 3.0, 4.0, 3.5, 1.0, 0.5], 2, 4, 2),  # stops before the later, better epochs
+        ([5.0, 4.0, 3.0, 2.0], 1, 4, 4),
+        ([1.0, 2.0, 2.0, 2.0, 2.0], 3, 4, 1),
+        ([3.0, 1.0, 2.0], 9, 3, 2),  # patience never ends, the best still counts
+        ([2.0, 2.0, 2.0], 2, 3, 1),  # as good is not better
+    ],
+)
+def test_early_stopping_returns_to_the_best_epoch(losses, patience, epochs, best):
+    trainer, seen = train_on(losses, early_stopping=patience)
+    assert len(trainer.history) == epochs
+    assert all(torch.equal(value, seen[best - 1][name]) for name, value in trainer.averaged.state_dict().items())
+
+
+def test_without_early_stopping_the_last_epoch_is_the_result():
+    trainer, seen = train_on([1.0, 9.0, 9.0, 9.0])
+    assert all(torch.equal(value, seen[-1][name]) for name, value in trainer.averaged.state_dict().items())
+
+
+class Narrow(nn.Module):
+    """Fits `most` rows into its memory; counts what it was asked for."""
+
+    def __init__(self, most, where="forward"):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 1))
+        self.most, self.where, self.asked = most, where, []
+
+    def forward(self, x):
+        hidden = self.layers[:2](x)
+        if self.training:
+            self.asked.append(len(x))
+            if len(x) > self.most and self.where == "forward":
+                raise torch.OutOfMemoryError
+            if len(x) > self.most:
+                hidden.register_hook(_run_out)  # the last layer's gradients are there already when this is called
+        return self.layers[2](hidden)
+
+
+def _run_out(*_):
+    raise torch.OutOfMemoryError
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("most", [1, 3, 4, 7])
+def test_short_of_memory_the_step_is_the_same_in_parts(most, where, caplog):
+    whole = fit(Trainer(Narrow(8), l1, recipe(), steps_per_epoch=4), rows())
+    with caplog.at_level(logging.WARNING):
+        narrow = fit(Trainer(Narrow(most, where), l1, recipe(), steps_per_epoch=4, name="train tiny"), rows())
+    for name, value in whole.averaged.state_dict().items():
+        torch.testing.assert_close(narrow.averaged.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    losses = [[record.train_loss for record in trainer.history] for trainer in (whole, narrow)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert "train tiny: 8 crystals at once need more memory" in caplog.text
+    too_many = [n for n in narrow.model.asked if n > most]
+    assert too_many == sorted(set(too_many), reverse=True)  # each size is tried once, not once a step
+    assert narrow.most_rows <= most
+
+
+def test_what_fits_into_memory_is_remembered_over_a_resume():
+    trainer = fit(Trainer(Narrow(3), l1, recipe(epochs=2), steps_per_epoch=4), rows())
+    resumed = Trainer(Narrow(3), l1, recipe(epochs=4), steps_per_epoch=4)
+    resumed.load_state_dict(trainer.state_dict())
+    fit(resumed, rows())
+    assert max(resumed.model.asked[:8]) <= 3
+
+
+def test_a_crystal_that_alone_needs_too_much_memory_is_named():
+    class OneTooLarge(Narrow):
+        def forward(self, x):
+            if self.training and (x == rows().inputs[17]).all(dim=1).any():
+                raise torch.OutOfMemoryError("tried to allocate 99 GiB")
+            return super().forward(x)
+
+    trainer = Trainer(OneTooLarge(8), l1, recipe(), steps_per_epoch=4, name="train tiny")
+    with pytest.raises(TrainingError, match=r"train tiny: row-17 alone needs more memory .*99 GiB.*max_atoms"):
+        fit(trainer, rows())
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_early_stopping_goes_on_exactly_after_a_resume(stop_after):
+    losses = [3.0, 2.0, 4.0, 5.0, 0.1]
+    whole, _ = train_on(losses, early_stopping=2)
+    saved = []
+
+    def save(trainer):
+        state = trainer.state_dict()
+        saved.append({**state, "model": {k: v.clone() for k, v in state["model"].items()}})
+        if len(saved) == stop_after:
+            raise KeyboardInterrupt
+
+    told = iter(losses)
+    interrupted = Trainer(network(), l1, recipe(epochs=5, early_stopping=2), steps_per_epoch=4)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(batches_of(rows()), lambda _: {"loss": next(told)}, [save])
+    resumed = Trainer(network(seed=5), l1, recipe(epochs=5, early_stopping=2), steps_per_epoch=4)
+    resumed.load_state_dict(saved[-1])
+    resumed.fit(batches_of(rows()), lambda _: {"loss": next(told)})
+    assert len(resumed.history) == len(whole.history) == 4
+    for name, value in whole.averaged.state_dict().items():
+        assert torch.equal(value, resumed.averaged.state_dict()[name])

@@ -145,7 +145,7 @@ MOMENTS = {
 }
 
 
-def train_and_die(moment, paths, destination, dvc_root):
-    """Body of a child process."""
+def train_and_die(moment, paths, destination, dvc_root, changes=None):
+    """Body of a child process; `changes` as of `tiny_params`."""
     MOMENTS[moment]()
-    train(paths, destination, dvc_root=dvc_root)
+    train(paths, destination, tiny_params(**changes or {}), dvc_root=dvc_root)

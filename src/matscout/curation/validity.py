@@ -12,6 +12,7 @@ from matscout.params import Validity
 from matscout.sources.record import Record
 
 IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)  # (27, 3)
+LONGEST_VECTOR = 1e4  # Å, as in `graphs.cells`: beyond, a row would stop the neighbour search of all
 SMALLEST_VOLUME = 1e-3  # Å³: below this three vectors span no cell
 
 RANGED = (columns.FORMATION_ENERGY, columns.BAND_GAP, columns.BULK_MODULUS, columns.SHEAR_MODULUS)  # as in `Validity`
@@ -74,10 +75,14 @@ def _cell_fault(crystal: Crystal, limits: Validity) -> Fault | None:
         return "shapes_disagree", f"{shapes}: expected (3, 3) and ({n_atoms}, 3); the row is cut off"
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
         return "cell_not_finite", "lattice or coordinates hold NaN or infinity; drop the row"
-    return _volume_fault(crystal, limits) or _distance_fault(crystal, limits)
+    return _lattice_fault(crystal, limits) or _distance_fault(crystal, limits)
 
 
-def _volume_fault(crystal: Crystal, limits: Validity) -> Fault | None:
+def _lattice_fault(crystal: Crystal, limits: Validity) -> Fault | None:
+    longest = np.linalg.norm(crystal.lattice, axis=1).max()
+    if longest > LONGEST_VECTOR:
+        rule = f"at most {LONGEST_VECTOR:g} Å, or coordinates lose their digits; reduce the cell (Niggli) and try again"
+        return "lattice_too_skewed", f"the longest lattice vector has {longest:.3g} Å: {rule}"
     if crystal.volume < SMALLEST_VOLUME:
         return "zero_volume", f"cell volume {crystal.volume:.2g} Å³: the lattice vectors lie in a plane; drop the row"
     low, high = limits.volume_per_atom

@@ -1,15 +1,17 @@
 """Ions: which oxidation states occur, how to balance a formula, what replaces what."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import smact
 from numpy.typing import NDArray
-from pymatgen.core import Element
-from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
+from pymatgen.core import Element, Species
+from pymatgen.core.structure_prediction import substitution_probability
 from smact.utils.oxidation import ICSD24OxStatesFilter
 
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
@@ -140,11 +142,21 @@ def _reported_ions() -> list[tuple[str, int, float]]:
 
 
 def _replacement_probabilities(names: tuple[str, ...]) -> NDArray[np.float64]:
-    """p(new | old) = exp(lambda(old, new)) / sum over all mined ions, eq. 6 of Hautier et al."""
-    mined = SubstitutionProbability(alpha=UNSEEN_LAMBDA)
-    species = {str(ion): ion for ion in mined.species}
+    """p(new | old) = exp(lambda(old, new)) / sum over all mined ions, eq. 6 of Hautier et al.
+
+    From pymatgen's table, read here: its `SubstitutionProbability` takes as long as ten thousand candidates.
+    """
+    table = json.loads((Path(substitution_probability.__file__).parent / "data" / "lambda.json").read_text())
+    table = [row for row in table if "D1+" not in row]  # deuterium, as pymatgen leaves it out
+    spelt = {ion: str(Species.from_str(ion)) for *pair, _ in table for ion in pair}
+    mined = {name: row for row, name in enumerate(sorted(set(spelt.values())))}
+    weights = np.full((len(mined), len(mined)), np.exp(UNSEEN_LAMBDA))
+    for first, second, mined_lambda in table:
+        one, other = mined[spelt[first]], mined[spelt[second]]
+        weights[one, other] = weights[other, one] = np.exp(float(mined_lambda))
+    conditional = weights / weights.sum(axis=1, keepdims=True)
     matrix = np.zeros((len(names), len(names)))
-    known = [row for row, name in enumerate(names) if name in species]
-    for old, new in product(known, known):
-        matrix[old, new] = mined.cond_prob(species[names[new]], species[names[old]])
+    known = [row for row, name in enumerate(names) if name in mined]
+    rows = [mined[names[row]] for row in known]
+    matrix[np.ix_(known, known)] = conditional[np.ix_(rows, rows)]
     return matrix

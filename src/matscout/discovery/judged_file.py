@@ -2,28 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.judging import Judge, crystals_of
+from matscout.discovery.quarantine import DETAIL, Refusal, quarantine_table
 from matscout.discovery.shards import SHARD_ROWS, Shards
-from matscout.errors import InputError
+from matscout.engine import held_for_each, n_workers
+from matscout.errors import InputError, StoreError
+from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 
+SHAPES_DISAGREE: Final = "shapes_disagree"  # a reason, as in `graphs.blocks`
+CUT_OFF: Final = "lattice, species and frac_coords do not hold 9 numbers, n symbols and 3 n numbers; the row is cut off"
 PLACE: Final = "place"  # of a candidate in the file; it leads from the ranking back to its row
 SUMMARY: Final = (
     columns.CANDIDATE_ID,
     columns.FORMULA,
     columns.ROUTE,
+    columns.JUDGED_BY,
     columns.FAR_FROM_TRAINING,
     columns.MISSING_REFERENCES,
     columns.STABILITY_JUDGED,
@@ -45,23 +53,27 @@ ADDED: Final = (
 
 @dataclass(frozen=True)
 class JudgedFile:
-    """Judged candidates in the order of their file, memory-mapped shard by shard.
+    """Judged candidates in the order of their file, memory-mapped shard by shard while they are read.
 
     Attributes:
-        tables: one a shard: the candidate's columns and the judge's.
+        shards: hold a table a shard: the candidate's columns and the judge's.
+        lengths: (n_shards,) rows of each.
         objectives: columns that the goal asks for.
+        quarantine: see `quarantine.QUARANTINE_SCHEMA`; the candidates that could not be judged.
     """
 
-    tables: Sequence[pa.Table]
+    shards: Shards
+    lengths: NDArray[np.int64]
     objectives: Sequence[str]
+    quarantine: pa.Table
 
     def summary(self) -> pd.DataFrame:
         """What ranking and counting need of every candidate, and its `PLACE`: a few hundred bytes a row."""
-        present = set(self.tables[0].column_names)
         asked = [name for column in self.objectives for name in (column, window_column(column))]
+        present = set(self.table(0).column_names)
         names = [name for name in dict.fromkeys((*SUMMARY, *asked)) if name in present]
-        parts = [table.select(names).to_pandas() for table in self.tables]
-        summary = pd.concat(parts, ignore_index=True)
+        parts = [self.table(number).select(names) for number in range(len(self.lengths))]
+        summary = pa.concat_tables(parts).to_pandas()
         summary[PLACE] = np.arange(len(summary))
         return summary
 
@@ -88,16 +100,22 @@ class JudgedFile:
 
     def _take(self, places: NDArray[np.int64]) -> pa.Table:
         """Rows of the file in the order of `places`."""
-        ends = np.cumsum([table.num_rows for table in self.tables])
+        ends = np.cumsum(self.lengths)
         shard = np.searchsorted(ends, places, side="right")
         parts, order = [], []
         for number in np.unique(shard):
             mine = np.flatnonzero(shard == number)
-            first = ends[number] - self.tables[number].num_rows
-            parts.append(self.tables[number].take(pa.array(places[mine] - first)))
+            first = ends[number] - self.lengths[number]
+            parts.append(self.table(int(number)).take(pa.array(places[mine] - first)))
             order.append(mine)
         table = pa.concat_tables(parts)
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
+
+    def table(self, number: int) -> pa.Table:
+        """One shard, mapped anew, so that its pages leave the memory with it."""
+        if (table := self.shards.table(judged_name(number))) is None:
+            raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
+        return table
 
 
 _ADDED_TYPES: Final = {
@@ -115,31 +133,101 @@ def check_candidates(goal: Goal, path: Path) -> None:
     """Refuse a file that holds no candidate, or none that the element rules let through, before any work.
 
     Raises:
-        InputError: see above.
+        InputError: see above, or the file is cut off.
     """
-    file = pq.ParquetFile(path)
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is no whole parquet file ({error}); run the stage `propose` again") from error
     if not file.metadata.num_rows:
         raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
     for number in range(file.num_row_groups):
         species = file.read_row_group(number, columns=[columns.SPECIES]).column(0).to_pylist()
-        if obeys_element_rules(species, goal).any():
+        if obeys_element_rules([symbols or () for symbols in species], goal).any():
             return
     raise InputError(nothing_obeys(goal, file.metadata.num_rows))
 
 
 def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
-    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time."""
-    file = pq.ParquetFile(path)
-    names = [f"judged-{number}" for number in range(file.num_row_groups)]
-    for number, name in enumerate(names):
-        if shards.table(name) is None:
-            shards.save_table(name, _judged(judge, file.read_row_group(number).to_pandas()))
-    tables = [table for name in names if (table := shards.table(name)) is not None]
-    return JudgedFile(tables, [aim.column for aim in judge.goal.objectives])
+    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time.
+
+    Raises:
+        InputError: not one candidate can be judged.
+    """
+    numbers = range(pq.ParquetFile(path).num_row_groups)
+    held_for_each(
+        partial(_judge_shard, judge, path.resolve(), shards.folder.resolve()),
+        [number for number in numbers if _shard(shards, number) is None],
+        workers=n_workers(),
+        description="judging",
+        unit="shard",
+        gpus=float(plan_inference(judge.device).device == "cuda"),
+    )
+    lengths, refused = [], []
+    for number in numbers:
+        if (part := _shard(shards, number)) is None:
+            raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
+        lengths.append(part[0].num_rows)
+        refused.append(part[1])
+    quarantine = pa.concat_tables(refused).combine_chunks()
+    if not any(lengths):
+        first = quarantine.slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"none of the {quarantine.num_rows:,} candidates of {path} can be judged; the first, "
+            f"{first[columns.CANDIDATE_ID]}: {first[DETAIL]}"
+        )
+    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], quarantine)
 
 
-def _judged(judge: Judge, candidates: pd.DataFrame) -> pa.Table:
-    crystals = crystals_of(candidates)
-    table = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals)
-    judged = pd.concat([candidates, table.drop(columns=columns.MATERIAL_ID)], axis=1)
-    return pa.Table.from_pandas(judged, preserve_index=False).replace_schema_metadata(None)
+def judged_name(number: int) -> str:
+    """Name of a shard's table of judged candidates."""
+    return f"judged-{number}"
+
+
+def _refused_name(number: int) -> str:
+    return f"refused-{number}"
+
+
+def _shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table] | None:
+    """What was judged and what was refused, if both are there and whole."""
+    judged, refused = shards.table(judged_name(number)), shards.table(_refused_name(number))
+    return None if judged is None or refused is None else (judged, refused)
+
+
+def _judge_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
+    """Judge one row group; its tables have their names from the start, here or on actors that share the folder."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        judged, refused = _judged(judge, file.read_row_group(number))
+    shards = Shards(folder)
+    shards.save_table(_refused_name(number), refused)
+    shards.save_table(judged_name(number), judged)
+
+
+def _judged(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The candidates that can be judged, with the judge's columns; and the quarantine."""
+    whole = _is_whole(candidates)
+    cut_off = candidates.filter(pc.invert(whole)).column(columns.CANDIDATE_ID).to_pylist()
+    candidates = candidates.filter(whole)
+    ids = candidates.column(columns.CANDIDATE_ID).to_pylist()
+    judged = judge.judge(ids, crystals_of(candidates.select(list(columns.CRYSTAL)).to_pandas()))
+    table = pa.Table.from_pandas(judged.table.drop(columns=columns.MATERIAL_ID), preserve_index=False)
+    kept = _plain(candidates.take(pa.array(judged.rows)))
+    joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
+    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *judged.refusals]
+    return joined, quarantine_table(refusals)
+
+
+def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:
+    """(n,) whether a row has nine numbers of a lattice and three for each atom."""
+    lattice, species, coords = (pc.list_value_length(candidates.column(name)) for name in columns.CRYSTAL)
+    whole = pc.and_(pc.equal(lattice, 9), pc.equal(coords, pc.multiply(species, 3)))
+    return pc.fill_null(whole, fill_value=False)
+
+
+def _plain(candidates: pa.Table) -> pa.Table:
+    """The types that every shard shares, whatever the file was written by."""
+    fields = []
+    for field in candidates.schema:
+        kind = pa.list_(field.type.value_type) if pa.types.is_list(field.type) else field.type
+        fields.append(pa.field(field.name, pa.large_string() if pa.types.is_string(kind) else kind))
+    return candidates.cast(pa.schema(fields))

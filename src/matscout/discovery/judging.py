@@ -11,18 +11,51 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.goals import check_goal, nothing_obeys, obeys_element_rules, window_column, window_probabilities
 from matscout.discovery.pareto import rank_candidates
+from matscout.discovery.quarantine import Refusal
 from matscout.discovery.resampling import draw_targets, drawn_costs
 from matscout.discovery.resources import resource_columns
 from matscout.discovery.stability import HullEnergy, References, hull_of
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
 from matscout.params import Goal
 
 Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 NO_LAYER = 0  # of crystals that the element rules bar
-WORKERS_FROM = 5000  # crystals: for fewer, starting processes takes longer than building graphs
+PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `graphs.cells`
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the ensemble says of the crystals that have a graph and a finite prediction.
+
+    Attributes:
+        rows: (n,) their places among the crystals that were given.
+        table: one row each, see `EnsemblePredictor.predict`.
+        mixtures: each target's calibrated distribution of the same rows.
+        refusals: the others, with reasons.
+    """
+
+    rows: NDArray[np.int64]
+    table: pd.DataFrame
+    mixtures: Mapping[str, Mixture]
+    refusals: Sequence[Refusal]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judge's table.
+
+    Attributes:
+        rows: (n,) places, among the crystals that were given, of those that could be judged.
+        table: one row each.
+        refusals: the others, with reasons.
+    """
+
+    rows: NDArray[np.int64]
+    table: pd.DataFrame
+    refusals: Sequence[Refusal]
 
 
 @dataclass(frozen=True)
@@ -33,29 +66,29 @@ class Judge:
         predictor: the ensemble.
         references: phases that candidates compete with; None leaves energies above hull out.
         goal: what is wanted.
-        device: where the encoders run.
-        workers: processes that build graphs.
+        device: where the encoders run: cpu, cuda or auto.
     """
 
     predictor: EnsemblePredictor
     references: References | None
     goal: Goal
     device: str = "cpu"
-    workers: int = 1
 
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
         check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES))
 
-    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> pd.DataFrame:
-        """One row a crystal, in the given order.
+    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
+        """One row a crystal that can be judged, in the given order; the others are named with their reasons.
 
         Beside the predictor's columns: energy above hull with its interval, competing phases, missing
         references, whether stability could be judged at all, what the elements cost, `<column>_in_window`
         for each window, `element_rules_met` and `goal_probability`.
         """
-        table, mixtures = self._predict(ids, crystals)
+        predicted = self.predict(ids, crystals)
+        table, mixtures = predicted.table, predicted.mixtures
+        crystals = [crystals[row] for row in predicted.rows]
         hull = None if self.references is None else add_stability(table, self.references, crystals)
         resources = resource_columns([crystal.species for crystal in crystals])
         table[list(resources)] = pd.DataFrame(resources, index=table.index)
@@ -72,12 +105,15 @@ class Judge:
         table[columns.GOAL_PROBABILITY] = np.where(obeys, joint, 0.0)
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
-        return table
+        return Judged(predicted.rows, table, predicted.refusals)
 
     def draws(self, ids: Sequence[str], crystals: Sequence[Crystal], n_draws: int, seed: int) -> NDArray[np.float64]:
-        """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the known phases."""
+        """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the known phases.
+
+        The crystals are those that `judge` could judge.
+        """
         rng = np.random.default_rng(seed)
-        _, mixtures = self._predict(ids, crystals)
+        mixtures = self.predict(ids, crystals).mixtures
         drawn = draw_targets(mixtures, self._weights(mixtures), n_draws, rng)
         drawn |= resource_columns([crystal.species for crystal in crystals])
         if self.references is None:
@@ -85,10 +121,9 @@ class Judge:
         hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng)
         return drawn_costs(drawn, self.goal.objectives, hulls)
 
-    def _predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> tuple[pd.DataFrame, dict[str, Mixture]]:
-        workers = self.workers if len(crystals) > WORKERS_FROM else 1
-        store = GraphStore.from_crystals(ids, crystals, self.predictor.graphs, workers=workers)
-        return self.predictor.predict_mixtures(store, device=self.device)
+    def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
+        """See `predict_usable`."""
+        return predict_usable(self.predictor, ids, crystals, device=self.device)
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
@@ -114,9 +149,23 @@ class Judge:
         return pd.concat([ranked, barred], ignore_index=True)
 
 
+def predict_usable(
+    predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal], *, device: str = "cpu"
+) -> Predicted:
+    """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
+    store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
+    table, mixtures = predictor.predict_mixtures(store, device=device)
+    reasons = {fault.row: (fault.reason, fault.detail) for fault in faults}
+    rows = np.array([row for row in range(len(ids)) if row not in reasons], dtype=np.int64)
+    said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))
+    reasons |= {int(row): (PREDICTION_NOT_FINITE, NOT_FINITE) for row in rows[~said]}
+    return Predicted(rows[said], table, mixtures, [Refusal(ids[row], *reasons[row]) for row in sorted(reasons)])
+
+
 def crystals_of(table: pd.DataFrame) -> list[Crystal]:
     """The crystals of a table's rows."""
-    return [Crystal.from_row(row) for row in table.loc[:, list(columns.CRYSTAL)].to_dict("records")]
+    parts = (table[name].tolist() for name in columns.CRYSTAL)
+    return [Crystal.from_row(dict(zip(columns.CRYSTAL, row, strict=True))) for row in zip(*parts, strict=True)]
 
 
 def add_stability(table: pd.DataFrame, references: References, crystals: Sequence[Crystal]) -> HullEnergy:

@@ -9,15 +9,15 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation.validity import find_fault
-from matscout.discovery.screening import ENSEMBLE, MATERIALS, MEMBERS, screen_materials
-from matscout.engine import n_workers
+from matscout.discovery.judging import predict_usable
+from matscout.discovery.quarantine import Refusal
+from matscout.discovery.screening import ENSEMBLE, MATERIALS, MEMBERS, rank_structures
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
-from matscout.graphs.store import GraphStore
 from matscout.params import Validity, load_params
 from matscout.sources.record import Record, Rejection
-from matscout.sources.structure_files import read_structures
+from matscout.sources.structure_files import USER_SOURCE, read_structures
 
 
 def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
@@ -44,36 +44,46 @@ def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str],
 def predict_structures(
     paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out."""
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+
+    Raises:
+        InputError: not one crystal can be predicted.
+    """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    store = GraphStore.from_crystals(ids, crystals, predictor.graphs, workers=_workers_for(len(ids)))
-    predictions = predictor.predict(store)
-    predictions.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
-    return predictions, rejections
+    predicted = predict_usable(predictor, ids, crystals)
+    rejections += _rejected(predicted.refusals)
+    if not len(predicted.rows):
+        raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
+    formulas = [crystals[row].reduced_formula for row in predicted.rows]
+    predicted.table.insert(1, columns.FORMULA, formulas)
+    return predicted.table, rejections
 
 
 def screen_structures(
     paths: Sequence[Path], goal: str, *, members: Path = MEMBERS, ensemble: Path = ENSEMBLE
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screen_materials` for files, and what could not be used.
+    """`screening.screen_materials` for files, and what could not be used.
 
     Energies above hull need the curated table; without it a goal that asks for them is refused.
     """
     ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
     materials = MATERIALS if MATERIALS.exists() else None
     named = dict(zip(ids, crystals, strict=True))
-    return screen_materials(named, goal, members=members, ensemble=ensemble, materials=materials), rejections
+    table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
+    return table, [*rejections, *_rejected(refusals)]
+
+
+def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
+    """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
+    return [
+        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail) for item in refusals
+    ]
 
 
 def _fault(record: Record, kept: dict[str, Crystal], limits: Validity) -> tuple[str, str] | None:
     if record.material_id in kept:
         return "duplicate_id", f"{record.material_id!r} was given already; rename one of the files"
     return find_fault(record, limits)
-
-
-def _workers_for(n_crystals: int) -> int:
-    """Starting workers takes seconds: a few thousand crystals are faster in this process."""
-    return n_workers() if n_crystals > 5000 else 1
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

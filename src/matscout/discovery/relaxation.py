@@ -48,20 +48,22 @@ def relax(best: pd.DataFrame, judge: Judge, settings: Relaxation) -> pd.DataFram
 
     Returns:
         One row a candidate: id, `converged`, `steps`, then with the endings `_before` and `_after` the crystal,
-        space group, volume per atom, the potential's energy per atom, and every column that the judge gives.
+        space group, volume per atom, the potential's energy per atom, and every column that the judge gives (null
+        after a relaxation into a cell that cannot be judged).
     """
     potential = _load()
     crystals = crystals_of(best)
     results = [_relax(potential, crystal, settings) for crystal in progress(crystals, description="relaxation")]
     relaxed = [crystal for crystal, _ in results]
     ids = best[columns.CANDIDATE_ID].tolist()
-    after = judge.judge(ids, relaxed).drop(columns=columns.MATERIAL_ID)
+    judged = judge.judge(ids, relaxed)
+    after = judged.table.drop(columns=columns.MATERIAL_ID).set_index(judged.rows).reindex(range(len(ids)))
     before = best[list(after.columns)].reset_index(drop=True)
     table = pd.DataFrame({columns.CANDIDATE_ID: ids, **{k: [told[k] for _, told in results] for k in results[0][1]}})
     for ending, found in ((BEFORE, crystals), (AFTER, relaxed)):
         shapes = pd.DataFrame([_shape(crystal) for crystal in found])
-        judged = before if ending == BEFORE else after
-        table = pd.concat([table, shapes.add_suffix(ending), judged.add_suffix(ending)], axis=1)
+        said = before if ending == BEFORE else after
+        table = pd.concat([table, shapes.add_suffix(ending), said.add_suffix(ending)], axis=1)
     return table
 
 

@@ -1,20 +1,21 @@
 """Resources: what a crystal's elements cost, how rare they are, and how few countries they come from.
 
-The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen (`costdb_elements`,
-each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et al., "Data-driven review
-of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Earth's crust by smact (CRC Handbook of
-Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals deny elements instead.
+The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen
+(`costdb_elements.csv`, each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et
+al., "Data-driven review of thermoelectric materials", Chem. Mater. 25, 2911, 2013), abundances in the Earth's crust by
+smact (CRC Handbook of Chemistry and Physics, 92nd edition, 2011). No library offers a cited table of toxicity: goals
+deny elements instead.
 """
 
-import warnings
+import csv
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import smact
 from numpy.typing import NDArray
-from pymatgen.analysis.cost import CostDBElements
-from pymatgen.analysis.hhi import HHIModel
+from pymatgen.analysis import hhi
 from pymatgen.core import Element
 
 from matscout import columns
@@ -45,7 +46,7 @@ def resource_columns(species: Sequence[Sequence[str]]) -> dict[str, Array]:
 def element_figures() -> dict[str, Array]:
     """(119,) of each column by atomic number; NaN where the source has no value."""
     figures = {name: np.full(len(SYMBOLS), np.nan) for name in columns.RESOURCES}
-    prices, indices = _prices(), HHIModel().symbol_hhip_hhir
+    prices, indices = _prices(), hhi.HHIModel().symbol_hhip_hhir
     for number, symbol in enumerate(SYMBOLS[1:], start=1):
         figures[columns.ELEMENTAL_COST][number] = prices.get(symbol, np.nan)
         if symbol in indices:
@@ -56,16 +57,10 @@ def element_figures() -> dict[str, Array]:
 
 
 def _prices() -> dict[str, float]:
-    """$/kg by element; pymatgen holds them as dollars a mole."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)  # it orders noble gases by it
-        database = CostDBElements()
-        found = {symbol: database.get_entries([Element(symbol)]) for symbol in SYMBOLS[1:]}
-    return {
-        symbol: 1000 * entries[0].energy_per_atom / float(Element(symbol).atomic_mass)
-        for symbol, entries in found.items()
-        if entries
-    }
+    """$/kg by element, from the table of `pymatgen.analysis.cost`, whose import takes seconds."""
+    with (Path(hhi.__file__).parent / "costdb_elements.csv").open(encoding="utf-8") as table:
+        rows = [(formula, float(price)) for formula, price, *_ in csv.reader(table, quotechar="|")]
+    return {formula: price for formula, price in reversed(rows) if formula in ATOMIC_NUMBERS}  # the first row counts
 
 
 def _crustal_abundance(symbol: str) -> float | None:
@@ -77,9 +72,10 @@ def _crustal_abundance(symbol: str) -> float | None:
 
 def _mass_fractions(species: Sequence[Sequence[str]]) -> Array:
     """(n, 119) share of each element in the mass."""
-    amounts = np.zeros((len(species), len(SYMBOLS)))
-    for row, symbols in enumerate(species):
-        np.add.at(amounts[row], [ATOMIC_NUMBERS[symbol] for symbol in symbols], 1.0)
+    n_atoms = np.array([len(symbols) for symbols in species], dtype=np.int64)
+    numbers = np.array([ATOMIC_NUMBERS[symbol] for symbols in species for symbol in symbols], dtype=np.int64)
+    place = np.repeat(np.arange(len(species)) * len(SYMBOLS), n_atoms) + numbers
+    amounts = np.bincount(place, minlength=len(species) * len(SYMBOLS)).reshape(len(species), len(SYMBOLS))
     masses = amounts * _atomic_masses()
     return masses / masses.sum(axis=1, keepdims=True)
 

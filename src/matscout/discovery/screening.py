@@ -1,5 +1,6 @@
 """The stage `screen`, and the same for crystals that a user has at hand."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,18 +10,20 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.cascade import cascade_told, judged_and_ranked
 from matscout.discovery.cif import write_cifs
-from matscout.discovery.judged_file import check_candidates, judge_file
-from matscout.discovery.judging import Judge
+from matscout.discovery.judged_file import check_candidates
+from matscout.discovery.judging import NO_LAYER, Judge
 from matscout.discovery.outcome import summarise
+from matscout.discovery.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
 from matscout.discovery.relaxation import RELAXED_NAME, check_relaxation, relax
 from matscout.discovery.shards import Shards
 from matscout.discovery.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability import References
-from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
+from matscout.memory import share_arenas
 from matscout.params import Goal, Params, load_params
 
 MEMBERS = Path("data/members")
@@ -33,9 +36,10 @@ def screen(
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
-    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `cif/` with the first `top_k`,
-    `summary.json` and, where `relaxation` asks for it, `relaxed.parquet` into the folder `destination`.
-    Candidates are judged shard by shard; a run that is killed goes on with the shard that it was at.
+    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
+    cannot be judged, each with its reason), `cif/` with the first `top_k`, `summary.json` and, where
+    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by
+    shard; a run that is killed goes on with the shard that it was at.
 
     Args:
         candidates: `candidates.parquet`.
@@ -50,14 +54,14 @@ def screen(
         StoreError: members or calibration are missing or do not fit.
     """
     settings = params.screening
+    share_arenas()
     torch.set_num_threads(params.compute.threads)
     references = References.read(materials)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble),
         references,
         settings.goals[settings.goal],
-        device=_device(params.compute.device),
-        workers=n_workers(),
+        device=params.compute.device,
     )
     judge.check()
     check_relaxation(settings.relaxation)
@@ -69,9 +73,8 @@ def screen(
         inputs=[candidates, members, ensemble, materials],
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
-        judged = judge_file(judge, candidates, shards)
-        ranked = judge.rank(judged.summary())
-        n_close = min(LONGEST, int(ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool).sum()))
+        judged, ranked = judged_and_ranked(judge, candidates, shards, settings.cascade)
+        n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER] != NO_LAYER).sum()))
         close = judged.rows(ranked.iloc[:n_close])
         known = known_costs(materials, judge, params.targets)
         extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
@@ -79,12 +82,14 @@ def screen(
         with atomic_path(destination) as folder:
             folder.mkdir()
             judged.write_ranked(folder / "ranked.parquet", ranked)
+            write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
             best = judged.rows(ranked.iloc[: settings.top_k])
             write_cifs(folder / "cif", best)
             if settings.relaxation.model is not None:
                 write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
-            write_json(folder / "summary.json", summary | _references_told(references))
+            summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
+            write_json(folder / "summary.json", summary | cascade_told(ranked, settings.cascade))
 
 
 def screen_materials(
@@ -109,19 +114,41 @@ def screen_materials(
         `pareto_front` and `rank`.
 
     Raises:
-        InputError: no structures, a site that is partially occupied, or a goal that cannot be answered.
+        InputError: no structures, a site that is partially occupied, a goal that cannot be answered, or not one
+            crystal that can be judged.
     """
+    table, refusals = rank_structures(structures, goal, members=members, ensemble=ensemble, materials=materials)
+    if refusals:
+        told = "; ".join(f"{refusal.candidate_id}: {refusal.detail}" for refusal in refusals)
+        warnings.warn(f"{len(refusals)} crystal(s) cannot be judged and are left out: {told}", stacklevel=2)
+    return table
+
+
+def rank_structures(
+    structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
+    goal: str | Goal,
+    *,
+    members: Path,
+    ensemble: Path,
+    materials: Path | None,
+) -> tuple[pd.DataFrame, Sequence[Refusal]]:
+    """The table of `screen_materials`, and the crystals that cannot be judged."""
     named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
     if not named:
         raise InputError("there are no structures to screen: give at least one")
     crystals = [_crystal(name, structure) for name, structure in named.items()]
     wanted = goal if isinstance(goal, Goal) else _goal(goal)
     references = None if materials is None else References.read(materials)
-    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted, workers=n_workers())
+    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted)
     judge.check()
-    table = judge.judge(list(named), crystals)
-    table.insert(1, columns.FORMULA, [crystal.reduced_formula for crystal in crystals])
-    return judge.rank(table)
+    judged = judge.judge(list(named), crystals)
+    if not len(judged.table):
+        first = judged.refusals[0]
+        raise InputError(
+            f"none of {len(named)} crystal(s) can be judged; the first, {first.candidate_id}: {first.detail}"
+        )
+    judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    return judge.rank(judged.table), judged.refusals
 
 
 def _references_told(references: References) -> dict[str, int]:
@@ -143,7 +170,3 @@ def _goal(name: str) -> Goal:
     if name not in goals:
         raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
     return goals[name]
-
-
-def _device(wanted: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

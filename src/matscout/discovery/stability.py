@@ -20,6 +20,7 @@ from matscout.progress import progress
 
 ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
 LEAST_SHARE = 1e-6  # of the atoms: smaller ones are rounding
+SYSTEMS_KEPT = 5000  # chemical systems whose phases are at hand; a million candidates have far more
 SLOW_FROM = 20_000  # compositions from which a progress bar is worth its line
 
 
@@ -44,9 +45,11 @@ class Phase:
         """Reduced formula; made only for the phases that are named."""
         return Composition.from_dict(dict(self.counts)).reduced_formula
 
-    def fraction(self, element: str) -> float:
-        """Share of the element among the atoms."""
-        return self.counts.get(element, 0) / sum(self.counts.values())
+    @cached_property
+    def fractions(self) -> dict[str, float]:
+        """Share of each element among the atoms."""
+        total = sum(self.counts.values())
+        return {symbol: number / total for symbol, number in self.counts.items()}
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,25 @@ class Decomposition:
     def text(self) -> str:
         """`0.60 SrO (mp-2472) + 0.40 TiO2 (mp-2657)`: shares of the atoms."""
         return " + ".join(f"{share:.2f} {phase.formula} ({phase.material_id})" for phase, share in self.phases)
+
+
+@dataclass(frozen=True)
+class System:
+    """What a composition of some elements may decay to.
+
+    Attributes:
+        phases: pure elements in order, then every known compound of the elements.
+        fractions: (n_phases, n_elements) atomic fractions.
+        energies: (n_phases,) eV/atom.
+        missing: elements without a row of their own, and pairs without a known compound.
+        is_judged: see `Decomposition`.
+    """
+
+    phases: tuple[Phase, ...]
+    fractions: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    missing: tuple[str, ...]
+    is_judged: bool
 
 
 @dataclass(frozen=True)
@@ -145,14 +167,15 @@ class References:
 
     def decompose(self, counts: Mapping[str, float]) -> Decomposition:
         """The hull at a composition given as atoms by element."""
-        elements = sorted(counts)
-        competing = self._competing(tuple(elements))
-        fractions, aim = _problem(competing, counts)
-        energy, basis, shares = lowest_mixture(fractions, np.array([phase.energy for phase in competing]), aim)
-        found = [(competing[i], float(s)) for i, s in zip(basis, shares, strict=True) if s > LEAST_SHARE]
+        system = self._system(tuple(sorted(counts)))
+        energy, basis, shares = lowest_mixture(system.fractions, system.energies, _aim(counts))
+        found = [
+            (system.phases[i], share)
+            for i, share in zip(basis.tolist(), shares.tolist(), strict=True)
+            if share > LEAST_SHARE
+        ]
         found.sort(key=lambda item: (-item[1], item[0].formula))
-        compounded = {symbol for phase in competing[len(elements) :] for symbol in phase.counts}
-        return Decomposition(float(energy), tuple(found), self._missing(elements), compounded >= set(elements))
+        return Decomposition(float(energy), tuple(found), system.missing, system.is_judged)
 
     def decompose_all(self, compositions: Sequence[Mapping[str, float]]) -> list[Decomposition]:
         """`decompose` for many."""
@@ -167,31 +190,43 @@ class References:
         One draw holds for all compositions: candidates that compete with the same phase err together.
         The lowest mixture is found anew in each draw, so that another phase may win.
         """
-        systems = {tuple(sorted(counts)): self._competing(tuple(sorted(counts))) for counts in compositions}
-        uncertain = sorted({phase.material_id for found in systems.values() for phase in found if phase.std > 0})
+        systems = [self._system(tuple(sorted(counts))) for counts in compositions]
+        uncertain = sorted({phase.material_id for system in systems for phase in system.phases if phase.std > 0})
         errors = dict(zip(uncertain, rng.standard_normal((len(uncertain), n_draws)), strict=True))
         drawn = np.empty((n_draws, len(compositions)))
-        for column, counts in enumerate(compositions):
-            competing = systems[tuple(sorted(counts))]
-            fractions, aim = _problem(competing, counts)
-            exact = np.array([phase.energy for phase in competing])
-            if not any(phase.std > 0 for phase in competing):
+        for column, (counts, system) in enumerate(zip(compositions, systems, strict=True)):
+            fractions, exact, aim = system.fractions, system.energies, _aim(counts)
+            if not any(phase.std > 0 for phase in system.phases):
                 drawn[:, column] = lowest_mixture(fractions, exact, aim)[0]
                 continue
-            shifts = np.array([phase.std * errors.get(phase.material_id, np.zeros(n_draws)) for phase in competing])
+            shifts = np.array([phase.std * errors.get(phase.material_id, np.zeros(n_draws)) for phase in system.phases])
             drawn[:, column] = [lowest_mixture(fractions, exact + shift, aim)[0] for shift in shifts.T]
         return drawn
 
-    def _competing(self, elements: tuple[str, ...]) -> tuple[Phase, ...]:
-        """Pure elements in order, then every compound of the elements; kept a while by chemical system."""
-        if elements not in self._by_system:
-            pure = [self._element(symbol) for symbol in elements]
-            systems = [frozenset(part) for size in range(2, len(elements) + 1) for part in combinations(elements, size)]
-            self._by_system[elements] = (*pure, *(p for system in systems for p in self.phases.get(system, ())))
-        return self._by_system[elements]
+    def _system(self, elements: tuple[str, ...]) -> System:
+        """The chemical system of some elements, sorted; kept a while."""
+        if (found := self._systems.get(elements)) is None:
+            if len(self._systems) >= SYSTEMS_KEPT:
+                self._systems.clear()
+            found = self._systems[elements] = self._make_system(elements)
+        return found
+
+    def _make_system(self, elements: tuple[str, ...]) -> System:
+        parts = [frozenset(part) for size in range(2, len(elements) + 1) for part in combinations(elements, size)]
+        compounds = [phase for part in parts for phase in self.phases.get(part, ())]
+        phases = (*(self._element(symbol) for symbol in elements), *compounds)
+        fractions = np.array([[phase.fractions.get(symbol, 0.0) for symbol in elements] for phase in phases])
+        compounded = {symbol for phase in compounds for symbol in phase.counts}
+        return System(
+            phases,
+            fractions,
+            np.array([phase.energy for phase in phases]),
+            self._missing(elements),
+            compounded >= set(elements),
+        )
 
     @cached_property
-    def _by_system(self) -> dict[tuple[str, ...], tuple[Phase, ...]]:
+    def _systems(self) -> dict[tuple[str, ...], System]:
         return {}
 
     def _element(self, symbol: str) -> Phase:
@@ -203,14 +238,10 @@ class References:
         return tuple("-".join(sorted(system)) for system in systems if system not in self.phases)
 
 
-def _problem(
-    competing: Sequence[Phase], counts: Mapping[str, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Atomic fractions of the phases, (n_phases, n_elements), and of the composition; elements by symbol."""
-    elements = sorted(counts)
-    fractions = np.array([[phase.fraction(e) for e in elements] for phase in competing])
-    aim = np.array([counts[e] for e in elements], dtype=np.float64)
-    return fractions, aim / aim.sum()
+def _aim(counts: Mapping[str, float]) -> NDArray[np.float64]:
+    """(n_elements,) atomic fractions of a composition; elements by symbol."""
+    aim = np.array([counts[symbol] for symbol in sorted(counts)], dtype=np.float64)
+    return aim / aim.sum()
 
 
 def hull_of(found: Sequence[Decomposition]) -> HullEnergy:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import moyopy
 import numpy as np
@@ -55,32 +55,44 @@ class Template:
         """Kinds of site: elements of the parent."""
         return len(self.elements)
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(n_slots,) atoms of each slot in the primitive cell."""
         return np.bincount(self.slot_of_atom, minlength=self.n_slots)
 
-    @property
+    @cached_property
     def ratios(self) -> NDArray[np.int64]:
         """(n_slots,) atoms of each slot in the reduced formula."""
         return self.counts // np.gcd.reduce(self.counts)
 
-    @property
+    @cached_property
     def volume(self) -> float:
         """Volume of the primitive cell, Å³."""
         return float(abs(np.linalg.det(self.lattice)))
 
     def fill(self, elements: Sequence[str], volume_scale: float = 1.0) -> Crystal:
         """The crystal with `elements[slot]` on each slot and its volume scaled isotropically."""
-        species = tuple(elements[int(slot)] for slot in self.slot_of_atom)
+        species = tuple(elements[slot] for slot in self.slot_of_atom.tolist())
         return Crystal(self.lattice * np.cbrt(volume_scale), species, self.frac_coords)
 
     def label(self, elements: Sequence[str]) -> str:
         """Pearson symbol, space group and canonical Wyckoff letters in the order of the elements' symbols.
 
         Hicks et al., "AFLOW-XtalFinder", npj Comput. Mater. 7, 30 (2021), as pymatgen canonicalises it.
-        Two fillings of one formula with the same label are the same protostructure.
+        Two fillings of one formula with the same label are the same protostructure. The elements count by their
+        alphabetical order alone, so that a template has few labels; they are remembered.
         """
+        symbols = sorted(set(elements))
+        order = tuple(symbols.index(element) for element in elements)
+        if order not in self._labels:
+            self._labels[order] = self._label(elements)
+        return self._labels[order]
+
+    @cached_property
+    def _labels(self) -> dict[tuple[int, ...], str]:
+        return {}
+
+    def _label(self, elements: Sequence[str]) -> str:
         letters: dict[str, list[str]] = {element: [] for element in sorted(elements)}
         for slot, letter in self.orbits:
             letters[elements[slot]].append(letter)

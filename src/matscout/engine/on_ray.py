@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
+from matscout.engine.switch import INSIDE_A_WORKER
 from matscout.engine.tasks import Job, run_task
-from matscout.errors import ParameterError
+from matscout.errors import ParameterError, WorkerError
 
 POLL_S = 0.5
 MAX_RETRIES = 3
@@ -60,6 +63,7 @@ def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, wor
 
     Raises:
         Exception: what the function raised.
+        WorkerError: its worker died each time that it was tried.
     """
     ray = connect(workers)
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_call)
@@ -69,9 +73,9 @@ def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, wor
         for item in items:
             running.append(remote.remote(shared, item))
             if len(running) >= AHEAD * workers:
-                yield _result(ray, running.popleft())
+                yield result_of(ray, running.popleft())
         while running:
-            yield _result(ray, running.popleft())
+            yield result_of(ray, running.popleft())
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -79,7 +83,14 @@ def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, wor
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    enter_worker()
     return function(item)
+
+
+def enter_worker() -> None:
+    """Make this process a worker of one core: it hands no work on, and sums in the order that stages sum in."""
+    os.environ.update(INSIDE_A_WORKER)
+    threadpool_limits(1, user_api="blas")
 
 
 def connect(n_cores: int) -> Any:
@@ -87,6 +98,7 @@ def connect(n_cores: int) -> Any:
 
     Raises:
         ParameterError: Ray is not installed.
+        WorkerError: it did not start, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says will be its default
@@ -95,24 +107,40 @@ def connect(n_cores: int) -> Any:
     except ModuleNotFoundError as error:
         message = 'the engine ray needs Ray: .venv/bin/pip install "ray==2.60.0", or use the engine local'
         raise ParameterError(message) from error
-    if os.environ.get(ADDRESS_VARIABLE):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            num_cpus=max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",  # nobody else's business
-        )
+    address = os.environ.get(ADDRESS_VARIABLE)
+    here: dict[str, Any] = {
+        "address": "local",  # else Ray would join whatever runs on this machine
+        "num_cpus": max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",  # nobody else's business
+    }
+    try:
+        ray.init(**({} if address else here), log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        where = f"the cluster of {ADDRESS_VARIABLE}={address} does not answer" if address else "Ray does not start here"
+        raise WorkerError(
+            f"{where}: {str(error).strip().splitlines()[0]} A busy machine may need longer than Ray waits: run again, "
+            f"or use the engine local"
+        ) from error
     return ray
 
 
-def _result(ray: Any, reference: Any) -> Any:
+def result_of(ray: Any, reference: Any) -> Any:
+    """The value of a reference.
+
+    Raises:
+        Exception: what its function raised.
+        WorkerError: its worker died each time that it was tried.
+    """
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise WorkerError(
+            f"Ray gave a piece of work up after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
+            "when memory is short; run again (what was finished is kept), with fewer workers: MATSCOUT_WORKERS=1"
+        ) from error
 
 
 def _error(ray: Any, reference: Any) -> str:

@@ -5,12 +5,15 @@ Mean distance to the k nearest training crystals in the members' standardised en
 discovery", Chem. Sci. 2019), in units of its median over validation crystals: 1 is usual.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from matscout.errors import StoreError
@@ -20,7 +23,7 @@ Array = NDArray[np.float32]
 
 N_NEAREST = 5
 FAR_QUANTILE = 0.99  # of the validation fold's distances: about one in a hundred usual crystals is flagged
-CHUNK_ROWS = 2048
+CHUNK_ROWS = 1024
 MAX_REFERENCE = 20_000  # training crystals that stand for all: bounds the memory and the time
 
 
@@ -62,9 +65,9 @@ class TrainingReference:
     def distance(self, embeddings: Array) -> NDArray[np.float64]:
         """(n,) mean distance to the nearest training crystals; about 1 within the distribution."""
         standardised = (embeddings - self.mean) / self.scale
-        chunks = [
-            self._nearest(standardised[start : start + CHUNK_ROWS]) for start in range(0, len(embeddings), CHUNK_ROWS)
-        ]
+        parts = [standardised[start : start + CHUNK_ROWS] for start in range(0, len(embeddings), CHUNK_ROWS)]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets go of the interpreter lock
+            chunks = list(pool.map(self._nearest, parts))
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -73,11 +76,15 @@ class TrainingReference:
 
     def _nearest(self, points: Array) -> NDArray[np.float64]:
         # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product
-        squares = np.square(self.embeddings).sum(axis=1) - 2 * points @ self.embeddings.T
+        squares = self._squares - 2 * points @ self.embeddings.T
         k = min(N_NEAREST, len(self.embeddings))
         nearest = np.argpartition(squares, k - 1, axis=1)[:, :k]
         differences = self.embeddings[nearest] - points[:, None]  # exact where the product cancels
         return np.sqrt(np.square(differences, dtype=np.float64).sum(axis=2)).mean(axis=1)
+
+    @cached_property
+    def _squares(self) -> Array:
+        return np.square(self.embeddings).sum(axis=1)
 
     def save(self, path: Path) -> None:
         """Write as npz, atomically; the bytes hold no clock."""

@@ -59,7 +59,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Args:
         members: folder of trained members, one folder each.
-        params: sections `members` (names), `targets`, `ensemble`, `compute`.
+        params: sections `members` and `finetuned` (names), `targets`, `ensemble`, `compute`.
         materials: curated table.
         graphs: folder of the graph store.
         split: material_id and fold.
@@ -71,7 +71,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     """
     torch.set_num_threads(params.compute.threads)
     store = GraphStore.open(graphs)
-    loaded = load_members(members, list(params.members))
+    loaded = load_members(members, list(params.ensembled))
     check_store(loaded, store)
     folds = read_folds(materials, split, params.targets)
     held_out = _run(loaded, store, folds)
@@ -120,7 +120,8 @@ def _table(calibration: EnsembleCalibration, held_out: HeldOut, targets: Mapping
     table = held_out.table
     sources = table[columns.SOURCE].to_numpy(str)
     ids = table[columns.MATERIAL_ID].to_numpy(str)
-    predicted = prediction_table(calibration, held_out.outputs, ids=ids, sources=sources)
+    predictions = calibrated(calibration, held_out.outputs)
+    predicted = prediction_table(calibration, held_out.outputs, predictions, ids=ids, sources=sources)
     identity = [columns.MATERIAL_ID, columns.SOURCE, columns.FOLD]
     truth = {target + columns.TRUTH: labels_of(table, settings) for target, settings in targets.items()}
     distance = held_out.distance

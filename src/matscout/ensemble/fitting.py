@@ -63,8 +63,8 @@ def fit_targets(
 
 
 def lower_bound_of(target: Target) -> float | None:
-    """A hurdle's property cannot be negative."""
-    return 0.0 if target.head == "hurdle" else None
+    """What has a hurdle or a logarithm cannot be negative."""
+    return 0.0 if target.head in {"hurdle", "log_laplace"} else None
 
 
 def _strata(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import Distribution
-from matscout.models.inference import Embeddings, distributions, embed
+from matscout.models.inference import Embeddings, distributions, embed, plan_inference
 from matscout.models.member import LoadedMember
 
 
@@ -29,11 +30,25 @@ class MemberOutputs:
         """By target, with the crystals' (n,) distance from the training set."""
         return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
 
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(n,) whether everything that is said of a crystal is a finite number."""
+        parameters = [found.parameters() for members in self.distributions.values() for found in members.values()]
+        return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in (self.embeddings, *parameters)])
+
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """Of some of the crystals."""
+        distributions = {
+            target: {name: found.take(rows) for name, found in members.items()}
+            for target, members in self.distributions.items()
+        }
+        return type(self)(distributions, self.embeddings[rows])
+
 
 def run_members(
     members: Sequence[LoadedMember], store: GraphStore, rows: NDArray[np.int64], *, device: str, description: str
 ) -> MemberOutputs:
     """Every member's distributions and embeddings for `rows`, in their order."""
+    plan = plan_inference(device)
     embeddings = [
         embed(
             member.model,
@@ -41,7 +56,7 @@ def run_members(
             rows,
             n_neighbors=member.card.graph["n_neighbors"],
             cutoff=member.card.graph["cutoff"],
-            device=device,
+            plan=plan,
             description=f"{description} {member.name}",
         )
         for member in members

@@ -65,7 +65,7 @@ def measure_target(
     prediction = fitted.predict(test.outputs)
     judged = judged_rows(fitted, prediction, test.truth, strata=test.rows.strata, sources=test.rows.sources)
     subsets = _subsets(test.rows, facts)
-    is_hurdle = fitted.lower_bound is not None
+    is_hurdle = prediction.mixture.has_hurdle
     alone = rows_of_members(validation, test, lower_bound=fitted.lower_bound)
     best = min(alone, key=lambda name: alone[name]["error"].mean())  # in hindsight, which favours the member
     every = {"all": subsets["all"]}

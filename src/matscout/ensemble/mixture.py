@@ -35,6 +35,11 @@ class Mixture:
             weights = np.full(len(components), 1 / len(components))
         return cls(tuple(components), np.asarray(weights, dtype=np.float64))
 
+    @property
+    def has_hurdle(self) -> bool:
+        """Whether a value of exactly zero has a probability of its own."""
+        return any(isinstance(component, HurdleLaplace) for component in self.components)
+
     def cdf(self, value: Array) -> Array:
         """(n,) F(value)."""
         return self._average([component.cdf(value) for component in self.components])
@@ -48,20 +53,23 @@ class Mixture:
         return self._average([probability_zero(component) for component in self.components])
 
     def mean(self) -> Array:
-        """(n,) expected value."""
-        return self._average([component.mean() for component in self.components])
+        """(n,) expected value; for log-Laplace members, the average of their medians."""
+        return self._average([component.center() for component in self.components])
 
     def aleatoric_std(self) -> Array:
-        """(n,) root of the members' mean variance: the noise that the members agree is there."""
-        return np.sqrt(self._average([component.std() ** 2 for component in self.components]))
+        """(n,) root of the members' mean squared spread: the noise that the members agree is there."""
+        return np.sqrt(self._average([component.spread() ** 2 for component in self.components]))
 
     def epistemic_std(self) -> Array:
-        """(n,) standard deviation of the members' means: their disagreement."""
+        """(n,) standard deviation of the members' centers: their disagreement."""
         mean = self.mean()
-        return np.sqrt(self._average([(component.mean() - mean) ** 2 for component in self.components]))
+        return np.sqrt(self._average([(component.center() - mean) ** 2 for component in self.components]))
 
     def std(self) -> Array:
-        """(n,) by the law of total variance: std^2 = aleatoric^2 + epistemic^2."""
+        """(n,) by the law of total variance: std^2 = aleatoric^2 + epistemic^2.
+
+        A log-Laplace may have no variance, so its spread is half the width of the central 68.27 % (see there).
+        """
         return np.hypot(self.aleatoric_std(), self.epistemic_std())
 
     def log_density(self, value: Array) -> Array:
@@ -93,8 +101,8 @@ class Mixture:
         """The mixture stretched about its centre: scales and disagreement times `temperature`, (n,) or one.
 
         The centre is the weighted mean of the modes, so that the standard deviation of a Laplace
-        mixture scales exactly. A hurdle's log-odds are divided by the temperature
-        (Guo et al., "On calibration of modern neural networks", 2017).
+        mixture scales exactly; a log-Laplace is stretched in the logarithm. A hurdle's log-odds are
+        divided by the temperature (Guo et al., "On calibration of modern neural networks", 2017).
         """
         center = self._average([mode(component) for component in self.components])
         return replace(self, components=tuple(_temper(c, center, temperature) for c in self.components))

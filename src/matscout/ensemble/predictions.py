@@ -37,6 +37,7 @@ def strata(metal_target: str | None, mixtures: Mapping[str, Mixture], n_rows: in
 def prediction_table(
     calibration: EnsembleCalibration,
     outputs: Mapping[str, TargetOutputs],
+    predictions: Mapping[str, TargetPrediction],
     *,
     ids: Sequence[str] | Labels,
     sources: Labels | None = None,
@@ -46,10 +47,10 @@ def prediction_table(
     Args:
         calibration: fitted on the validation fold.
         outputs: of the members, by target.
+        predictions: what `calibrated` made of them.
         ids: material ids.
         sources: database of each row; without it, intervals are those of all databases together.
     """
-    predictions = calibrated(calibration, outputs)
     mixtures = {target: prediction.mixture for target, prediction in predictions.items()}
     stratum, _ = strata(calibration.metal_target, mixtures, len(ids))
     table: dict[str, Array | Sequence[str] | Labels] = {columns.MATERIAL_ID: np.asarray(ids, dtype=object)}

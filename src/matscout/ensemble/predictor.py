@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,22 @@ from matscout.graphs.store import GraphStore
 from matscout.models.member import LoadedMember
 from matscout.params import Graphs
 
+NOT_FINITE = (
+    "the members give values that are not finite; check the cell for overlapping atoms, and the members' weights"
+)
+
+
+class Reference(Protocol):
+    """What tells how far crystals lie from the training set; see `distance.TrainingReference`."""
+
+    def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) about 1 within the training distribution."""
+        ...
+
+    def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) whether a distance is to be flagged."""
+        ...
+
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
@@ -33,7 +49,7 @@ class EnsemblePredictor:
 
     members: tuple[LoadedMember, ...]
     calibration: EnsembleCalibration
-    reference: TrainingReference
+    reference: Reference
 
     @classmethod
     def load(cls, members: Path, ensemble: Path) -> Self:
@@ -75,9 +91,15 @@ class EnsemblePredictor:
             sources: (n,) database of each row, for intervals of its own; null for candidates.
 
         Raises:
-            StoreError: the store was built with settings that the members were not trained on.
+            StoreError: the store was built with settings that the members were not trained on, or a crystal
+                gives values that are not finite.
         """
-        return self.predict_mixtures(store, rows, device=device, sources=sources)[0]
+        table, _ = self.predict_mixtures(store, rows, device=device, sources=sources)
+        asked = store.ids if rows is None else store.ids[np.asarray(rows, dtype=np.int64)]
+        if len(table) < len(asked):
+            left_out = sorted(set(asked.tolist()) - set(table[columns.MATERIAL_ID]))
+            raise StoreError(f"{len(left_out)} crystal(s), such as {left_out[0]}: {NOT_FINITE}")
+        return table
 
     def predict_mixtures(
         self,
@@ -87,25 +109,23 @@ class EnsemblePredictor:
         device: str = "cpu",
         sources: NDArray[np.str_] | None = None,
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
-        """The table of `predict`, and each target's calibrated distribution of the same rows."""
+        """The table of `predict`, and each target's calibrated distribution of the same rows.
+
+        Crystals for which a member gives values that are not finite are in neither: the ids in the table say
+        which ones are.
+        """
         check_store(self.members, store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
         outputs = run_members(self.members, store, rows, device=device, description="predict")
-        _check_finite(outputs.embeddings, store.ids[rows])
+        finite = outputs.is_finite()
+        if not finite.all():
+            rows, outputs = rows[finite], outputs.take(finite)
+            sources = None if sources is None else sources[finite]
         distance = self.reference.distance(outputs.embeddings)
         by_target = outputs.at(distance)
-        table = prediction_table(self.calibration, by_target, ids=store.ids[rows], sources=sources)
+        predictions = calibrated(self.calibration, by_target)
+        table = prediction_table(self.calibration, by_target, predictions, ids=store.ids[rows], sources=sources)
         table[columns.TRAINING_DISTANCE] = distance
         table[columns.FAR_FROM_TRAINING] = self.reference.is_far(distance)
         table[columns.UNSEEN_ELEMENTS] = unseen_elements(store, rows, self.calibration.elements)
-        predictions = calibrated(self.calibration, by_target)
         return table, {target: prediction.mixture for target, prediction in predictions.items()}
-
-
-def _check_finite(embeddings: NDArray[np.float32], ids: NDArray[np.str_]) -> None:
-    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(broken):
-        raise StoreError(
-            f"{len(broken)} crystal(s) give values that are not finite, such as {ids[broken[0]]}; "
-            "check the cell for overlapping atoms, and the members' weights"
-        )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.errors import InputError
+from matscout.graphs.cells import CellFault
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,22 @@ class CrystalBlock:
         lattices = flat[columns.LATTICE].flatten().to_numpy(zero_copy_only=False)
         coords = flat[columns.FRAC_COORDS].flatten().to_numpy(zero_copy_only=False)
         return cls(ids, lattices.reshape(-1, 3, 3), offsets, numbers, coords.reshape(-1, 3))
+
+
+def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[CellFault]]:
+    """Rows of the crystals that a block can hold, and what is wrong with the others."""
+    kept, faults = [], []
+    for row, crystal in enumerate(crystals):
+        if unknown := [symbol for symbol in crystal.species if symbol not in ATOMIC_NUMBERS]:
+            detail = f"species {unknown[0]!r} is no element; use symbols from H to Og"
+            faults.append(CellFault(row, "unknown_element", detail))
+        elif crystal.lattice.shape != (3, 3) or crystal.frac_coords.shape != (crystal.n_atoms, 3):
+            shapes = f"lattice {crystal.lattice.shape}, frac_coords {crystal.frac_coords.shape}"
+            detail = f"{shapes}: expected (3, 3) and ({crystal.n_atoms}, 3); the row is cut off"
+            faults.append(CellFault(row, "shapes_disagree", detail))
+        else:
+            kept.append(row)
+    return kept, faults
 
 
 def _numbers(name: str, species: Iterable[str]) -> NDArray[np.uint8]:

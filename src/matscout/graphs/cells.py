@@ -1,6 +1,7 @@
 """Which cells have a neighbour graph, and what to say of those that have none."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,46 @@ OVERLAP = 0.5
 MIN_VOLUME_PER_ATOM = 0.1
 """Å³: below this the three lattice vectors lie in one plane."""
 
+LONGEST_VECTOR = 1e4
+"""Å: the search shortens any lattice first, but coordinates along longer vectors have lost the digits it needs."""
+
 MAX_ATOMS = 65_535
 """Neighbours are stored as 16-bit positions within a crystal."""
 
-FINE, EMPTY, TOO_MANY, NOT_FINITE, FLAT, OVERLAPPING = range(6)
+LARGEST = 1e6
+"""Å or cells: beyond this, coordinates have lost the digits that tell neighbours apart."""
+
+FINE, EMPTY, TOO_MANY, NOT_FINITE, TOO_LARGE, SKEWED, FLAT, OVERLAPPING = range(8)
+REASONS = (
+    "",
+    "no_atoms",
+    "too_many_atoms",
+    "cell_not_finite",
+    "cell_too_large",
+    "lattice_too_skewed",
+    "zero_volume",
+    "atoms_overlap",
+)
+
+
+@dataclass(frozen=True)
+class CellFault:
+    """Why one crystal has no graph.
+
+    Attributes:
+        row: its place among the crystals that were given.
+        reason: short code, such as `atoms_overlap`.
+        detail: value, rule, remedy.
+    """
+
+    row: int
+    reason: str
+    detail: str
+
+
+def fault_of(row: int, problem: int, value: float) -> CellFault:
+    """The fault that compiled code found in a row."""
+    return CellFault(row, REASONS[problem], explain(problem, value))
 
 
 @compiled
@@ -27,12 +64,19 @@ def cell_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64])
         return EMPTY, 0.0
     if n_atoms > MAX_ATOMS:
         return TOO_MANY, float(n_atoms)
-    total = 0.0
+    largest = 0.0
     for values in (lattice, frac_coords):
         for row in range(len(values)):
-            total += values[row, 0] + values[row, 1] + values[row, 2]
-    if not math.isfinite(total):
-        return NOT_FINITE, total
+            for c in range(3):
+                if not math.isfinite(values[row, c]):
+                    return NOT_FINITE, values[row, c]
+                largest = max(largest, abs(values[row, c]))
+    if largest > LARGEST:
+        return TOO_LARGE, largest
+    for vector in lattice:
+        length = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
+        if length > LONGEST_VECTOR:
+            return SKEWED, length
     volume = abs(determinant(lattice)) / n_atoms
     return (FLAT, volume) if volume < MIN_VOLUME_PER_ATOM else (FINE, 0.0)
 
@@ -56,7 +100,12 @@ def explain(problem: int, value: float) -> str:
         EMPTY: "the cell holds no atoms; give at least one",
         TOO_MANY: f"the cell has {value:.0f} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell",
         NOT_FINITE: "the lattice or the coordinates hold NaN or infinity; give finite numbers",
+        TOO_LARGE: f"a lattice vector or coordinate is {value:.3g}, at most {LARGEST:g} is searched; check the unit",
         FLAT: f"the cell has {value:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice",
+        SKEWED: (
+            f"the longest lattice vector has {value:.3g} Å, at most {LONGEST_VECTOR:g} are searched, since coordinates "
+            "lose their digits; reduce the cell (Niggli)"
+        ),
         OVERLAPPING: f"two atoms are {value:.3f} Å apart, at least {OVERLAP} is needed; remove the duplicate site",
     }[problem]
 

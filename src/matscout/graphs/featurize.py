@@ -1,12 +1,14 @@
 """The stage `featurize`: the curated table to a graph store, in resumable shards."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from matscout import columns
@@ -22,12 +24,15 @@ from matscout.params import Graphs
 _SHARD = 2048  # crystals; what a killed run loses at most per worker (under a second of work)
 _SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
 
+_LOG = logging.getLogger(__name__)
+
 
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
     """Write the graph store of a curated table; the same bytes for any number of workers.
 
     Finished shards stay in `.checkpoints/featurize/<fingerprint>/` until the store is whole, so a
-    killed run goes on where it was; another table, other settings or other code start clean.
+    killed run goes on where it was; another table, other settings or other code start clean. A shard that
+    a disk cut off or changed (its checksums differ) is made again.
 
     Raises:
         InputError: the table has no rows, an id twice, or a broken cell (the message names it).
@@ -40,7 +45,7 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
     todo = [
         (block.part(first, min(first + _SHARD, len(block))), settings, shard)
         for first, shard in zip(firsts, shards, strict=True)
-        if not shard.exists()
+        if not _is_whole(shard)
     ]
     useful = min(workers, -(-len(todo) // _SHARDS_PER_WORKER))
     parallel_map(_write_shard, todo, workers=useful, description="graphs", unit="shard")
@@ -102,13 +107,25 @@ def _merge(shards: list[Path], directory: Path) -> dict[str, int]:
 
 def _concatenate(shards: list[Path], name: str, path: Path, length: int) -> None:
     first = _read_array(shards[0], name)
-    out = open_memmap(path, mode="w+", dtype=first.dtype, shape=(length, *first.shape[1:]))
-    start = 0
-    for shard in shards:
-        part = _read_array(shard, name)
-        out[start : start + len(part)] = part
-        start += len(part)
-    out.flush()
+    header = {"descr": dtype_to_descr(first.dtype), "fortran_order": False, "shape": (length, *first.shape[1:])}
+    with path.open("wb") as stream:  # not a memory map: on a full disk, writing to one ends the process
+        write_array_header_1_0(stream, header)
+        for shard in shards:
+            stream.write(_read_array(shard, name).tobytes())
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard is there with the content that was written (zip keeps a CRC-32 of every array)."""
+    if not shard.exists():
+        return False
+    try:
+        with ZipFile(shard) as arrays:
+            if arrays.testzip() is None and set(arrays.namelist()) == {f"{name}.npy" for name in ARRAYS}:
+                return True
+    except (BadZipFile, EOFError, OSError, RuntimeError, ValueError):  # what zipfile says of changed headers
+        pass
+    _LOG.warning("%s was cut off or changed on disk (its checksum differs): it is made again", shard)
+    return False
 
 
 def _read_array(path: Path, name: str) -> NDArray:

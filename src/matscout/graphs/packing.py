@@ -1,11 +1,13 @@
 """From a block of crystals to packed graphs, in one compiled loop."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import InputError
 from matscout.graphs.blocks import CrystalBlock
-from matscout.graphs.cells import FINE, cell_problem, explain, overlap_problem
+from matscout.graphs.cells import FINE, CellFault, cell_problem, fault_of, overlap_problem
 from matscout.graphs.compiled import compiled
 from matscout.graphs.neighbors import search
 from matscout.graphs.packed import PackedGraphs
@@ -19,13 +21,25 @@ def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
     Raises:
         InputError: a cell is flat, not finite, too large or has overlapping atoms; the message names its id.
     """
+    packed, faults = pack_usable(block, settings)
+    if faults:
+        raise InputError(f"{block.ids[faults[0].row]}: {faults[0].detail}")
+    return packed
+
+
+def pack_usable(block: CrystalBlock, settings: Graphs) -> tuple[PackedGraphs, list[CellFault]]:
+    """Neighbour graphs of the crystals that have one, in their order, and why the others have none."""
     symprec = settings.symprec if settings.asymmetric_unit else 0.0
-    row, problem, value, arrays = _pack(
+    problems, values, arrays = _pack(
         block.lattices, block.offsets, block.numbers, block.frac_coords, settings.n_neighbors, symprec
     )
-    if problem != FINE:
-        raise InputError(f"{block.ids[row]}: {explain(problem, value)}")
-    return PackedGraphs(*arrays)
+    packed = PackedGraphs(*arrays)
+    broken = np.flatnonzero(problems != FINE)
+    if not len(broken):
+        return packed, []
+    kept = np.concatenate([[True], problems == FINE])  # a broken crystal left no atoms behind
+    faults = [fault_of(int(row), int(problems[row]), float(values[row])) for row in broken]
+    return replace(packed, atom_offsets=packed.atom_offsets[kept]), faults
 
 
 @compiled
@@ -36,10 +50,10 @@ def _pack(
     frac_coords: NDArray[np.float64],
     n_neighbors: int,
     symprec: float,
-) -> tuple[int, int, float, tuple[NDArray, ...]]:
-    """Row, problem and value of the first broken cell (`FINE` if none), and the arrays of `PackedGraphs`.
+) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[NDArray, ...]]:
+    """(n_crystals,) problem of each cell (`FINE` if none) and its value, and the arrays of `PackedGraphs`.
 
-    `symprec` = 0 keeps every atom.
+    A broken cell has no atoms there. `symprec` = 0 keeps every atom.
     """
     atom_offsets = np.zeros(len(lattices) + 1, np.int64)
     atomic_numbers = np.empty(len(numbers), np.uint8)
@@ -47,20 +61,22 @@ def _pack(
     edge_offsets = np.zeros(len(numbers) + 1, np.int64)
     neighbors = np.empty(len(numbers) * (n_neighbors + 8) + 1, np.uint16)
     vectors = np.empty((len(neighbors), 3), np.float32)
-    last_row, problem, value = 0, FINE, 0.0
+    problems, values = np.zeros(len(lattices), np.int8), np.zeros(len(lattices))
     n_atoms, n_edges = 0, 0
     for row in range(len(lattices)):
-        last_row = row
+        atom_offsets[row + 1] = n_atoms
         frac = frac_coords[offsets[row] : offsets[row + 1]]
         species = numbers[offsets[row] : offsets[row + 1]]
         problem, value = cell_problem(lattices[row], frac)
         if problem != FINE:
-            break
+            problems[row], values[row] = problem, value
+            continue
         atoms, orbit_of_atom, sizes = _orbits(lattices[row], frac, species, symprec)
         counts, found, edges = search(lattices[row], frac, atoms, n_neighbors)
         problem, value = overlap_problem(counts, edges)
         if problem != FINE:
-            break
+            problems[row], values[row] = problem, value
+            continue
         for orbit in range(len(atoms)):
             atomic_numbers[n_atoms] = species[atoms[orbit]]
             multiplicity[n_atoms] = sizes[orbit]
@@ -83,7 +99,7 @@ def _pack(
         neighbors[:n_edges].copy(),
         vectors[:n_edges].copy(),
     )
-    return last_row, problem, value, arrays
+    return problems, values, arrays
 
 
 @compiled

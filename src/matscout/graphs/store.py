@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from matscout.crystal import Crystal
 from matscout.engine import parallel_map
 from matscout.errors import InputError, StoreError
-from matscout.graphs.blocks import CrystalBlock
+from matscout.graphs.blocks import CrystalBlock, whole_crystals
+from matscout.graphs.cells import CellFault
 from matscout.graphs.collate import collate, count_edges
 from matscout.graphs.featurize import build_store
 from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.packed import ARRAYS, PackedGraphs
-from matscout.graphs.packing import pack_graphs
+from matscout.graphs.packing import pack_graphs, pack_usable
 from matscout.graphs.store_files import open_files
 from matscout.params import Graphs
 
@@ -69,6 +70,22 @@ class GraphStore:
             return cls(np.array(ids, dtype=np.str_), _pack_task(tasks[0]), settings)
         parts = parallel_map(_pack_task, tasks, workers=workers, description="graphs")
         return cls(np.array(ids, dtype=np.str_), PackedGraphs.concatenate(parts), settings)
+
+    @classmethod
+    def from_usable(
+        cls, ids: Sequence[str], crystals: Sequence[Crystal], settings: Graphs
+    ) -> tuple[Self, list[CellFault]]:
+        """Graphs in memory of the crystals that have one, in their order, and why the others have none, by row."""
+        whole, faults = whole_crystals(crystals)
+        block = CrystalBlock.from_crystals([ids[row] for row in whole], [crystals[row] for row in whole])
+        parts = []
+        for first in range(0, max(len(block), 1), _BLOCK):
+            packed, broken = pack_usable(block.part(first, min(first + _BLOCK, len(block))), settings)
+            parts.append(packed)
+            faults += [replace(fault, row=whole[first + fault.row]) for fault in broken]
+        without = {fault.row for fault in faults}
+        kept = np.array([name for row, name in enumerate(ids) if row not in without], dtype=np.str_)
+        return cls(kept, PackedGraphs.concatenate(parts), settings), sorted(faults, key=lambda fault: fault.row)
 
     def __len__(self) -> int:
         return len(self.ids)

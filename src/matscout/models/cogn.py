@@ -11,14 +11,15 @@ from matscout.graphs.graph import CrystalGraph
 from matscout.models.elements import ElementEmbedding
 from matscout.models.mlp import MLP, PairLinear
 from matscout.models.radial import GaussianExpansion
-from matscout.models.segments import mean_over_atoms, segment_sum
+from matscout.models.segments import mean_over_atoms, mean_over_edges
 
 
 class CoGNBlock(nn.Module):
-    """m_ij = phi_e(e_ij ⊕ v_i ⊕ v_j); v_i' = v_i + phi_v(sum_j m_ij), as in the published configuration.
+    """m_ij = phi_e(e_ij ⊕ v_i ⊕ v_j); v_i' = v_i + phi_v(mean_j m_ij), phi_v of one layer.
 
-    Edges are not passed on: every block starts from the embedded distances. phi_v is one layer, which
-    sees the sum only.
+    Edges are not passed on: every block starts from the embedded distances. The published block sums; with a
+    fixed number of neighbours the mean is the same up to a factor, which without normalisation would
+    multiply from block to block (at 16 neighbours, 4 blocks and width 96 an untrained model was off by 10^4).
 
     Args:
         hidden_dim: length of v and e.
@@ -34,11 +35,11 @@ class CoGNBlock(nn.Module):
     def forward(self, v: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
         """(n_atoms, hidden_dim), (n_edges, hidden_dim) -> (n_atoms, hidden_dim)."""
         messages = self.edge_mlp(silu(self.pair(v, e, graph.centers, graph.neighbors)))
-        return v + self.node_mlp(segment_sum(messages, graph.centers, graph.n_atoms))
+        return v + self.node_mlp(mean_over_edges(messages, graph))
 
 
 class CoGN(nn.Module):
-    """Connectivity-optimised graph network: edge perceptrons, sums, then the multiplicity-weighted mean.
+    """Connectivity-optimised graph network: edge perceptrons, means over neighbours, then over atoms.
 
     Args:
         hidden_dim: length of every vector.

@@ -1,4 +1,4 @@
-"""What a model says about a property: a Laplace, or a hurdle at zero before a Laplace cut at zero."""
+"""What a model says about a property: a Laplace, one of the logarithm, or a hurdle at zero before one cut at zero."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+LARGEST_LOG = 700.0  # exp of more is no float64
+ONE_SIGMA = 0.6826894921370859  # probability that a Gaussian lies within one standard deviation
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,22 @@ class _Distribution:
     def quantile(self, q: ArrayLike) -> Floats:
         """The smallest x with cdf(x) >= q; `q` in (0, 1) broadcasts against (n,)."""
         raise NotImplementedError
+
+    def mean(self) -> Floats:
+        """(n,) expected value; infinite where there is none."""
+        raise NotImplementedError
+
+    def std(self) -> Floats:
+        """(n,) standard deviation; infinite where there is none."""
+        raise NotImplementedError
+
+    def center(self) -> Floats:
+        """(n,) what an ensemble's members disagree about: the mean, where it always exists."""
+        return self.mean()
+
+    def spread(self) -> Floats:
+        """(n,) the error bar: the standard deviation, where it always exists."""
+        return self.std()
 
     def sample(self, rng: np.random.Generator, n: int) -> Floats:
         """(n, len(self)) draws, by inversion."""
@@ -155,6 +174,76 @@ class HurdleLaplace(_Distribution):
         return first, second
 
 
-Distribution = Laplace | HurdleLaplace
+@dataclass(frozen=True)
+class LogLaplace(_Distribution):
+    """A positive value whose logarithm is Laplace distributed: x = exp(loc + e), so that errors are factors.
 
-DISTRIBUTIONS: dict[str, type[Laplace] | type[HurdleLaplace]] = {"laplace": Laplace, "hurdle": HurdleLaplace}
+    Density (x / m)^(±1 / scale) / (2 scale x) with the median m = exp(loc), + below it and - above. The tail above is a
+    power law: the mean exists for scale < 1 and the variance for scale < 1/2 only. Hence `center` and `spread`
+    are quantiles, which always exist: the median, and half the width of the central 68.27 %, which for a Gaussian is
+    the standard deviation.
+
+    Attributes:
+        loc: (n,), logarithm of the median in the property's unit.
+        scale: (n,), of the logarithm, positive.
+    """
+
+    loc: Floats
+    scale: Floats
+
+    @classmethod
+    def from_head(cls, outputs: ArrayLike) -> Self:
+        """From the (n, 2) columns (loc, scale) of `PropertyHead`."""
+        return cls.from_parameters(outputs)
+
+    @property
+    def log(self) -> Laplace:
+        """The distribution of the logarithm."""
+        return Laplace(self.loc, self.scale)
+
+    def mean(self) -> Floats:
+        """(n,): exp(loc) / (1 - scale²), infinite for scale >= 1."""
+        return self._moment(1)
+
+    def std(self) -> Floats:
+        """(n,): from the first two moments, infinite for scale >= 1/2."""
+        with np.errstate(invalid="ignore"):  # inf - inf is replaced
+            variance = self._moment(2) - self._moment(1) ** 2
+        return np.sqrt(np.where(self.scale < 0.5, np.maximum(variance, 0.0), np.inf))
+
+    def center(self) -> Floats:
+        """(n,): the median."""
+        return _exp(self.loc)
+
+    def spread(self) -> Floats:
+        """(n,): half the width of the central 68.27 %."""
+        low, high = self.quantile((1 - ONE_SIGMA) / 2), self.quantile((1 + ONE_SIGMA) / 2)
+        return (high - low) / 2
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """P(X <= x); `x` broadcasts against (n,)."""
+        x = np.asarray(x, dtype=np.float64)
+        below = self.log.cdf(np.log(np.maximum(x, np.finfo(np.float64).tiny)))
+        return np.where(x > 0, below, 0.0)
+
+    def quantile(self, q: ArrayLike) -> Floats:
+        """The x with cdf(x) = q; `q` in (0, 1) broadcasts against (n,)."""
+        return _exp(self.log.quantile(q))
+
+    def _moment(self, order: int) -> Floats:
+        """E[x^order] = exp(order loc) / (1 - (order scale)²), infinite where order scale >= 1."""
+        exists = order * self.scale < 1
+        return np.where(exists, _exp(order * self.loc) / np.where(exists, 1 - (order * self.scale) ** 2, 1.0), np.inf)
+
+
+def _exp(x: Floats) -> Floats:
+    return np.exp(np.minimum(x, LARGEST_LOG))
+
+
+Distribution = Laplace | HurdleLaplace | LogLaplace
+
+DISTRIBUTIONS: dict[str, type[Laplace] | type[HurdleLaplace] | type[LogLaplace]] = {
+    "laplace": Laplace,
+    "hurdle": HurdleLaplace,
+    "log_laplace": LogLaplace,
+}

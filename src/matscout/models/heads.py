@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 from matscout.errors import TrainingError
 from matscout.models.mlp import MLP
 
-N_PARAMETERS = {"laplace": 2, "hurdle": 3}
+N_PARAMETERS = {"laplace": 2, "hurdle": 3, "log_laplace": 2}
 SMALLEST_SCALE = 1e-3  # of the target's spread: keeps the likelihood finite when a label is met exactly
 
 
@@ -17,11 +17,12 @@ class TargetHead(nn.Module):
     """One target's layer, with the target's statistics as buffers so that no scaler travels beside the model.
 
     With r the output of a two-layer perceptron: loc = center + spread r_loc, scale = spread softplus(r_scale);
-    for `hurdle`, the logit of a value of exactly zero is its log-odds in the training labels plus r_logit.
+    for `hurdle`, the logit of a value of exactly zero is its log-odds in the training labels plus r_logit. For
+    `log_laplace`, center and spread are of the labels' logarithms, and so are loc and scale.
 
     Args:
         hidden_dim: length of the crystal vectors.
-        kind: `laplace` or `hurdle`.
+        kind: `laplace`, `hurdle` or `log_laplace`.
     """
 
     center: Tensor
@@ -44,7 +45,7 @@ class TargetHead(nn.Module):
         raw = self.layers(crystals)
         loc = self.center + self.spread * raw[:, -2]
         scale = self.spread * (softplus(raw[:, -1]) + SMALLEST_SCALE)
-        if self.kind == "laplace":
+        if self.kind != "hurdle":
             return torch.stack([loc, scale], dim=1)
         return torch.stack([self.prior_logit + raw[:, 0], loc, scale], dim=1)
 
@@ -52,6 +53,8 @@ class TargetHead(nn.Module):
         """Median, mean absolute deviation and odds of zero of the training labels, (n,), NaN where missing."""
         known = labels[torch.isfinite(labels)].double()
         valued = known[known != 0] if self.kind == "hurdle" else known
+        if self.kind == "log_laplace":
+            valued = valued.log()
         center = valued.median() if len(valued) else torch.tensor(torch.nan)
         spread = (valued - center).abs().mean()
         if not spread > 0:
@@ -73,7 +76,7 @@ class PropertyHead(nn.Module):
 
     Args:
         hidden_dim: length of the crystal vectors.
-        targets: kind of distribution (`laplace`, `hurdle`) by target name.
+        targets: kind of distribution (`laplace`, `hurdle`, `log_laplace`) by target name.
     """
 
     def __init__(self, hidden_dim: int, targets: Mapping[str, str]) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import DISTRIBUTIONS, Distribution
+from matscout.models.halving import halving
 from matscout.models.model import CrystalModel
 from matscout.progress import progress
 
@@ -23,27 +25,47 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """How a device is kept busy.
+    """What runs where, and how a device is kept busy.
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
         workers: threads that each take whole batches.
+        device: where the encoder computes.
+        precision: of the encoder; bfloat16 misses the parity of docs/performance.md.
+        compiled: whether torch's compiler fuses the encoder; what that costs stands in docs/performance.md.
     """
 
     max_edges: int
     workers: int
+    device: str = "cpu"
+    precision: str = "float32"
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        """As the log tells it."""
+        how = "compiled" if self.compiled else "not compiled"
+        return f"{self.device}, {self.precision}, {how}, {self.workers} thread(s), {self.max_edges:,} edges a batch"
 
 
 def plan_inference(device: str) -> InferencePlan:
-    """The plan for a device: the one place that decides.
+    """The plan for a device: the one place that decides device, precision and compilation.
 
     A CPU core is fastest while a batch's activations stay in its own cache (about 45 crystals at 12
     neighbours; `benchmarks/batch_sizes.py`), and cores share nothing when each takes whole batches. So the
     result does not depend on their number. A GPU wants much work at once; its second thread collates.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto`: cuda where there is one.
+
+    Raises:
+        ParameterError: `cuda` is asked for and there is none.
     """
-    if torch.device(device).type == "cpu":
-        return InferencePlan(max_edges=4_000, workers=torch.get_num_threads())
-    return InferencePlan(max_edges=500_000, workers=2)
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
+    if device != "cpu" and has_gpu:
+        return InferencePlan(max_edges=500_000, workers=2, device="cuda")
+    return InferencePlan(max_edges=4_000, workers=torch.get_num_threads(), device="cpu")
 
 
 def embed(
@@ -54,10 +76,11 @@ def embed(
     n_neighbors: int,
     cutoff: float,
     plan: InferencePlan | None = None,
-    device: str = "cpu",
     description: str = "predict",
 ) -> Embeddings:
     """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
+
+    A batch for which memory is short is halved, down to one crystal; the log says so.
 
     Args:
         model: put into evaluation mode for the call and back afterwards.
@@ -65,22 +88,27 @@ def embed(
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
-        plan: batches and threads; `plan_inference(device)` by default.
-        device: where to compute.
+        plan: device, batches and threads; `plan_inference("cpu")` by default.
         description: of the progress bar.
+
+    Raises:
+        InputError: memory is short for a single crystal, which the message names.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    plan = plan or plan_inference(device)
+    plan = plan or plan_inference("cpu")
     settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
     embeddings = np.empty((len(rows), model.hidden_dim), np.float32)
     batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan.max_edges)
-    _LOG.info("%s: %d crystals in %d batches on %s, %s", description, len(rows), len(batches), device, plan)
+    _LOG.info("%s: %d crystals in %d batches on %s", description, len(rows), len(batches), plan)
     was_training = model.training
-    model.to(device).eval()
+    model.to(plan.device).eval()
+
+    def embed_rows(some: NDArray[np.int64]) -> Embeddings:
+        with torch.inference_mode():
+            return model.encoder(store.batch(some, **settings).to(plan.device)).float().cpu().numpy()
 
     def embed_batch(batch: NDArray[np.int64]) -> Embeddings:
-        with torch.inference_mode():
-            return model.encoder(store.batch(rows[batch], **settings).to(device)).float().cpu().numpy()
+        return halving(embed_rows, rows[batch], store.ids, plan.device)
 
     pool = ThreadPoolExecutor(plan.workers)
     try:

@@ -16,7 +16,7 @@ from matscout.params.data import (
     Split,
     Validity,
 )
-from matscout.params.discovery import Candidates, Goal, Objective, Relaxation, Routes, Screening
+from matscout.params.discovery import Candidates, Cascade, Goal, Objective, Relaxation, Routes, Screening
 from matscout.params.learning import (
     ALIGNNEncoder,
     ALIGNNMember,
@@ -30,6 +30,7 @@ from matscout.params.learning import (
     CompositionMember,
     Compute,
     Ensemble,
+    FineTuned,
     MEGNetEncoder,
     MEGNetMember,
     Member,
@@ -48,6 +49,7 @@ __all__ = [
     "CGCNNEncoder",
     "CGCNNMember",
     "Candidates",
+    "Cascade",
     "CoGNEncoder",
     "CoGNMember",
     "ComFormerEncoder",
@@ -59,6 +61,7 @@ __all__ = [
     "Database",
     "Ensemble",
     "FileImport",
+    "FineTuned",
     "Goal",
     "Graphs",
     "MEGNetEncoder",

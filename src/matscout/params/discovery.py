@@ -70,6 +70,15 @@ class Relaxation(Section):
     steps: Count = Field(description="at most")
 
 
+class Cascade(Section):
+    """A first look by one member at all candidates, so that the ensemble looks at fewer."""
+
+    member: str = Field(description="name of one of `members`: it looks at all candidates")
+    keep: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="best share, of those that obey the element rules, that the whole ensemble judges"
+    )
+
+
 class Screening(Section):
     """How candidates are ranked."""
 
@@ -77,6 +86,7 @@ class Screening(Section):
     goals: dict[str, Goal]
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
     relaxation: Relaxation
+    cascade: Cascade | None = Field(description="null = the whole ensemble judges every candidate")
     seed: int
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
 
@@ -12,19 +12,25 @@ class Target(Section):
 
     label: str = Field(description="column of the curated table")
     noise: str | None = Field(description="column with the label's standard error; null = none")
-    head: Literal["laplace", "hurdle"] = Field(description="hurdle: a probability of exactly zero, then a value")
+    head: Literal["laplace", "hurdle", "log_laplace"] = Field(
+        description="hurdle: a probability of exactly zero, then a value; log_laplace: above zero, errors are factors"
+    )
     weight: Positive = Field(description="weight in the multi-task loss")
 
 
 class Model(Section):
     """The training recipe that every member shares."""
 
-    lr: Positive = Field(description="peak learning rate of the one-cycle schedule")
+    lr: Positive = Field(description="peak learning rate of the schedule")
     batch_size: Count = Field(description="crystals per step")
     weight_decay: NonNegative
     grad_clip: Positive = Field(description="largest gradient norm")
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay of the weight average; 0 = off")
     warmup: Fraction = Field(description="share of the steps before the peak learning rate")
+    schedule: Literal["one_cycle", "cosine"] = Field(description="of the learning rate, see `training.schedule`")
+    early_stopping: Count | None = Field(
+        description="epochs without a better validation loss after which training stops at the best one; null = never"
+    )
 
 
 class Compute(Section):
@@ -33,6 +39,9 @@ class Compute(Section):
     device: Literal["cpu", "cuda", "auto"]
     threads: Count = Field(description="torch threads; another count gives other rounding")
     deterministic: bool
+    precision: Literal["float32", "bfloat16"] = Field(description="of the encoders in training; prediction is float32")
+    compile: bool = Field(description="torch.compile the encoders in training")
+    processes: Count = Field(description="a member's training is shared by so many processes, one a GPU or core")
 
 
 class MemberGraph(Section):
@@ -155,6 +164,18 @@ Member = Annotated[
     CGCNNMember | MEGNetMember | ALIGNNMember | CoGNMember | ComFormerMember | CompositionMember,
     Field(discriminator="architecture"),
 ]
+
+
+class FineTuned(Section):
+    """A member that begins with the weights of another."""
+
+    model_config = ConfigDict(serialize_by_alias=True)  # `from` is a word of Python
+
+    from_: str = Field(alias="from", description="folder of a trained member, such as data/pretrained/all")
+    heads: Literal["continued", "fresh"] = Field(
+        description="continued: predictions begin as the start's where it has the target; fresh: from the labels alone"
+    )
+    member: Member
 
 
 class Ensemble(Section):

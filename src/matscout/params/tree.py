@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from matscout.errors import ParameterError
 from matscout.params.data import Curation, Database, Graphs, Split
 from matscout.params.discovery import Candidates, Screening
-from matscout.params.learning import Compute, Ensemble, Member, Model, Target
+from matscout.params.learning import Compute, Ensemble, FineTuned, Member, Model, Target
 from matscout.params.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -27,6 +27,8 @@ class Params(Section):
     model: Model
     compute: Compute
     members: Annotated[dict[str, Member], Field(min_length=1)]
+    pretrained: dict[str, Member]
+    finetuned: dict[str, FineTuned]
     ensemble: Ensemble
     candidates: Candidates
     screening: Screening
@@ -39,14 +41,50 @@ class Params(Section):
                 f"choose one of {sorted(self.databases)}"
             )
             raise ValueError(message)
-        for name, member in self.members.items():
+        for path, member in self._blocks():
             if member.graph.n_neighbors > self.graphs.n_neighbors:
                 message = (
-                    f"members.{name}.graph.n_neighbors = {member.graph.n_neighbors} exceeds "
+                    f"{path}.graph.n_neighbors = {member.graph.n_neighbors} exceeds "
                     f"graphs.n_neighbors = {self.graphs.n_neighbors}; raise the latter or lower the former"
                 )
                 raise ValueError(message)
+        if self.screening.cascade and self.screening.cascade.member not in self.members:
+            message = (
+                f"screening.cascade.member = {self.screening.cascade.member!r} is no member; "
+                f"choose one of {sorted(self.members)}"
+            )
+            raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _starts_are_known(self) -> Self:
+        if both := sorted(set(self.members) & set(self.finetuned)):
+            message = (
+                f"finetuned.{both[0]} has the name of a member, so both would be data/members/{both[0]}; rename it"
+            )
+            raise ValueError(message)
+        known = {f"data/pretrained/{name}" for name in self.pretrained} | {f"data/members/{n}" for n in self.ensembled}
+        for name, block in self.finetuned.items():
+            start = Path(block.from_).as_posix()
+            ours = start.startswith(("data/pretrained/", "data/members/"))
+            if (ours and start not in known) or start == f"data/members/{name}":
+                choice = sorted(known - {f"data/members/{name}"})
+                message = f"finetuned.{name}.from = {block.from_!r} is trained by no block; choose one of {choice}"
+                raise ValueError(message)
+        return self
+
+    @property
+    def ensembled(self) -> dict[str, Member]:
+        """The members that the ensemble combines: `members`, then those of `finetuned`."""
+        return {**self.members, **{name: block.member for name, block in self.finetuned.items()}}
+
+    def _blocks(self) -> list[tuple[str, Member]]:
+        """Every block of a network, with its path in the file."""
+        return [
+            *((f"members.{name}", member) for name, member in self.members.items()),
+            *((f"pretrained.{name}", member) for name, member in self.pretrained.items()),
+            *((f"finetuned.{name}.member", block.member) for name, block in self.finetuned.items()),
+        ]
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

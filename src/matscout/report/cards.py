@@ -35,8 +35,8 @@ def model_facts(run: Run) -> dict[str, Any]:
     folds = curation_document(run)["folds"]
     return {
         "members": run.members,
-        "architectures": {name: member.architecture for name, member in run.params.members.items()},
-        "papers": {name: paper_of(member) for name, member in run.params.members.items()},
+        "architectures": {name: member.architecture for name, member in run.params.ensembled.items()},
+        "papers": {name: paper_of(member) for name, member in run.params.ensembled.items()},
         "targets": run.targets,
         "judged": {target: readings.judged(run.ensemble, target) for target in run.targets},
         "scores": {target: readings.scores(run, target).to_dict("records") for target in run.targets},

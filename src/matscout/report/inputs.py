@@ -77,10 +77,14 @@ class Run:
     @cached_property
     def members(self) -> dict[str, MemberRun]:
         """Every member of `params.yaml`, in its order."""
-        return {name: self._member(name) for name in self.params.members}
+        return {name: self._member(name) for name in self.params.ensembled}
+
+    def stage_of(self, name: str) -> str:
+        """The stage that trains a member."""
+        return f"{'train' if name in self.params.members else 'finetune'}@{name}"
 
     def _member(self, name: str) -> MemberRun:
-        folder, stage = self.data / "members" / name, f"train@{name}"
+        folder, stage = self.data / "members" / name, self.stage_of(name)
         return MemberRun(
             name,
             read_json(folder / "member.json", stage),

@@ -45,7 +45,7 @@ def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     words = {
         "intro": _intro(run, scores),
         "table": _table(run, scores),
-        "papers": [(labels.name_of(name), paper_of(member)) for name, member in run.params.members.items()],
+        "papers": [(labels.name_of(name), paper_of(member)) for name, member in run.params.ensembled.items()],
         "figures": sorted(listed, key=lambda f: ["errors", "parity", "learning"].index(f["key"].split("_")[0])),
     }
     return words, figures

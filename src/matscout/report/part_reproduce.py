@@ -59,7 +59,7 @@ def _hashes(run: Run) -> Table:
     rows = [("params.yaml, as checked", "you", sha256_of_json(run.params.model_dump(mode="json")))]
     rows += [(f"data/{name}", stage, sha256_of(run.data / name)) for name, stage in FILES]
     rows += [
-        (f"data/members/{name}/weights.safetensors", f"train@{name}", member.card["weights_sha256"])
+        (f"data/members/{name}/weights.safetensors", run.stage_of(name), member.card["weights_sha256"])
         for name, member in run.members.items()
     ]
     return Table(
@@ -82,5 +82,5 @@ def _seeds(run: Run) -> str:
         "candidates": params.candidates.seed,
         "screening": params.screening.seed,
     }
-    named |= {name: member.training.seed for name, member in params.members.items()}
+    named |= {name: member.training.seed for name, member in params.ensembled.items()}
     return ", ".join(f"{name} {seed}" for name, seed in named.items())

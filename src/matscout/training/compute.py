@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from matscout.errors import ParameterError
+from matscout.memory import keep_freed_memory
 from matscout.params import Compute
 
 _memory: Any = torch.utils.deterministic
@@ -22,6 +23,7 @@ def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
     Raises:
         ParameterError: `cuda` is asked for and there is none.
     """
+    keep_freed_memory()
     device = _device(compute.device)
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()

@@ -1,9 +1,9 @@
 """The labelled rows of each fold, and batches of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ from matscout import columns
 from matscout.errors import TrainingError
 from matscout.graphs.batching import inference_batches, training_batches
 from matscout.graphs.graph import CrystalGraph
+from matscout.graphs.slicing import crystals_between
 from matscout.graphs.store import GraphStore
 from matscout.params import MemberGraph, Target
+from matscout.training.labels import read_labels
 
 MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the caches of the cores it is split over
 
@@ -30,17 +32,31 @@ class LabelledBatch:
         labels: by target, (n,) float32, NaN where missing.
         noise: by target, (n,) float32, standard deviation of the label, NaN where unknown.
         material_ids: n names.
+        counts: by target, labelled rows of the batch that this one is a part of; null = it is no part.
     """
 
     inputs: CrystalGraph
     labels: Mapping[str, Tensor]
     noise: Mapping[str, Tensor]
     material_ids: list[str]
+    counts: Mapping[str, Tensor] | None = None
 
     @property
     def n_rows(self) -> int:
         """Number of crystals."""
         return len(self.material_ids)
+
+    def part(self, start: int, stop: int) -> Self:
+        """The rows `start` to `stop` - 1; with `counts`, the losses of a batch's parts add up to its own."""
+        counts = self.counts or {target: (~values.isnan()).sum() for target, values in self.labels.items()}
+        return replace(
+            self,
+            inputs=crystals_between(self.inputs, start, stop),
+            labels={target: values[start:stop] for target, values in self.labels.items()},
+            noise={target: values[start:stop] for target, values in self.noise.items()},
+            material_ids=self.material_ids[start:stop],
+            counts=counts,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,21 +114,22 @@ def load_folds(
     targets: Mapping[str, Target],
     graph: MemberGraph,
     device: torch.device,
+    names: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
 ) -> dict[str, Fold]:
-    """Folds `train`, `validation`, `test` of the rows that have at least one label, by material_id.
+    """The folds `names` of the rows that have at least one label, by material_id.
 
     Synthetic rows take part in training only: an error on them would say nothing of the model.
 
     Raises:
-        TrainingError: a fold has no such row.
+        TrainingError: a fold has no such row, or a label has no logarithm where one is learnt.
     """
     wanted = {target.label for target in targets.values()} | {t.noise for t in targets.values() if t.noise}
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SYNTHETIC, *sorted(wanted)])
+    table = read_labels(materials, wanted)
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
     table = table.dropna(how="all", subset=[target.label for target in targets.values()])
     table = table.sort_values(columns.MATERIAL_ID, kind="stable")
     folds = {}
-    for name in (columns.TRAIN, columns.VALIDATION, columns.TEST):
+    for name in names:
         chosen = (table[columns.FOLD] == name) & ((name == columns.TRAIN) | ~table[columns.SYNTHETIC])
         rows = table.loc[chosen]
         if rows.empty:
@@ -124,9 +141,23 @@ def load_folds(
     return folds
 
 
+def _check_logarithms(rows: pd.DataFrame, target: Target) -> None:
+    """Refuse labels that the head `log_laplace` cannot learn."""
+    bad = rows.loc[rows[target.label] <= 0]
+    if target.head == "log_laplace" and len(bad):
+        first = bad.iloc[0]
+        raise TrainingError(
+            f"{target.label} = {first[target.label]:g} {columns.UNITS.get(target.label, '')} of "
+            f"{first[columns.MATERIAL_ID]} ({len(bad)} such row(s)): the head 'log_laplace' learns logarithms, which "
+            f"need labels above zero; raise the lower limit of curation.validity, or choose the head 'laplace'"
+        )
+
+
 def _fold(
     rows: pd.DataFrame, store: GraphStore, targets: Mapping[str, Target], graph: MemberGraph, device: torch.device
 ) -> Fold:
+    for target in targets.values():
+        _check_logarithms(rows, target)
     unknown = np.full(len(rows), np.nan)
     return Fold(
         material_ids=rows[columns.MATERIAL_ID].to_numpy(object),

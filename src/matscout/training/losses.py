@@ -1,7 +1,9 @@
 """Losses: short pure functions of a head's distribution parameters, masked where a label is missing.
 
 Every loss is dimensionless: `unit` is the spread of the training labels, so that targets of different
-units weigh alike. NaN labels take no part; NaN noise means that none is known and counts as zero.
+units weigh alike. NaN labels take no part; NaN noise means that none is known and counts as zero. A loss is
+a mean over labelled rows; with `count`, the rows' sum over that number, so that the losses of a batch's parts
+add up to the batch's.
 
 The location and the scale of a distribution are fitted by separate terms. The joint likelihood divides
 the location's gradient by the predicted scale, so rows that the network finds hard are learnt last or
@@ -21,7 +23,9 @@ from matscout.params import Target
 SCALE_WEIGHT = 0.2  # of the scale's likelihood beside the location's L1: enough for the scales, too little to steer
 
 
-def laplace_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float) -> Tensor:
+def laplace_loss(
+    parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float, count: Tensor | None = None
+) -> Tensor:
     """Mean L1 of the location plus the Laplace likelihood of the scale.
 
     Assumes label = location + e, where e is Laplace with the predicted scale plus independent label
@@ -32,6 +36,7 @@ def laplace_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: floa
         label: (n,), NaN where missing.
         noise: (n,), standard deviation of the label, NaN where unknown.
         unit: spread of the training labels, in their unit.
+        count: labelled rows of the whole batch; null = of these rows.
 
     Returns:
         Scalar; zero if no row is labelled.
@@ -43,10 +48,30 @@ def laplace_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: floa
     trust = (scale / total).detach()
     fit = trust * (location - target).abs() / unit
     spread = laplace_nll(location.detach(), total, target, unit=unit)
-    return _masked_mean(fit + SCALE_WEIGHT * spread, known)
+    return _masked_mean(fit + SCALE_WEIGHT * spread, known, count)
 
 
-def hurdle_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float) -> Tensor:
+def log_laplace_loss(
+    parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float, count: Tensor | None = None
+) -> Tensor:
+    """`laplace_loss` of the label's logarithm.
+
+    Assumes label = exp(location + e), e Laplace: errors are factors. The label's own noise is a factor too: its
+    standard deviation in the logarithm is noise / label, to first order.
+
+    Args:
+        parameters: (n, 2), location and scale of the logarithm.
+        label: (n,), above zero, NaN where missing.
+        noise: (n,), standard deviation of the label in its unit, NaN where unknown.
+        unit: spread of the training labels' logarithms.
+        count: labelled rows of the whole batch; null = of these rows.
+    """
+    return laplace_loss(parameters, label.log(), noise / label, unit=unit, count=count)
+
+
+def hurdle_loss(
+    parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float, count: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of "exactly zero" plus, on the rows above zero, L1 and the likelihood of the scale.
 
     Assumes that a label is zero with the predicted probability, and otherwise follows a Laplace
@@ -58,6 +83,7 @@ def hurdle_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float
         label: (n,), NaN where missing.
         noise: (n,), standard deviation of the label, NaN where unknown.
         unit: spread of the training labels above zero, in their unit.
+        count: labelled rows of the whole batch; null = of these rows.
 
     Returns:
         Scalar; zero if no row is labelled.
@@ -73,7 +99,7 @@ def hurdle_loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float
     mode = location.detach().clamp(min=0)
     spread = laplace_nll(mode, total, target, unit=unit) + log_survival(mode, total)
     value = torch.where(positive, fit + SCALE_WEIGHT * spread, 0.0)
-    return _masked_mean(hurdle + value, known)
+    return _masked_mean(hurdle + value, known, count)
 
 
 def laplace_nll(location: Tensor, scale: Tensor, label: Tensor, *, unit: float = 1.0) -> Tensor:
@@ -97,11 +123,11 @@ def with_label_noise(scale: Tensor, noise: Tensor) -> Tensor:
     return torch.sqrt(scale**2 + torch.nan_to_num(noise) ** 2 / 2)
 
 
-def _masked_mean(value: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, value, 0.0).sum() / mask.sum().clamp(min=1)
+def _masked_mean(value: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    return torch.where(mask, value, 0.0).sum() / (mask.sum() if count is None else count).clamp(min=1)
 
 
-LOSSES = {"laplace": laplace_loss, "hurdle": hurdle_loss}
+LOSSES = {"laplace": laplace_loss, "hurdle": hurdle_loss, "log_laplace": log_laplace_loss}
 
 
 def multi_task_loss(
@@ -111,13 +137,17 @@ def multi_task_loss(
     *,
     targets: Mapping[str, Target],
     units: Mapping[str, float],
+    counts: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Weighted sum of the targets' losses, each a mean over its own labelled rows.
 
     Assumes that the targets' errors are independent given the crystal. Arguments are by target.
     """
     terms = [
-        target.weight * LOSSES[target.head](outputs[name], labels[name], noise[name], unit=units[name])
+        target.weight
+        * LOSSES[target.head](
+            outputs[name], labels[name], noise[name], unit=units[name], count=counts[name] if counts else None
+        )
         for name, target in targets.items()
     ]
     return torch.stack(terms).sum()

@@ -1,7 +1,7 @@
 """The stage `train`: one member of the ensemble, from the curated table to weights on disk."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,16 @@ import torch
 
 from matscout import columns
 from matscout.crystal import SYMBOLS
-from matscout.errors import ParameterError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store import GraphStore
 from matscout.models.member import MemberCard, save_member
-from matscout.params import Member, Params
+from matscout.params import Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
+from matscout.training.distributed import from_first, is_first, launch, only_first
 from matscout.training.folds import Fold, LabelledBatch, load_folds
-from matscout.training.provenance import Provenance, provenance_of, training_hashes
+from matscout.training.plan import Plan, plan_member
+from matscout.training.provenance import Provenance, training_hashes
 from matscout.training.task import Task
 from matscout.training.tracking import MemberRun, member_run
 from matscout.training.trainer import EpochRecord, Trainer
@@ -30,29 +31,50 @@ HISTORY_FILE = "history.parquet"
 METRICS_FILE = "metrics.json"
 
 
-def train_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path) -> None:
+def train_member(
+    name: str,
+    *,
+    params: Params,
+    graphs: Path,
+    split: Path,
+    materials: Path,
+    destination: Path,
+    start: Path | None = None,
+) -> None:
     """Train the member `name` and write weights, card, history and metrics to the folder `destination`.
 
     A run that was killed goes on after its last whole epoch and ends in the same bytes as one that was
     not. `destination` appears whole or not at all.
 
     Args:
-        name: key of `params.members`.
+        name: key of `params.members` or `params.finetuned`.
         params: all of them, since the tracker's pipeline run is known by them; the training itself
             depends on the member's own, `targets`, `model` and `compute` alone.
         graphs: folder of the graph store.
         split: table of material_id and fold.
         materials: curated table.
         destination: folder to write.
+        start: folder of a trained member of the same encoder, whose weights training begins with; by default
+            what a block of `params.finetuned` names, and none for the others.
 
     Raises:
-        ParameterError: no such member, or no such device.
+        ParameterError: no such member, no such device, or a start of another encoder.
+        StoreError: the start is no trained member of this installation.
         TrainingError: nothing to learn from, a loss beyond reason, a second trainer of the same member, or
             a tracker that cannot be used.
     """
-    with _fitted(name, params=params, graphs=graphs, split=split, materials=materials) as fitted:
+    train_plan(
+        plan_member(name, params, start), graphs=graphs, split=split, materials=materials, destination=destination
+    )
+
+
+def train_plan(plan: Plan, *, graphs: Path, split: Path, materials: Path, destination: Path) -> None:
+    """`train_member` for a plan."""
+    if plan.params.compute.processes > 1:
+        launch(plan, graphs=graphs, split=split, materials=materials)
+    with _fitted(plan, graphs=graphs, split=split, materials=materials) as fitted:
         metrics = _metrics(fitted.task, fitted.folds)
-        fitted.run.log(fitted.task.member.training.epochs, flat_metrics(metrics))
+        fitted.run.log(metrics["epochs"], flat_metrics(metrics))
         _write(destination, fitted, metrics)
         fitted.checkpoints.delete()
 
@@ -63,13 +85,22 @@ def fit_member(name: str, *, params: Params, graphs: Path, split: Path, material
     For members in parallel: workers outside of DVC call this, and the stage, finding the checkpoint of the
     last epoch, has only the files left to write.
     """
-    with _fitted(name, params=params, graphs=graphs, split=split, materials=materials):
+    plan = plan_member(name, params)
+    if params.compute.processes > 1:
+        launch(plan, graphs=graphs, split=split, materials=materials)
+    else:
+        fit_here(plan, graphs=graphs, split=split, materials=materials)
+
+
+def fit_here(plan: Plan, *, graphs: Path, split: Path, materials: Path) -> None:
+    """`fit_member` in this process, alone or as one of those that share the training."""
+    with _fitted(plan, graphs=graphs, split=split, materials=materials):
         pass
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """A trained member that is not written yet, and all that belongs to it."""
+class Prepared:
+    """A member that is ready to train, or trained, and all that belongs to it."""
 
     task: Task
     folds: Mapping[str, Fold]
@@ -80,27 +111,63 @@ class _Fitted:
 
 
 @contextmanager
-def _fitted(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> Iterator[_Fitted]:
-    member = _member(params, name)
-    provenance = provenance_of(name, params, training_hashes(graphs=graphs, split=split, materials=materials))
+def prepared(
+    plan: Plan,
+    *,
+    graphs: Path,
+    split: Path,
+    materials: Path,
+    folds: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
+) -> Iterator[Prepared]:
+    """A member as its last checkpoint left it, else untrained; of the split only the named folds are read."""
+    name, params, start = plan.name, plan.params, plan.load_start()
+    member, hashes = params.members[name], training_hashes(graphs=graphs, split=split, materials=materials)
+    provenance = plan.provenance(start, hashes)
+    if start:
+        start.warn_of_other_split(hashes["split"])
     with (
         reproducible(params.compute, member.training.seed) as device,
-        open_checkpoints(name, provenance.fingerprint) as checkpoints,
+        only_first(open_checkpoints(name, provenance.fingerprint)) as checkpoints,
     ):
         store = GraphStore.open(graphs)
-        folds = load_folds(
-            materials=materials, split=split, store=store, targets=params.targets, graph=member.graph, device=device
+        rows = load_folds(
+            materials=materials,
+            split=split,
+            store=store,
+            targets=params.targets,
+            graph=member.graph,
+            device=device,
+            names=folds,
         )
-        task = Task.prepare(name, params, folds, device)
-        state = checkpoints.load()
-        with member_run(provenance, state["run_id"] if state else None) as run:
+        task = Task.prepare(name, params, rows, device, start)
+        state = from_first(lambda: checkpoints.load())  # noqa: PLW0108 -- the others have no checkpoints
+        with only_first(member_run(provenance, state["run_id"] if state else None)) as run:
             if state:
                 task.trainer.load_state_dict(state["trainer"])
-            _fit(task, folds, checkpoints, run)
-            yield _Fitted(task, folds, store, provenance, checkpoints, run)
+            yield Prepared(task, rows, store, provenance, checkpoints, run)
 
 
-def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, run: MemberRun) -> None:
+@contextmanager
+def _fitted(plan: Plan, *, graphs: Path, split: Path, materials: Path) -> Iterator[Prepared]:
+    with prepared(plan, graphs=graphs, split=split, materials=materials) as ready:
+        fit(ready)
+        yield ready
+
+
+def fit(ready: Prepared, watch: Callable[[EpochRecord], None] = lambda _: None) -> None:
+    """Train the epochs that are left; `watch` sees each epoch, also those trained before a kill, and may raise."""
+    for record in ready.task.trainer.history:
+        watch(record)
+    _fit(ready.task, ready.folds, ready.checkpoints, ready.run, watch)
+
+
+def _fit(
+    task: Task,
+    folds: Mapping[str, Fold],
+    checkpoints: CheckpointStore,
+    run: MemberRun,
+    watch: Callable[[EpochRecord], None],
+) -> None:
     """Train the epochs that are left, with a checkpoint and the tracker's points after each."""
 
     def batches(epoch: int) -> Iterator[LabelledBatch]:
@@ -116,9 +183,9 @@ def _fit(task: Task, folds: Mapping[str, Fold], checkpoints: CheckpointStore, ru
     def track(trainer: Trainer) -> None:
         _track(run, trainer.history[-1])
 
-    for record in task.trainer.history:  # what a killed run had trained but not yet sent
+    for record in task.trainer.history if is_first() else ():  # what a killed run had trained but not yet sent
         _track(run, record)
-    task.trainer.fit(batches, validate, [save, track])
+    task.trainer.fit(batches, validate, [save, track, lambda trainer: watch(trainer.history[-1])])
 
 
 def _track(run: MemberRun, record: EpochRecord) -> None:
@@ -144,7 +211,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     """Errors of the averaged model on real rows, in the targets' units; the same in every run."""
     metrics: dict[str, Any] = {
-        "epochs": task.member.training.epochs,
+        "epochs": len(task.trainer.history),
         "n_parameters": task.model.n_parameters,
         "n_rows": {name: len(fold) for name, fold in folds.items()},
     }
@@ -155,7 +222,7 @@ def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     return metrics
 
 
-def _write(destination: Path, fitted: _Fitted, metrics: Mapping[str, Any]) -> None:
+def _write(destination: Path, fitted: Prepared, metrics: Mapping[str, Any]) -> None:
     task, provenance = fitted.task, fitted.provenance
     card = MemberCard(
         name=provenance.member,
@@ -165,7 +232,7 @@ def _write(destination: Path, fitted: _Fitted, metrics: Mapping[str, Any]) -> No
         graphs=fitted.store.settings.model_dump(),
         targets={target: settings.model_dump() for target, settings in task.params.targets.items()},
         elements=_trained_elements(fitted.folds[columns.TRAIN]),
-        hashes={**provenance.hashes, "fingerprint": provenance.fingerprint},
+        hashes={**provenance.hashes, **_start_hash(provenance), "fingerprint": provenance.fingerprint},
     )
     history = pd.DataFrame([{"epoch": r.epoch + 1, **history_row(r)} for r in task.trainer.history])
     with atomic_path(destination) as folder:
@@ -175,14 +242,12 @@ def _write(destination: Path, fitted: _Fitted, metrics: Mapping[str, Any]) -> No
         write_json(folder / METRICS_FILE, metrics)
 
 
+def _start_hash(provenance: Provenance) -> dict[str, str]:
+    return {"start": provenance.parameters["start"]["weights_sha256"]} if "start" in provenance.parameters else {}
+
+
 def _trained_elements(fold: Fold) -> tuple[str, ...]:
     numbers: set[int] = set()
     for _, batch in fold.ordered_batches():
         numbers.update(batch.inputs.atomic_numbers.unique().tolist())
     return tuple(SYMBOLS[number] for number in sorted(numbers))
-
-
-def _member(params: Params, name: str) -> Member:
-    if name not in params.members:
-        raise ParameterError(f"member {name!r} is not in params.yaml; choose one of {sorted(params.members)}")
-    return params.members[name]

@@ -29,6 +29,7 @@ class Provenance:
         parameters: what `params.yaml` says that bears on this member.
         pipeline_parameters: the whole of `params.yaml`.
         hashes: SHA-256 by name: of the code and of each input.
+        title: of the runs it belongs with in the tracker, where that is no run of the pipeline.
     """
 
     member: str
@@ -36,6 +37,7 @@ class Provenance:
     parameters: Mapping[str, Any]
     pipeline_parameters: Mapping[str, Any]
     hashes: Mapping[str, str]
+    title: str = ""
 
 
 def repository() -> Path:
@@ -73,7 +75,8 @@ def pipeline_key(provenance: Provenance) -> str:
 
     The commit is no part of it: someone may commit while the pipeline runs.
     """
-    return sha256_of_json([dict(provenance.pipeline_parameters), experiment_name(), dict(provenance.hashes)])
+    parts = [dict(provenance.pipeline_parameters), experiment_name(), dict(provenance.hashes)]
+    return sha256_of_json(parts + [provenance.title] * bool(provenance.title))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -95,9 +98,16 @@ def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, 
     }
 
 
-def provenance_of(name: str, params: Params, hashes: Mapping[str, str]) -> Provenance:
-    """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`."""
+def provenance_of(
+    name: str, params: Params, hashes: Mapping[str, str], *, start: Mapping[str, Any] | None = None
+) -> Provenance:
+    """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`.
+
+    `start` says what weights it begins with, if others.
+    """
     tree = params.model_dump(mode="json")
     parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
+    if start:
+        parameters["start"] = start
     fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
     return Provenance(name, fingerprint, parameters, tree, hashes)

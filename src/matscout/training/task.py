@@ -11,8 +11,11 @@ import torch
 from matscout import columns
 from matscout.models.model import CrystalModel, build_model
 from matscout.params import Member, Params
+from matscout.training.distributed import SharedTrainer, is_shared
 from matscout.training.folds import Fold, LabelledBatch
+from matscout.training.forward import training_forward
 from matscout.training.losses import multi_task_loss
+from matscout.training.start import Start
 from matscout.training.trainer import Recipe, Trainer
 from matscout.training.validation import Objective
 
@@ -36,11 +39,15 @@ class Task:
     member: Member
 
     @classmethod
-    def prepare(cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device) -> "Task":
-        """An untrained model, from torch's generator as it stands, and its trainer."""
+    def prepare(
+        cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device, start: Start | None = None
+    ) -> "Task":
+        """A model that begins with `start`, else untrained from torch's generator as it stands, and its trainer."""
         member, train = params.members[name], folds[columns.TRAIN]
         model = build_model(member, params.targets)
         model.head.fit_statistics(train.labels)
+        if start:
+            start.put_into(model)
         units = {target: float(head.spread) for target, head in model.head.heads.items()}  # type: ignore[arg-type]
         model.to(device)
         objective = partial(multi_task_loss, targets=params.targets, units=units)
@@ -51,13 +58,17 @@ class Task:
             grad_clip=params.model.grad_clip,
             averaging=params.model.averaging,
             warmup=params.model.warmup,
+            schedule=params.model.schedule,
+            early_stopping=params.model.early_stopping,
         )
 
         def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
-            return objective(outputs, batch.labels, batch.noise)
+            return objective(outputs, batch.labels, batch.noise, counts=batch.counts)
 
         steps = math.ceil(len(train) / params.model.batch_size)
-        trainer = Trainer(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}")
+        forward = training_forward(model, params.compute, device)
+        make = SharedTrainer if is_shared() else Trainer
+        trainer = make(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)
         return cls(model, objective, trainer, params, member)
 
     @property

@@ -204,7 +204,7 @@ def _new_child(client: "MlflowClient", experiment: str, provenance: Provenance) 
     key = pipeline_key(provenance)
     parent = _find(client, experiment, {PIPELINE_TAG: key})
     if parent is None:
-        name = experiment_name() or f"repro-{git_commit()[:7]}"
+        name = provenance.title or experiment_name() or f"repro-{git_commit()[:7]}"
         tags = {PIPELINE_TAG: key, **_common_tags()}
         parent = client.create_run(experiment, tags=tags, run_name=name)
         _log_parameters(client, parent, provenance.pipeline_parameters)

@@ -1,39 +1,25 @@
 """The training loop: it knows neither the architecture nor the tracker nor what a crystal is."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from matscout.errors import TrainingError
+from matscout.errors import DivergedError, TrainingError
 from matscout.progress import progress
 from matscout.training.averaging import WeightAverage
-from matscout.training.schedule import one_cycle
+from matscout.training.batches import Batch, named, parts
+from matscout.training.schedule import SCHEDULES
+from matscout.training.stopping import EarlyStopping
+
+logger = logging.getLogger(__name__)
 
 DIVERGED = 1e4  # losses are standardised: an untrained model's is about 1 a target
-N_IDS_SHOWN = 5
-
-
-class Batch(Protocol):
-    """What the loop needs to know of a batch."""
-
-    @property
-    def inputs(self) -> Any:
-        """What the model is called with."""
-
-    @property
-    def material_ids(self) -> Sequence[str]:
-        """Names of the rows, for messages."""
-        ...
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,8 @@ class Recipe:
     grad_clip: float
     averaging: float
     warmup: float
+    schedule: str = "one_cycle"
+    early_stopping: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +48,14 @@ class EpochRecord:
 
 
 class Trainer:
-    """Fits a model with AdamW, one-cycle learning rate, clipped gradients and averaged weights.
+    """Fits a model with AdamW, a scheduled learning rate, clipped gradients and averaged weights.
 
     The result is the *last* averaged weights (`trainer.averaged`), never the epoch that happened to do
     best on the validation rows: the learning rate ends near zero, so that the last epoch is within
-    noise of the best, and the validation rows stay unselected for the calibration that follows.
+    noise of the best, and the validation rows stay unselected for the calibration that follows. Who sets
+    `early_stopping` gives that up for time: the result is then the averaged weights of the best epoch.
+
+    A batch that does not fit into memory is taken in parts, whose gradients add up to its own.
 
     Args:
         model: module to train, in place.
@@ -72,6 +63,7 @@ class Trainer:
         recipe: how to optimise.
         steps_per_epoch: batches in one epoch.
         name: shown beside the progress bar and in errors.
+        forward: how the model is called in training; null = as it is.
     """
 
     def __init__(
@@ -82,13 +74,17 @@ class Trainer:
         *,
         steps_per_epoch: int,
         name: str = "training",
+        forward: Callable[[Any], Any] | None = None,
     ) -> None:
         self.model, self.loss, self.recipe, self.name = model, loss, recipe, name
+        self.forward = forward or model
         self.steps_per_epoch = steps_per_epoch
         self.average = WeightAverage(model, recipe.averaging)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
+        self.stopping = EarlyStopping(recipe.early_stopping)
+        self.most_rows: int | None = None  # that fitted into memory at once
         self.step = 0
         self.history: list[EpochRecord] = []
 
@@ -108,23 +104,28 @@ class Trainer:
         Args:
             batches: epoch -> its batches; must depend on the epoch alone, so that a resumed run sees
                 the same ones.
-            validate: averaged model -> figures of the epoch; the bar shows the first.
+            validate: averaged model -> figures of the epoch; the bar shows the first, `early_stopping` reads `loss`.
             callbacks: called in order after each epoch; they find it in `history[-1]`.
 
         Raises:
-            TrainingError: a loss or gradient is not finite or beyond reason; names the batch's rows.
+            DivergedError: a loss or gradient is not finite or beyond reason; names the batch's rows.
+            TrainingError: a row alone does not fit into memory; names it.
         """
         total = self.recipe.epochs * self.steps_per_epoch
         with progress(description=self.name, total=total, unit="step") as bar:
             bar.n = bar.initial = self.step  # so that rate and time left count this run's steps only
             for epoch in range(len(self.history), self.recipe.epochs):
+                if self.stopping.is_over(epoch):
+                    break
                 train_loss, data_wait_share = self._run_epoch(epoch, batches(epoch), bar)
                 figures = dict(validate(self.averaged))
                 self.history.append(EpochRecord(epoch, train_loss, self._lr(), figures, data_wait_share))
+                self.stopping.see(epoch + 1, figures, self.averaged)
                 shown = {key: f"{value:.3f}" for key, value in list(figures.items())[:1]}  # a line has 100 columns
                 bar.set_postfix({"epoch": f"{epoch + 1}/{self.recipe.epochs}", **shown}, refresh=False)
                 for callback in callbacks:
                     callback(self)
+        self.stopping.restore(self.averaged)
 
     def _run_epoch(self, epoch: int, batches: Iterable[Batch], bar: Any) -> tuple[float, float]:
         """Mean loss over the rows, and the share of the time spent waiting for batches."""
@@ -142,11 +143,7 @@ class Trainer:
     def _step(self, batch: Batch, epoch: int) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model(batch.inputs), batch)
-        value = loss.item()
-        self._check("loss", value, batch, epoch)
-        loss.backward()
+        value = self._gradients(batch, epoch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
         self._check("gradient norm", norm.item(), batch, epoch)
         self.optimizer.step()
@@ -154,19 +151,56 @@ class Trainer:
         self.step += 1
         return value
 
+    def _gradients(self, batch: Batch, epoch: int) -> float:
+        """Set the gradients of the batch's loss, in parts where it needs too much memory; return the loss."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)  # a part that failed may have left some
+            total, part = 0.0, batch
+            try:
+                for part in parts(batch, self.most_rows):
+                    total += self._backward(part, epoch)
+            except torch.OutOfMemoryError as error:
+                self._take_fewer(part, error)
+            else:
+                return total
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _backward(self, part: Batch, epoch: int) -> float:
+        loss = self.loss(self.forward(part.inputs), part)
+        value = loss.item()
+        self._check("loss", value, part, epoch)
+        loss.backward()
+        return value
+
+    def _take_fewer(self, part: Batch, error: torch.OutOfMemoryError) -> None:
+        """Halve the rows taken at once, from now on."""
+        if part.n_rows == 1:
+            raise TrainingError(
+                f"{self.name}: {part.material_ids[0]} alone needs more memory than there is ({error}); leave it out "
+                "(curation.validity.max_atoms), make the member smaller, or take a device with more memory"
+            ) from error
+        self.most_rows = (part.n_rows + 1) // 2
+        logger.warning(
+            "%s: %d crystals at once need more memory than there is; from now on steps are taken in parts of at most "
+            "%d, whose gradients add up",
+            self.name,
+            part.n_rows,
+            self.most_rows,
+        )
+
     def _lr(self) -> float:
         total = self.recipe.epochs * self.steps_per_epoch
-        return one_cycle(self.step, total=total, peak=self.recipe.lr, warmup=self.recipe.warmup)
+        schedule = SCHEDULES[self.recipe.schedule]
+        return schedule(self.step, total=total, peak=self.recipe.lr, warmup=self.recipe.warmup)
 
     def _check(self, what: str, value: float, batch: Batch, epoch: int) -> None:
         if math.isfinite(value) and (what != "loss" or value < DIVERGED):
             return
-        ids = ", ".join(batch.material_ids[:N_IDS_SHOWN])
-        more = f" and {batch.n_rows - N_IDS_SHOWN} more" if batch.n_rows > N_IDS_SHOWN else ""
-        raise TrainingError(
-            f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of {ids}{more}; "
-            f"it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and geometry, "
-            f"or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
+        raise DivergedError(
+            f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of "
+            f"{named(batch)}; it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and "
+            f"geometry, or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,6 +213,8 @@ class Trainer:
             "step": self.step,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "most_rows": self.most_rows,
+            "stopping": self.stopping.state_dict(),
             "history": [asdict(record) for record in self.history],
         }
 
@@ -188,7 +224,8 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         self.average.n_updates = state["n_averaged"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        self.step, self.most_rows = state["step"], state["most_rows"]
+        self.stopping.load_state_dict(state["stopping"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available():  # this machine may have fewer cards than the one that saved

@@ -11,7 +11,7 @@ from matscout.models.distributions import DISTRIBUTIONS
 from matscout.models.model import CrystalModel
 from matscout.training.folds import Fold
 
-Objective = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+Objective = Callable[..., Tensor]  # (outputs, labels, noise), each by target, counts=... of parts
 
 
 @torch.no_grad()

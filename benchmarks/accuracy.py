@@ -1,0 +1,114 @@
+"""Errors of members and ensemble on the benchmark rows, learning curves, and what each default is worth.
+
+    python benchmarks/accuracy.py bench6k                  # all members on 5,000 training rows
+    python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them
+    python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
+    python benchmarks/accuracy.py mp_36k --members cgcnn   # 29,386 training rows, the members that there is time for
+
+Needs ../shared/data/mp_36k; says so and stops where it is absent. What accuracy_recipes.yaml changes in params.yaml
+was chosen on the validation rows; the test rows are read once a table. Trainings go to `--work` (default
+.checkpoints/accuracy), which a second run goes on from. Writes benchmarks/results/accuracy_<part>.json.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from accuracy_groups import errors_by_group
+from accuracy_runs import Training, changed, judged, recipe, rows_of, setting, times, train_all
+from uncertainty_data import ROOT
+
+from matscout.files import write_json
+from matscout.params import Params, check_params
+from matscout.training.member import METRICS_FILE
+
+VARIANTS = ROOT / "benchmarks" / "accuracy_ablations.yaml"
+CURVE_ROWS = (500, 1000, 2000)
+ABLATION_ROWS, ABLATION_SEEDS = 1000, (1, 2, 3)
+KEPT = ("unit", "n_test", "n_validation", "best_member", "mae_minus_best_member", "mae_minus_mean")
+
+
+def ensemble_part(name: str, work: Path, members: list[str] | None, n_train: int | None = None) -> dict[str, Any]:
+    """Members on one set of rows, and their ensemble."""
+    params = chosen(recipe(name), members)
+    inputs = rows_of(params, work / name, name, n_train)
+    here = work / name / (f"rows_{n_train}" if n_train else "all_rows")
+    train_all([Training(member, params, inputs, here) for member in params.members])
+    metrics = judged(params, inputs, here)
+    predictions = pd.read_parquet(here / "ensemble" / "predictions.parquet").query("fold == 'test'")
+    return {
+        "members": {member: params.members[member].model_dump(mode="json") for member in params.members},
+        "model": params.model.model_dump(mode="json"),
+        "times": times(here, list(params.members)),
+        "targets": {target: kept_of(figures) for target, figures in metrics["targets"].items()},
+        "groups": errors_by_group(predictions, pd.read_parquet(inputs.materials), list(params.targets)),
+    }
+
+
+def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
+    """The part of metrics.json that the tables show."""
+    return {
+        **{key: figures[key] for key in KEPT if key in figures},
+        "ensemble": figures["ensemble"]["all"]["mae"],
+        "members": {name: member["mae"] for name, member in figures["members"].items()},
+        "combinations": {name: made["mae"] for name, made in figures["combinations"].items()},
+        "baselines": {name: made["mae"] for name, made in figures["baselines"].items()},
+        "coverage_90": figures["ensemble"]["all"].get("coverage_90"),
+    }
+
+
+def chosen(params: Params, members: list[str] | None) -> Params:
+    """The parameters with these members only."""
+    return params.model_copy(update={"members": {name: params.members[name] for name in members or params.members}})
+
+
+def ablations(work: Path) -> dict[str, Any]:
+    """Validation errors of one member with one thing changed, by variant and seed."""
+    tree = recipe("ablations").model_dump(mode="json")
+    variants: dict[str, Any] = yaml.safe_load(VARIANTS.read_text())
+    inputs = rows_of(check_params(tree), work / "bench6k", "bench6k", ABLATION_ROWS)
+    trainings = {}
+    for variant, change in variants.items():
+        for seed in ABLATION_SEEDS:
+            member = change["member"]
+            mine = changed(tree, change.get("params", {}))
+            mine = changed(mine, {"members": {member: {"training": {"seed": seed}}}})
+            here = work / "ablations" / variant.replace(" ", "_") / str(seed)
+            params = chosen(check_params(mine), [member])
+            trainings[variant, seed] = Training(member, params, inputs, here, change.get("patch"))
+    train_all(list(trainings.values()))
+    results: dict[str, Any] = {}
+    for (variant, _), training in trainings.items():
+        metrics = json.loads((training.folder / METRICS_FILE).read_text())
+        found = results.setdefault(variant, {"member": training.member, "validation_mae": {}})
+        for target, error in metrics["validation"]["mae"].items():
+            found["validation_mae"].setdefault(target, []).append(error)
+    return {"rows": ABLATION_ROWS, "seeds": list(ABLATION_SEEDS), "variants": results}
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("bench6k", "curves", "ablations", "mp_36k"))
+    parser.add_argument("--members", nargs="+", help="some of params.yaml's; all by default")
+    parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    if arguments.part == "ablations":
+        figures = ablations(work)
+    elif arguments.part == "curves":
+        figures = {str(n): ensemble_part("bench6k", work, arguments.members, n) for n in CURVE_ROWS}
+    else:
+        figures = ensemble_part(arguments.part, work, arguments.members)
+    results = {"command": " ".join(["python", *sys.argv]), "setting": setting(), "figures": figures}
+    path = ROOT / "benchmarks" / "results" / f"accuracy_{arguments.part}.json"
+    write_json(path, results)
+    print(f"written: {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""One member of a calibrated ensemble on its own, for a first look at many crystals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.ensemble.calibration import TargetCalibration, Tuning
+from matscout.ensemble.combine import Combination
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.temperature import Temperature
+from matscout.errors import InputError
+
+
+@dataclass(frozen=True)
+class NoReference:
+    """Stands in for the training set: no distance is computed, every crystal counts as a usual one."""
+
+    def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) ones."""
+        return np.ones(len(embeddings))
+
+    def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) False: not known."""
+        return np.zeros(len(distance), dtype=bool)
+
+
+def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> EnsemblePredictor:
+    """The member `name` as an ensemble of one, with `stretch` times the ensemble's temperature.
+
+    A member alone does not show how far the others disagree with it, so its spread has to be widened before
+    something that is unlikely by it is given up. Its intervals are not calibrated.
+
+    Raises:
+        InputError: the ensemble has no such member.
+    """
+    members = [member for member in predictor.members if member.name == name]
+    if not members:
+        known = [member.name for member in predictor.members]
+        raise InputError(f"the ensemble has no member {name!r}; choose one of {known}")
+    calibration = replace(
+        predictor.calibration,
+        members={name: predictor.calibration.members[name]},
+        targets=_of_one(predictor.calibration.targets, name, stretch),
+    )
+    return replace(predictor, members=tuple(members), calibration=calibration, reference=NoReference())
+
+
+def _of_one(targets: Mapping[str, TargetCalibration], name: str, stretch: float) -> dict[str, TargetCalibration]:
+    alone = {}
+    for target, fitted in targets.items():
+        before = fitted.tuning
+        combination = Combination("mean", {name: 1.0}, before.combination.validation_mae, None)
+        temperature = Temperature(stretch * before.temperature.value, before.temperature.distance_exponent)
+        alone[target] = replace(fitted, tuning=Tuning(combination, temperature, before.softening))
+    return alone

@@ -1,0 +1,83 @@
+"""`matscout size`: put a block of sizes (`sizes/*.yaml`) into params.yaml, comments and all else left as they are."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from matscout.errors import ParameterError
+from matscout.files import write_bytes
+from matscout.params import PARAMS_FILE, check_params
+
+SIZES = Path("sizes")
+BY_ARCHITECTURE = "architectures"  # in a file of sizes: goes to every member of that architecture
+
+KeyPath = tuple[str, ...]
+
+
+def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[str, tuple[Any, Any]]:
+    """Write the values of `sizes/<name>.yaml` into the file `params`; members keep names, seeds and what is not listed.
+
+    Returns:
+        (value before, value now) by dotted path of each value that changed.
+
+    Raises:
+        ParameterError: there is no such size, or params.yaml lacks a key or would break a rule.
+    """
+    known = sorted(file.stem for file in sizes.glob("*.yaml"))
+    if name not in known:
+        raise ParameterError(f"size {name!r} is unknown; choose one of {known} (files of {sizes}/)")
+    text = params.read_text()
+    tree = check_params(yaml.safe_load(text), params).model_dump(mode="json")
+    wanted = dict(wishes(yaml.safe_load((sizes / f"{name}.yaml").read_text()), tree["members"]))
+    written, changes = with_values(text, wanted)
+    check_params(yaml.safe_load(written), params)
+    if changes:
+        write_bytes(params, written.encode())
+    return {".".join(path): values for path, values in changes.items()}
+
+
+def wishes(size: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[KeyPath, Any]]:
+    """Each value of a file of sizes with its place in params.yaml."""
+    for key, block in size.items():
+        if key != BY_ARCHITECTURE:
+            yield from _leaves(block, (key,))
+    for name, member in members.items():
+        yield from _leaves(size[BY_ARCHITECTURE].get(member["architecture"], {}), ("members", name))
+
+
+def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[KeyPath, tuple[Any, Any]]]:
+    """YAML text with other scalars in some places, and what changed: every other character stays.
+
+    Raises:
+        ParameterError: the text has no such place.
+    """
+    tree, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    spans, changes = [], {}
+    for path, value in wanted.items():
+        before, node = tree, root
+        for key in path:
+            node = next((child for name, child in node.value if name.value == key), None) if node else None
+            before = before.get(key) if isinstance(before, Mapping) else None
+        if node is None:
+            raise ParameterError(f"{'.'.join(path)}: params.yaml has no such key; add it, or take it out of sizes/")
+        if before != value:
+            spans.append((node.start_mark.index, node.end_mark.index, _scalar(value)))
+            changes[path] = before, value
+    for start, end, value in sorted(spans, reverse=True):
+        text = text[:start] + value + text[end:]
+    return text, changes
+
+
+def _leaves(tree: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _scalar(value: Any) -> str:
+    return re.sub(r"\n(\.\.\.\n)?$", "", yaml.safe_dump(value))

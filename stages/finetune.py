@@ -1,0 +1,17 @@
+"""Stage `finetune`: one member of the ensemble that begins with the weights of another."""
+
+from matscout.params import load_params
+from matscout.stage import NameOption, PathOption, run
+from matscout.training.member import train_member
+
+
+def main(
+    member: NameOption, start: PathOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption
+) -> None:
+    """Train one member on the train fold from the weights of another, resuming where a killed run stopped."""
+    paths = {"materials": materials, "graphs": graphs, "split": split, "destination": out}
+    train_member(member, params=load_params(), start=start, **paths)
+
+
+if __name__ == "__main__":
+    run(main)
