@@ -92,6 +92,8 @@ def _judge(
     ids = [row.material_id for row in rows]
     store = GraphStore.from_crystals(ids, [row.crystal for row in rows], predictor.graphs)
     table, mixtures = predictor.predict_mixtures(store)
+    by_id = {row.material_id: row for row in rows}
+    rows = [by_id[name] for name in table[columns.MATERIAL_ID]]  # the others give no finite prediction
     energy, gap = (np.array([getattr(row, key) for row in rows]) for key in ("formation_energy", "band_gap"))
     judged: dict[str, Any] = {"n": len(rows), "n_pairs": len(pairs), "flagged": share_flagged(table), "targets": {}}
     truths = {columns.FORMATION_ENERGY: energy, columns.BAND_GAP: gap}
