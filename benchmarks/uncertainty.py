@@ -105,7 +105,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     results |= found
     write_json(RESULTS, results)
-    write_tables(results, ROOT / "docs" / "uncertainty.md")
+    write_tables(json.loads(RESULTS.read_text()), ROOT / "docs" / "uncertainty.md")
     print(f"written: {RESULTS.relative_to(ROOT)}, docs/uncertainty.md")
 
 

@@ -38,8 +38,10 @@ def databases(name: str, run: dict[str, Any]) -> str:
 
 def _remedies(target: str, figures: dict[str, Any]) -> list[list[Any]]:
     rows = []
-    for key, judged in figures.items():
-        if isinstance(judged, dict) and judged["n"]:
+    own = [key for key in figures if key.startswith("own_quantile")]
+    for key in (*REMEDIES, *own):
+        judged = figures[key]
+        if judged["n"]:
             width = "-" if judged["width_90"] is None else f"{judged['width_90']:.3f}"
             error = [f"{figures[what]:.3f}" for what in ("mae", "bias")]
             label = REMEDIES.get(key, key.replace("_", " "))

@@ -125,7 +125,7 @@ def _strata(run: dict[str, Any]) -> str:
 def _ways(run: dict[str, Any]) -> str:
     rows = [
         [name, *("-" if judged[shown] is None else f"{judged[shown]:.3f}" for shown in WAYS_SHOWN)]
-        for name, judged in run["ways_tried"].items()
+        for name, judged in sorted(run["ways_tried"].items(), key=lambda way: -way[1]["validation_width"])
     ]
     head = ["symmetric half width proportional to", "mean width, validation", "test", "cover", "Spearman with error"]
     return table([*head, "cover of farthest fifth", "of widest fifth", "least of metal, non-metal"], rows)
