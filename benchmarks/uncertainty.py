@@ -1,11 +1,11 @@
-"""What the error bars are worth: the ensemble's figures, and a chemistry that it never saw.
+"""What the error bars are worth: the ensemble's figures, a chemistry and databases that it never saw.
 
-    python benchmarks/uncertainty.py [--cells sample|bench6k|mp_36k] [--hold-out N]
+    python benchmarks/uncertainty.py [--cells sample|bench6k|mp_36k] [--work FOLDER] [--hold-out N | --databases]
 
-`sample` without `--hold-out` reads what `make repro` left in data/; everything else trains members anew
-(params.yaml's, `--members` of them, `--epochs` long) into `--work`, which a second run goes on from.
-Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, and the tables of
-docs/uncertainty.md.
+`sample` reads what `make repro` left in data/; the others train params.yaml's members into `--work`/members and
+keep what is there, so that members that were trained elsewhere can be put there. `--hold-out` trains members
+anew into `--work`/without_ELEMENT; `--databases` judges the ensemble on OQMD, AFLOW and JARVIS as well.
+Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, and the tables of docs/uncertainty.md.
 """
 
 import argparse
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from uncertainty_data import ROOT, Inputs, hold_out, mp_inputs, pipeline_inputs
+from uncertainty_databases import measure_databases
 from uncertainty_shift import measure_shift
 from uncertainty_tables import write_tables
+from uncertainty_widths import measure_widths
 
 from matscout.ensemble.evaluate import evaluate
 from matscout.files import write_json
@@ -25,7 +27,7 @@ from matscout.params import Params, load_params
 from matscout.training.member import train_member
 
 RESULTS = ROOT / "benchmarks" / "results" / "uncertainty.json"
-NOT_KEPT = ("curves", "members", "combination")  # long, and in metrics.json for who wants them
+NOT_KEPT = ("curves", "members", "combination", "best_member")  # long, and in metrics.json for who wants them
 
 
 def chosen(params: Params, names: list[str] | None, epochs: int | None) -> Params:
@@ -39,7 +41,8 @@ def chosen(params: Params, names: list[str] | None, epochs: int | None) -> Param
 
 
 def trained(params: Params, inputs: Inputs, work: Path) -> tuple[Path, Path]:
-    """Members and ensemble under `work`; what is there is kept."""
+    """Members and ensemble under `work`; members that are there are kept, the ensemble is made anew."""
+    work.mkdir(parents=True, exist_ok=True)
     os.environ["DVC_ROOT"] = str(work)  # checkpoints and the tracker's database stay there too
     paths = {"materials": inputs.materials, "graphs": inputs.graphs, "split": inputs.split}
     for name in params.members:
@@ -49,45 +52,58 @@ def trained(params: Params, inputs: Inputs, work: Path) -> tuple[Path, Path]:
     return work / "members", work / "ensemble"
 
 
-def figures_of(ensemble: Path) -> dict[str, Any]:
-    """The part of metrics.json that the tables show."""
+def figures_of(ensemble: Path, materials: Path) -> dict[str, Any]:
+    """The part of metrics.json that the tables show, and every way of scaling the intervals that was tried."""
     metrics = json.loads((ensemble / "metrics.json").read_text())
     calibration = json.loads((ensemble / "calibration.json").read_text())
+    tried = measure_widths(ensemble / "predictions.parquet", materials, list(metrics["targets"]))
     targets = {}
     for target, measured in metrics["targets"].items():
         targets[target] = {key: value for key, value in measured.items() if key not in NOT_KEPT}
+        best = measured["best_member"]
+        targets[target]["best_member"] = {"name": best["name"], "all": best["rows"]["all"]}
         targets[target]["member_mae"] = {name: member["mae"] for name, member in measured["members"].items()}
         targets[target]["dropped"] = measured["combination"]["dropped"]
         targets[target]["temperature"] = calibration["targets"][target]["temperature"]
+        targets[target]["ways_tried"] = tried[target]
     return {"members": metrics["members"], "flags": metrics["flags"], "targets": targets}
+
+
+def measured(arguments: argparse.Namespace, params: Params, work: Path) -> dict[str, Any]:
+    """Figures by the name of the run that they belong to."""
+    is_sample = arguments.cells == "sample"
+    inputs = pipeline_inputs() if is_sample else mp_inputs(params, work, small=arguments.cells == "bench6k")
+    if arguments.hold_out:
+        inputs, ids = hold_out(inputs, work, arguments.hold_out)
+        members, ensemble = trained(params, inputs, work / f"without_{arguments.hold_out}")
+        epochs = {name: member.training.epochs for name, member in params.members.items()}
+        shift = measure_shift(params, inputs, members, ensemble, ids)
+        return {f"{arguments.cells} without {arguments.hold_out}": {"epochs": epochs, **shift}}
+    data = ROOT / "data"
+    members, ensemble = (data / "members", data / "ensemble") if is_sample else trained(params, inputs, work)
+    found = {arguments.cells: figures_of(ensemble, inputs.materials)}
+    if arguments.databases:
+        found[f"{arguments.cells}, other databases"] = measure_databases(params, members, ensemble)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", choices=("sample", "bench6k", "mp_36k"), default="sample")
-    parser.add_argument("--hold-out", metavar="ELEMENT", help="leave every crystal with this element out")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--hold-out", metavar="ELEMENT", help="leave every crystal with this element out")
+    other.add_argument("--databases", action="store_true", help="judge rows of databases that trained no member")
     parser.add_argument("--members", nargs="+")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--work", type=Path)
+    parser.add_argument("--work", type=Path, help="data, members and ensemble; what is there is kept")
     arguments = parser.parse_args()
     params = chosen(load_params(ROOT / "params.yaml"), arguments.members, arguments.epochs)
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        if arguments.cells == "sample":
-            inputs = pipeline_inputs()
-        else:
-            inputs = mp_inputs(params, work, small=arguments.cells == "bench6k")
-        if arguments.hold_out:
-            inputs, ids = hold_out(inputs, work, arguments.hold_out)
-            members, ensemble = trained(params, inputs, work)
-            figures = measure_shift(params, inputs, members, ensemble, ids) | {"members": list(params.members)}
-            results[f"{arguments.cells} without {arguments.hold_out}"] = figures
-        elif arguments.cells == "sample":
-            results["sample"] = figures_of(ROOT / "data" / "ensemble")
-        else:
-            results[arguments.cells] = figures_of(trained(params, inputs, work)[1])
+        found = measured(arguments, params, work)
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    results |= found
     write_json(RESULTS, results)
     write_tables(results, ROOT / "docs" / "uncertainty.md")
     print(f"written: {RESULTS.relative_to(ROOT)}, docs/uncertainty.md")

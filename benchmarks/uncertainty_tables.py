@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from uncertainty_limits import limits
+from uncertainty_markdown import interval, table, value
+from uncertainty_shift_tables import databases, shift
+
 START, END = "<!-- figures: written by benchmarks/uncertainty.py -->", "<!-- end of figures -->"
 ROWS = ("all", "metal", "non_metal", "predicted_metal", "predicted_non_metal", "near", "far")
 METRICS = ("mae", "rmse", "r2", "nll", "crps", "ence", "miscalibration_area", "spearman", "ause", "roc_auc_metal")
-REMEDIES = {
-    "before": "as calibrated",
-    "before_near_only": "as calibrated, rows not flagged",
-    "weighted": "weighted, no labels",
-}
+LEVELS = (50, 80, 90, 95)
+WAYS_SHOWN = ("validation_width", "width", "coverage", "spearman", "farthest_fifth", "widest_fifth", "least_by_metal")
 
 
 def write_tables(results: dict[str, Any], document: Path) -> None:
@@ -18,8 +19,15 @@ def write_tables(results: dict[str, Any], document: Path) -> None:
     text = document.read_text()
     before, rest = text.split(START)
     _, after = rest.split(END)
-    parts = [_shift(name, run) if "share_flagged" in run else _run(name, run) for name, run in sorted(results.items())]
+    parts = [_part(name, run) for name, run in sorted(results.items())]
+    parts.append(_limits())
     document.write_text(f"{before}{START}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}")
+
+
+def _part(name: str, run: dict[str, Any]) -> str:
+    if "databases" in run:
+        return databases(name, run)
+    return shift(name, run) if "flagged" in run else _run(name, run)
 
 
 def _run(name: str, run: dict[str, Any]) -> str:
@@ -31,7 +39,9 @@ def _run(name: str, run: dict[str, Any]) -> str:
             _quality(figures),
             _coverage(figures),
             _temperature(figures),
-            _constant(figures),
+            _widths(figures),
+            _strata(figures),
+            _ways(figures),
             _by_distance(figures),
             *(f"Fallback: {note}." for note in figures["conformal_notes"]),
         ]
@@ -43,8 +53,8 @@ def _summary(name: str, run: dict[str, Any]) -> str:
     return (
         f"**{name}** ({run['unit']}; {run['n_test']} test rows, {run['n_validation']} validation rows). "
         f"MAE of the ensemble minus that of its best member ({run['best_member']['name']}): "
-        f"{_interval(run['mae_minus_best_member'])}; minus that of gradient boosting: "
-        f"{_interval(run['mae_minus_gradient_boosting'])}. Dropped: {', '.join(run['dropped']) or 'none'}. "
+        f"{interval(run['mae_minus_best_member'])}; minus that of gradient boosting: "
+        f"{interval(run['mae_minus_gradient_boosting'])}. Dropped: {', '.join(run['dropped']) or 'none'}. "
         f"Temperature {temperature['value']:.2f}, distance to the power {temperature['distance_exponent']:.2f}."
     )
 
@@ -54,23 +64,25 @@ def _errors(run: dict[str, Any]) -> str:
     beside += [(f"member {member}", mae) for member, mae in run["member_mae"].items()]
     beside += [(f"combined: {way}", made["mae"]) for way, made in run["combinations"].items()]
     beside += [(f"baseline: {baseline}", made["mae"]) for baseline, made in run["baselines"].items()]
-    return _table(["", "MAE"], [[label, _interval(mae)] for label, mae in beside])
+    return table(["", "MAE"], [[label, interval(mae)] for label, mae in beside])
 
 
 def _quality(run: dict[str, Any]) -> str:
     metrics = [metric for metric in METRICS if metric in run["ensemble"]["all"]]
     shown = [*metrics, "mae_most_certain_50", "mae_most_certain_80"]
-    rows = [[subset, row["n"], *(_value(row[metric]) for metric in shown)] for subset, row in _subsets(run)]
-    return _table(["rows", "n", *metrics, "MAE of surest 50 %", "of surest 80 %"], rows)
+    rows = [[subset, row["n"], *(value(row[metric]) for metric in shown)] for subset, row in _with_best(run)]
+    return table(["rows", "n", *metrics, "MAE of surest 50 %", "of surest 80 %"], rows)
 
 
 def _coverage(run: dict[str, Any]) -> str:
-    shown = ["coverage_50", "coverage_80", "coverage_95", *(f"width_{level}" for level in (50, 80, 90, 95))]
-    rows = [
-        [subset, _interval(row["coverage_90"]), *(_value(row[metric]) for metric in shown)]
-        for subset, row in _subsets(run)
+    shown = [
+        f"{what}_{level}" for what in ("coverage", "width") for level in LEVELS if (what, level) != ("coverage", 90)
     ]
-    return _table(["rows", "90 % cover", *(f"{m.split('_')[1]} % {m.split('_')[0]}" for m in shown)], rows)
+    rows = [
+        [subset, interval(row["coverage_90"]), *(value(row[metric]) for metric in shown)]
+        for subset, row in _with_best(run)
+    ]
+    return table(["rows", "90 % cover", *(f"{m.split('_')[1]} % {m.split('_')[0]}" for m in shown)], rows)
 
 
 def _temperature(run: dict[str, Any]) -> str:
@@ -79,17 +91,53 @@ def _temperature(run: dict[str, Any]) -> str:
     for when in ("before", "after"):
         judged = run["calibration"][when]
         quantiles = [f"{judged[f'quantile_{what}_90']:.3f}" for what in ("coverage", "width")]
-        rows.append([f"{when} the temperature", *(_value(judged[metric]) for metric in shown), *quantiles])
-    return _table(["distribution", *shown, "its 90 % quantiles cover", "their width"], rows)
+        rows.append([f"{when} the temperature", *(value(judged[metric]) for metric in shown), *quantiles])
+    return table(["distribution", *shown, "its 90 % quantiles cover", "their width"], rows)
 
 
-def _constant(run: dict[str, Any]) -> str:
-    constant = run["constant_width"]
-    return (
-        f"90 % intervals of one width for all rows: {constant['width_90']:.3f} wide, covering "
-        f"{constant['coverage_90']:.3f}; scaled by the spread, per stratum: {constant['scaled_width_90']:.3f}, "
-        f"narrower by {100 * constant['scaled_narrower_by']:.0f} %."
-    )
+def _widths(run: dict[str, Any]) -> str:
+    names = {
+        "scaled": "ours",
+        "constant": "one width for all, 90 % overall",
+        "constant_holding_floor": "one width for all, no stratum below 85 %",
+    }
+    rows = []
+    for key, label in names.items():
+        judged = run["widths"][key]
+        figures = [judged[f] for f in ("coverage_90", "least_coverage_of_a_stratum", "width_90", "median_width_90")]
+        gain = ["-", "-"]
+        if key != "scaled":
+            gain = [f"{100 * judged[f]:.0f} %" for f in ("narrower_by", "narrower_by_uncut")]
+        rows.append([label, *(f"{figure:.3f}" for figure in figures), *gain])
+    head = ["90 % intervals", "cover", "least cover of a stratum", "mean width", "median width", "ours narrower by"]
+    return table([*head, "where it is not cut at the least value"], rows)
+
+
+def _strata(run: dict[str, Any]) -> str:
+    widths = run["widths"]
+    rows = [
+        [name, n, *(f"{widths[key]['coverage_by_stratum'][name]:.3f}" for key in ("scaled", "constant"))]
+        for name, n in widths["strata"].items()
+    ]
+    return table(["stratum", "n", "90 % cover", "one width for all covers"], rows)
+
+
+def _ways(run: dict[str, Any]) -> str:
+    rows = [
+        [name, *("-" if judged[shown] is None else f"{judged[shown]:.3f}" for shown in WAYS_SHOWN)]
+        for name, judged in run["ways_tried"].items()
+    ]
+    head = ["symmetric half width proportional to", "mean width, validation", "test", "cover", "Spearman with error"]
+    return table([*head, "cover of farthest fifth", "of widest fifth", "least of metal, non-metal"], rows)
+
+
+def _limits() -> str:
+    rows = [
+        [f"{row['sigma']:.1f}", *(f"{value:.3f}" for key, value in row.items() if key != "sigma")] for row in limits()
+    ]
+    head = ["σ", "Spearman of scale and error", "90 % of every row: narrower by", "narrowest possible: narrower by"]
+    head += ["which cover of the hardest tenth", "one width for all covers of it"]
+    return "\n\n".join(["### A world where the scale of every error is known", table(head, rows)])
 
 
 def _by_distance(run: dict[str, Any]) -> str:
@@ -102,41 +150,14 @@ def _by_distance(run: dict[str, Any]) -> str:
         ]
         for tenth in run["distance_deciles"]
     ]
-    return _table(["distance from training", "n", "MAE", "mean spread", "90 % cover", "90 % width"], rows)
+    return table(["distance from training", "n", "MAE", "mean spread", "90 % cover", "90 % width"], rows)
+
+
+def _with_best(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    best = run["best_member"]
+    return [*_subsets(run), (f"all, best member alone ({best['name']})", best["all"])]
 
 
 def _subsets(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     names = [*ROWS, *(name for name in run["ensemble"] if name.startswith("source:"))]
     return [(name, run["ensemble"][name]) for name in names if run["ensemble"].get(name, {"n": 0})["n"]]
-
-
-def _shift(name: str, run: dict[str, Any]) -> str:
-    rows = []
-    for target, figures in run["targets"].items():
-        for key, judged in figures.items():
-            if key != "mae":
-                width = "-" if judged["width_90"] is None else f"{judged['width_90']:.3f}"
-                label = REMEDIES.get(key, key.replace("_", " "))
-                rows.append([target, label, judged["n"], f"{judged['coverage_90']:.3f}", width])
-    errors = ", ".join(f"{target} {figures['mae']:.3f}" for target, figures in run["targets"].items())
-    said = (
-        f"{run['n']} crystals that no fold held; members {', '.join(run['members'])}. MAE: {errors}. "
-        f"Flagged: {100 * run['share_flagged']:.0f} % of them, "
-        f"{100 * run['share_flagged_in_distribution']:.0f} % of the test fold."
-    )
-    return "\n\n".join([f"### {name}", said, _table(["target", "90 % interval", "n", "cover", "mean width"], rows)])
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def _value(estimate: dict[str, Any]) -> str:
-    return "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
-
-
-def _interval(estimate: dict[str, Any]) -> str:
-    if estimate["low"] is None:
-        return _value(estimate)
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"

@@ -106,8 +106,7 @@ def test_intervals_cover_what_they_promise_however_wrong_the_members(spread_erro
     members, truth = laplace_world(rng, 5000, spread_error=spread_error)
     (seen, seen_truth), (new, new_truth) = split(members, truth, 1000)
     fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
-    mixture = fitted.tuning.mixture(new)
-    low, high = fitted.interval(fitted.tuning.point_estimate(new), fitted.scale(mixture), np.full(4000, "all"), level)
+    low, high = fitted.interval(fitted.predict(new), np.full(4000, "all"), level)
     assert in_binomial_band(coverage(new_truth, low, high), 4000, level, 1000)
 
 
@@ -125,8 +124,7 @@ def test_coverage_over_many_small_worlds_keeps_the_guarantee():
         members, truth = laplace_world(np.random.default_rng(seed), 240, spread_error=0.5)
         (seen, seen_truth), (new, new_truth) = split(members, truth, 40)
         fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
-        scale = fitted.scale(fitted.tuning.mixture(new))
-        low, high = fitted.interval(fitted.tuning.point_estimate(new), scale, np.full(200, "all"), 0.9)
+        low, high = fitted.interval(fitted.predict(new), np.full(200, "all"), 0.9)
         shares.append(coverage(new_truth, low, high))
     assert np.mean(shares) > 0.9 - 3 * np.std(shares) / np.sqrt(60)
     assert np.mean(shares) < 0.94
@@ -138,7 +136,7 @@ def test_hurdle_intervals_cover_in_both_strata_and_stay_above_zero(rng):
     (seen, seen_truth), (new, new_truth) = split(members, truth, 3000)
     fitted = fit_target(seen, rows_of(seen_truth, strata[:3000]), **SETTINGS, lower_bound=0.0)
     estimate = fitted.tuning.point_estimate(new)
-    low, high = fitted.interval(estimate, fitted.scale(fitted.tuning.mixture(new)), strata[3000:], 0.9)
+    low, high = fitted.interval(fitted.predict(new), strata[3000:], 0.9)
     assert (low >= 0).all()
     assert (low <= estimate).all()
     assert (estimate <= high).all()
@@ -155,11 +153,25 @@ def test_scaled_intervals_are_narrower_than_constant_ones(rng):
     members, truth = laplace_world(rng, 4000)
     (seen, seen_truth), (new, _) = split(members, truth, 2000)
     fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
-    low, high = fitted.interval(
-        fitted.tuning.point_estimate(new), fitted.scale(fitted.tuning.mixture(new)), np.full(2000, "all"), 0.9
-    )
+    low, high = fitted.interval(fitted.predict(new), np.full(2000, "all"), 0.9)
     constant = 2 * np.quantile(np.abs(seen_truth - fitted.tuning.point_estimate(seen)), 0.9)
     assert (high - low).mean() < 0.9 * constant
+
+
+def test_a_hurdle_s_central_intervals_are_narrower_than_scaled_ones_that_cover_as_much(rng):
+    members, truth = hurdle_world(rng, 6000, member_noise=0.5)
+    (seen, seen_truth), (new, new_truth) = split(members, truth, 3000)
+    everywhere = np.full(3000, "all")
+    central = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=0.0)
+    scaled = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
+    assert (central.shape, scaled.shape) == ("central", "scaled")
+    found = {}
+    for fitted in (central, scaled):
+        low, high = fitted.interval(fitted.predict(new), everywhere, 0.9)
+        low = np.maximum(low, 0)
+        assert coverage(new_truth, low, high) == pytest.approx(0.9, abs=0.025)
+        found[fitted.shape] = (high - low).mean()
+    assert found["central"] < 0.9 * found["scaled"]
 
 
 def test_one_overcertain_row_does_not_break_the_score(rng):

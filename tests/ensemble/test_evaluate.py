@@ -72,7 +72,15 @@ def test_metrics_hold_what_the_predictions_say(ensemble):
     is_metal = test["band_gap_true"] == 0
     assert gap["ensemble"]["metal"]["n"] == is_metal.sum()
     assert gap["ensemble"]["predicted_metal"]["n"] == (test["metal_probability"] >= 0.5).sum()
-    assert gap["best_member"]["mae"]["value"] == min(m["mae"]["value"] for m in gap["members"].values())
+    best = gap["best_member"]
+    assert best["rows"]["all"]["mae"]["value"] == min(m["mae"]["value"] for m in gap["members"].values())
+    assert best["rows"].keys() == gap["ensemble"].keys()
+    assert best["rows"]["all"].keys() == judged.keys()
+    named = {"mae", "rmse", "r2", "nll", "crps", "ence", "miscalibration_area", "spearman", "ause", "roc_auc_metal"}
+    named |= {f"{what}_{level}" for what in ("coverage", "width") for level in (50, 80, 90, 95)}
+    named |= {"mae_most_certain_50", "mae_most_certain_80", "n"}
+    assert judged.keys() == named
+    assert all(judged[name]["low"] <= judged[name]["high"] for name in named - {"n"})
     assert set(gap["baselines"]) == {"mean", "median", "gradient_boosting"}
     assert set(gap["combinations"]) == {f"{m}{s}" for m in ("median", "mean", "stack") for s in ("", "_of_all")}
     assert sum(decile["n"] for decile in gap["distance_deciles"]) == len(test)
@@ -195,6 +203,28 @@ def test_member_of_other_graphs_is_refused_with_the_difference(outputs, tmp_path
     graphs = outputs.params.graphs.model_copy(update={"asymmetric_unit": False}).model_dump()
     members = copy_with(outputs, tmp_path, graphs=graphs)
     with pytest.raises(StoreError, match=r"'composition' does not fit .*asymmetric_unit is False instead of True"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+
+
+def test_member_of_another_element_table_is_refused_with_the_difference(outputs, tmp_path):
+    members = copy_with(outputs, tmp_path)
+    card = members / "composition" / "member.json"
+    content = json.loads(card.read_text())
+    content["element_table_sha256"] = "f" * 64
+    card.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=r"composition.*element"):
+        evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_member_that_lacks_a_target_is_refused_with_the_difference(outputs, tmp_path):
+    targets = {name: target.model_dump() for name, target in outputs.params.targets.items()}
+    members = tmp_path / "members"
+    shutil.copytree(outputs.members, members)
+    only = outputs.params.model_copy(update={"targets": {"band_gap": outputs.params.targets["band_gap"]}})
+    write_member(members, "composition", only, make_materials())
+    assert set(targets) > set(only.targets)
+    with pytest.raises(StoreError, match=r"'composition' does not fit .*targets is \['band_gap'\] instead of"):
         evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
 
 

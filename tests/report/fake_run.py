@@ -18,7 +18,12 @@ A_SITES, B_SITES, ANIONS = (
     ("Ti", "Zr", "Sn", "Fe", "Mn"),
     ("O", "S", "Cl", "N"),
 )
-OTHER_METRICS = ("width_90", "crps", "nll", "miscalibration_area", "ence", "spearman", "ause")
+OTHER_METRICS = (
+    *(f"width_{level}" for level in (50, 80, 90, 95)),
+    *("crps", "nll", "miscalibration_area", "ence", "spearman", "ause", "roc_auc_metal"),
+    *("mae_most_certain_50", "mae_most_certain_80"),
+)
+NOTHING = {"value": None, "low": None, "high": None}
 METALS = ("Cu", "Al", "Ni", "Ag", "Au", "Mg", "Zn")
 
 
@@ -99,19 +104,19 @@ def ensemble_metrics() -> dict:
     """In the shape of the stage `evaluate`."""
     targets = {}
     for target, base in (("band_gap", 0.45), ("formation_energy_per_atom", 0.11)):
-        coverages = {f"coverage_{level}": figure(level / 100 + 0.01) for level in (50, 80, 90, 95)}
+        judged = {
+            "n": 60,
+            "mae": figure(base),
+            "rmse": figure(1.4 * base),
+            "r2": figure(0.8),
+            **{f"coverage_{level}": figure(level / 100 + 0.01) for level in (50, 80, 90, 95)},
+            **{name: figure(0.3) for name in OTHER_METRICS},
+        }
+        alone = judged | {"mae": figure(1.1 * base)}
         levels, kept = np.linspace(0, 1, 21), np.linspace(0.05, 1, 20)
         targets[target] = {
-            "ensemble": {
-                "all": {
-                    "n": 60,
-                    "mae": figure(base),
-                    "rmse": figure(1.4 * base),
-                    "r2": figure(0.8),
-                    **coverages,
-                    **{name: figure(0.3) for name in OTHER_METRICS},
-                }
-            },
+            "ensemble": {"all": judged, "metal": judged | {"n": 20, "r2": NOTHING}},
+            "best_member": {"name": MEMBERS[0], "rows": {"all": alone, "metal": alone}},
             "members": {m: {"mae": figure(base * (1.1 + 0.08 * i))} for i, m in enumerate(MEMBERS)},
             "baselines": {
                 "mean": {"mae": figure(3 * base)},
@@ -130,6 +135,10 @@ def ensemble_metrics() -> dict:
             "conformal_notes": [],
             "curves": {
                 "calibration": {"predicted": levels.tolist(), "observed": (levels**0.95).tolist()},
+                "interval_width": {
+                    "edges": (base * np.linspace(0, 4, 6)).tolist(),
+                    "count": [4, 30, 20, 5, 1],
+                },
                 "error_against_spread": {
                     "spread": (base * (0.2 + kept)).tolist(),
                     "error": (base * (0.3 + kept)).tolist(),

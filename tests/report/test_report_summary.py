@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from imports import ROOT
 
 from matscout.report.inputs import Run
 from matscout.report.labels import formula, number, substitution, window
@@ -41,6 +44,23 @@ def test_members_and_ensemble_hold_test_errors_with_units(summarized, params):
     assert ensemble["formation_energy_per_atom"]["best member: MAE (eV/atom)"] == pytest.approx(0.121)
 
 
+def test_every_metric_of_every_kind_of_row_stands_in_the_ensemble_s_metrics_with_its_interval(summarized):
+    for target, unit in (("band_gap", "eV"), ("formation_energy_per_atom", "eV/atom")):
+        kinds = {kind["rows"]: kind for kind in read(summarized, "ensemble")[target]["by kind of row"]}
+        assert set(kinds) == {"all", "metal"}
+        shown = kinds["metal"]["ensemble: value, 95 % bootstrap interval"]
+        alone = kinds["metal"]["best member (cgcnn)"]
+        named = {f"MAE ({unit})", f"RMSE ({unit})", "R2", "NLL (nats)", f"CRPS ({unit})", "ENCE", "miscalibration area"}
+        named |= {f"coverage of {level} % intervals" for level in (50, 80, 90, 95)}
+        named |= {f"mean width of {level} % intervals ({unit})" for level in (50, 80, 90, 95)}
+        named |= {f"MAE of the most certain {share} % ({unit})" for share in (50, 80)}
+        named |= {"Spearman of spread and error", "AUSE", "ROC-AUC of metal"}
+        assert set(shown) == set(alone) == named
+        assert shown["ENCE"] == pytest.approx([0.3, 0.27, 0.33])
+        assert shown["R2"] == [None, None, None]
+        assert alone[f"MAE ({unit})"][0] == pytest.approx(1.1 * shown[f"MAE ({unit})"][0])
+
+
 def test_screening_counts(summarized, fake_data):
     ranked = pd.read_parquet(fake_data / "screening" / "ranked.parquet")
     document = read(summarized, "screening")
@@ -51,7 +71,8 @@ def test_screening_counts(summarized, fake_data):
 
 def test_metrics_are_small_and_hold_numbers_only(summarized):
     def leaves(tree):
-        return [leaf for value in tree.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
+        shown = [value for value in tree.values() if not isinstance(value, list)]  # DVC leaves lists out
+        return [leaf for value in shown for leaf in (leaves(value) if isinstance(value, dict) else [value])]
 
     for name in ("curation", "members", "ensemble", "screening"):
         assert (summarized / "metrics" / f"{name}.json").stat().st_size < 20_000
@@ -63,9 +84,25 @@ def test_plot_tables(summarized, params):
     for target in params.targets:
         assert set(pd.read_csv(plots / f"learning_curves_{target}.csv")) == {"epoch", *params.members}
         assert {"actual", "predicted"} <= set(pd.read_csv(plots / f"parity_{target}.csv"))
+        assert set(pd.read_csv(plots / f"confidence_{target}.csv")) == {"share_kept", "mae", "oracle"}
+        assert set(pd.read_csv(plots / f"error_against_spread_{target}.csv")) == {"spread", "error", "ideal"}
+        assert pd.read_csv(plots / f"interval_width_{target}.csv")["share"].sum() == pytest.approx(1)
     assert pd.read_csv(plots / "calibration.csv")["nominal"].between(0, 1).all()
     assert set(pd.read_csv(plots / "pareto.csv")["group"]) == {"front", "shortlist", "other"}
     assert all(len(pd.read_csv(file)) <= MOST_ROWS + 100 for file in plots.glob("*.csv"))
+
+
+def test_every_plot_of_dvc_yaml_has_its_columns(summarized):
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    drawn = {}
+    for plot in pipeline["plots"]:
+        for name, plotted in plot.items():
+            for path, wanted in plotted["y"].items():
+                table = pd.read_csv(summarized / "plots" / Path(path).name)
+                series = [wanted] if isinstance(wanted, str) else wanted
+                assert {plotted["x"], *series} <= set(table), name
+                drawn[Path(path).name] = name
+    assert set(drawn) == {file.name for file in (summarized / "plots").glob("*.csv")}
 
 
 def test_member_that_stopped_earlier_has_no_later_points(fake_data, params, tmp_path):

@@ -17,6 +17,7 @@ from matscout.ensemble.combine import Combination, Method, choose_combination
 from matscout.ensemble.conformal import ConformalQuantiles, fit_conformal
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.outputs import TargetOutputs
+from matscout.ensemble.shapes import Shape, central_interval, central_scores, scaled_interval, scaled_scores
 from matscout.ensemble.temperature import Temperature, fit_temperature
 
 Array = NDArray[np.float64]
@@ -48,6 +49,14 @@ class LabelledRows:
 
 
 @dataclass(frozen=True)
+class TargetPrediction:
+    """One target of n crystals: (n,) point estimate and calibrated mixture."""
+
+    estimate: Array
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
 class Tuning:
     """What is fitted before the conformal step.
 
@@ -72,26 +81,51 @@ class Tuning:
             {name: outputs.members[name].median() for name in self.combination.weights}
         )
 
+    def predict(self, outputs: TargetOutputs) -> TargetPrediction:
+        """Estimate and distribution."""
+        return TargetPrediction(self.point_estimate(outputs), self.mixture(outputs))
+
+    def scores(self, shape: Shape, prediction: TargetPrediction, truth: Array) -> Array:
+        """(n,) conformal scores: the least quantile whose interval holds the truth."""
+        if shape == "central":
+            return central_scores(truth, prediction.mixture)
+        return scaled_scores(truth, prediction.estimate, self._scale(prediction))
+
+    def interval(self, shape: Shape, prediction: TargetPrediction, quantile: Array) -> tuple[Array, Array]:
+        """(n,) low and high at these (n,) quantiles of the scores."""
+        if shape == "central":
+            return central_interval(quantile, prediction.estimate, prediction.mixture)
+        return scaled_interval(quantile, prediction.estimate, self._scale(prediction))
+
+    def _scale(self, prediction: TargetPrediction) -> Array:
+        return prediction.mixture.std() + self.softening
+
 
 @dataclass(frozen=True)
 class TargetCalibration:
-    """Everything that turns members' distributions of one target into its columns."""
+    """Everything that turns members' distributions of one target into its columns.
+
+    Attributes:
+        tuning: before the conformal step.
+        shape: of the intervals; `central` where the property has a least value, where distributions are lopsided.
+        conformal: quantiles of the scores.
+        lower_bound: least value of the property; null = none.
+    """
 
     tuning: Tuning
+    shape: Shape
     conformal: ConformalQuantiles
     lower_bound: float | None
 
-    def scale(self, mixture: Mixture) -> Array:
-        """(n,) unit of the conformal score."""
-        return mixture.std() + self.tuning.softening
-
     def interval(
-        self, estimate: Array, scale: Array, strata: Labels, level: float, sources: Labels | None = None
+        self, prediction: TargetPrediction, strata: Labels, level: float, sources: Labels | None = None
     ) -> tuple[Array, Array]:
-        """(n,) low and high; a property that cannot be negative is cut at zero, which loses no coverage."""
-        half_width = self.conformal.lookup(strata, level, sources) * scale
-        low, high = estimate - half_width, estimate + half_width
-        return (low if self.lower_bound is None else np.maximum(low, self.lower_bound)), high
+        """(n,) low and high, by the quantile of each row's stratum and source."""
+        return self.tuning.interval(self.shape, prediction, self.conformal.lookup(strata, level, sources))
+
+    def predict(self, outputs: TargetOutputs) -> TargetPrediction:
+        """Estimate and distribution from the members' outputs."""
+        return self.tuning.predict(outputs)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; `from_json` reads it back."""
@@ -99,6 +133,7 @@ class TargetCalibration:
             "combination": self.tuning.combination.to_json(),
             "temperature": asdict(self.tuning.temperature),
             "softening": self.tuning.softening,
+            "shape": self.shape,
             "conformal": self.conformal.to_json(),
             "lower_bound": self.lower_bound,
         }
@@ -108,7 +143,8 @@ class TargetCalibration:
         """From `to_json`."""
         combination = Combination.from_json(content["combination"])
         tuning = Tuning(combination, Temperature(**content["temperature"]), content["softening"])
-        return cls(tuning, ConformalQuantiles.from_json(content["conformal"]), content["lower_bound"])
+        conformal = ConformalQuantiles.from_json(content["conformal"])
+        return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
 
 def tune(outputs: TargetOutputs, truth: Array, *, method: Method, drop_factor: float | None) -> Tuning:
@@ -141,6 +177,7 @@ def fit_target(
     Raises:
         InputError: there is no row.
     """
+    shape: Shape = "scaled" if lower_bound is None else "central"
     scores = np.empty(len(rows.truth))
     parts = parts_of(rows.groups)
     for part in np.unique(parts):
@@ -148,9 +185,10 @@ def fit_target(
         # validation sets of a handful of rows can fall into one part, which then has to tune itself
         fitted = ~scored if not scored.all() else scored
         tuning = tune(outputs.take(fitted), rows.truth[fitted], method=method, drop_factor=drop_factor)
-        scores[scored] = _scores(tuning, outputs.take(scored), rows.truth[scored])
+        scores[scored] = tuning.scores(shape, tuning.predict(outputs.take(scored)), rows.truth[scored])
     conformal = fit_conformal(scores, rows.strata, rows.sources, expected=rows.possible_strata)
-    return TargetCalibration(tune(outputs, rows.truth, method=method, drop_factor=drop_factor), conformal, lower_bound)
+    tuning = tune(outputs, rows.truth, method=method, drop_factor=drop_factor)
+    return TargetCalibration(tuning, shape, conformal, lower_bound)
 
 
 def strata_of(metal_probability: Array) -> Labels:
@@ -162,8 +200,3 @@ def parts_of(groups: Sequence[str] | Labels, n_parts: int = N_PARTS) -> NDArray[
     """(n,) part of each row, by the hash of its group: stable when other rows come or go."""
     digests = [hashlib.sha256(group.encode()).digest() for group in groups]
     return np.array([int.from_bytes(digest[:8], "big") % n_parts for digest in digests], dtype=np.int64)
-
-
-def _scores(tuning: Tuning, outputs: TargetOutputs, truth: Array) -> Array:
-    spread = tuning.mixture(outputs).std() + tuning.softening
-    return np.abs(truth - tuning.point_estimate(outputs)) / spread

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.ensemble.bootstrap import Estimate, Resampling, bootstrap
-from matscout.ensemble.calibration import Tuning, tune
+from matscout.ensemble.calibration import LabelledRows, Tuning, fit_target, tune
 from matscout.ensemble.combine import METHODS
-from matscout.ensemble.conformal import conformal_quantile
 from matscout.ensemble.intervals import coverage, mean_width
-from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, RANKING_METRICS, distribution_rows
+from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, distribution_rows, judged_rows
 from matscout.ensemble.outputs import TargetOutputs
 
 Array = NDArray[np.float64]
@@ -21,10 +20,15 @@ LEVEL = 0.9
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """One fold's labels (n,) and the members' outputs for the same rows."""
+    """One fold's labelled rows and the members' outputs for the same rows."""
 
     outputs: TargetOutputs
-    truth: Array
+    rows: LabelledRows
+
+    @property
+    def truth(self) -> Array:
+        """(n,) labels."""
+        return self.rows.truth
 
 
 def compare_combinations(
@@ -43,20 +47,22 @@ def compare_combinations(
     return table
 
 
-def compare_members(
-    validation: LabelledPredictions, test: LabelledPredictions, resampling: Resampling
-) -> dict[str, dict[str, Any]]:
-    """Each member alone, as if it were the ensemble: with a temperature of its own."""
-    table: dict[str, dict[str, Any]] = {}
+def rows_of_members(
+    validation: LabelledPredictions, test: LabelledPredictions, *, lower_bound: float | None
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """What the metrics need of each member alone, as if it were the ensemble: calibrated by itself, in the same strata.
+
+    Returns:
+        By member, see `judgement.judged_rows`.
+    """
+    judged = {}
     for name in test.outputs.members:
-        tuning = tune(validation.outputs.only(name), validation.truth, method="mean", drop_factor=None)
-        alone = test.outputs.only(name)
-        rows = distribution_rows(tuning.mixture(alone), tuning.point_estimate(alone), test.truth)
-        table[name] = {
-            **bootstrap({**POINT_METRICS, **DISTRIBUTION_METRICS, **RANKING_METRICS}, rows, resampling),
-            "validation_mae": tuning.combination.validation_mae[name],
-        }
-    return table
+        fitted = fit_target(
+            validation.outputs.only(name), validation.rows, method="mean", drop_factor=None, lower_bound=lower_bound
+        )
+        alone = fitted.predict(test.outputs.only(name))
+        judged[name] = judged_rows(fitted, alone, test.truth, strata=test.rows.strata, sources=test.rows.sources)
+    return judged
 
 
 def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: Resampling) -> dict[str, Any]:
@@ -75,23 +81,6 @@ def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: R
             "quantile_width_90": mean_width(low, high),
         }
     return judged
-
-
-def compare_constant_width(
-    validation_error: Array, truth: Array, estimate: Array, *, scaled_width: float, lower_bound: float | None
-) -> dict[str, float]:
-    """Conformal intervals of one half-width for all rows, beside the mean width of the scaled ones."""
-    half_width = min(conformal_quantile(validation_error, LEVEL), float(validation_error.max()))
-    low, high = estimate - half_width, estimate + half_width
-    if lower_bound is not None:
-        low = np.maximum(low, lower_bound)
-    width = mean_width(low, high)
-    return {
-        "coverage_90": coverage(truth, low, high),
-        "width_90": width,
-        "scaled_width_90": scaled_width,
-        "scaled_narrower_by": 1 - scaled_width / width if width > 0 else 0.0,
-    }
 
 
 def mean_with_interval(error: Array, resampling: Resampling) -> Estimate:

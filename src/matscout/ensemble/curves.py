@@ -10,6 +10,9 @@ from matscout.ensemble.intervals import LEVEL_GRID, calibration_curve
 from matscout.ensemble.metrics import error_of_most_certain
 
 N_BINS = 20
+WIDEST = (
+    0.99  # the last bin of the histogram holds what is wider than this quantile: single rows must not set its scale
+)
 KEPT_SHARES = np.linspace(0.05, 1, 20)
 
 
@@ -21,7 +24,8 @@ def uncertainty_curves(rows: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, 
     """
     levels = LEVEL_GRID[::5]
     width = rows["high_0.9"] - rows["low_0.9"]
-    counts, edges = np.histogram(width, bins=N_BINS, range=(0.0, float(width.max()) or 1.0))
+    widest = float(np.quantile(width, WIDEST)) or 1.0
+    counts, edges = np.histogram(np.minimum(width, widest), bins=N_BINS, range=(0.0, widest))
     order = np.argsort(rows["std"], kind="stable")
     bins = np.array_split(order, min(N_BINS, len(order)))
     return {

@@ -14,6 +14,7 @@ from matscout import columns
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.baselines import baseline_predictions
 from matscout.ensemble.bootstrap import Resampling
+from matscout.ensemble.calibration import LabelledRows
 from matscout.ensemble.comparison import LabelledPredictions
 from matscout.ensemble.composition_features import composition_features, element_fractions
 from matscout.ensemble.distance import TrainingReference, reference_rows
@@ -142,13 +143,11 @@ def _measure(
         validation, test = (
             _labelled(held_out, fold, params.targets[name]) for fold in (columns.VALIDATION, columns.TEST)
         )
-        prediction = calibrated(calibration, held_out.outputs_of(test))[name]
         measured[name] = measure_target(
             calibration.targets[name],
-            prediction,
-            _labelled_predictions(held_out, validation, name, params.targets[name]),
-            _labelled_predictions(held_out, test, name, params.targets[name]),
-            _test_rows(calibration, held_out, folds, params, test=test, target=name),
+            _labelled_predictions(calibration, held_out, validation, name, params.targets[name]),
+            _labelled_predictions(calibration, held_out, test, name, params.targets[name]),
+            _test_facts(held_out, folds, params, test=test, target=name),
             unit=columns.UNITS.get(params.targets[name].label, ""),
             resampling=resampling,
         )
@@ -169,30 +168,31 @@ def _labelled(held_out: HeldOut, fold: str, target: Target) -> NDArray[np.int64]
     return rows[np.isfinite(labels_of(held_out.table.iloc[rows], target))]
 
 
-def _labelled_predictions(held_out: HeldOut, rows: NDArray[np.int64], name: str, target: Target) -> LabelledPredictions:
-    truth = labels_of(held_out.table.iloc[rows], target)
-    return LabelledPredictions(held_out.outputs[name].take(rows), truth)
+def _labelled_predictions(
+    calibration: EnsembleCalibration, held_out: HeldOut, rows: NDArray[np.int64], name: str, target: Target
+) -> LabelledPredictions:
+    table = held_out.table.iloc[rows]
+    mixtures = {
+        name: prediction.mixture for name, prediction in calibrated(calibration, held_out.outputs_of(rows)).items()
+    }
+    stratum, possible = strata(calibration.metal_target, mixtures, len(rows))
+    labelled = LabelledRows(
+        truth=labels_of(table, target),
+        strata=stratum,
+        possible_strata=possible,
+        sources=table[columns.SOURCE].to_numpy(str),
+        groups=table[columns.DUPLICATE_GROUP].to_numpy(str),
+    )
+    return LabelledPredictions(held_out.outputs[name].take(rows), labelled)
 
 
-def _test_rows(
-    calibration: EnsembleCalibration,
-    held_out: HeldOut,
-    folds: pd.DataFrame,
-    params: Params,
-    *,
-    test: NDArray[np.int64],
-    target: str,
+def _test_facts(
+    held_out: HeldOut, folds: pd.DataFrame, params: Params, *, test: NDArray[np.int64], target: str
 ) -> RowFacts:
     table = held_out.table.iloc[test]
-    mixtures = {
-        name: prediction.mixture for name, prediction in calibrated(calibration, held_out.outputs_of(test)).items()
-    }
-    metal = calibration.metal_target
+    metal = metal_target_of(params.targets)
     distance = held_out.distance[test]
     return RowFacts(
-        truth=labels_of(table, params.targets[target]),
-        strata=strata(metal, mixtures, len(test))[0],
-        sources=table[columns.SOURCE].to_numpy(str),
         is_metal=None if metal is None else labels_of(table, params.targets[metal]) == 0,
         distance=distance,
         is_far=held_out.reference.is_far(distance),

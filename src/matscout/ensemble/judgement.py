@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from matscout.ensemble import intervals, metrics
 from matscout.ensemble.bootstrap import Estimate, Metric, Resampling, Rows, bootstrap
-from matscout.ensemble.calibration import TargetCalibration
+from matscout.ensemble.calibration import TargetCalibration, TargetPrediction
 from matscout.ensemble.conformal import LEVELS
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.predictions import TargetPrediction
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -23,7 +22,7 @@ def judged_rows(
     """Every per-row quantity that the metrics need, so that resampling is indexing."""
     rows = distribution_rows(prediction.mixture, prediction.estimate, truth)
     for level in LEVELS:
-        low, high = fitted.interval(prediction.estimate, prediction.scale, strata, level, sources)
+        low, high = fitted.interval(prediction, strata, level, sources)
         rows[f"low_{level:g}"], rows[f"high_{level:g}"] = low, high
     return rows
 

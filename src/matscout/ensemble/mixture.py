@@ -78,8 +78,8 @@ class Mixture:
         with np.errstate(divide="ignore"):
             return np.logaddexp.reduce(terms + np.log(self.weights)[:, None], axis=0)
 
-    def quantile(self, level: float) -> Array:
-        """(n,) smallest y with F(y) >= level, by bisection between the members' own quantiles."""
+    def quantile(self, level: float | Array) -> Array:
+        """(n,) smallest y with F(y) >= level, (n,) or one, by bisection between the members' own quantiles."""
         quantiles = np.stack([component.quantile(level) for component in self.components])
         low, high = quantiles.min(axis=0), quantiles.max(axis=0)
         lowest = low.copy()

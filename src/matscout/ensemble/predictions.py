@@ -1,7 +1,6 @@
 """The columns of a prediction table: point estimate, spread and its parts, interval, members, flags."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 from matscout.ensemble.artifact import EnsembleCalibration
-from matscout.ensemble.calibration import STRATA, strata_of
+from matscout.ensemble.calibration import STRATA, TargetPrediction, strata_of
 from matscout.ensemble.conformal import POOLED
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.outputs import TargetOutputs
@@ -23,23 +22,9 @@ INTERVAL_LEVEL = 0.9
 CHUNK_ROWS = 4096
 
 
-@dataclass(frozen=True)
-class TargetPrediction:
-    """One target of n crystals: (n,) point estimate, calibrated mixture, unit of the conformal score."""
-
-    estimate: Array
-    mixture: Mixture
-    scale: Array
-
-
 def calibrated(calibration: EnsembleCalibration, outputs: Mapping[str, TargetOutputs]) -> dict[str, TargetPrediction]:
     """Each target's calibrated prediction from the members' outputs."""
-    predictions = {}
-    for target, fitted in calibration.targets.items():
-        mixture = fitted.tuning.mixture(outputs[target])
-        estimate = fitted.tuning.point_estimate(outputs[target])
-        predictions[target] = TargetPrediction(estimate, mixture, fitted.scale(mixture))
-    return predictions
+    return {target: fitted.predict(outputs[target]) for target, fitted in calibration.targets.items()}
 
 
 def strata(metal_target: str | None, mixtures: Mapping[str, Mixture], n_rows: int) -> tuple[Labels, tuple[str, ...]]:
@@ -71,7 +56,7 @@ def prediction_table(
     table: dict[str, Array | Sequence[str] | Labels] = {columns.MATERIAL_ID: np.asarray(ids, dtype=object)}
     for target, prediction in predictions.items():
         fitted = calibration.targets[target]
-        low, high = fitted.interval(prediction.estimate, prediction.scale, stratum, INTERVAL_LEVEL, sources)
+        low, high = fitted.interval(prediction, stratum, INTERVAL_LEVEL, sources)
         table[target] = prediction.estimate
         table[target + columns.STD] = prediction.mixture.std()
         table[target + columns.LO90], table[target + columns.HI90] = low, high

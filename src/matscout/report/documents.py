@@ -1,5 +1,6 @@
 """The small metrics that Git tracks: every figure with its unit in its name, the same in every run."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from matscout.report import labels, readings
 from matscout.report.inputs import Run
 
 DIGITS: Final = 6
+LEVELS: Final = readings.LEVELS
 JUDGED: Final = (
     "mae",
     "rmse",
@@ -18,23 +20,30 @@ JUDGED: Final = (
     "width_90",
     "crps",
     "nll",
+    "ence",
     "miscalibration_area",
     "spearman",
     "ause",
+    "mae_most_certain_50",
+    "mae_most_certain_80",
 )
-WITH_UNIT: Final = frozenset({"mae", "rmse", "width_90", "crps"})
 WORDS: Final = {
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R2",
-    "coverage_90": "coverage of 90 % intervals",
-    "width_90": "mean width of 90 % intervals",
+    **{f"coverage_{level}": f"coverage of {level} % intervals" for level in LEVELS},
+    **{f"width_{level}": f"mean width of {level} % intervals" for level in LEVELS},
     "crps": "CRPS",
     "nll": "NLL (nats)",
+    "ence": "ENCE",
     "miscalibration_area": "miscalibration area",
     "spearman": "Spearman of spread and error",
     "ause": "AUSE",
+    "mae_most_certain_50": "MAE of the most certain 50 %",
+    "mae_most_certain_80": "MAE of the most certain 80 %",
+    "roc_auc_metal": "ROC-AUC of metal",
 }
+WITH_UNIT: Final = frozenset({"rmse", "crps", *(key for key in WORDS if key.startswith(("mae", "width")))})
 
 
 def curation_document(run: Run) -> dict[str, Any]:
@@ -71,8 +80,11 @@ def members_document(run: Run) -> dict[str, Any]:
 
 
 def ensemble_document(run: Run) -> dict[str, Any]:
-    """Figures of the ensemble on the test fold, and of what it has to beat."""
-    return {target: _target(run, target) for target in run.targets}
+    """Figures of the ensemble on the test fold, and of what it has to beat.
+
+    `by kind of row` is a list, which `dvc metrics show` leaves out: its table stays readable.
+    """
+    return {target: _target(run, target) | {"by kind of row": _kinds(run, target)} for target in run.targets}
 
 
 def screening_document(run: Run) -> dict[str, Any]:
@@ -123,8 +135,9 @@ def _target(run: Run, target: str) -> dict[str, Any]:
     judged = readings.judged(run.ensemble, target)
     figures: dict[str, Any] = {"test crystals": judged["n"]}
     for key in JUDGED:
-        name = WORDS[key] + (_in(target) if key in WITH_UNIT else "")
-        figures[name] = _round(judged[key]["value"])
+        figures[_worded(key, target)] = _round(judged[key]["value"])
+    if "roc_auc_metal" in judged:
+        figures[WORDS["roc_auc_metal"]] = _round(judged["roc_auc_metal"]["value"])
     error = judged["mae"]
     figures[f"MAE, 95 % interval from{_in(target)}"] = _round(error["low"])
     figures[f"MAE, 95 % interval to{_in(target)}"] = _round(error["high"])
@@ -136,6 +149,34 @@ def _target(run: Run, target: str) -> dict[str, Any]:
         if row["kind"] == "baseline":
             figures[f"{row['name']}: MAE{_in(target)}"] = _round(row["value"])
     return figures
+
+
+def _kinds(run: Run, target: str) -> list[dict[str, Any]]:
+    """Every metric on every kind of test row: of the ensemble, and of the member that is best in hindsight."""
+    measured = run.ensemble["targets"][target]
+    best = measured["best_member"]
+    return [
+        {
+            "rows": kind,
+            "test crystals": judged["n"],
+            "ensemble: value, 95 % bootstrap interval": _estimates(judged, target),
+            f"best member ({best['name']})": _estimates(best["rows"][kind], target),
+        }
+        for kind, judged in measured["ensemble"].items()
+    ]
+
+
+def _estimates(judged: Mapping[str, Any], target: str) -> dict[str, list[float | None]]:
+    """[value, low, high] by metric."""
+    return {
+        _worded(key, target): [_round(judged[key][end]) for end in ("value", "low", "high")]
+        for key in WORDS
+        if key in judged
+    }
+
+
+def _worded(key: str, target: str) -> str:
+    return WORDS[key] + (_in(target) if key in WITH_UNIT else "")
 
 
 def _in(target: str) -> str:

@@ -140,6 +140,34 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
     return figure.update_yaxes(**positive_axis(values[:, 1]))
 
 
+def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """How wide the 90 % intervals are: share of the test crystals by width relative to the mean width.
+
+    Args:
+        histograms: by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target; `share`.
+    """
+    traces = []
+    for i, (target, bins) in enumerate(histograms.items()):
+        labels = [
+            f"{low:.3g} to {high:.3g} {unit_of(target)}" for low, high in zip(bins["low"], bins["high"], strict=True)
+        ]
+        traces.append(
+            go.Scatter(
+                x=(bins["low"] + bins["high"]) / (2 * bins["mean"]),
+                y=100 * bins["share"],
+                customdata=labels,
+                mode="lines+markers",
+                name=name_of(target),
+                line={"color": SERIES[i], "width": 1.5, "shape": "hvh"},
+                marker={"symbol": SYMBOLS[i], "size": 6},
+                hovertemplate="%{customdata}: %{y:.1f} % of the crystals<extra></extra>",
+            )
+        )
+    figure = chart(*traces, x="width of the 90 % interval, 1 = mean", y="test crystals (%)")
+    figure.add_vline(x=1, line={"color": MUTED, "dash": "dash", "width": 1.2})
+    return figure.update_yaxes(rangemode="tozero")
+
+
 def offsets(table: pd.DataFrame) -> go.Figure:
     """Fitted reference offsets with their 95 % intervals, beside what was planted.
 

@@ -38,6 +38,7 @@ def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         "coverage": figures_trust.coverage(strata, nominal=NOMINAL),
         "spread": figures_trust.spread_against_error(_curves(run, "error_against_spread")),
         "confidence": figures_learning.confidence_curve(_curves(run, "confidence")),
+        "width": figures_trust.interval_width({t: readings.interval_width(run.ensemble, t) for t in targets}),
         "distance": figures_trust.distance({t: readings.distance_deciles(run.ensemble, t) for t in targets}),
     }
     return _words(run), figures
@@ -63,6 +64,8 @@ def _words(run: Run) -> dict[str, Any]:
         "the spread is as large as the error found.",
         "confidence_caption": "Solid: mean absolute error of the crystals that stay when those of largest predicted "
         "spread are set aside first. Dotted: the best possible order, by the error itself.",
+        "width_caption": "Test crystals by the width of their 90 % interval, relative to the mean width. One width for "
+        "all would be a single peak at the dashed line: a long tail shows that the doubtful ones are told apart.",
         "distance_caption": "Distance to the nearest training crystals in the models' own description of a crystal. "
         "An honest spread (dotted) rises with the error (solid).",
         "table": _table(run),

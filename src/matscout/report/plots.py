@@ -7,7 +7,7 @@ import pandas as pd
 
 from matscout import columns
 from matscout.files import write_bytes
-from matscout.report import evidence, labels, readings
+from matscout.report import evidence, readings
 from matscout.report.inputs import Run
 
 MOST_ROWS: Final = 2000  # of a scatter: `dvc plots show` draws every row
@@ -15,11 +15,13 @@ DIGITS: Final = "%.6g"
 
 
 def write_plots(run: Run, folder: Path) -> None:
-    """Write learning curves, parity, calibration, confidence and the Pareto front as CSV."""
+    """Write the tables of every figure that `dvc plots show` draws as CSV."""
     write_csv(folder / "calibration.csv", calibration(run))
-    write_csv(folder / "confidence.csv", confidence(run))
     write_csv(folder / "pareto.csv", pareto(run))
     for target in run.params.targets:
+        write_csv(folder / f"confidence_{target}.csv", readings.curve(run.ensemble, target, "confidence"))
+        write_csv(folder / f"error_against_spread_{target}.csv", error_against_spread(run, target))
+        write_csv(folder / f"interval_width_{target}.csv", interval_width(run, target))
         write_csv(folder / f"learning_curves_{target}.csv", learning_curves(run, target))
         write_csv(folder / f"parity_{target}.csv", parity(run, target))
 
@@ -51,12 +53,15 @@ def calibration(run: Run) -> pd.DataFrame:
     return pd.DataFrame(observed).sort_index().reset_index(names="nominal").assign(ideal=lambda t: t["nominal"])
 
 
-def confidence(run: Run) -> pd.DataFrame:
-    """`target`, `share_kept`, `mae` of the most certain, `oracle` of the smallest errors, in the target's unit."""
-    tables = [
-        readings.curve(run.ensemble, t, "confidence").assign(target=labels.name_of(t)) for t in run.params.targets
-    ]
-    return pd.concat(tables, ignore_index=True)
+def error_against_spread(run: Run, target: str) -> pd.DataFrame:
+    """`spread` predicted and `error` found (root mean squares) of equal groups of test crystals; and `ideal`."""
+    return readings.curve(run.ensemble, target, "error_against_spread").assign(ideal=lambda t: t["spread"])
+
+
+def interval_width(run: Run, target: str) -> pd.DataFrame:
+    """`width` of the 90 % interval (a bin's middle, in the target's unit), `share` of the test crystals."""
+    bins = readings.interval_width(run.ensemble, target)
+    return pd.DataFrame({"width": (bins["low"] + bins["high"]) / 2, "share": bins["share"]})
 
 
 def pareto(run: Run) -> pd.DataFrame:

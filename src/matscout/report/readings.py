@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from matscout.report import labels
@@ -37,6 +38,14 @@ def interval_coverage(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
 def curve(ensemble: Mapping[str, Any], target: str, name: str) -> pd.DataFrame:
     """One of the ensemble's curves: calibration, error_against_spread or confidence."""
     return pd.DataFrame(ensemble["targets"][target]["curves"][name])
+
+
+def interval_width(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
+    """Histogram of the 90 % intervals' widths: `low`, `high` (edges), `mean` width, in the target's unit; `share`."""
+    histogram = ensemble["targets"][target]["curves"]["interval_width"]
+    edges, count = np.array(histogram["edges"]), np.array(histogram["count"])
+    mean = judged(ensemble, target)["width_90"]["value"]
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": count / count.sum(), "mean": mean})
 
 
 def distance_deciles(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
