@@ -31,6 +31,7 @@ from matscout.params import load_params
 
 ROOT = Path(__file__).parents[1]
 KEEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+LEAST = 1000
 N_TIMED = 1024
 PASSES = 3
 
@@ -65,6 +66,8 @@ def main() -> None:
     goal = params.screening.goals[params.screening.goal]
     judge = Judge(predictor, References.read(data / "curated/materials.parquet"), goal)
     candidates = pd.read_parquet(data / "candidates/candidates.parquet")
+    if len(candidates) < LEAST:
+        raise SystemExit(f"{len(candidates)} candidates are too few to speak of their best 1 %; at least {LEAST}")
     whole = ranking(judge, candidates)
     n_obeying = int(whole[columns.ELEMENT_RULES_MET].sum())
     top = whole[PLACE].to_numpy()[: len(whole) // 100]

@@ -66,11 +66,13 @@ def test_bfloat16_is_near_and_leaves_weights_and_outputs_in_float32(model_and_gr
     assert values.dtype == gradients.dtype == torch.float32
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert not torch.equal(values, exact)  # it did run in another precision
-    torch.testing.assert_close(values, exact, rtol=0.05, atol=0.05)
+    assert (values - exact).norm() < 0.1 * exact.norm()  # eight bits of mantissa, through a few layers
     cosine = torch.nn.functional.cosine_similarity(gradients, exact_gradients, dim=0)
     assert cosine > 0.98
 
 
+# torch looks at every tensor that it traces; its own, nothing that a user can do
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_gives_the_same(model_and_graph, monkeypatch):
     """Traced, and run as traced: torch's own code generator would take a minute an architecture."""
     model, graph = model_and_graph

@@ -110,7 +110,8 @@ def cascade_told(ranked: pd.DataFrame, cascade: Cascade | None) -> dict[str, Any
     """For `summary.json`: how many candidates that obey the element rules the ensemble did not reach."""
     if cascade is None:
         return {}
-    unseen = (ranked[columns.JUDGED_BY] != ENSEMBLE) & ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool)
+    by_the_member = ranked[columns.JUDGED_BY].to_numpy(str) != ENSEMBLE
+    unseen = by_the_member & ranked[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool)
     return {"cascade": cascade.model_dump(mode="json") | {"n_not_reached_by_the_ensemble": int(unseen.sum())}}
 
 

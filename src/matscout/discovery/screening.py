@@ -74,7 +74,7 @@ def screen(
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
         judged, ranked = judged_and_ranked(judge, candidates, shards, settings.cascade)
-        n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER] != NO_LAYER).sum()))
+        n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
         close = judged.rows(ranked.iloc[:n_close])
         known = known_costs(materials, judge, params.targets)
         extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
