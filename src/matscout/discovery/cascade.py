@@ -132,6 +132,7 @@ def _write_kept(path: Path, candidates: Path, ids: list[str]) -> None:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number)
             names = group.column(columns.CANDIDATE_ID)
-            chosen = group.filter(pc.is_in(names, value_set=wanted.cast(names.type)))
+            mask = pc.is_in(names, value_set=wanted.cast(names.type))  # pyright: ignore[reportAttributeAccessIssue]
+            chosen = group.filter(mask)
             if chosen.num_rows:
                 writer.write_table(chosen)

@@ -1,5 +1,8 @@
 """A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
 
+# pyarrow.compute makes its functions when it is imported
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -72,7 +72,7 @@ class Template:
 
     def fill(self, elements: Sequence[str], volume_scale: float = 1.0) -> Crystal:
         """The crystal with `elements[slot]` on each slot and its volume scaled isotropically."""
-        species = tuple(elements[slot] for slot in self.slot_of_atom.tolist())
+        species = tuple(elements[int(slot)] for slot in self.slot_of_atom)
         return Crystal(self.lattice * np.cbrt(volume_scale), species, self.frac_coords)
 
     def label(self, elements: Sequence[str]) -> str:

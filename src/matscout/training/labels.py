@@ -30,4 +30,4 @@ def read_labels(materials: Path, names: Iterable[str]) -> pd.DataFrame:
         source, _, functional = one.partition("/")
         belongs = (table[columns.SOURCE] == source) & (table[columns.FUNCTIONAL] == functional)
         table[name] = table[column].where(belongs)
-    return table[[columns.MATERIAL_ID, columns.SYNTHETIC, *wanted]]
+    return table.loc[:, [columns.MATERIAL_ID, columns.SYNTHETIC, *wanted]]

@@ -5,6 +5,8 @@ rows, one database and functional, has a head of its own over the shared encoder
 published. Fine-tuning then goes on from the head of the database that the target's labels belong to.
 """
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -49,24 +51,30 @@ def database_targets(materials: Path, split: Path, params: Params) -> dict[str, 
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
     published = {target: _published(target, settings) for target, settings in params.targets.items()}
     table = table.merge(read_labels(materials, published.values()), on=columns.MATERIAL_ID, validate="one_to_one")
-    training = table[table[columns.FOLD] == columns.TRAIN]
+    training = table.loc[table[columns.FOLD] == columns.TRAIN, :]
     heads: dict[str, Target] = {}
     for target, settings in params.targets.items():
-        known = training[training[published[target]].notna()]
-        counts = known.groupby([columns.SOURCE, columns.FUNCTIONAL]).size()
-        for source, of_source in counts.groupby(level=columns.SOURCE):
-            most = min(functional for (_, functional), n in of_source.items() if n == of_source.max())
-            for (_, functional), n in of_source.items():
-                if n >= LEAST_LABELS:
-                    head = f"{target}@{source}" if functional == most else class_label(target, source, functional)
-                    label = class_label(published[target], source, functional)
-                    heads[head] = settings.model_copy(update={"label": label, "noise": None})
+        known = training.loc[training[published[target]].notna(), :]
+        for source, functional, n, is_most in _classes(known):
+            if n >= LEAST_LABELS:
+                head = f"{target}@{source}" if is_most else class_label(target, source, functional)
+                label = class_label(published[target], source, functional)
+                heads[head] = settings.model_copy(update={"label": label, "noise": None})
     if not heads:
         raise TrainingError(
             f"no database has {LEAST_LABELS} labels of {sorted(params.targets)} in the training fold of {split}; "
             "give more rows, or train without pretraining"
         )
     return heads
+
+
+def _classes(rows: pd.DataFrame) -> list[tuple[str, str, int, bool]]:
+    """Database, functional, number of rows, and whether it is the database's most frequent functional."""
+    counts = Counter(zip(rows[columns.SOURCE].tolist(), rows[columns.FUNCTIONAL].tolist(), strict=True))
+    most: dict[str, str] = {}
+    for (source, functional), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        most.setdefault(source, functional)
+    return [(source, functional, n, most[source] == functional) for (source, functional), n in sorted(counts.items())]
 
 
 def refuse_torn_groups(materials: Path, split: Path) -> None:
@@ -79,11 +87,12 @@ def refuse_torn_groups(materials: Path, split: Path) -> None:
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
     trained = set(table.loc[table[columns.FOLD] == columns.TRAIN, columns.DUPLICATE_GROUP])
     held_out = table[columns.FOLD].isin([columns.VALIDATION, columns.TEST])
-    torn = table.loc[held_out & table[columns.DUPLICATE_GROUP].isin(trained), columns.DUPLICATE_GROUP].unique()
+    torn = table.loc[held_out & table[columns.DUPLICATE_GROUP].isin(list(trained)), columns.DUPLICATE_GROUP].unique()
     if len(torn) == 0:
         return
     rows = table[(table[columns.DUPLICATE_GROUP] == torn[0]) & (table[columns.FOLD] != columns.UNUSED)]
-    shown = ", ".join(f"{row.material_id} ({row.fold})" for row in rows.head(N_SHOWN).itertuples())
+    named = zip(rows[columns.MATERIAL_ID], rows[columns.FOLD], strict=True)
+    shown = ", ".join(f"{material_id} ({fold})" for material_id, fold in islice(named, N_SHOWN))
     raise InputError(
         f"{split} tears {len(torn)} materials over the training fold and a held-out one, such as {torn[0]!r}: {shown}; "
         "pretraining would see what it is tested on. Run the stage `split` again"
