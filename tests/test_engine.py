@@ -74,7 +74,7 @@ def test_the_switch_chooses_the_engine_that_trains_members(monkeypatch):
     from matscout.params import Compute
     from matscout.train import make_engine
 
-    compute = Compute(device="cpu", threads=2, deterministic=True)
+    compute = Compute(device="cpu", threads=2, deterministic=True, precision="float32", compile=False, processes=1)
     monkeypatch.setattr("matscout.train.n_cores", lambda: 8)
     assert make_engine(Switch("local", None), compute) == LocalEngine([{}] * 4)  # two cores a member
     assert make_engine(Switch("local", 3), compute) == LocalEngine([{}] * 3)

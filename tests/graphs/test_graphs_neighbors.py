@@ -105,7 +105,7 @@ def test_the_most_skewed_cell_that_is_searched_has_the_neighbours_of_the_straigh
     """A cell of three atoms, its vectors replaced by long sums of them: 9,000 Å where 4 Å would do."""
     straight, coords = np.diag([4.0, 4.5, 5.0]), np.array([[0, 0, 0], [0.5, 0.4, 0.3], [0.2, 0.9, 0.7]])
     transform = np.array([[1, 0, 0], [2200, 1, 0], [-1000, 1500, 1]])
-    skewed = nearest_neighbors(transform @ straight, coords @ np.linalg.inv(transform), 12)
+    skewed = nearest_neighbors(transform @ straight, coords @ np.linalg.inv(transform) % 1.0, 12)
     plain = nearest_neighbors(straight, coords, 12)
     lengths = [np.sort(np.linalg.norm(found.vectors.astype(float), axis=1)) for found in (skewed, plain)]
     np.testing.assert_allclose(*lengths, atol=1e-5)
