@@ -232,5 +232,5 @@ def test_a_killed_worker_is_told_with_what_to_do():
 def test_members_share_cards_in_groups_of_their_processes(processes, cards, groups, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
     settings = {"device": "auto", "threads": 1, "deterministic": True, "precision": "float32", "compile": False}
-    engine = make_engine("local", Compute(**settings, processes=processes), None)
-    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in engine.environments] == groups
+    engine = make_engine(Switch("local", None), Compute(**settings, processes=processes))
+    assert engine == LocalEngine([{"CUDA_VISIBLE_DEVICES": group} for group in groups])

@@ -45,7 +45,7 @@ def test_a_second_member_of_an_architecture_gets_its_size_and_keeps_its_seed(par
         "  mine:\n    architecture: cgcnn\n    graph: {n_neighbors: 6, cutoff: 7.5}\n"
         "    encoder: {hidden_dim: 8, n_layers: 1, n_radial: 6}\n    training: {epochs: 1, lr_scale: 0.5, seed: 77}\n"
     )
-    params_file.write_text(params_file.read_text().replace("\nensemble:", f"{block}\nensemble:"))
+    params_file.write_text(params_file.read_text().replace("\npretrained:", f"{block}\npretrained:"))
     resize("large", params_file, SIZES)
     members = load_params(params_file).members
     assert members["mine"].encoder == members["cgcnn"].encoder

@@ -57,7 +57,8 @@ class MemberRun:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        for key, value in values.items():
+        for name, value in values.items():
+            key = _name(name)
             if (key, step) not in self._sent:
                 self._waiting[key, step] = Metric(key, value, now_ms, step)
         if time.monotonic() - self._last_flush > FLUSH_INTERVAL_S:
@@ -226,12 +227,19 @@ def _find(client: "MlflowClient", experiment: str, tags: Mapping[str, str], extr
     return runs[0] if runs else None
 
 
+def _name(key: str) -> str:
+    """A name that MLflow takes: it has no @, which stands in the targets of a pretraining."""
+    return key.replace("@", ":")
+
+
 def _log_parameters(client: "MlflowClient", run: "Run", tree: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     flat = flatten(tree)
     for start in range(0, len(flat), 100):  # MLflow's limit per request
-        client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in list(flat.items())[start : start + 100]])
+        client.log_batch(
+            run.info.run_id, params=[Param(_name(k), str(v)) for k, v in list(flat.items())[start : start + 100]]
+        )
 
 
 def _common_tags() -> dict[str, str]:
