@@ -202,8 +202,8 @@ def _judge_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
     with pq.ParquetFile(path, memory_map=True) as file:
         judged, refused = _judged(judge, file.read_row_group(number))
     shards = Shards(folder)
-    shards.save_table(_refused_name(number), refused)
     shards.save_table(judged_name(number), judged)
+    shards.save_table(_refused_name(number), refused)
 
 
 def _judged(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table]:
