@@ -25,8 +25,10 @@ repro: setup
 	.venv/bin/python -m dvc repro
 	@.venv/bin/matscout results
 
+# two workers: a thread that waits must not keep the other's core
+test: export OMP_WAIT_POLICY := passive
 test: setup
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -53,7 +53,7 @@ def ensemble_table(result: Figures) -> str:
     )
     differences = "; ".join(
         f"{target.replace('_', ' ')}: minus its best member ({found['best_member']['name']}) "
-        f"{_interval(found['mae_minus_best_member'])}"
+        f"{_interval(found['mae_minus_best_member'])}, minus the members' mean {_interval(found['mae_minus_mean'])}"
         for target, found in figures["targets"].items()
     )
     words = f"Test rows: {gap['n_test']} with a gap, {energy['n_test']} with an energy. Ensemble {differences}."

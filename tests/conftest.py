@@ -1,6 +1,22 @@
 """What several rooms share: a clone, in a folder with a space in its name, whose pipeline ran once."""
 
+from pathlib import Path
+
 import pytest
+
+# Rooms whose tests share one clone: each is one worker's work, and the longest, so that they begin first.
+WITH_A_CLONE = ("pipeline", "docs", "notebooks")
+
+
+def pytest_collection_modifyitems(items):
+    """Order and groups for `-n 2 --dist loadgroup`: the tests of a file, or of a room with a clone, stay together."""
+
+    def room(item):
+        return Path(item.path).relative_to(Path(__file__).parent).parts[0]
+
+    items.sort(key=lambda item: WITH_A_CLONE.index(room(item)) if room(item) in WITH_A_CLONE else len(WITH_A_CLONE))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(room(item) if room(item) in WITH_A_CLONE else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -121,14 +121,13 @@ def test_merges_are_explained_and_results_told(tiny):
 
 def test_mlflow_holds_one_parent_and_a_child_for_every_member(tiny):
     connection = sqlite3.connect(tiny.root / "mlflow.db")
-    parents = dict(
-        connection.execute(
-            "select r.run_uuid, t.value from runs r left join tags t on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
-        )
+    rows = connection.execute(
+        "select t.value, r.name from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
     )
-    roots = [run for run, parent in parents.items() if parent is None]
-    assert len(roots) >= 1
-    assert sum(parent == roots[0] for parent in parents.values()) == len(tiny_params()["members"])
+    children = {}  # tests before this one may have left pipeline runs of their own
+    for parent, name in rows:
+        children.setdefault(parent, []).append(name)
+    assert sorted(tiny_params()["members"]) in [sorted(names) for names in children.values()]
 
 
 def test_metrics_plots_and_dag_commands_work(tiny):

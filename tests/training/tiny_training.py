@@ -3,8 +3,9 @@
 import itertools
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -98,10 +99,9 @@ def no_tracker(provenance, run_id=None):
 
 def train(paths, destination, params=None, *, dvc_root, tracked=False, threads=1):
     os.environ["DVC_ROOT"] = str(dvc_root)
-    if not tracked:
-        member.member_run = no_tracker
     torch.set_num_threads(threads)
-    member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
+    with nullcontext() if tracked else patch.object(member, "member_run", no_tracker):
+        member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
 
 
 def kill_self(*_, **__):

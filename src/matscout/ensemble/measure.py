@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.ensemble.bootstrap import Resampling
-from matscout.ensemble.calibration import METAL, NON_METAL, LabelledRows, TargetCalibration
+from matscout.ensemble.calibration import METAL, NON_METAL, LabelledRows, TargetCalibration, tune
 from matscout.ensemble.comparison import (
     LabelledPredictions,
     compare_calibration,
@@ -74,6 +74,8 @@ def measure_target(
     }
     boosted_error = np.abs(test.truth - facts.baselines["gradient_boosting"])
     combination = fitted.tuning.combination
+    mean = tune(validation.outputs, validation.truth, method="mean", drop_factor=combination.drop_factor)
+    mean_error = np.abs(test.truth - mean.point_estimate(test.outputs))
     return {
         "unit": unit,
         "n_test": len(test.truth),
@@ -95,6 +97,7 @@ def measure_target(
             for name, predicted in facts.baselines.items()
         },
         "mae_minus_best_member": paired_difference(judged["error"], alone[best]["error"], resampling),
+        "mae_minus_mean": paired_difference(judged["error"], mean_error, resampling),
         "mae_minus_gradient_boosting": paired_difference(judged["error"], boosted_error, resampling),
         "calibration": compare_calibration(fitted.tuning, test, resampling),
         "widths": _widths(fitted, validation, test),
