@@ -12,6 +12,7 @@ from graphs import load_cells, machine
 from matscout.files import write_json
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.store import GraphStore
+from matscout.memory import keep_freed_memory
 from matscout.models.model import build_model
 from matscout.params import Member, Params, load_params
 
@@ -42,6 +43,7 @@ def measure(member: Member, params: Params, store: GraphStore) -> dict[str, int]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    keep_freed_memory()  # as all predictions do
     parameters = load_params(ROOT / "params.yaml")
     name, cells = load_cells()
     names, crystals = zip(*cells[:N_CRYSTALS], strict=True)

@@ -25,6 +25,7 @@ from matscout.ensemble.alone import alone
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.graphs.store import GraphStore
+from matscout.memory import keep_freed_memory
 from matscout.models.inference import embed
 from matscout.models.member import LoadedMember
 from matscout.params import load_params
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     data = parser.parse_args().data
     torch.set_num_threads(1)
+    keep_freed_memory()  # as all predictions do
     params = load_params(ROOT / "params.yaml")
     predictor = EnsemblePredictor.load(data / "members", data / "ensemble")
     goal = params.screening.goals[params.screening.goal]

@@ -23,6 +23,7 @@ from published_cgcnn import PublishedCGCNN, dense_batches
 from matscout.crystal import Crystal
 from matscout.files import write_json
 from matscout.graphs.store import GraphStore
+from matscout.memory import keep_freed_memory
 from matscout.models.inference import embed
 from matscout.models.model import build_model
 from matscout.params import Params, load_params
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as all predictions do
     params = load_params(ROOT / "params.yaml")
     crystals = cells_of(arguments.cells, arguments.crystals)
     members = measure_members(params, crystals, arguments.seconds)

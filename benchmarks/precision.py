@@ -24,6 +24,7 @@ from matscout.files import write_json
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.store import GraphStore
+from matscout.memory import keep_freed_memory
 from matscout.models.inference import distributions, plan_inference
 from matscout.models.member import LoadedMember
 from matscout.params import Params, load_params
@@ -103,6 +104,7 @@ def _shift(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 def main(params: Params, members: Path) -> None:
     """Measure all members and write the file."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as all predictions do
     torch._inductor.config.compile_threads = 1  # noqa: SLF001 -- in this process, so that its time is seen
     torch._inductor.config.force_disable_caches = True  # noqa: SLF001 -- as on a machine that never compiled it
     name, cells = load_cells()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.store import GraphStore
+from matscout.memory import keep_freed_memory
 from matscout.models.distributions import Distribution
 from matscout.models.inference import Embeddings, distributions, embed, plan_inference
 from matscout.models.member import LoadedMember
@@ -48,6 +49,7 @@ def run_members(
     members: Sequence[LoadedMember], store: GraphStore, rows: NDArray[np.int64], *, device: str, description: str
 ) -> MemberOutputs:
     """Every member's distributions and embeddings for `rows`, in their order."""
+    keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
     plan = plan_inference(device)
     embeddings = [
         embed(
