@@ -17,7 +17,7 @@ PEERS = {
     "alignn": "ALIGNN 38 and 7",
 }
 
-RESULT_OF = {"screening": "screening_scale", "batches": "batch_sizes"}  # where the table has another name
+RESULT_OF = {"screening": "screening_scale", "batches": "batch_sizes", "parts": "bounds"}  # where the table has another name
 
 Results = dict[str, Any]
 
@@ -121,6 +121,33 @@ def cascade_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def bounds_table(results: Results) -> str:
+    """How far each encoder is from its arithmetic, and what takes the time."""
+    bounds = results["bounds"]
+    kinds = list(next(iter(bounds["members"].values()))["shares"])
+    head = "| | MFLOP a crystal | crystals/s, one core | floor: its matrix products alone, crystals/s |"
+    lines = [f"{head} {' | '.join(kinds)} |", "|---" * (4 + len(kinds)) + "|"]
+    for name, found in bounds["members"].items():
+        rates = (found["crystals_per_s_of_one_core"], found["floor_per_s_of_one_core"])
+        shares = " | ".join(f"{found['shares'][kind]:.0%}" for kind in kinds)
+        lines.append(f"| `{name}` | {found['megaflop_per_crystal']} | {rates[0]:,} | {rates[1]:,} | {shares} |")
+    words = f"A large matrix product runs at {bounds['gflops_of_one_core']} GFLOP/s on one core here ({_cpu(bounds)})."
+    return "\n".join([*lines, "", words])
+
+
+def parts_table(results: Results) -> str:
+    """Where the seconds of one screening go."""
+    screened = results["bounds"]["screen"]
+    total = sum(screened["seconds"].values())
+    lines = [f"| {screened['n']:,} candidates | wall, s | share |", "|---|---|---|"]
+    lines += [f"| {part} | {took:.1f} | {took / total:.0%} |" for part, took in screened["seconds"].items()]
+    return "\n".join([*lines, f"| together | {total:.1f} | |", "", f"{_cpu(results['bounds'])}."])
+
+
+def _cpu(result: Results) -> str:
+    return f"{result['machine']['cpu']}, torch {result['machine']['torch']}"
+
+
 def batches_table(results: Results) -> str:
     """Crystals per second of one core by edges per batch."""
     rates = results["batch_sizes"]["crystals_per_s"]
@@ -138,6 +165,8 @@ TABLES = {
     "graphs": graphs_table,
     "models": models_table,
     "screening": screening_table,
+    "bounds": bounds_table,
+    "parts": parts_table,
     "precision": precision_table,
     "batches": batches_table,
     "cascade": cascade_table,
