@@ -6,9 +6,9 @@ from string import ascii_uppercase
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.analysis.prototypes.matcher import AFLOW_PROTOTYPE_LIBRARY
 
 from matscout.crystal import Crystal
+from matscout.discovery.aflow_library import AFLOW_PROTOTYPE_LIBRARY
 from matscout.discovery.gates import GENERATED, ionic_gates, pass_in_turn
 from matscout.discovery.ions import IonTable
 from matscout.discovery.parents import Parent

@@ -19,7 +19,7 @@ from matscout.progress import progress
 FIRST_ROUND = 1.3  # rows judged per candidate still wanted: most pass
 BUCKET_ROWS = 20_000  # rows whose crystals are in memory at a time
 GROUPS_PER_TASK = 100
-PARALLEL_FROM = 50  # tasks: for fewer, starting processes takes longer than the work
+PARALLEL_FROM = 15  # tasks: for fewer, starting processes takes longer than the work
 VERDICTS = (None, IN_CURATED, DUPLICATE, POLYMORPHS)
 
 Structures = Sequence[tuple[Crystal, str]]  # crystals with their protostructure labels

@@ -97,8 +97,8 @@ class Template:
         for slot, letter in self.orbits:
             letters[elements[slot]].append(letter)
         parts = ("".join(f"{found.count(x)}{x}" for x in sorted(set(found))) for found in letters.values())
-        # reads the whole library of prototypes, 3 s: only proposing needs it
-        from pymatgen.analysis.prototypes import canonicalize_element_wyckoffs
+        # reads the whole library of prototypes: only proposing needs it
+        from matscout.discovery.aflow_library import canonicalize_element_wyckoffs
 
         return f"{self.pearson}_{self.space_group}_{canonicalize_element_wyckoffs('_'.join(parts), self.space_group)}"
 
