@@ -28,7 +28,7 @@ repro: setup
 # two workers: a thread that waits must not keep the other's core
 test: export OMP_WAIT_POLICY := passive
 test: setup
-	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -4,19 +4,18 @@ from pathlib import Path
 
 import pytest
 
-# Rooms whose tests share one clone: each is one worker's work, and the longest, so that they begin first.
-WITH_A_CLONE = ("pipeline", "docs", "notebooks")
+# Rooms whose tests run whole pipelines: first, so that of two workers (`-n 2 --dist loadfile`) none is left with one alone.
+LONGEST = ("pipeline", "docs", "notebooks")
 
 
 def pytest_collection_modifyitems(items):
-    """Order and groups for `-n 2 --dist loadgroup`: the tests of a file, or of a room with a clone, stay together."""
+    """The longest files first; otherwise the order stays."""
 
-    def room(item):
-        return Path(item.path).relative_to(Path(__file__).parent).parts[0]
+    def place(item):
+        room = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+        return LONGEST.index(room) if room in LONGEST else len(LONGEST)
 
-    items.sort(key=lambda item: WITH_A_CLONE.index(room(item)) if room(item) in WITH_A_CLONE else len(WITH_A_CLONE))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(room(item) if room(item) in WITH_A_CLONE else str(item.path)))
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
