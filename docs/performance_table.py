@@ -17,7 +17,11 @@ PEERS = {
     "alignn": "ALIGNN 38 and 7",
 }
 
-RESULT_OF = {"screening": "screening_scale", "batches": "batch_sizes", "parts": "bounds"}  # where the table has another name
+RESULT_OF = {
+    "screening": "screening_scale",
+    "batches": "batch_sizes",
+    "parts": "bounds",
+}  # where the table has another name
 
 Results = dict[str, Any]
 
