@@ -3,8 +3,8 @@
     python benchmarks/bounds.py [--candidates 10000]
 
 Screens the last `make repro`'s candidates once more in a process of its own, with a clock around its parts, and runs
-each member's encoder on one batch under torch's profiler. The floor is the rate at which the encoder's matrix products
-alone (torch's flop counter) would run at the rate of a large one, on one thread of this machine in this run.
+each member's encoder on some of its graphs under torch's profiler. The floor is the rate at which the encoder's matrix
+products alone (torch's flop counter) would run at the rate of a large one, on one thread of this machine in this run.
 Writes benchmarks/results/bounds.json.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from graphs import machine
 from torch.profiler import ProfilerActivity, profile
@@ -30,10 +31,12 @@ from matscout.files import write_json
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.store import GraphStore
 from matscout.memory import keep_freed_memory
+from matscout.models.inference import plan_inference
 from matscout.models.member import load_member
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
+CANDIDATES = DATA / "candidates/candidates.parquet"
 PARTS = {  # of the stage, none within another: what is called, where it is looked up
     "known phases and members, read": [
         ("matscout.discovery.stability", "References.read"),
@@ -43,7 +46,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
     "encoders": [("matscout.ensemble.predictor", "run_members")],
     "convex hulls": [("matscout.discovery.stability", "References.decompose_all")],
     "ranking": [("matscout.discovery.judging", "rank_candidates")],
-    "draws for the shortlist's convex hulls": [("matscout.discovery.stability", "References.draw_hulls")],
+    "convex hulls of the shortlist's draws": [("matscout.discovery.stability", "References.draw_hulls")],
     "writing": [
         ("matscout.discovery.screening", "write_cifs"),
         ("matscout.discovery.judged_file", "JudgedFile.write_ranked"),
@@ -52,7 +55,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
 IMPORTS, REST = "interpreter and imports", "heads, calibration, columns and the rest"
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
-    "gathers and sums": ("aten::index_select", "aten::index_add_", "aten::scatter_reduce", "aten::gather"),
+    "gathers and sums": ("aten::index_select", "aten::scatter_add_", "aten::scatter_reduce", "aten::gather"),
 }
 POINTWISE = "pointwise and the rest"
 SIZE, PASSES, N_PROFILED = 1536, 5, 2048
@@ -98,7 +101,7 @@ def screen_here(began: float, n: int) -> None:
     spent: dict[str, float] = defaultdict(float)
     clocked(spent)
     with tempfile.TemporaryDirectory() as folder:
-        candidates = first_of(DATA / "candidates/candidates.parquet", n, Path(folder))
+        candidates = first_of(CANDIDATES, n, Path(folder))
         start = time.perf_counter()
         screen(
             candidates,
@@ -114,8 +117,6 @@ def screen_here(began: float, n: int) -> None:
 
 def first_of(path: Path, n: int, folder: Path) -> Path:
     """The first `n` candidates, in a file of their own."""
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path).slice(0, n)
     pq.write_table(table, folder / "candidates.parquet", row_group_size=len(table))
     return folder / "candidates.parquet"
@@ -145,7 +146,7 @@ def bound_of(name: str, store: GraphStore, gflops: float) -> dict[str, Any]:
     member = load_member(DATA / "members" / name)
     settings = {key: member.card.graph[key] for key in ("n_neighbors", "cutoff")}
     rows = np.arange(min(len(store), N_PROFILED))
-    cut = inference_batches(store.edge_counts(**settings)[rows], max_edges=4000)
+    cut = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan_inference("cpu").max_edges)
     batches = [store.batch(rows[some], **settings) for some in cut]
     encoder = member.model.encoder
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # its tracker needs gradients
@@ -182,9 +183,10 @@ def main() -> None:
     if given.here is not None:
         screen_here(given.here, given.candidates)
         return
-    if not (DATA / "candidates/candidates.parquet").exists():
-        sys.exit(f"{DATA}/candidates is absent; run `make repro` first")
-    parts = parts_of_screen(given.candidates)
+    if not CANDIDATES.exists():
+        sys.exit(f"{CANDIDATES} is absent; run `make repro` first")
+    n = min(given.candidates, pq.read_metadata(CANDIDATES).num_rows)
+    parts = parts_of_screen(n)
     torch.set_num_threads(1)
     keep_freed_memory()  # as all predictions do
     store, gflops = GraphStore.open(DATA / "graphs"), peak_gflops()
@@ -192,7 +194,7 @@ def main() -> None:
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": machine(),
-        "screen": {"n": given.candidates, "seconds": parts},
+        "screen": {"n": n, "seconds": parts},
         "gflops_of_one_core": round(gflops, 1),
         "members": {name: bound_of(name, store, gflops) for name in members},
     }

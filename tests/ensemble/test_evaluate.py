@@ -83,8 +83,10 @@ def test_metrics_hold_what_the_predictions_say(ensemble):
     assert all(judged[name]["low"] <= judged[name]["high"] for name in named - {"n"})
     assert set(gap["baselines"]) == {"mean", "median", "gradient_boosting"}
     assert set(gap["combinations"]) == {f"{m}{s}" for m in ("median", "mean", "stack") for s in ("", "_of_all")}
-    difference = judged["mae"]["value"] - gap["combinations"]["mean"]["mae"]["value"]
-    assert gap["mae_minus_mean"]["value"] == pytest.approx(difference)
+    for other in gap["combinations"].values():
+        difference = judged["mae"]["value"] - other["mae"]["value"]
+        assert other["ensemble_mae_minus_this"]["value"] == pytest.approx(difference)
+    assert gap["combinations"]["median"]["ensemble_mae_minus_this"]["value"] == 0  # the ensemble itself
     assert sum(decile["n"] for decile in gap["distance_deciles"]) == len(test)
     shown = gap["curves"]["confidence"]
     assert shown["mae"][-1] == pytest.approx(judged["mae"]["value"])

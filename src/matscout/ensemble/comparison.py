@@ -10,7 +10,13 @@ from matscout.ensemble.bootstrap import Estimate, Resampling, bootstrap
 from matscout.ensemble.calibration import LabelledRows, Tuning, fit_target, tune
 from matscout.ensemble.combine import METHODS
 from matscout.ensemble.intervals import coverage, mean_width
-from matscout.ensemble.judgement import DISTRIBUTION_METRICS, POINT_METRICS, distribution_rows, judged_rows
+from matscout.ensemble.judgement import (
+    DISTRIBUTION_METRICS,
+    POINT_METRICS,
+    distribution_rows,
+    judged_rows,
+    paired_difference,
+)
 from matscout.ensemble.outputs import TargetOutputs
 
 Array = NDArray[np.float64]
@@ -32,15 +38,30 @@ class LabelledPredictions:
 
 
 def compare_combinations(
-    validation: LabelledPredictions, test: LabelledPredictions, *, drop_factor: float | None, resampling: Resampling
+    validation: LabelledPredictions,
+    test: LabelledPredictions,
+    error: Array,
+    *,
+    drop_factor: float | None,
+    resampling: Resampling,
 ) -> dict[str, dict[str, Any]]:
-    """Error of every way to combine: harmful members dropped, and (`_of_all`) kept."""
+    """Error of every way to combine: harmful members dropped, and (`_of_all`) kept; and what the ensemble's is less.
+
+    Args:
+        validation: what each way is fitted on.
+        test: what it is judged on.
+        error: (n,) absolute errors of the ensemble on the test rows.
+        drop_factor: see `Combination`.
+        resampling: for the intervals.
+    """
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
         for suffix, factor in (("", drop_factor), ("_of_all", None)):
             tuning = tune(validation.outputs, validation.truth, method=method, drop_factor=factor)
+            this_error = np.abs(test.truth - tuning.point_estimate(test.outputs))
             table[method + suffix] = {
-                "mae": mean_with_interval(np.abs(test.truth - tuning.point_estimate(test.outputs)), resampling),
+                "mae": mean_with_interval(this_error, resampling),
+                "ensemble_mae_minus_this": paired_difference(error, this_error, resampling),
                 "validation_mae": float(np.abs(validation.truth - tuning.point_estimate(validation.outputs)).mean()),
                 "weights": tuning.combination.weights,
             }

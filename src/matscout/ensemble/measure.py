@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.ensemble.bootstrap import Resampling
-from matscout.ensemble.calibration import METAL, NON_METAL, LabelledRows, TargetCalibration, tune
+from matscout.ensemble.calibration import METAL, NON_METAL, LabelledRows, TargetCalibration
 from matscout.ensemble.comparison import (
     LabelledPredictions,
     compare_calibration,
@@ -74,8 +74,6 @@ def measure_target(
     }
     boosted_error = np.abs(test.truth - facts.baselines["gradient_boosting"])
     combination = fitted.tuning.combination
-    mean = tune(validation.outputs, validation.truth, method="mean", drop_factor=combination.drop_factor)
-    mean_error = np.abs(test.truth - mean.point_estimate(test.outputs))
     return {
         "unit": unit,
         "n_test": len(test.truth),
@@ -90,14 +88,13 @@ def measure_target(
             name: {**metrics, "validation_mae": combination.validation_mae[name]} for name, metrics in members.items()
         },
         "combinations": compare_combinations(
-            validation, test, drop_factor=combination.drop_factor, resampling=resampling
+            validation, test, judged["error"], drop_factor=combination.drop_factor, resampling=resampling
         ),
         "baselines": {
             name: {"mae": mean_with_interval(np.abs(test.truth - predicted), resampling)}
             for name, predicted in facts.baselines.items()
         },
         "mae_minus_best_member": paired_difference(judged["error"], alone[best]["error"], resampling),
-        "mae_minus_mean": paired_difference(judged["error"], mean_error, resampling),
         "mae_minus_gradient_boosting": paired_difference(judged["error"], boosted_error, resampling),
         "calibration": compare_calibration(fitted.tuning, test, resampling),
         "widths": _widths(fitted, validation, test),
