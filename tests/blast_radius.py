@@ -81,7 +81,9 @@ def table(root: Path) -> str:
     stages, params = expanded_stages(root), yaml.safe_load((root / "params.yaml").read_text())
     lines: dict[str, str] = {}
     for path, _ in leaves(params):
-        block = ".".join(path[:2] if path[0] in {"members", "pretrained", "finetuned", "databases"} else path[:1])
+        block = ".".join(
+            path[:2] if path[0] in {"members", "pretrained", "finetuned", "distilled", "databases"} else path[:1]
+        )
         reached = downstream(stages, direct_stages(stages, ".".join(path)))
         known = lines.setdefault(block, shown(reached, list(stages)))
         if known != shown(reached, list(stages)):

@@ -41,6 +41,7 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         ("members",),
         ("pretrained",),
         ("finetuned",),
+        ("distilled",),
         ("databases",),
         ("targets",),
         ("screening", "goals"),

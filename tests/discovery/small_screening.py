@@ -52,7 +52,8 @@ def write_candidates(path: Path) -> Path:
 
 
 def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destination: Path, **changes) -> dict[str, bytes]:
-    """What the stage writes, by file; `changes` replace parameters of `screening`."""
+    """What the stage writes, by file; `changes` replace parameters of `screening`, but `distilled` is a folder."""
+    distilled = changes.pop("distilled", screening.DISTILLED)
     settings = outputs.params.screening.model_copy(
         update={"goal": "mine", "goals": {"mine": GOAL}, "top_k": 5, **changes}
     )
@@ -63,6 +64,7 @@ def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destinatio
         ensemble=ensemble,
         materials=outputs.materials,
         destination=destination,
+        distilled=distilled,
     )
     return {str(f.relative_to(destination)): f.read_bytes() for f in sorted(destination.rglob("*")) if f.is_file()}
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from small_outputs import make_outputs
+from small_outputs import make_outputs, write_member
 from small_screening import GOAL, N_CANDIDATES, run_screening, write_candidates
 
 from matscout import columns
@@ -19,6 +19,7 @@ from matscout.ensemble.alone import alone
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.student import TEACHER_FILE, Teacher
 from matscout.errors import InputError
 from matscout.models.distributions import HurdleLaplace, Laplace
 from matscout.params import Cascade, Objective
@@ -145,6 +146,47 @@ def test_a_member_alone_says_what_it_says_within_the_ensemble(outputs, ensemble,
     before = predictor.calibration.targets["band_gap"].tuning.temperature.value
     wide = alone(predictor, "cgcnn", stretch=2.0).calibration.targets["band_gap"].tuning.temperature.value
     assert wide == 2 * before
+
+
+@pytest.fixture(scope="module")
+def distilled(outputs, ensemble, folder):
+    """A folder with a member beside the ensemble, which says it was taught by it."""
+    fast = {"fast": outputs.params.members["cgcnn"]}
+    params = outputs.params.model_copy(update={"members": fast})
+    write_member(folder / "distilled", "fast", params, pd.read_parquet(outputs.materials))
+    members = dict(EnsemblePredictor.load(outputs.members, ensemble).calibration.members)
+    Teacher(members, dict.fromkeys(params.targets, 1.0), {}).save(folder / "distilled" / "fast" / TEACHER_FILE)
+    return folder / "distilled"
+
+
+def test_a_distilled_member_looks_first(outputs, ensemble, distilled, folder, screened):
+    files = run_screening(
+        outputs,
+        ensemble,
+        folder / "candidates.parquet",
+        folder / "by_student",
+        cascade=Cascade(member="fast", keep=0.3),
+        distilled=distilled,
+    )
+    ranked = pd.read_parquet(io.BytesIO(files["ranked.parquet"]))
+    usual = screened[0.3][0]
+    assert set(ranked["judged_by"]) == {ENSEMBLE, "fast"}
+    assert (ranked["judged_by"] == ENSEMBLE).sum() == (usual["judged_by"] == ENSEMBLE).sum()
+    assert ranked.columns.tolist() == usual.columns.tolist()
+    assert json.loads(files["summary.json"])["cascade"]["member"] == "fast"
+
+
+def test_a_member_that_is_neither_is_refused_before_any_work(outputs, ensemble, distilled, folder):
+    with pytest.raises(InputError, match=r"the ensemble has no member 'slow'; choose one of .* or distill one"):
+        run_screening(
+            outputs,
+            ensemble,
+            folder / "candidates.parquet",
+            folder / "by_nobody",
+            cascade=Cascade(member="slow", keep=0.3),
+            distilled=distilled,
+        )
+    assert not (folder / "by_nobody").exists()
 
 
 def test_the_goal_of_these_tests_is_met_by_some_and_bars_some(screened):

@@ -57,6 +57,16 @@ def test_ids_are_the_rows_of_the_table(store, crystals):
     assert store.rows_of([crystals[7][0], crystals[2][0], crystals[7][0]]).tolist() == [7, 2, 7]
 
 
+@pytest.mark.parametrize(("n_neighbors", "cutoff"), [(12, 8.0), (8, 3.5), (1, 2.0)])
+def test_graphs_on_a_device_give_the_batches_of_the_store(store, n_neighbors, cutoff):
+    resident, asked = store.on("cpu"), {"n_neighbors": n_neighbors, "cutoff": cutoff}
+    assert len(resident) == len(store)
+    assert resident.edge_counts(**asked).tolist() == store.edge_counts(**asked).tolist()
+    rng = np.random.default_rng(5)
+    for rows in (np.arange(len(store)), rng.integers(0, len(store), 40), np.array([3]), np.array([], np.int64)):
+        assert_equal(resident.batch(rows, **asked), store.batch(rows, **asked))
+
+
 def test_every_graph_is_the_one_built_alone(store, crystals):
     for row, (_, crystal) in enumerate(crystals):
         alone = create_crystal_graph(crystal, n_neighbors=12, cutoff=8.0)

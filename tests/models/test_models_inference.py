@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,15 @@ from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
 from matscout.models.distributions import HurdleLaplace, Laplace
 from matscout.models.halving import is_out_of_memory
-from matscout.models.inference import InferencePlan, distributions, embed, plan_inference
+from matscout.models.inference import InferencePlan, distributions, embed, place_graphs, plan_inference
 from matscout.params import Graphs
 
 SETTINGS = {"n_neighbors": 6, "cutoff": 5.0}
+ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error 12"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,59 @@ def test_the_plan_says_what_runs(caplog, store, tiny_model):
     assert "cpu, float32, not compiled" in caplog.text
 
 
+def test_graphs_on_the_device_change_no_bit(store, tiny_model):
+    rows = np.array([4, 0, 5, 4, 2, 1])
+    plan = InferencePlan(max_edges=60, workers=2)
+    usual = embed(tiny_model, store, rows, **SETTINGS, plan=plan)
+    resident = embed(tiny_model, store, rows, **SETTINGS, plan=replace(plan, resident=True))
+    assert resident.tobytes() == usual.tobytes()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_graphs_that_do_not_fit_stay_in_host_memory_and_the_log_says_so(store, monkeypatch, caplog, error):
+    def on(self, device):
+        raise error
+
+    monkeypatch.setattr(GraphStore, "on", on)
+    assert place_graphs(store, InferencePlan(max_edges=60, workers=1, resident=True)) is store
+    assert f"memory of cpu is short for {len(store)} crystals: their graphs stay in host memory" in caplog.text
+
+
+def test_another_error_on_the_way_to_the_device_is_not_swallowed(store, monkeypatch):
+    def on(self, device):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(GraphStore, "on", on)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        place_graphs(store, InferencePlan(max_edges=60, workers=1, resident=True))
+
+
+def test_a_gpu_compiles_where_asked_and_a_cpu_never(monkeypatch):
+    assert not plan_inference("cpu", compiled=True).compiled
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not plan_inference("cpu", compiled=True).compiled
+    assert plan_inference("auto", compiled=True).compiled
+    assert plan_inference("cuda", compiled=True).resident
+    assert not plan_inference("cuda").compiled
+
+
+def test_a_compiled_encoder_gives_the_same(store, tiny_model, monkeypatch):
+    asked = []
+
+    def compile_eagerly(module, **options):
+        asked.append(options)
+        return compiler(module, backend="eager", **options)
+
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    plan = InferencePlan(max_edges=60, workers=2)
+    usual = embed(tiny_model, store, np.arange(len(store)), **SETTINGS, plan=plan)
+    assert not asked
+    found = embed(tiny_model, store, np.arange(len(store)), **SETTINGS, plan=replace(plan, compiled=True))
+    assert asked == [{"dynamic": True}]
+    np.testing.assert_allclose(found, usual, rtol=1e-5, atol=1e-6)
+
+
 def short_of_memory(encoder, most, error):
     """The encoder, on a device that holds `most` crystals at once."""
     forward = encoder.forward
@@ -97,13 +156,6 @@ def short_of_memory(encoder, most, error):
         return forward(graph)
 
     return limited
-
-
-ERRORS = [
-    MemoryError(),
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error 12"),
-]
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -1,12 +1,12 @@
 """A cascade: one fast member looks at every candidate, the whole ensemble at those that could still reach the top.
 
+The fast member is one of the ensemble's own, or a distilled one that learnt the ensemble's answers.
 Off by default (`screening.cascade: null`): what the ensemble did not see is told, not hidden. `judged_by` names the
 member in such a row, which keeps that member's point estimates, nothing that is calibrated, and a place behind all
 rows that the ensemble judged. What is lost by it: `benchmarks/cascade.py`.
 """
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ from matscout.discovery.judged_file import PLACE, JudgedFile, judge_file, judged
 from matscout.discovery.judging import NO_LAYER, Judge
 from matscout.discovery.shards import Shards
 from matscout.ensemble.alone import alone
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.student import student
 from matscout.files import atomic_path
 from matscout.params import Cascade
 
@@ -31,23 +33,47 @@ CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_
 
 
 def judged_and_ranked(
-    judge: Judge, candidates: Path, shards: Shards, cascade: Cascade | None
+    judge: Judge, fast: Judge | None, candidates: Path, shards: Shards, cascade: Cascade | None
 ) -> tuple[JudgedFile, pd.DataFrame]:
-    """The judged candidates, and their summary from best to worst; by the ensemble alone where `cascade` is null."""
-    if cascade is None:
+    """The judged candidates, and their summary from best to worst.
+
+    Args:
+        judge: with the whole ensemble.
+        fast: with the member that looks first (`first_to_look`); null where `cascade` is null.
+        candidates: their file.
+        shards: of this screening.
+        cascade: how much the ensemble sees; null = everything.
+    """
+    if cascade is None or fast is None:
         judged = judge_file(judge, candidates, shards)
         return judged, judge.rank(judged.summary())
-    judged = judge_in_cascade(judge, candidates, shards, cascade)
+    judged = judge_in_cascade(judge, fast, candidates, shards, cascade)
     return judged, rank_reached(judge, judged.summary())
 
 
-def judge_in_cascade(judge: Judge, candidates: Path, shards: Shards, cascade: Cascade) -> JudgedFile:
+def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> EnsemblePredictor:
+    """The fast member as an ensemble of one: one of the ensemble's own, else one in the folder `distilled`.
+
+    Raises:
+        InputError: neither has such a member.
+        StoreError: the distilled one is broken, or another ensemble taught it.
+    """
+    if is_distilled(predictor, name) and (distilled / name).is_dir():
+        return student(predictor, distilled / name)
+    return alone(predictor, name, stretch=STRETCH)
+
+
+def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
+    """Whether a member is none of the ensemble's own."""
+    return name not in {member.name for member in predictor.members}
+
+
+def judge_in_cascade(judge: Judge, fast: Judge, candidates: Path, shards: Shards, cascade: Cascade) -> JudgedFile:
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
     Raises:
-        InputError: the ensemble has no such member, or no candidate obeys the goal's element rules.
+        InputError: no candidate obeys the goal's element rules.
     """
-    fast = replace(judge, predictor=alone(judge.predictor, cascade.member, stretch=STRETCH))
     first = judge_file(fast, candidates, _part(shards, "first"))
     summary = first.summary()
     reached = best_share(fast.rank(summary), cascade.keep)

@@ -67,12 +67,14 @@ class Judge:
         references: phases that candidates compete with; None leaves energies above hull out.
         goal: what is wanted.
         device: where the encoders run: cpu, cuda or auto.
+        compiled: whether they are compiled, on a GPU.
     """
 
     predictor: EnsemblePredictor
     references: References | None
     goal: Goal
     device: str = "cpu"
+    compiled: bool = False
 
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
@@ -123,7 +125,7 @@ class Judge:
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
         """See `predict_usable`."""
-        return predict_usable(self.predictor, ids, crystals, device=self.device)
+        return predict_usable(self.predictor, ids, crystals, device=self.device, compiled=self.compiled)
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
@@ -150,11 +152,16 @@ class Judge:
 
 
 def predict_usable(
-    predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal], *, device: str = "cpu"
+    predictor: EnsemblePredictor,
+    ids: Sequence[str],
+    crystals: Sequence[Crystal],
+    *,
+    device: str = "cpu",
+    compiled: bool = False,
 ) -> Predicted:
     """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
     store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, mixtures = predictor.predict_mixtures(store, device=device)
+    table, mixtures = predictor.predict_mixtures(store, device=device, compiled=compiled)
     reasons = {fault.row: (fault.reason, fault.detail) for fault in faults}
     rows = np.array([row for row in range(len(ids)) if row not in reasons], dtype=np.int64)
     said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))

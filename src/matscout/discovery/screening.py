@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cascade import cascade_told, judged_and_ranked
+from matscout.discovery.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
 from matscout.discovery.cif import write_cifs
 from matscout.discovery.judged_file import check_candidates
 from matscout.discovery.judging import NO_LAYER, Judge
@@ -28,11 +29,19 @@ from matscout.params import Goal, Params, load_params
 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
+DISTILLED = Path("data/distilled")
 MATERIALS = Path("data/curated/materials.parquet")
 
 
 def screen(
-    candidates: Path, *, params: Params, members: Path, ensemble: Path, materials: Path, destination: Path
+    candidates: Path,
+    *,
+    params: Params,
+    members: Path,
+    ensemble: Path,
+    materials: Path,
+    destination: Path,
+    distilled: Path = DISTILLED,
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
@@ -48,6 +57,7 @@ def screen(
         ensemble: folder of the calibration.
         materials: curated table, for the phases that candidates compete with.
         destination: folder, replaced as a whole.
+        distilled: folder of the distilled members, for a cascade that begins with one.
 
     Raises:
         InputError: the goal cannot be answered, or nothing is left to rank.
@@ -62,18 +72,22 @@ def screen(
         references,
         settings.goals[settings.goal],
         device=params.compute.device,
+        compiled=params.compute.compile,
     )
     judge.check()
     check_relaxation(settings.relaxation)
     check_candidates(judge.goal, candidates)
     tree = params.model_dump(mode="json")
+    cascade = settings.cascade
+    fast = replace(judge, predictor=first_to_look(judge.predictor, cascade.member, distilled)) if cascade else None
+    taught = [distilled / cascade.member] if cascade and is_distilled(judge.predictor, cascade.member) else []
     with Shards.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
-        inputs=[candidates, members, ensemble, materials],
+        inputs=[candidates, members, ensemble, materials, *taught],
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
-        judged, ranked = judged_and_ranked(judge, candidates, shards, settings.cascade)
+        judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
         close = judged.rows(ranked.iloc[:n_close])
         known = known_costs(materials, judge, params.targets)
@@ -89,7 +103,7 @@ def screen(
                 write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
             summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
-            write_json(folder / "summary.json", summary | cascade_told(ranked, settings.cascade))
+            write_json(folder / "summary.json", summary | cascade_told(ranked, cascade))
 
 
 def screen_materials(

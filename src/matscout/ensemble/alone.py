@@ -1,6 +1,5 @@
 """One member of a calibrated ensemble on its own, for a first look at many crystals."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,20 +37,18 @@ def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> Ensembl
     members = [member for member in predictor.members if member.name == name]
     if not members:
         known = [member.name for member in predictor.members]
-        raise InputError(f"the ensemble has no member {name!r}; choose one of {known}")
-    calibration = replace(
-        predictor.calibration,
-        members={name: predictor.calibration.members[name]},
-        targets=_of_one(predictor.calibration.targets, name, stretch),
-    )
-    return replace(predictor, members=tuple(members), calibration=calibration, reference=NoReference())
+        raise InputError(
+            f"the ensemble has no member {name!r}; choose one of {known}, or distill one (docs/guides/cascade.md)"
+        )
+    targets = {}
+    for target, fitted in predictor.calibration.targets.items():
+        before = fitted.tuning.temperature
+        targets[target] = of_one(fitted, name, Temperature(stretch * before.value, before.distance_exponent))
+    return predictor.only(members[0], targets, NoReference())
 
 
-def _of_one(targets: Mapping[str, TargetCalibration], name: str, stretch: float) -> dict[str, TargetCalibration]:
-    alone = {}
-    for target, fitted in targets.items():
-        before = fitted.tuning
-        combination = Combination("mean", {name: 1.0}, before.combination.validation_mae, None)
-        temperature = Temperature(stretch * before.temperature.value, before.temperature.distance_exponent)
-        alone[target] = replace(fitted, tuning=Tuning(combination, temperature, before.softening))
-    return alone
+def of_one(fitted: TargetCalibration, name: str, temperature: Temperature) -> TargetCalibration:
+    """A target's calibration for the member `name` alone at this temperature."""
+    before = fitted.tuning
+    combination = Combination("mean", {name: 1.0}, before.combination.validation_mae, None)
+    return replace(fitted, tuning=Tuning(combination, temperature, before.softening))

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.outputs import TargetOutputs
 from matscout.graphs.store import GraphStore
-from matscout.memory import keep_freed_memory
 from matscout.models.distributions import Distribution
-from matscout.models.inference import Embeddings, distributions, embed, plan_inference
+from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
 from matscout.models.member import LoadedMember
 
 
@@ -46,15 +45,21 @@ class MemberOutputs:
 
 
 def run_members(
-    members: Sequence[LoadedMember], store: GraphStore, rows: NDArray[np.int64], *, device: str, description: str
+    members: Sequence[LoadedMember],
+    store: GraphStore,
+    rows: NDArray[np.int64],
+    *,
+    device: str,
+    description: str,
+    compiled: bool = False,
 ) -> MemberOutputs:
-    """Every member's distributions and embeddings for `rows`, in their order."""
-    keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
-    plan = plan_inference(device)
+    """Every member's distributions and embeddings for `rows`, in their order; see `plan_inference`."""
+    plan = plan_inference(device, compiled=compiled)
+    graphs = place_graphs(store, plan)
     embeddings = [
         embed(
             member.model,
-            store,
+            graphs,
             rows,
             n_neighbors=member.card.graph["n_neighbors"],
             cutoff=member.card.graph["cutoff"],

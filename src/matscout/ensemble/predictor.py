@@ -1,6 +1,7 @@
 """The trained ensemble as one object: crystals in, calibrated predictions out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.calibration import TargetCalibration
 from matscout.ensemble.distance import TrainingReference
 from matscout.ensemble.inference import run_members
 from matscout.ensemble.membership import check_store, check_weights, load_members
@@ -74,12 +76,20 @@ class EnsemblePredictor:
         """Settings with which to build a store that this ensemble can read."""
         return Graphs.model_validate(self.calibration.graphs)
 
+    def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
+        """One member in place of all, with a calibration of its own."""
+        calibration = replace(
+            self.calibration, members={member.name: member.card.weights_sha256}, targets=dict(targets)
+        )
+        return replace(self, members=(member,), calibration=calibration, reference=reference)
+
     def predict(
         self,
         store: GraphStore,
         rows: NDArray[np.int64] | None = None,
         *,
         device: str = "cpu",
+        compiled: bool = False,
         sources: NDArray[np.str_] | None = None,
     ) -> pd.DataFrame:
         """One row a crystal, in the order of `rows` (all of the store by default); columns as in `columns.py`.
@@ -88,13 +98,14 @@ class EnsemblePredictor:
             store: graphs, built with `self.graphs`.
             rows: of the store.
             device: where the encoders run.
+            compiled: whether they are compiled, on a GPU.
             sources: (n,) database of each row, for intervals of its own; null for candidates.
 
         Raises:
             StoreError: the store was built with settings that the members were not trained on, or a crystal
                 gives values that are not finite.
         """
-        table, _ = self.predict_mixtures(store, rows, device=device, sources=sources)
+        table, _ = self.predict_mixtures(store, rows, device=device, compiled=compiled, sources=sources)
         asked = store.ids if rows is None else store.ids[np.asarray(rows, dtype=np.int64)]
         if len(table) < len(asked):
             left_out = sorted(set(asked.tolist()) - set(table[columns.MATERIAL_ID]))
@@ -107,6 +118,7 @@ class EnsemblePredictor:
         rows: NDArray[np.int64] | None = None,
         *,
         device: str = "cpu",
+        compiled: bool = False,
         sources: NDArray[np.str_] | None = None,
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
         """The table of `predict`, and each target's calibrated distribution of the same rows.
@@ -116,7 +128,7 @@ class EnsemblePredictor:
         """
         check_store(self.members, store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
-        outputs = run_members(self.members, store, rows, device=device, description="predict")
+        outputs = run_members(self.members, store, rows, device=device, compiled=compiled, description="predict")
         finite = outputs.is_finite()
         if not finite.all():
             rows, outputs = rows[finite], outputs.take(finite)

@@ -26,9 +26,24 @@ def collate(packed: PackedGraphs, rows: NDArray[np.int64], *, n_neighbors: int, 
     return CrystalGraph(*(torch.from_numpy(array) for array in arrays), n_crystals=len(rows))
 
 
+def count_edges_of_atoms(packed: PackedGraphs, *, n_neighbors: int, cutoff: float) -> NDArray[np.int64]:
+    """(n_atoms,) edges of each atom in a batch with these settings."""
+    return _count_edges_of_atoms(packed.edge_offsets, packed.edge_vectors, n_neighbors, cutoff)
+
+
 def count_edges(packed: PackedGraphs, *, n_neighbors: int, cutoff: float) -> NDArray[np.int64]:
     """(n_crystals,) edges of each crystal in a batch with these settings."""
     return _count_edges(packed.atom_offsets, packed.edge_offsets, packed.edge_vectors, n_neighbors, cutoff)
+
+
+@compiled
+def _count_edges_of_atoms(
+    edge_offsets: NDArray[np.int64], vectors: NDArray[np.float32], n_neighbors: int, cutoff: float
+) -> NDArray[np.int64]:
+    counts = np.empty(len(edge_offsets) - 1, np.int64)
+    for atom in range(len(counts)):
+        counts[atom] = count_kept(vectors, edge_offsets[atom], edge_offsets[atom + 1], n_neighbors, cutoff)
+    return counts
 
 
 @compiled

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
@@ -20,6 +21,7 @@ from matscout.graphs.featurize import build_store
 from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.packed import ARRAYS, PackedGraphs
 from matscout.graphs.packing import pack_graphs, pack_usable
+from matscout.graphs.resident import ResidentGraphs
 from matscout.graphs.store_files import open_files
 from matscout.params import Graphs
 
@@ -118,6 +120,10 @@ class GraphStore:
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise StoreError(f"rows {rows.min()} to {rows.max()} asked for; the store has rows 0 to {len(self) - 1}")
         return collate(self._packed, rows, n_neighbors=n_neighbors, cutoff=float(cutoff))
+
+    def on(self, device: torch.device | str) -> ResidentGraphs:
+        """The same graphs in the memory of a device."""
+        return ResidentGraphs(self.ids, self._packed, device)
 
     def edge_counts(self, *, n_neighbors: int, cutoff: float) -> NDArray[np.int64]:
         """(n_crystals,) edges that each crystal has in a batch with these settings."""

@@ -49,4 +49,7 @@ class PairLinear(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
         """(n, node_dim), (m, edge_dim), two (m,) int64 -> (m, out_dim)."""
-        return gather(self.center(x), centers) + gather(self.neighbor(x), neighbors) + self.edge(e)
+        pairs = gather(self.center(x), centers)
+        pairs += gather(self.neighbor(x), neighbors)  # into the gathered rows: half the memory that the sums touch
+        pairs += self.edge(e)
+        return pairs

@@ -73,7 +73,7 @@ class Relaxation(Section):
 class Cascade(Section):
     """A first look by one member at all candidates, so that the ensemble looks at fewer."""
 
-    member: str = Field(description="name of one of `members`: it looks at all candidates")
+    member: str = Field(description="name of one of `members` or `distilled`: it looks at all candidates")
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
         description="best share, of those that obey the element rules, that the whole ensemble judges"
     )

@@ -40,7 +40,7 @@ class Compute(Section):
     threads: Count = Field(description="torch threads; another count gives other rounding")
     deterministic: bool
     precision: Literal["float32", "bfloat16"] = Field(description="of the encoders in training; prediction is float32")
-    compile: bool = Field(description="torch.compile the encoders in training")
+    compile: bool = Field(description="torch.compile the encoders: in training, and in screening on a GPU")
     processes: Count = Field(description="a member's training is shared by so many processes, one a GPU or core")
 
 
@@ -175,6 +175,13 @@ class FineTuned(Section):
     heads: Literal["continued", "fresh"] = Field(
         description="continued: predictions begin as the start's where it has the target; fresh: from the labels alone"
     )
+    member: Member
+
+
+class Distilled(Section):
+    """A fast member that learns the ensemble's answers, for `screening.cascade`."""
+
+    crystals: Count = Field(description="candidates that the ensemble answers for; a fifth of them is not learnt from")
     member: Member
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from matscout.errors import ParameterError
 from matscout.params.data import Curation, Database, Graphs, Split
 from matscout.params.discovery import Candidates, Screening
-from matscout.params.learning import Compute, Ensemble, FineTuned, Member, Model, Target
+from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target
 from matscout.params.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -29,6 +29,7 @@ class Params(Section):
     members: Annotated[dict[str, Member], Field(min_length=1)]
     pretrained: dict[str, Member]
     finetuned: dict[str, FineTuned]
+    distilled: dict[str, Distilled]
     ensemble: Ensemble
     candidates: Candidates
     screening: Screening
@@ -48,10 +49,11 @@ class Params(Section):
                     f"graphs.n_neighbors = {self.graphs.n_neighbors}; raise the latter or lower the former"
                 )
                 raise ValueError(message)
-        if self.screening.cascade and self.screening.cascade.member not in self.members:
+        first = self.screening.cascade
+        if first and first.member not in {**self.members, **self.distilled}:
             message = (
-                f"screening.cascade.member = {self.screening.cascade.member!r} is no member; "
-                f"choose one of {sorted(self.members)}"
+                f"screening.cascade.member = {first.member!r} is no member; "
+                f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
         return self
@@ -62,6 +64,9 @@ class Params(Section):
             message = (
                 f"finetuned.{both[0]} has the name of a member, so both would be data/members/{both[0]}; rename it"
             )
+            raise ValueError(message)
+        if both := sorted(set(self.ensembled) & set(self.distilled)):
+            message = f"distilled.{both[0]} has the name of a member; rename it"
             raise ValueError(message)
         known = {f"data/pretrained/{name}" for name in self.pretrained} | {f"data/members/{n}" for n in self.ensembled}
         for name, block in self.finetuned.items():
@@ -84,6 +89,7 @@ class Params(Section):
             *((f"members.{name}", member) for name, member in self.members.items()),
             *((f"pretrained.{name}", member) for name, member in self.pretrained.items()),
             *((f"finetuned.{name}.member", block.member) for name, block in self.finetuned.items()),
+            *((f"distilled.{name}.member", block.member) for name, block in self.distilled.items()),
         ]
 
 
