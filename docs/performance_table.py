@@ -16,6 +16,7 @@ PEERS = {
     "megnet": "matgl MEGNet 1,075 and 463",
     "alignn": "ALIGNN 38 and 7",
 }
+UNITS = {"band_gap": "eV", "formation_energy_per_atom": "eV/atom"}
 
 RESULT_OF = {
     "screening": "screening_scale",
@@ -120,9 +121,24 @@ def cascade_table(results: Results) -> str:
     lines = [f"| fast member | {' | '.join(f'keep {float(keep):.0%}' for keep in keeps)} |"]
     lines += ["|---" * (len(keeps) + 1) + "|"]
     for name, by_keep in members.items():
-        cells = [f"{by_keep[k]['rate_over_ensemble']}, {by_keep[k]['recall_of_top_1_percent']:.3f}" for k in keeps]
+        kept = [by_keep[keep] for keep in keeps]
+        cells = [f"{k['crystals_per_processor_second']:,}, {k['recall_of_top_1_percent']:.3f}" for k in kept]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    setting = results["cascade"]["setting"]
+    lines += ["", f"{setting['candidates']:,} candidates, {setting['obey_element_rules']:,} obey the element rules."]
+    for name, told in setting["distilled"].items():
+        differences = told["mean_difference_from_ensemble"]
+        words = " and ".join(f"{found:.3f} {UNITS[target]}" for target, found in sorted(differences.items()))
+        taught = told["teacher"]["crystals"]["taught"]
+        lines.append(
+            f"`{name}` has {told['n_parameters']:,} weights, was taught with {taught:,} crystals, and differs from the "
+            f"ensemble by {words} on average on those that it did not learn. {_cpu_of(setting)}."
+        )
     return "\n".join(lines)
+
+
+def _cpu_of(setting: dict[str, Any]) -> str:
+    return f"{setting['cpu']}, torch {setting['torch']}"
 
 
 def bounds_table(results: Results) -> str:
