@@ -48,8 +48,10 @@ PASSES = 3
 
 def ranking(judge: Judge, candidates: pd.DataFrame) -> pd.DataFrame:
     """All candidates from best to worst, with their place in the file."""
-    table = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals_of(candidates))
-    return judge.rank(table.assign(**{PLACE: np.arange(len(table))}))
+    judged = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals_of(candidates))
+    if len(judged.rows) < len(candidates):
+        raise SystemExit(f"{judged.refusals[0]}: leave out what cannot be judged")
+    return judge.rank(judged.table.assign(**{PLACE: judged.rows}))
 
 
 def seconds_each(members: Sequence[LoadedMember], store: GraphStore) -> dict[str, float]:
