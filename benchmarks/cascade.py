@@ -2,9 +2,9 @@
 
 For each member of the last `dvc repro` as the fast one, and for those that `cascade.yaml` distills from the ensemble,
 over the last candidates and the goal of `params.yaml`: the share of the ensemble's best 1 % (and of its Pareto front)
-among what it passes on, by the share it keeps; and the encoders' rate with such a cascade, and that over their rate
-without, by processor time of one thread in the same run. Distilled members stay in `--work` (default
-.checkpoints/cascade) for a second run.
+among what it passes on, by the share it keeps. Candidates that taught a distilled member are left out for all. And the
+encoders' rate with such a cascade, and that over their rate without, by processor time of one thread in the same run.
+Distilled members stay in `--work` (default .checkpoints/cascade) for a second run.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from matscout.discovery.judged_file import PLACE
 from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.stability import References
 from matscout.ensemble.alone import alone
-from matscout.ensemble.distill import distill
+from matscout.ensemble.distill import chosen_rows, distill
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.student import TEACHER_FILE, student
 from matscout.files import sha256_of_json, write_json
@@ -72,12 +72,11 @@ def distilled(
     predictor: EnsemblePredictor, params: Params, data: Path, work: Path
 ) -> tuple[dict[str, EnsemblePredictor], dict[str, Any]]:
     """The members of `cascade.yaml`, taught by this ensemble unless that is done; and how near they are to it."""
-    tree = {**params.model_dump(mode="json"), "distilled": yaml.safe_load(DISTILLED.read_text())}
-    params = check_params(tree, DISTILLED)
-    key = sha256_of_json([tree["distilled"], dict(predictor.calibration.members)])[:16]
+    content = {name: block.model_dump(mode="json") for name, block in params.distilled.items()}
+    key = sha256_of_json([content, dict(predictor.calibration.members)])[:16]
     os.environ["DVC_ROOT"] = str(work)
     students, told = {}, {}
-    for name, block in params.distilled.items():
+    for name in params.distilled:
         folder = work / key / name
         if not folder.exists():
             paths = {"members": data / "members", "ensemble": data / "ensemble"}
@@ -85,9 +84,8 @@ def distilled(
         students[name] = student(predictor, folder)
         metrics = json.loads((folder / METRICS_FILE).read_text())
         told[name] = {
-            "block": block.model_dump(mode="json"),
+            "block": content[name],
             "n_parameters": metrics["n_parameters"],
-            "mean_difference_from_ensemble": metrics["test"]["mae"],
             "teacher": json.loads((folder / TEACHER_FILE).read_text()),
         }
     return students, told
@@ -102,12 +100,18 @@ def main() -> None:
     params = load_params(ROOT / "params.yaml")
     predictor = EnsemblePredictor.load(data / "members", data / "ensemble")
     goal = params.screening.goals[params.screening.goal]
+    tree = {**params.model_dump(mode="json"), "distilled": yaml.safe_load(DISTILLED.read_text())}
+    params = check_params(tree, DISTILLED)
     students, told = distilled(predictor, params, data, arguments.work.resolve())
     torch.set_num_threads(1)
     judge = Judge(predictor, References.read(data / "curated/materials.parquet"), goal)
     candidates = pd.read_parquet(data / "candidates/candidates.parquet")
     if len(candidates) < LEAST:
         raise SystemExit(f"{len(candidates)} candidates are too few to speak of their best 1 %; at least {LEAST}")
+    taught = [
+        chosen_rows(len(candidates), block.crystals, block.member.training.seed) for block in params.distilled.values()
+    ]
+    candidates = candidates.drop(index=np.unique(np.concatenate(taught))).reset_index(drop=True)
     whole = ranking(judge, candidates)
     n_obeying = int(whole[columns.ELEMENT_RULES_MET].sum())
     top = whole[PLACE].to_numpy()[: len(whole) // 100]
@@ -128,7 +132,7 @@ def main() -> None:
                 "recall_of_top_1_percent": round(float(reached[top].mean()), 4),
                 "recall_of_pareto_front": round(float(reached[front].mean()), 4),
                 "crystals_per_processor_second": round(1 / cost),
-                "rate_over_ensemble": round(whole_ensemble / cost, 2),
+                "rate_over_ensemble": round(float(whole_ensemble / cost), 2),
             }
         print(name, found[name], flush=True)
     setting = {

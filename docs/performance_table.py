@@ -127,7 +127,7 @@ def cascade_table(results: Results) -> str:
     setting = results["cascade"]["setting"]
     lines += ["", f"{setting['candidates']:,} candidates, {setting['obey_element_rules']:,} obey the element rules."]
     for name, told in setting["distilled"].items():
-        differences = told["mean_difference_from_ensemble"]
+        differences = told["teacher"]["differences"]
         words = " and ".join(f"{found:.3f} {UNITS[target]}" for target, found in sorted(differences.items()))
         taught = told["teacher"]["crystals"]["taught"]
         lines.append(

@@ -155,7 +155,7 @@ def distilled(outputs, ensemble, folder):
     params = outputs.params.model_copy(update={"members": fast})
     write_member(folder / "distilled", "fast", params, pd.read_parquet(outputs.materials))
     members = dict(EnsemblePredictor.load(outputs.members, ensemble).calibration.members)
-    Teacher(members, dict.fromkeys(params.targets, 1.0), {}).save(folder / "distilled" / "fast" / TEACHER_FILE)
+    Teacher(members, dict.fromkeys(params.targets, 1.0), {}, {}).save(folder / "distilled" / "fast" / TEACHER_FILE)
     return folder / "distilled"
 
 

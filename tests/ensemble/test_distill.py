@@ -101,15 +101,18 @@ def test_every_candidate_that_was_asked_for_is_counted(taught):
     assert told["taught"] == N_ASKED - sum(reasons.values())
 
 
-def test_it_answers_as_the_ensemble_does_where_it_has_not_learnt(taught, predictor):
-    """On new crystals of the same kind it is far nearer to the ensemble than the ensemble's middle answer is."""
+def test_it_answers_as_the_ensemble_does_where_it_has_not_learnt(taught, predictor, outputs):
+    """On new crystals of the same kind it follows the ensemble, though this one is sure of little."""
     rng = np.random.default_rng(77)
     new = [binary(str(rng.choice(CATIONS)), str(rng.choice(ANIONS)), rng.uniform(2.6, 4.5)) for _ in range(200)]
     store = GraphStore.from_crystals([str(row) for row in range(len(new))], new, predictor.graphs)
     asked, answered = predictor.predict(store), student(predictor, taught).predict(store)
+    told = json.loads((taught / TEACHER_FILE).read_text())["differences"]
     for target in (GAP, ENERGY):
-        trivial = np.abs(asked[target] - asked[target].median()).mean()
-        assert np.abs(asked[target] - answered[target]).mean() < 0.5 * trivial, target
+        difference = np.abs(asked[target] - answered[target]).mean()
+        assert difference < 0.3 * asked[target + columns.STD].mean(), target
+        assert difference == pytest.approx(told[target], rel=0.5), target
+    assert asked[ENERGY].corr(answered[ENERGY], method="spearman") > 0.6
 
 
 def test_it_is_about_as_sure_as_the_ensemble(taught, predictor, crystals):
@@ -123,7 +126,7 @@ def test_it_is_about_as_sure_as_the_ensemble(taught, predictor, crystals):
 
 def test_the_temperature_is_what_makes_it_so(taught, predictor, crystals):
     content = json.loads((taught / TEACHER_FILE).read_text())
-    assert all(value > 1.2 for value in content["temperatures"].values()), "answers without noise make it too sure"
+    assert all(value > 1.02 for value in content["temperatures"].values()), "three quantiles leave out the tails"
 
 
 def test_other_runs_give_the_same_bytes_also_one_that_was_killed(taught, arguments, tmp_path):

@@ -1,9 +1,11 @@
 """The stage `distill`: a fast member that learns the ensemble's answers, for the cascade of the stage `screen`.
 
-Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531: the labels are the
-ensemble's point estimates for crystals that nobody has computed, so there are as many as there is time for, without
-noise. Of how sure the ensemble is, they say nothing. So one temperature a target is fitted on taught-to crystals left
-out of the training: the one under which draws from the ensemble's own distributions are likeliest.
+Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531: the student learns the
+teacher's whole distribution, not its best guess. Here each crystal is taught by quantiles of the ensemble's
+distributions, one a row, so that the student's median is the ensemble's and its spread tells how sure the ensemble is.
+Nobody has computed these crystals, so there are as many as there is time for. What so few quantiles leave out of the
+spread, one temperature a target puts back: the one under which draws from the ensemble are likeliest on crystals left
+out.
 """
 
 import os
@@ -37,6 +39,7 @@ from matscout.training.provenance import code_hash
 
 _TAUGHT: Final = "_taught"  # the column with a target's labels
 _FOLDS: Final = 10  # one validates, one tests
+_LEVELS: Final = (1 / 6, 1 / 2, 5 / 6)  # of the quantiles that teach: the middles of thirds
 _DRAWS: Final = 8  # a crystal, from the ensemble's distributions
 _FINGERPRINT_DIGITS: Final = 16
 
@@ -88,11 +91,8 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
     if not trained.exists():
         paths = {"graphs": lesson.graphs, "split": lesson.split, "materials": lesson.materials}
         train_plan(Plan(name, own, params), destination=trained, **paths)
-    teacher = Teacher(
-        members=dict(predictor.calibration.members),
-        temperatures=_temperatures(trained, lesson, teaching, params),
-        crystals=told,
-    )
+    temperatures, differences = _compared(trained, lesson, teaching, params)
+    teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
     with atomic_path(destination) as folder:
         shutil.copytree(trained, folder)
         teacher.save(folder / TEACHER_FILE)
@@ -135,24 +135,39 @@ def _write_lesson(
             f"raise distilled.{name}.crystals or propose more"
         )
     rows = dict(zip(ids, crystals, strict=True))
-    materials = pd.DataFrame([{columns.MATERIAL_ID: i, columns.SYNTHETIC: False, **rows[i].to_row()} for i in answered])
-    for target in predictor.targets:
-        materials[target + _TAUGHT] = table[target].to_numpy()
+    taught = [
+        {columns.MATERIAL_ID: copy_name(name, level), columns.SYNTHETIC: False, **rows[name].to_row()}
+        for level in range(len(_LEVELS))
+        for name in answered
+    ]
+    materials = pd.DataFrame(taught)
+    for target, mixture in mixtures.items():
+        materials[target + _TAUGHT] = np.concatenate([mixture.quantile(level) for level in _LEVELS])
     lesson = Lesson(work / "materials.parquet", work / "graphs", work / "split.parquet")
     fold = np.array([columns.VALIDATION, columns.TEST, *[columns.TRAIN] * (_FOLDS - 2)])
     write_parquet(lesson.materials, materials)
+    folds = np.tile(fold[parts_of(answered, _FOLDS)], len(_LEVELS))
     write_parquet(
-        lesson.split, pd.DataFrame({columns.MATERIAL_ID: answered, columns.FOLD: fold[parts_of(answered, _FOLDS)]})
+        lesson.split, pd.DataFrame({columns.MATERIAL_ID: materials[columns.MATERIAL_ID], columns.FOLD: folds})
     )
     build_store(lesson.materials, lesson.graphs, predictor.graphs, workers=1)
     return lesson, mixtures, told
 
 
+def copy_name(name: str, level: int) -> str:
+    """Of the row that teaches a crystal's quantile at one of the levels."""
+    return f"{name}#{level}"
+
+
+def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
+    """Which of `total` candidates are taught, by chance, in the order of their file."""
+    return np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
+
+
 def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crystal]]:
-    """So many candidates by chance, in the order of their file; whole ones alone, since the rest has no crystal."""
+    """Ids and crystals of `chosen_rows`."""
     file = pq.ParquetFile(candidates)
-    total = file.metadata.num_rows
-    wanted = np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
+    wanted = chosen_rows(file.metadata.num_rows, n, seed)
     ids: list[str] = []
     crystals: list[Crystal] = []
     first = 0
@@ -166,23 +181,28 @@ def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crysta
     return ids, crystals
 
 
-def _temperatures(trained: Path, lesson: Lesson, teaching: dict[str, Mixture], params: Params) -> dict[str, float]:
-    """By target: what makes draws from the ensemble likeliest under the student, on crystals that it did not learn."""
-    store = GraphStore.open(lesson.graphs)
-    held_out = pd.read_parquet(lesson.split)[columns.FOLD].to_numpy(str) == columns.VALIDATION
-    ids = pd.read_parquet(lesson.split)[columns.MATERIAL_ID].to_numpy(object)[held_out]
-    rows: NDArray[np.int64] = store.rows_of(ids)
-    student = load_member(trained)
-    outputs = run_members([student], store, rows, device=params.compute.device, description="held out")
+def _compared(
+    trained: Path, lesson: Lesson, teaching: dict[str, Mixture], params: Params
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By target: what makes draws from the ensemble likeliest under the student, and its mean difference from it.
+
+    The former on the validation fold, the latter on the test fold: crystals that it did not learn.
+    """
+    store, student = GraphStore.open(lesson.graphs), load_member(trained)
+    split = pd.read_parquet(lesson.split).iloc[: len(next(iter(teaching.values())).components[0])]  # a crystal a row
+    rows = store.rows_of(split[columns.MATERIAL_ID].to_numpy(object))
+    outputs = run_members([student], store, rows, device=params.compute.device, description="left out")
+    folds = split[columns.FOLD].to_numpy(str)
     rng = np.random.default_rng(params.distilled[student.name].member.training.seed)
-    found = {}
+    temperatures, differences = {}, {}
     for target, answers in teaching.items():
-        asked, said = answers.take(held_out), Mixture.of([outputs.distributions[target][student.name]])
-        draws = _draws(asked, rng)
-        width = float(asked.std().mean() / said.std().mean())  # a first guess: a good student is very sure
-        repeated = said.tempered(width).take(np.tile(np.arange(len(rows)), _DRAWS))
-        found[target] = width * fit_temperature(repeated, np.ones(len(draws)), draws).value
-    return found
+        said = Mixture.of([outputs.distributions[target][student.name]])
+        test, fitted = folds == columns.TEST, np.flatnonzero(folds == columns.VALIDATION)
+        differences[target] = float(np.abs(said.take(test).median() - answers.take(test).median()).mean())
+        draws = _draws(answers.take(fitted), rng)
+        repeated = said.take(np.tile(fitted, _DRAWS))
+        temperatures[target] = fit_temperature(repeated, np.ones(len(draws)), draws).value
+    return temperatures, differences
 
 
 def _draws(mixture: Mixture, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -24,11 +24,14 @@ class Teacher:
     Attributes:
         members: of the ensemble, SHA-256 of each one's weights.
         temperatures: of the student's distributions by target, so that they are as wide as the ensemble's.
+        differences: mean absolute difference of the student's point estimates from the ensemble's by target, in the
+            target's unit, on crystals that it did not learn.
         crystals: how many were asked for, how many taught, and how many were not, by reason.
     """
 
     members: Mapping[str, str]
     temperatures: Mapping[str, float]
+    differences: Mapping[str, float]
     crystals: Mapping[str, int]
 
     def save(self, path: Path) -> None:
