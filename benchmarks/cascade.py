@@ -10,6 +10,7 @@ Distilled members stay in `--work` (default .checkpoints/cascade) for a second r
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,14 +74,16 @@ def distilled(
 ) -> tuple[dict[str, EnsemblePredictor], dict[str, Any]]:
     """The members of `cascade.yaml`, taught by this ensemble unless that is done; and how near they are to it."""
     content = {name: block.model_dump(mode="json") for name, block in params.distilled.items()}
-    key = sha256_of_json([content, dict(predictor.calibration.members)])[:16]
+    key = sha256_of_json([content, dict(predictor.calibration.members)])
     os.environ["DVC_ROOT"] = str(work)
     students, told = {}, {}
     for name in params.distilled:
-        folder = work / key / name
-        if not folder.exists():
+        folder, made_of = work / name, work / f"{name}.key"
+        if not folder.exists() or not made_of.exists() or made_of.read_text() != key:
+            shutil.rmtree(folder, ignore_errors=True)
             paths = {"members": data / "members", "ensemble": data / "ensemble"}
             distill(name, params=params, **paths, candidates=data / "candidates/candidates.parquet", destination=folder)
+            made_of.write_text(key)
         students[name] = student(predictor, folder)
         metrics = json.loads((folder / METRICS_FILE).read_text())
         told[name] = {

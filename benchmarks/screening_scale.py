@@ -7,16 +7,20 @@ Runs `stages/propose.py` and `stages/screen.py` on the curated table and the mem
 `--featurize` runs `stages/featurize.py` on the candidates too: the graphs of as many crystals as a whole database has.
 Memory is that of the process and all its children together; what does not grow with n is the libraries, the curated
 table and one shard. The bundled sample yields a million candidates only from less likely substitutions:
-`--sizes 1000000 --threshold 0.00001`. While it runs, the screening keeps about 1 kB a candidate in .checkpoints/.
+`--sizes 1000000 --threshold 0.00001`. `--cascade fast 0.3 --distilled FOLDER` screens once more with a cascade, whose
+member lies in FOLDER/fast (benchmarks/cascade.py leaves one in .checkpoints/cascade) or is one of the ensemble. While
+it runs, the screening keeps about 1 kB a candidate in .checkpoints/.
 """
 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,6 +32,7 @@ from matscout.discovery.pareto import pareto_front
 from matscout.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+CASCADE = ROOT / "benchmarks" / "cascade.yaml"
 RANKED = "screening/ranked.parquet"
 SORTED = (200_000, 4)  # points and objectives of the non-dominated sort
 
@@ -64,11 +69,14 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
         folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
         materials=materials, out=folder / "screening",
     )  # fmt: skip
+    if given.cascade:
+        stages["screen with a cascade"] = run_cascade(given, params, folder, candidates)
     summary = json.loads((folder / "screening/summary.json").read_text())
     sizes = {path: (folder / path).stat().st_size for path in ("candidates/candidates.parquet", RANKED)}
     return {
         "n_candidates": n,
         "substitution_threshold": params["candidates"]["substitution_threshold"],
+        "cascade": given.cascade,
         **stages,
         "milliseconds_per_crystal": {
             stage: round(1000 * took["processor_seconds"] / n, 2) for stage, took in stages.items()
@@ -78,6 +86,22 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
         "n_quarantined": summary["n_quarantined"],
         "machine": machine(),
     }
+
+
+def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path, candidates: Path) -> dict[str, float]:
+    """The stage `screen` with a cascade, in a folder of its own."""
+    member, keep = given.cascade
+    inside, data = folder / "cascade", given.data.resolve()
+    inside.mkdir(exist_ok=True)
+    params["screening"]["cascade"] = {"member": member, "keep": float(keep)}
+    if given.distilled:
+        params["distilled"] = {member: yaml.safe_load(CASCADE.read_text())[member]}
+        shutil.copytree(given.distilled / member, inside / "data/distilled" / member, dirs_exist_ok=True)
+    (inside / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return run_stage(
+        inside, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
+        materials=data / "curated/materials.parquet", out=inside / "screening",
+    )  # fmt: skip
 
 
 def as_materials(candidates: Path, path: Path) -> None:
@@ -105,6 +129,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 10_000, 40_000])
     parser.add_argument("--threshold", type=float, help="candidates.substitution_threshold, where it is to be another")
     parser.add_argument("--featurize", action="store_true", help="build the graph store of the candidates too")
+    parser.add_argument("--cascade", nargs=2, metavar=("MEMBER", "KEEP"), help="screen with a cascade too")
+    parser.add_argument("--distilled", type=Path, help="folder of distilled members, where MEMBER is one")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of curated/, members/ and ensemble/")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/screening_scale.json")
     parser.add_argument(
