@@ -24,6 +24,7 @@ _HOME = {
     "acquire": "matscout.sources.registry",
     "check_params": "matscout.params",
     "create_crystal_graph": "matscout.graphs.build",
+    "distill": "matscout.ensemble.distill",
     "draw_crystal_graph": "matscout.report.graph_picture",
     "evaluate": "matscout.ensemble.evaluate",
     "load_materials_database": "matscout.curation.loading",
