@@ -159,15 +159,20 @@ def distilled(outputs, ensemble, folder):
     return folder / "distilled"
 
 
-def test_a_distilled_member_looks_first(outputs, ensemble, distilled, folder, screened):
-    files = run_screening(
-        outputs,
-        ensemble,
-        folder / "candidates.parquet",
-        folder / "by_student",
-        cascade=Cascade(member="fast", keep=0.3),
-        distilled=distilled,
-    )
+@pytest.fixture
+def screen_by(outputs, ensemble, distilled, folder):
+    """Screens with the named member looking first; gives the files."""
+
+    def screen(member, destination):
+        cascade = Cascade(member=member, keep=0.3)
+        paths = (ensemble, folder / "candidates.parquet", destination)
+        return run_screening(outputs, *paths, cascade=cascade, distilled=distilled)
+
+    return screen
+
+
+def test_a_distilled_member_looks_first(screen_by, folder, screened):
+    files = screen_by("fast", folder / "by_student")
     ranked = pd.read_parquet(io.BytesIO(files["ranked.parquet"]))
     usual = screened[0.3][0]
     assert set(ranked["judged_by"]) == {ENSEMBLE, "fast"}
@@ -176,16 +181,9 @@ def test_a_distilled_member_looks_first(outputs, ensemble, distilled, folder, sc
     assert json.loads(files["summary.json"])["cascade"]["member"] == "fast"
 
 
-def test_a_member_that_is_neither_is_refused_before_any_work(outputs, ensemble, distilled, folder):
+def test_a_member_that_is_neither_is_refused_before_any_work(screen_by, folder):
     with pytest.raises(InputError, match=r"the ensemble has no member 'slow'; choose one of .* or distill one"):
-        run_screening(
-            outputs,
-            ensemble,
-            folder / "candidates.parquet",
-            folder / "by_nobody",
-            cascade=Cascade(member="slow", keep=0.3),
-            distilled=distilled,
-        )
+        screen_by("slow", folder / "by_nobody")
     assert not (folder / "by_nobody").exists()
 
 
