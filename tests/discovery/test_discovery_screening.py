@@ -40,7 +40,7 @@ class KnownEnsemble:
         tuned = SimpleNamespace(tuning=SimpleNamespace(combination=combination))
         self.calibration = SimpleNamespace(targets=dict.fromkeys(TARGETS, tuned))
 
-    def predict_mixtures(self, store: GraphStore, *, device="cpu"):
+    def predict_mixtures(self, store: GraphStore, *, device="cpu", compiled=False):
         graph = store.batch(np.arange(len(store)), n_neighbors=1, cutoff=1.0)
         mean_z = np.zeros(len(store))
         for crystal in range(len(store)):
