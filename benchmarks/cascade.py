@@ -109,12 +109,14 @@ def main() -> None:
     torch.set_num_threads(1)
     judge = Judge(predictor, References.read(data / "curated/materials.parquet"), goal)
     candidates = pd.read_parquet(data / "candidates/candidates.parquet")
-    if len(candidates) < LEAST:
-        raise SystemExit(f"{len(candidates)} candidates are too few to speak of their best 1 %; at least {LEAST}")
     taught = [
         chosen_rows(len(candidates), block.crystals, block.member.training.seed) for block in params.distilled.values()
     ]
     candidates = candidates.drop(index=np.unique(np.concatenate(taught))).reset_index(drop=True)
+    if len(candidates) < LEAST:
+        raise SystemExit(
+            f"{len(candidates)} candidates that taught none are too few to speak of their best 1 %; at least {LEAST}"
+        )
     whole = ranking(judge, candidates)
     n_obeying = int(whole[columns.ELEMENT_RULES_MET].sum())
     top = whole[PLACE].to_numpy()[: len(whole) // 100]

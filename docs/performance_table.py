@@ -132,13 +132,9 @@ def cascade_table(results: Results) -> str:
         taught = told["teacher"]["crystals"]["taught"]
         lines.append(
             f"`{name}` has {told['n_parameters']:,} weights, was taught with {taught:,} crystals, and differs from the "
-            f"ensemble by {words} on average on those that it did not learn. {_cpu_of(setting)}."
+            f"ensemble by {words} on average on those that it did not learn. {_cpu({'machine': setting})}."
         )
     return "\n".join(lines)
-
-
-def _cpu_of(setting: dict[str, Any]) -> str:
-    return f"{setting['cpu']}, torch {setting['torch']}"
 
 
 def bounds_table(results: Results) -> str:

@@ -136,7 +136,7 @@ def _write_lesson(
         )
     rows = dict(zip(ids, crystals, strict=True))
     taught = [
-        {columns.MATERIAL_ID: copy_name(name, level), columns.SYNTHETIC: False, **rows[name].to_row()}
+        {columns.MATERIAL_ID: _copy_name(name, level), columns.SYNTHETIC: False, **rows[name].to_row()}
         for level in range(len(_LEVELS))
         for name in answered
     ]
@@ -154,7 +154,7 @@ def _write_lesson(
     return lesson, mixtures, told
 
 
-def copy_name(name: str, level: int) -> str:
+def _copy_name(name: str, level: int) -> str:
     """Of the row that teaches a crystal's quantile at one of the levels."""
     return f"{name}#{level}"
 
