@@ -177,6 +177,17 @@ def test_too_few_candidates_are_refused(arguments, params, tmp_path, monkeypatch
     assert not (tmp_path / "fast").exists()
 
 
+def test_a_file_of_candidates_that_is_cut_off_is_refused(arguments, candidates, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    broken = tmp_path / "candidates.parquet"
+    broken.write_bytes(candidates.read_bytes()[:-20])
+    with pytest.raises(
+        InputError, match=r"candidates\.parquet is no whole parquet file .*run the stage `propose` again"
+    ):
+        distill("fast", **{**arguments, "candidates": broken}, destination=tmp_path / "fast")
+    assert not (tmp_path / "fast").exists()
+
+
 def test_another_ensemble_refuses_it(taught, predictor, outputs, ensemble, tmp_path):
     materials = pd.read_parquet(outputs.materials)
     params = outputs.params.model_copy(update={"members": {**outputs.params.members}})

@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -75,7 +76,7 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
 
     Raises:
         ParameterError: no such block.
-        InputError: too few of the candidates have a graph and a finite prediction.
+        InputError: the candidates' file is missing or cut off, or too few of them have a graph and a finite prediction.
         StoreError: members or calibration are missing or do not fit.
     """
     if name not in params.distilled:
@@ -166,7 +167,10 @@ def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
 
 def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crystal]]:
     """Ids and crystals of `chosen_rows`."""
-    file = pq.ParquetFile(candidates)
+    try:
+        file = pq.ParquetFile(candidates)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise InputError(f"{candidates} is no whole parquet file ({error}); run the stage `propose` again") from error
     wanted = chosen_rows(file.metadata.num_rows, n, seed)
     ids: list[str] = []
     crystals: list[Crystal] = []
