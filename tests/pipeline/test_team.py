@@ -1,5 +1,6 @@
 """One cache and one remote for a team: what a colleague gets, sends, and merges."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,8 +148,8 @@ def add_member(clone, name, after):
 
     clone.edit_params(change)
     pipeline = clone.root / "dvc.yaml"
-    line = f"      - data/members/{after}\n"
-    pipeline.write_text(pipeline.read_text().replace(line, f"{line}      - data/members/{name}\n"))
+    line = rf"^( +- data/members/){after}\n"
+    pipeline.write_text(re.sub(line, rf"\g<0>\g<1>{name}\n", pipeline.read_text(), flags=re.MULTILINE))
 
 
 def test_two_branches_that_each_add_a_member_merge_without_training_again(copied):
