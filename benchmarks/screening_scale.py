@@ -7,7 +7,8 @@ Runs `stages/propose.py` and `stages/screen.py` on the curated table and the mem
 `--featurize` runs `stages/featurize.py` on the candidates too: the graphs of as many crystals as a whole database has.
 Memory is that of the process and all its children together; what does not grow with n is the libraries, the curated
 table and one shard. The bundled sample yields a million candidates only from less likely substitutions:
-`--sizes 1000000 --threshold 0.00001`. `--cascade fast 0.3 --distilled FOLDER` screens once more with a cascade, whose
+`--sizes 1000000 --threshold 0.00001`. `--candidates FILE` proposes none, but takes the first of an earlier run's, row
+group by row group. `--cascade fast 0.3 --distilled FOLDER` screens once more with a cascade, whose
 member lies in FOLDER/fast (benchmarks/cascade.py leaves one in .checkpoints/cascade) or is one of the ensemble. While
 it runs, the screening keeps about 1 kB a candidate in .checkpoints/.
 """
@@ -59,9 +60,13 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     data, candidates = given.data.resolve(), folder / "candidates/candidates.parquet"
     materials, crystals = data / "curated/materials.parquet", folder / "crystals.parquet"
-    stages = {
-        "propose": run_stage(folder, "propose", materials=materials, own=folder / "own", out=folder / "candidates")
-    }
+    stages, proposed = {}, n
+    if given.candidates:
+        proposed = first_of(given.candidates, n, candidates)
+    else:
+        stages["propose"] = run_stage(
+            folder, "propose", materials=materials, own=folder / "own", out=folder / "candidates"
+        )
     if given.featurize:
         as_materials(candidates, crystals)
         stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
@@ -75,6 +80,7 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
     sizes = {path: (folder / path).stat().st_size for path in ("candidates/candidates.parquet", RANKED)}
     return {
         "n_candidates": n,
+        "first_of": proposed,
         "substitution_threshold": params["candidates"]["substitution_threshold"],
         "cascade": given.cascade,
         **stages,
@@ -104,6 +110,22 @@ def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path,
     )  # fmt: skip
 
 
+def first_of(path: Path, n: int, to: Path) -> int:
+    """The first `n` rows of a table of candidates, as a table; how many it has."""
+    to.parent.mkdir(exist_ok=True)
+    file, left = pq.ParquetFile(path), n
+    if file.metadata.num_rows < n:
+        raise SystemExit(f"{path}: {file.metadata.num_rows} candidates, {n} asked for")
+    with pq.ParquetWriter(to, file.schema_arrow) as writer:
+        for i in range(file.num_row_groups):
+            part = file.read_row_group(i).slice(0, left)
+            writer.write_table(part)
+            left -= len(part)
+            if left == 0:
+                break
+    return file.metadata.num_rows
+
+
 def as_materials(candidates: Path, path: Path) -> None:
     """The candidates as a table that `featurize` reads, row group by row group."""
     file = pq.ParquetFile(candidates)
@@ -128,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 10_000, 40_000])
     parser.add_argument("--threshold", type=float, help="candidates.substitution_threshold, where it is to be another")
+    parser.add_argument("--candidates", type=Path, help="candidates.parquet of an earlier run; the first are taken")
     parser.add_argument("--featurize", action="store_true", help="build the graph store of the candidates too")
     parser.add_argument("--cascade", nargs=2, metavar=("MEMBER", "KEEP"), help="screen with a cascade too")
     parser.add_argument("--distilled", type=Path, help="folder of distilled members, where MEMBER is one")
