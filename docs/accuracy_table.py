@@ -1,7 +1,8 @@
-"""Write the tables of docs/accuracy.md from benchmarks/results/accuracy_*.json: python docs/accuracy_table.py."""
+"""Write the tables of docs/accuracy.md from benchmarks/results/: python docs/accuracy_table.py."""
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "accuracy.md"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 GAP, ENERGY = "band_gap", "formation_energy_per_atom"
-# measured with their defaults on these very rows and two cores: gap (eV), formation energy (eV/atom), time
+# measured with their defaults on the rows of bench6k and two cores: gap (eV), formation energy (eV/atom)
 PEERS = {
-    "composition features + gradient boosting": (0.560, 0.193, ""),
-    "original CGCNN, 30 epochs": (0.519, 0.130, "17 and 14 min"),
-    "matgl MEGNet, 84 epochs": (0.469, None, "20 min"),
+    "composition features + gradient boosting": (0.560, 0.193),
+    "original CGCNN, 30 epochs": (0.519, 0.130),
+    "matgl MEGNet, 84 epochs": (0.469, None),
 }
+UNIT = {GAP: "eV", ENERGY: "eV/atom"}
+TRANSFER_SETS = {
+    "oqmd_perovskites": "OQMD perovskites", "oqmd_heuslers": "OQMD Heuslers", "aflow_metals": "AFLOW intermetallics",
+}  # fmt: skip
 
 Figures = dict[str, Any]
 
@@ -24,11 +29,16 @@ def updated(page: str, results: Figures) -> str:
     """The page with each marked table made anew; a table without results says so."""
 
     def table(found: re.Match[str]) -> str:
-        name = found[2]
-        text = TABLES[name](results[name]) if name in results else "Not run yet."
-        return f"{found[1]}{text}\n{found[3]}"
+        part, make = TABLES[found[2]]
+        return f"{found[1]}{make(results[part]) if part in results else 'Not run yet.'}\n{found[3]}"
 
     return MARKED.sub(table, page)
+
+
+def bench6k_table(result: Figures) -> str:
+    """`ensemble_table` with the peers that were measured on the same rows."""
+    beside = "; ".join(f"{name} {_number(gap)} / {_number(energy)}" for name, (gap, energy) in PEERS.items())
+    return f"{ensemble_table(result)}\n\nPeers on the rows of bench6k: {beside}."
 
 
 def ensemble_table(result: Figures) -> str:
@@ -48,23 +58,22 @@ def ensemble_table(result: Figures) -> str:
     ]
     total = sum(spent["processor_seconds"] for spent in figures["times"].values()) / 60
     lines.append(_row("**ensemble**", gap["ensemble"], energy["ensemble"], f"{total:.0f}"))
-    beside = "; ".join(
-        f"{name} {_number(gap_error)} / {_number(energy_error)}" for name, (gap_error, energy_error, _) in PEERS.items()
-    )
     differences = "; ".join(
         f"{target.replace('_', ' ')}: minus its best member ({found['best_member']['name']}) "
         f"{_interval(found['mae_minus_best_member'])}, minus the members' mean {_interval(found['mae_minus_mean'])}"
         for target, found in figures["targets"].items()
     )
     words = f"Test rows: {gap['n_test']} with a gap, {energy['n_test']} with an energy. Ensemble {differences}."
-    return "\n".join([*lines, "", words, "", f"Peers on the rows of bench6k: {beside}."])
+    coverage = ", ".join(f"{_interval(found['coverage_90'])}" for found in (gap, energy))
+    words += f" 90 % intervals cover (gap, energy) {coverage}. By: {_how(result)}."
+    return "\n".join([*lines, "", words])
 
 
 def groups_table(result: Figures) -> str:
     """The ensemble's error by kind of crystal."""
     groups = result["figures"]["groups"]
     lines = ["| | rows | gap MAE, eV | formation energy MAE, eV/atom |", "|---|---|---|---|"]
-    for name, found in groups[GAP].items():
+    for name, found in sorted(groups[GAP].items(), key=lambda item: [int(n) for n in re.findall(r"\d+", item[0])]):
         lines.append(f"| {name} | {found['n']} | {found['mae']:.3f} | {groups[ENERGY][name]['mae']:.3f} |")
     return "\n".join(lines)
 
@@ -74,18 +83,19 @@ def curves_table(result: Figures) -> str:
     runs = result["figures"]
     members = list(next(iter(runs.values()))["times"])
     lines = []
-    for target, unit in ((GAP, "eV"), (ENERGY, "eV/atom")):
+    for target, unit in UNIT.items():
         lines += [f"| {target.replace('_', ' ')}, {unit} | " + " | ".join(f"{int(n):,} rows" for n in runs) + " |"]
         lines += ["|" + "---|" * (len(runs) + 1)]
         for name in ("gradient_boosting", *members, "ensemble"):
-            values = [_of(run["targets"][target], name) for run in runs.values()]
+            values = [curve_point(run["targets"][target], name) for run in runs.values()]
             shown = name.replace("_", " ") if name not in members else f"`{name}`"
             lines.append(f"| {shown} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
         lines.append("")
-    return "\n".join(lines[:-1])
+    return "\n".join([*lines, f"By: {_how(result)}; the column of 5,000 rows is that of the table above."])
 
 
-def _of(figures: Figures, name: str) -> float:
+def curve_point(figures: Figures, name: str) -> float:
+    """The error of a member, the ensemble or gradient boosting on one target."""
     if name == "ensemble":
         return figures["ensemble"]["value"]
     return figures["baselines" if name == "gradient_boosting" else "members"][name]["value"]
@@ -101,7 +111,46 @@ def ablations_table(result: Figures) -> str:
     words = (
         f"{figures['rows']:,} training rows, seeds {', '.join(map(str, figures['seeds']))}; mean (lowest to highest)."
     )
-    return "\n".join([*lines, "", words])
+    return "\n".join([*lines, "", f"{words} By: {_how(result)}."])
+
+
+def transfer_table(result: Figures) -> str:
+    """Errors by number of fine-tuning rows, from scratch and from pretrained weights, and the factor in rows."""
+    lines = ["| rows of | target | training rows | from scratch | pretrained | rows saved, times |", "|---" * 6 + "|"]
+    for name, shown in TRANSFER_SETS.items():
+        found = result[name]
+        for target, unit in found["unit"].items():
+            label = f"{target.replace('_', ' ')}, {unit}"
+            untuned = found["pretrained_not_tuned_mae"][target]
+            lines.append(f"| {shown} | {label} | 0 | - | {untuned:.3f} | |")
+            for n, errors in found["mae"]["scratch"].items():
+                pair = [errors[target], found["mae"]["pretrained"][n][target]]
+                saved = found["rows_saved"][target][n]
+                lines.append(f"| | | {int(n):,} | {pair[0]:.3f} | {pair[1]:.3f} | {saved} |")
+    tested = ", ".join(f"{result[name]['test_rows']} {shown}" for name, shown in TRANSFER_SETS.items())
+    settings, base = result["settings"], result["base"]
+    words = [
+        f"Test rows: {tested}.",
+        f"Pretrained: `{base['member']}` on {base['rows']:,} rows of bench6k, {base['epochs']} epochs;",
+        f"{base['left_out_as_tested']} more were left out, since a test set holds their formula.",
+        f"At least {settings['least_epochs']} epochs and {settings['least_steps']} steps;",
+        f"fine-tuning at {settings['lr_scale']} of the learning rate. Fewest rows: mean of {_n_seeds(result)} seeds.",
+        f"By: `{result['command']}`, {result['device']}.",
+    ]
+    return "\n".join([*lines, "", " ".join(words)])
+
+
+def _n_seeds(result: Figures) -> int:
+    runs = result[next(iter(TRANSFER_SETS))]["runs"]["scratch"]
+    return max(len(of_n) for of_n in runs.values())
+
+
+def _how(result: Figures) -> str:
+    setting = result["setting"]
+    return (
+        f"`{result['command']}`, {setting['device']}, {setting['members_at_once']} trainings at a time of "
+        f"{setting['threads_a_member']} thread, torch {setting['torch']}"
+    )
 
 
 def _seeds(values: list[float] | None) -> str:
@@ -122,24 +171,31 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-TABLES = {
-    "bench6k": ensemble_table,
-    "bench6k_groups": groups_table,
-    "curves": curves_table,
-    "ablations": ablations_table,
-    "mp_36k": ensemble_table,
-    "mp_36k_groups": groups_table,
+TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
+    "bench6k": ("bench6k", bench6k_table),
+    "bench6k_groups": ("bench6k", groups_table),
+    "curves": ("curves", curves_table),
+    "ablations": ("ablations", ablations_table),
+    "mp_36k": ("mp_36k", ensemble_table),
+    "mp_36k_groups": ("mp_36k", groups_table),
+    "transfer": ("transfer", transfer_table),
 }
+
+
+def read_results() -> Figures:
+    """What was measured, by part; the curves end in the figures of bench6k."""
+    paths = {part: RESULTS / f"accuracy_{part}.json" for part in ("bench6k", "curves", "ablations", "mp_36k")}
+    paths["transfer"] = RESULTS / "transfer.json"
+    results = {part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}
+    if "curves" in results and "bench6k" in results:
+        runs = results["curves"]["figures"] | {"5000": results["bench6k"]["figures"]}
+        results["curves"]["figures"] = {n: runs[n] for n in sorted(runs, key=int)}
+    return results
 
 
 def main() -> None:
     """Rewrite docs/accuracy.md in place."""
-    results = {}
-    for part in ("bench6k", "curves", "ablations", "mp_36k"):
-        path = RESULTS / f"accuracy_{part}.json"
-        if path.exists():
-            results[part] = results[f"{part}_groups"] = json.loads(path.read_text())
-    PAGE.write_text(updated(PAGE.read_text(), results))
+    PAGE.write_text(updated(PAGE.read_text(), read_results()))
 
 
 if __name__ == "__main__":
