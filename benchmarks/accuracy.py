@@ -1,7 +1,7 @@
 """Errors of members and ensemble on the benchmark rows, learning curves, and what each default is worth.
 
     python benchmarks/accuracy.py bench6k                  # all members on 5,000 training rows
-    python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them
+    python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them beside all
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
     python benchmarks/accuracy.py mp_36k --members cgcnn   # 29,386 training rows, the members that there is time for
 
@@ -23,11 +23,12 @@ from accuracy_runs import Training, changed, judged, recipe, rows_of, setting, t
 from uncertainty_data import ROOT
 
 from matscout.files import write_json
-from matscout.params import Params, check_params
+from matscout.params import Params, check_params, load_params
 from matscout.training.member import METRICS_FILE
 
 VARIANTS = ROOT / "benchmarks" / "accuracy_ablations.yaml"
-CURVE_ROWS = (500, 1000, 2000)
+CURVE_ROWS = (500, 1000, 2000, None)  # None: all
+ALL_ROWS = 5000
 ABLATION_ROWS, ABLATION_SEEDS = 1000, (1, 2, 3)
 KEPT = ("unit", "n_test", "n_validation", "best_member", "mae_minus_best_member")
 
@@ -102,7 +103,8 @@ def main() -> None:
     if arguments.part == "ablations":
         figures = ablations(work)
     elif arguments.part == "curves":
-        figures = {str(n): ensemble_part("bench6k", work, arguments.members, n) for n in CURVE_ROWS}
+        members = arguments.members or list(load_params(ROOT / "params.yaml").members)
+        figures = {str(n or ALL_ROWS): ensemble_part("bench6k", work, members, n) for n in CURVE_ROWS}
     else:
         figures = ensemble_part(arguments.part, work, arguments.members)
     results = {"command": " ".join(["python", *sys.argv]), "setting": setting(), "figures": figures}

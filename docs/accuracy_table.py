@@ -91,7 +91,7 @@ def curves_table(result: Figures) -> str:
             shown = name.replace("_", " ") if name not in members else f"`{name}`"
             lines.append(f"| {shown} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
         lines.append("")
-    return "\n".join([*lines, f"By: {_how(result)}; the column of 5,000 rows is that of the table above."])
+    return "\n".join([*lines, f"By: {_how(result)}."])
 
 
 def curve_point(figures: Figures, name: str) -> float:
@@ -183,12 +183,12 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
 
 
 def read_results() -> Figures:
-    """What was measured, by part; the curves end in the figures of bench6k."""
+    """What was measured, by part; rows in order."""
     paths = {part: RESULTS / f"accuracy_{part}.json" for part in ("bench6k", "curves", "ablations", "mp_36k")}
     paths["transfer"] = RESULTS / "transfer.json"
     results = {part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}
-    if "curves" in results and "bench6k" in results:
-        runs = results["curves"]["figures"] | {"5000": results["bench6k"]["figures"]}
+    if "curves" in results:
+        runs = results["curves"]["figures"]
         results["curves"]["figures"] = {n: runs[n] for n in sorted(runs, key=int)}
     return results
 
