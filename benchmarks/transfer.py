@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--member", default="cogn")
     parser.add_argument("--epochs", type=int, default=30, help="at least")
     parser.add_argument("--steps", type=int, default=600, help="at least")
-    parser.add_argument("--lr-scale", type=float, default=0.3)
+    parser.add_argument("--lr-scale", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "transfer")
     arguments = parser.parse_args()

@@ -147,10 +147,8 @@ def _n_seeds(result: Figures) -> int:
 
 def _how(result: Figures) -> str:
     setting = result["setting"]
-    return (
-        f"`{result['command']}`, {setting['device']}, {setting['members_at_once']} trainings at a time of "
-        f"{setting['threads_a_member']} thread, torch {setting['torch']}"
-    )
+    threads = f"{setting['threads_a_member']} thread a training"
+    return f"`{result['command']}`, {setting['device']}, {threads}, torch {setting['torch']}"
 
 
 def _seeds(values: list[float] | None) -> str:
