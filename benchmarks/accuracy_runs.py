@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 import yaml
 from accuracy_patches import patched
+from threadpoolctl import threadpool_limits
 from uncertainty_data import ROOT, Inputs, mp_inputs
 
 from matscout import columns
@@ -113,7 +114,8 @@ def times(work: Path, members: Sequence[str]) -> dict[str, dict[str, float]]:
 def judged(params: Params, inputs: Inputs, work: Path) -> dict[str, Any]:
     """metrics.json of the ensemble of the members in `work`."""
     paths = {"materials": inputs.materials, "graphs": inputs.graphs, "split": inputs.split}
-    evaluate(work / "members", params=params, **paths, destination=work / "ensemble")
+    with threadpool_limits(1, user_api="blas"):  # as in the stages: the same sums on any number of cores
+        evaluate(work / "members", params=params, **paths, destination=work / "ensemble")
     return json.loads((work / "ensemble" / "metrics.json").read_text())
 
 

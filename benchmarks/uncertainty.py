@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
 from uncertainty_data import ROOT, Inputs, hold_out, mp_inputs, pipeline_inputs
 from uncertainty_databases import measure_databases
 from uncertainty_shift import measure_shift
@@ -48,7 +49,8 @@ def trained(params: Params, inputs: Inputs, work: Path) -> tuple[Path, Path]:
     for name in params.members:
         if not (work / "members" / name).exists():
             train_member(name, params=params, **paths, destination=work / "members" / name)
-    evaluate(work / "members", params=params, **paths, destination=work / "ensemble")
+    with threadpool_limits(1, user_api="blas"):  # as in the stages: the same sums on any number of cores
+        evaluate(work / "members", params=params, **paths, destination=work / "ensemble")
     return work / "members", work / "ensemble"
 
 
