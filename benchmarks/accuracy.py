@@ -27,7 +27,7 @@ from matscout.params import Params, check_params, load_params
 from matscout.training.member import METRICS_FILE
 
 VARIANTS = ROOT / "benchmarks" / "accuracy_ablations.yaml"
-CURVE_ROWS = (500, 1000, 2000, None)  # None: all
+CURVE_ROWS = (500, 1000, 2000)
 ALL_ROWS = 5000
 ABLATION_ROWS, ABLATION_SEEDS = 1000, (1, 2, 3)
 KEPT = ("unit", "n_test", "n_validation", "best_member", "mae_minus_best_member")
@@ -97,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("bench6k", "curves", "ablations", "mp_36k"))
     parser.add_argument("--members", nargs="+", help="some of params.yaml's; all by default")
+    parser.add_argument("--rows", nargs="+", type=int, default=CURVE_ROWS, help="of the curves, beside all")
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
@@ -104,7 +105,8 @@ def main() -> None:
         figures = ablations(work)
     elif arguments.part == "curves":
         members = arguments.members or list(load_params(ROOT / "params.yaml").members)
-        figures = {str(n or ALL_ROWS): ensemble_part("bench6k", work, members, n) for n in CURVE_ROWS}
+        figures = {str(n): ensemble_part("bench6k", work, members, n) for n in arguments.rows}
+        figures[str(ALL_ROWS)] = ensemble_part("bench6k", work, members)
     else:
         figures = ensemble_part(arguments.part, work, arguments.members)
     results = {"command": " ".join(["python", *sys.argv]), "setting": setting(), "figures": figures}
