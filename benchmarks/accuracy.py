@@ -82,11 +82,14 @@ def ablations(work: Path) -> dict[str, Any]:
             here = work / "ablations" / variant.replace(" ", "_") / str(seed)
             params = chosen(check_params(mine), [member])
             trainings[variant, seed] = Training(member, params, inputs, here, change.get("patch"))
-    train_all(list(trainings.values()))
+    train_all(list(trainings.values()), Training.attempt)
     results: dict[str, Any] = {}
     for (variant, _), training in trainings.items():
+        found = results.setdefault(variant, {"member": training.member, "diverged": 0, "validation_mae": {}})
+        if training.diverged:
+            found["diverged"] += 1
+            continue
         metrics = json.loads((training.folder / METRICS_FILE).read_text())
-        found = results.setdefault(variant, {"member": training.member, "validation_mae": {}})
         for target, error in metrics["validation"]["mae"].items():
             found["validation_mae"].setdefault(target, []).append(error)
     return {"rows": ABLATION_ROWS, "seeds": list(ABLATION_SEEDS), "variants": results}

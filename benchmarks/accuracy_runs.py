@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from uncertainty_data import ROOT, Inputs, mp_inputs
 from matscout import columns
 from matscout.engine import n_workers, parallel_map
 from matscout.ensemble.evaluate import evaluate
+from matscout.errors import DivergedError
 from matscout.files import write_json, write_parquet
 from matscout.params import Params, check_params
 from matscout.training.member import train_member
 
 RECIPES = ROOT / "benchmarks" / "accuracy_recipes.yaml"
 TIME_FILE = "time.json"
+DIVERGED_FILE = "diverged.json"
 REMOVED = "removed"
 
 
@@ -67,6 +69,21 @@ class Training:
         }
         write_json(self.folder / TIME_FILE, spent)
 
+    def attempt(self) -> None:
+        """`run`, where a training that diverges is a result too."""
+        if self.diverged:
+            return
+        try:
+            self.run()
+        except DivergedError as error:
+            self.work.mkdir(parents=True, exist_ok=True)
+            write_json(self.work / DIVERGED_FILE, {"error": str(error)})
+
+    @property
+    def diverged(self) -> bool:
+        """Whether `attempt` ended so."""
+        return (self.work / DIVERGED_FILE).exists()
+
 
 def recipe(name: str) -> Params:
     """`params.yaml` with one thread a member and the changes of `accuracy_recipes.yaml`."""
@@ -100,10 +117,10 @@ def rows_of(params: Params, work: Path, name: str, n_train: int | None = None) -
     return Inputs(inputs.materials, inputs.graphs, path)
 
 
-def train_all(trainings: Sequence[Training]) -> None:
+def train_all(trainings: Sequence[Training], run: Callable[[Training], None] = Training.run) -> None:
     """All of them over this machine's cores, the longest first."""
     longest_first = sorted(trainings, key=lambda t: -t.params.members[t.member].training.epochs)
-    parallel_map(Training.run, longest_first, workers=n_workers(), description="trainings", unit="member")
+    parallel_map(run, longest_first, workers=n_workers(), description="trainings", unit="member")
 
 
 def times(work: Path, members: Sequence[str]) -> dict[str, dict[str, float]]:

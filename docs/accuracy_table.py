@@ -107,6 +107,8 @@ def ablations_table(result: Figures) -> str:
     lines = ["| | member | gap, eV | formation energy, eV/atom |", "|---|---|---|---|"]
     for variant, found in figures["variants"].items():
         shown = [_seeds(found["validation_mae"].get(target)) for target in (GAP, ENERGY)]
+        if found["diverged"]:
+            shown = [f"{each}; {found['diverged']} diverged" for each in shown]
         lines.append(f"| {variant} | `{found['member']}` | {shown[0]} | {shown[1]} |")
     words = (
         f"{figures['rows']:,} training rows, seeds {', '.join(map(str, figures['seeds']))}; mean (lowest to highest)."
