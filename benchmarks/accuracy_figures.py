@@ -43,9 +43,9 @@ def draw_transfer(results: dict[str, Any]) -> None:
     figure, panels = plt.subplots(1, len(TRANSFER_SETS), figsize=(8, 2.8), layout="constrained")
     target = "formation_energy_per_atom"
     for axes, (name, shown) in zip(panels, TRANSFER_SETS.items(), strict=True):
-        for kind, colour in (("scratch", BASELINE), ("pretrained", ENSEMBLE)):
+        for kind, colour, label in (("scratch", BASELINE, "from scratch"), ("pretrained", ENSEMBLE, "pretrained")):
             errors = {int(n): of_n[target] for n, of_n in results[name]["mae"][kind].items()}
-            axes.loglog(list(errors), list(errors.values()), "o-", color=colour, label=kind)
+            axes.loglog(list(errors), list(errors.values()), "o-", color=colour, label=label)
         axes.set_xticks(list(errors), [f"{size:,}" for size in errors])
         axes.minorticks_off()
         axes.set_yticks(_round_ticks(*axes.get_ylim()))
@@ -58,7 +58,7 @@ def draw_transfer(results: dict[str, Any]) -> None:
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
-    ticks = [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
+    ticks = [0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0]
     return [tick for tick in ticks if low <= tick <= high]
 
 
