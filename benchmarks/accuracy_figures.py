@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from drawing import begin, save
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 from accuracy_table import TRANSFER_SETS, UNIT, curve_point, read_results  # noqa: E402
 
-FIGURES = ROOT / "docs" / "figures"
 ENSEMBLE, BASELINE = "#1f6f8b", "#999999"
 
 
@@ -35,7 +35,7 @@ def draw_curves(runs: dict[str, Any]) -> None:
         axes.set_xlabel("training rows")
         axes.set_ylabel(f"{target.replace('_', ' ')} MAE ({unit})")
     panels[1].legend(frameon=False, fontsize=7)
-    _save(figure, "learning_curves.svg")
+    save(figure, "learning_curves.svg")
 
 
 def draw_transfer(results: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def draw_transfer(results: dict[str, Any]) -> None:
         axes.set_xlabel("training rows")
     panels[0].set_ylabel("formation energy MAE (eV/atom)")
     panels[0].legend(frameon=False)
-    _save(figure, "transfer.svg")
+    save(figure, "transfer.svg")
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
@@ -62,15 +62,8 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _save(figure: Any, name: str) -> None:
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURES / name, metadata={"Date": None})
-    plt.close(figure)
-
-
 if __name__ == "__main__":
-    plt.switch_backend("svg")
-    plt.rcParams["svg.hashsalt"] = "matscout"  # the same bytes for the same figures
+    begin()
     found = read_results()
     if "curves" in found:
         draw_curves(found["curves"]["figures"])

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from drawing import begin, save
 from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).parent / "results" / "curation.json"
-FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 
 def draw_offsets(offsets: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ def draw_offsets(offsets: dict[str, Any]) -> None:
     names = {"mae_before": "before", "mae_after_constant": "constant", "mae_after": "offsets"}
     right.bar(list(names.values()), [1000 * held_out[key] for key in names], color=["#bbbbbb", "#8fb8c6", "#1f6f8b"])
     right.set_ylabel("held-out MAE (meV/atom)")
-    _save(figure, "curation_offsets.svg")
+    save(figure, "curation_offsets.svg")
 
 
 def draw_scale(runs: list[dict[str, Any]]) -> None:
@@ -38,18 +38,11 @@ def draw_scale(runs: list[dict[str, Any]]) -> None:
     axes.set_xlabel("structures")
     axes.set_ylabel("processor time (minutes)")
     axes.legend(frameon=False)
-    _save(figure, "curation_scale.svg")
-
-
-def _save(figure: Any, name: str) -> None:
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURES / name, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, "curation_scale.svg")
 
 
 if __name__ == "__main__":
-    plt.switch_backend("svg")
-    plt.rcParams["svg.hashsalt"] = "matscout"  # the same bytes for the same figures
+    begin()
     results = json.loads(RESULTS.read_text())
     if "offsets" in results:
         draw_offsets(results["offsets"])
