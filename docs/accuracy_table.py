@@ -105,7 +105,9 @@ def ablations_table(result: Figures) -> str:
     """Validation errors with one thing changed: mean of the seeds, and their range."""
     figures = result["figures"]
     lines = ["| | member | gap, eV | formation energy, eV/atom |", "|---|---|---|---|"]
-    for variant, found in figures["variants"].items():
+    order = {name: (found["member"], not name.endswith("as it is")) for name, found in figures["variants"].items()}
+    for variant in sorted(order, key=lambda name: order[name]):
+        found = figures["variants"][variant]
         shown = [_seeds(found["validation_mae"].get(target)) for target in (GAP, ENERGY)]
         if found["diverged"]:
             shown = [f"{each}; {found['diverged']} diverged" for each in shown]
