@@ -33,7 +33,7 @@ def draw_curves(runs: dict[str, Any]) -> None:
         axes.yaxis.set_major_formatter("{x:.2f}")
         axes.set_yticks(_round_ticks(*axes.get_ylim()))
         axes.set_xlabel("training rows")
-        axes.set_ylabel(f"{target.replace('_', ' ')} MAE ({unit})")
+        axes.set_ylabel(f"{target.removesuffix('_per_atom').replace('_', ' ')} MAE ({unit})")
     panels[1].legend(frameon=False, fontsize=7)
     save(figure, "learning_curves.svg")
 
