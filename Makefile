@@ -49,10 +49,11 @@ bench-accuracy: setup
 	.venv/bin/python benchmarks/accuracy.py bench6k
 	.venv/bin/python benchmarks/accuracy.py curves
 	.venv/bin/python benchmarks/accuracy.py ablations
-	.venv/bin/python benchmarks/accuracy.py mp_36k --members cgcnn megnet cogn composition
+	.venv/bin/python benchmarks/accuracy.py mp_36k
 	.venv/bin/python benchmarks/transfer.py
+	.venv/bin/python benchmarks/transfer.py --lr-scale 0.3
 	.venv/bin/python docs/accuracy_table.py
-	.venv/bin/python benchmarks/accuracy_figures.py
+	.venv/bin/python docs/accuracy_figures.py
 
 lock:
 	sh lock.sh

@@ -3,11 +3,11 @@
     python benchmarks/accuracy.py bench6k                  # all members on 5,000 training rows
     python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them beside all
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
-    python benchmarks/accuracy.py mp_36k --members cgcnn   # 29,386 training rows, the members that there is time for
+    python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, fewer members
 
-Needs ../shared/data/mp_36k; says so and stops where it is absent. What accuracy_recipes.yaml changes in params.yaml
-was chosen on the validation rows; the test rows are read once a table. Trainings go to `--work` (default
-.checkpoints/accuracy), which a second run goes on from. Writes benchmarks/results/accuracy_<part>.json.
+Needs ../shared/data/mp_36k; says so and stops where it is absent. accuracy_recipes.yaml says what changes in
+params.yaml. Trainings go to `--work` (default .checkpoints/accuracy), which a second run goes on from. Writes
+benchmarks/results/accuracy_<part>.json.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 from accuracy_groups import errors_by_group
 from accuracy_runs import Training, changed, judged, recipe, rows_of, setting, times, train_all
-from uncertainty_data import ROOT
+from uncertainty_data import BENCH6K_FOLDS, ROOT
 
 from matscout.files import write_json
 from matscout.params import Params, check_params, load_params
@@ -28,7 +28,6 @@ from matscout.training.member import METRICS_FILE
 
 VARIANTS = ROOT / "benchmarks" / "accuracy_ablations.yaml"
 CURVE_ROWS = (500, 1000, 2000)
-ALL_ROWS = 5000
 ABLATION_ROWS, ABLATION_SEEDS = 1000, (1, 2, 3)
 KEPT = ("unit", "n_test", "n_validation", "best_member", "mae_minus_best_member")
 
@@ -109,7 +108,7 @@ def main() -> None:
     elif arguments.part == "curves":
         members = arguments.members or list(load_params(ROOT / "params.yaml").members)
         figures = {str(n): ensemble_part("bench6k", work, members, n) for n in arguments.rows}
-        figures[str(ALL_ROWS)] = ensemble_part("bench6k", work, members)
+        figures[str(BENCH6K_FOLDS[0])] = ensemble_part("bench6k", work, members)
     else:
         figures = ensemble_part(arguments.part, work, arguments.members)
     results = {"command": " ".join(["python", *sys.argv]), "setting": setting(), "figures": figures}

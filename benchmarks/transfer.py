@@ -6,9 +6,10 @@
 The base is one member of params.yaml, trained on the 5,000 training rows of bench6k (Materials Project, formation
 energy and gap) without those whose formula is in a test set. Each set's formulas are ordered by SHA-256: the first
 rows test (10 %, at least 500; 100 of AFLOW's), the next validate, the others train; all rows of a formula stay
-together. Fine-tuning has params.yaml's learning rate times `--lr-scale`; both have at least `--steps` steps. Seeds draw
-other training rows and other weights; they count for the smallest number of rows. `--work` goes on from a killed run.
-Writes benchmarks/results/transfer.json, keeping the figures of other sets. Needs ../shared/data.
+together. Fine-tuning has params.yaml's learning rate times `--lr-scale`, each scale with figures of its own; both have
+at least `--steps` steps. Seeds draw other training rows and other weights; they count for the smallest number of rows.
+`--work` goes on from a killed run.
+Writes benchmarks/results/transfer.json, keeping the figures of other sets and scales. Needs ../shared/data.
 """
 
 import argparse
@@ -129,7 +130,7 @@ def trained(
     inputs: Inputs, params: Params, rows: int | str, seed: int, folder: Path, start: Path | None = None
 ) -> dict:
     """Train a member and read its errors on the test rows."""
-    split = folder.with_suffix(".split.parquet")
+    split = folder.parent / f"{folder.name}.split.parquet"
     n_rows = inputs.split(rows, seed, split)
     paths = {"materials": inputs.materials, "graphs": inputs.graphs, "split": split}
     if not folder.exists():
@@ -182,14 +183,17 @@ def measure(name: str, params: Params, base: Path, arguments: argparse.Namespace
             for kind, lr_scale in (("scratch", 1.0), ("pretrained", arguments.lr_scale)):
                 recipe = chosen(params, arguments, name, epochs=epochs, lr_scale=lr_scale, seed=seed)
                 start = None if kind == "scratch" else base
-                figures = once(
-                    work, f"{kind}-{n}-{seed}", lambda f, r=recipe, n=n, s=seed, b=start: trained(inputs, r, n, s, f, b)
-                )
-                runs[kind].setdefault(n, []).append(figures)
-    mean = {
-        kind: {n: {t: float(np.mean([f["mae"][t] for f in of_n])) for t in of_n[0]["mae"]} for n, of_n in by_n.items()}
-        for kind, by_n in runs.items()
-    }
+                key = f"{kind}-{n}-{seed}" if start is None else f"{kind}-{n}-{seed}-rate{lr_scale}"
+                figures = once(work, key, lambda f, r=recipe, n=n, s=seed, b=start: trained(inputs, r, n, s, f, b))
+                metrics = json.loads((work / key / "metrics.json").read_text())
+                runs[kind].setdefault(n, []).append(figures | {"validation_mae": metrics["validation"]["mae"]})
+    mean, validation = (
+        {
+            kind: {n: {t: float(np.mean([f[key][t] for f in of_n])) for t in of_n[0][key]} for n, of_n in by_n.items()}
+            for kind, by_n in runs.items()
+        }
+        for key in ("mae", "validation_mae")
+    )
     targets = chosen(params, arguments, name).targets
     return {
         "test_rows": len(inputs.test),
@@ -197,6 +201,7 @@ def measure(name: str, params: Params, base: Path, arguments: argparse.Namespace
         "pool_rows": n_pool,
         "pretrained_not_tuned_mae": untouched(inputs, chosen(params, arguments, name), base),
         "mae": {kind: {str(n): errors for n, errors in by_n.items()} for kind, by_n in mean.items() if by_n},
+        "validation_mae": {kind: {str(n): e for n, e in by_n.items()} for kind, by_n in validation.items() if by_n},
         "runs": {kind: {str(n): of_n for n, of_n in by_n.items()} for kind, by_n in runs.items() if by_n},
         "rows_saved": {
             target: rows_saved(
@@ -231,7 +236,8 @@ def main() -> None:
     recipe = chosen(params, arguments, "base", epochs=arguments.epochs)
     folder = arguments.work / "base" / "member"
     figures = once(folder.parent, folder.name, lambda to: trained(base, recipe, "all", 0, to))
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    by_scale = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    results = by_scale.setdefault(str(arguments.lr_scale), {})
     results |= {
         "command": " ".join(["python", *sys.argv]),
         "base": figures | {"member": arguments.member, "left_out_as_tested": n_left_out},
@@ -241,7 +247,7 @@ def main() -> None:
     }
     for name in arguments.sets:
         results[name] = measure(name, params, folder, arguments)
-        write_json(RESULTS, results)
+        write_json(RESULTS, by_scale)
     print(f"written: {RESULTS.relative_to(ROOT)}")
 
 

@@ -118,28 +118,43 @@ def ablations_table(result: Figures) -> str:
     return "\n".join([*lines, "", f"{words} By: {_how(result)}."])
 
 
-def transfer_table(result: Figures) -> str:
+def full_rate(by_scale: Figures) -> Figures:
+    """The transfer with the undiminished learning rate, which is the one that counts."""
+    return by_scale["1.0"]
+
+
+def _ways(by_scale: Figures) -> list[tuple[str, str | None]]:
+    return [("scratch", None), *(("pretrained", scale) for scale in sorted(by_scale, key=float, reverse=True))]
+
+
+def transfer_table(by_scale: Figures) -> str:
     """Errors by number of fine-tuning rows, from scratch and from pretrained weights, and the factor in rows."""
-    lines = ["| rows of | target | training rows | from scratch | pretrained | rows saved, times |", "|---" * 6 + "|"]
+    head = [kind if scale is None else f"{kind}, {scale} of the rate" for kind, scale in _ways(by_scale)]
+    lines = [f"| rows of | target | training rows | {' | '.join(head)} | rows saved, times |"]
+    lines += ["|---" * (len(head) + 4) + "|"]
+    result = full_rate(by_scale)
     for name, shown in TRANSFER_SETS.items():
         found = result[name]
         for target, unit in found["unit"].items():
             label = f"{target.replace('_', ' ')}, {unit}"
             untuned = found["pretrained_not_tuned_mae"][target]
-            lines.append(f"| {shown} | {label} | 0 | - | {untuned:.3f} | |")
-            for n, errors in found["mae"]["scratch"].items():
-                pair = [errors[target], found["mae"]["pretrained"][n][target]]
-                saved = found["rows_saved"][target][n]
-                lines.append(f"| | | {int(n):,} | {pair[0]:.3f} | {pair[1]:.3f} | {saved} |")
+            lines.append(f"| {shown} | {label} | 0 | -{f' | {untuned:.3f}' * len(by_scale)} | |")
+            for n, saved in found["rows_saved"][target].items():
+                runs = [(by_scale[scale or "1.0"][name], kind) for kind, scale in _ways(by_scale)]
+                cells = [
+                    f"{run['mae'][kind][n][target]:.3f} ({run['validation_mae'][kind][n][target]:.3f})"
+                    for run, kind in runs
+                ]
+                lines.append(f"| | | {int(n):,} | {' | '.join(cells)} | {saved} |")
     tested = ", ".join(f"{result[name]['test_rows']} {shown}" for name, shown in TRANSFER_SETS.items())
     settings, base = result["settings"], result["base"]
     words = [
-        f"Test rows: {tested}.",
+        f"Test rows: {tested}; in parentheses the error on validation rows. Rows saved: at the full rate.",
         f"Pretrained: `{base['member']}` on {base['rows']:,} rows of bench6k, {base['epochs']} epochs;",
         f"{base['left_out_as_tested']} more were left out, since a test set holds their formula.",
         f"At least {settings['least_epochs']} epochs and {settings['least_steps']} steps;",
-        f"fine-tuning at {settings['lr_scale']} of the learning rate. Fewest rows: mean of {_n_seeds(result)} seeds.",
-        f"By: `{result['command']}`, {result['device']}.",
+        f"fewest rows: mean of {_n_seeds(result)} seeds.",
+        f"By: {', '.join('`' + run['command'] + '`' for run in by_scale.values())}; {result['device']}.",
     ]
     return "\n".join([*lines, "", " ".join(words)])
 

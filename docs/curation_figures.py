@@ -1,4 +1,4 @@
-"""Draw docs/figures/curation_*.svg from results/curation.json: python benchmarks/curation_figures.py."""
+"""Draw figures/curation_*.svg from benchmarks/results/curation.json: python docs/curation_figures.py."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from drawing import begin, save
 from matplotlib import pyplot as plt
 
-RESULTS = Path(__file__).parent / "results" / "curation.json"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "curation.json"
 
 
 def draw_offsets(offsets: dict[str, Any]) -> None:

@@ -1,15 +1,10 @@
-"""Draw docs/figures/{learning_curves,transfer}.svg from benchmarks/results/: python benchmarks/accuracy_figures.py."""
+"""Draw figures/{learning_curves,transfer}.svg from benchmarks/results/: python docs/accuracy_figures.py."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
+from accuracy_table import TRANSFER_SETS, UNIT, curve_point, full_rate, read_results
 from drawing import begin, save
 from matplotlib import pyplot as plt
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-from accuracy_table import TRANSFER_SETS, UNIT, curve_point, read_results  # noqa: E402
 
 ENSEMBLE, BASELINE = "#1f6f8b", "#999999"
 
@@ -68,4 +63,4 @@ if __name__ == "__main__":
     if "curves" in found:
         draw_curves(found["curves"]["figures"])
     if "transfer" in found:
-        draw_transfer(found["transfer"])
+        draw_transfer(full_rate(found["transfer"]))

@@ -1,11 +1,11 @@
-"""How the pictures of docs/ are drawn: SVG, the same bytes for the same figures."""
+"""How the pictures of these pages are drawn: SVG, the same bytes for the same figures."""
 
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
 
-FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+FIGURES = Path(__file__).parent / "figures"
 
 
 def begin() -> None:
