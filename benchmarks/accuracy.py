@@ -64,6 +64,8 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
 
 def chosen(params: Params, members: list[str] | None) -> Params:
     """The parameters with these members only."""
+    if unknown := sorted(set(members or ()) - set(params.members)):
+        sys.exit(f"no members {unknown}; choose from {list(params.members)}")
     return params.model_copy(update={"members": {name: params.members[name] for name in members or params.members}})
 
 
@@ -103,6 +105,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
+    if wrong := [n for n in arguments.rows if not 0 < n < BENCH6K_FOLDS[0]]:
+        parser.error(f"--rows {wrong}: numbers from 1 to {BENCH6K_FOLDS[0] - 1}")
     if arguments.part == "ablations":
         figures = ablations(work)
     elif arguments.part == "curves":
