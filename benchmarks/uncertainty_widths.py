@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from matscout import columns
+from matscout.ensemble.composition_features import composition_features, element_fractions
 from matscout.ensemble.conformal import conformal_quantile
 
 Array = NDArray[np.float64]
@@ -32,14 +33,18 @@ SMALL = 1e-4
 
 @dataclass(frozen=True)
 class Rows:
-    """What n rows show before their label is known: `spread` (n,), and features (n, n_features) of difficulty."""
+    """What n rows show before their label is known: `spread` (n,), and features (n, n_features) of difficulty.
+
+    `chemistry` (n, n_chemical) are composition features.
+    """
 
     spread: Array
     features: Array
+    chemistry: Array
 
     def take(self, rows: NDArray[np.bool_]) -> "Rows":
         """Some of them."""
-        return Rows(self.spread[rows], self.features[rows])
+        return Rows(self.spread[rows], self.features[rows], self.chemistry[rows])
 
 
 def rows_of(table: pd.DataFrame, target: str, targets: list[str]) -> Rows:
@@ -53,7 +58,9 @@ def rows_of(table: pd.DataFrame, target: str, targets: list[str]) -> Rows:
     if columns.METAL_PROBABILITY in table:
         plain.append(table[columns.METAL_PROBABILITY])
     features = [np.log(np.asarray(log, float) + SMALL) for log in logs] + [np.asarray(one, float) for one in plain]
-    return Rows(table[target + columns.STD].to_numpy(float), np.stack(features, axis=1))
+    fractions = element_fractions(table[columns.SPECIES], len(table))
+    chemistry = np.concatenate([fractions, composition_features(fractions)], axis=1)
+    return Rows(table[target + columns.STD].to_numpy(float), np.stack(features, axis=1), chemistry)
 
 
 def constant(_rows: Rows, _error: Array) -> Callable[[Rows], Array]:
@@ -123,6 +130,26 @@ def boosted(quantile: float, exponent: float = 1.0) -> Fit:
     return fit
 
 
+def boosted_log(exponent: float) -> Fit:
+    """Gradient boosting of log |error| on the features and the composition, to a power."""
+
+    def fit(rows: Rows, error: Array) -> Callable[[Rows], Array]:
+        floor = max(float(np.quantile(error, 0.1)), SMALL)
+        model = HistGradientBoostingRegressor(
+            max_iter=150,
+            learning_rate=0.05,
+            max_leaf_nodes=6,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=SEED,
+        )
+        with threadpool_limits(limits=1, user_api="openmp"):
+            model.fit(np.hstack([rows.features, rows.chemistry]), np.log(error + floor))
+        return lambda new: np.exp(exponent * model.predict(np.hstack([new.features, new.chemistry])))
+
+    return fit
+
+
 WAYS: dict[str, Fit] = {
     "constant": constant,
     **{f"spread^{exponent:g}": power(exponent) for exponent in (0.25, 0.5, 0.75, 1.0)},
@@ -134,6 +161,7 @@ WAYS: dict[str, Fit] = {
     "boosted median of error": boosted(0.5),
     "boosted 90 % quantile of error": boosted(0.9),
     "boosted 90 % quantile of error, ^0.5": boosted(0.9, 0.5),
+    **{f"boosted log error, composition too, ^{exponent:g}": boosted_log(exponent) for exponent in (0.75, 1.0)},
 }
 
 
