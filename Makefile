@@ -49,6 +49,7 @@ bench-accuracy: setup
 	.venv/bin/python benchmarks/accuracy.py bench6k
 	.venv/bin/python benchmarks/accuracy.py curves
 	.venv/bin/python benchmarks/accuracy.py ablations
+	.venv/bin/python benchmarks/accuracy.py search
 	.venv/bin/python benchmarks/accuracy.py mp_36k
 	.venv/bin/python benchmarks/transfer.py
 	.venv/bin/python benchmarks/transfer.py --lr-scale 0.3

@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py bench6k                  # all members on 5,000 training rows
     python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them beside all
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
+    python benchmarks/accuracy.py search                   # learning rate and batch size on bench6k, by `matscout tune`
     python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, fewer members
 
 Needs ../shared/data/mp_36k; says so and stops where it is absent. accuracy_recipes.yaml says what changes in
@@ -12,7 +13,9 @@ benchmarks/results/accuracy_<part>.json.
 
 import argparse
 import json
+import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,12 @@ from uncertainty_data import BENCH6K_FOLDS, ROOT
 from matscout.files import write_json
 from matscout.params import Params, check_params, load_params
 from matscout.training.member import METRICS_FILE
+from matscout.tune import tune
 
 VARIANTS = ROOT / "benchmarks" / "accuracy_ablations.yaml"
 CURVE_ROWS = (500, 1000, 2000)
 ABLATION_ROWS, ABLATION_SEEDS = 1000, (1, 2, 3)
+SEARCHED, SEARCH_TRIALS, SEARCH_KNOBS, SEARCH_SEED = "cgcnn", 12, ("lr", "batch_size"), 17
 KEPT = ("unit", "n_test", "n_validation", "best_member", "mae_minus_best_member")
 
 
@@ -96,10 +101,33 @@ def ablations(work: Path) -> dict[str, Any]:
     return {"rows": ABLATION_ROWS, "seeds": list(ABLATION_SEEDS), "variants": results}
 
 
+def search(work: Path) -> dict[str, Any]:
+    """Trials of the recipe that members share, on validation rows, best first."""
+    params = recipe("search")
+    inputs = rows_of(params, work / "bench6k", "bench6k")
+    os.environ["DVC_ROOT"] = str(work / "search")
+    trials = tune(
+        SEARCHED,
+        params,
+        n_trials=SEARCH_TRIALS,
+        over=SEARCH_KNOBS,
+        seed=SEARCH_SEED,
+        inputs={"graphs": inputs.graphs, "split": inputs.split, "materials": inputs.materials},
+        say=print,
+    )
+    epochs = params.members[SEARCHED].training.epochs
+    return {
+        "member": SEARCHED,
+        "epochs": epochs,
+        "rows": BENCH6K_FOLDS[0],
+        "trials": [asdict(trial) for trial in trials],
+    }
+
+
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("bench6k", "curves", "ablations", "mp_36k"))
+    parser.add_argument("part", choices=("bench6k", "curves", "ablations", "search", "mp_36k"))
     parser.add_argument("--members", nargs="+", help="some of params.yaml's; all by default")
     parser.add_argument("--rows", nargs="+", type=int, default=CURVE_ROWS, help="of the curves, beside all")
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
@@ -109,6 +137,8 @@ def main() -> None:
         parser.error(f"--rows {wrong}: numbers from 1 to {BENCH6K_FOLDS[0] - 1}")
     if arguments.part == "ablations":
         figures = ablations(work)
+    elif arguments.part == "search":
+        figures = search(work)
     elif arguments.part == "curves":
         members = arguments.members or list(load_params(ROOT / "params.yaml").members)
         figures = {str(n): ensemble_part("bench6k", work, members, n) for n in arguments.rows}

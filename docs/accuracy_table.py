@@ -118,6 +118,23 @@ def ablations_table(result: Figures) -> str:
     return "\n".join([*lines, "", f"{words} By: {_how(result)}."])
 
 
+def search_table(result: Figures) -> str:
+    """Trials of the search, best first."""
+    figures = result["figures"]
+    paths = list(figures["trials"][0]["proposed"])
+    head = " | ".join(path.rpartition(".")[2].replace("_", " ") for path in paths)
+    lines = [f"| trial | {head} | gap, eV | formation energy, eV/atom | ended |", "|---" * (len(paths) + 4) + "|"]
+    for trial in figures["trials"]:
+        values = " | ".join(f"{trial['proposed'][path]:g}" for path in paths)
+        errors = " | ".join(f"{trial['mae'][target]:.3f}" for target in (GAP, ENERGY))
+        lines.append(f"| {trial['number']} | {values} | {errors} | {trial['ended']} |")
+    words = [
+        f"`{figures['member']}`, {figures['rows']:,} training rows, {figures['epochs']} epochs, errors on validation rows;",
+        f"trial 1 has the values of `params.yaml`. By: {_how(result)}.",
+    ]
+    return "\n".join([*lines, "", " ".join(words)])
+
+
 def full_rate(by_scale: Figures) -> Figures:
     """The transfer with the undiminished learning rate, which is the one that counts."""
     return by_scale["1.0"]
@@ -193,6 +210,7 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "bench6k_groups": ("bench6k", groups_table),
     "curves": ("curves", curves_table),
     "ablations": ("ablations", ablations_table),
+    "search": ("search", search_table),
     "mp_36k": ("mp_36k", ensemble_table),
     "mp_36k_groups": ("mp_36k", groups_table),
     "transfer": ("transfer", transfer_table),
