@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from graphs import machine
@@ -113,7 +114,10 @@ def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path,
 def first_of(path: Path, n: int, to: Path) -> int:
     """The first `n` rows of a table of candidates, as a table; how many it has."""
     to.parent.mkdir(exist_ok=True)
-    file, left = pq.ParquetFile(path), n
+    try:
+        file, left = pq.ParquetFile(path), n
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SystemExit(f"--candidates {path}: no candidates.parquet of an earlier run ({error})") from error
     if file.metadata.num_rows < n:
         raise SystemExit(f"{path}: {file.metadata.num_rows} candidates, {n} asked for")
     with pq.ParquetWriter(to, file.schema_arrow) as writer:

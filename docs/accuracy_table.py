@@ -129,7 +129,7 @@ def search_table(result: Figures) -> str:
         errors = " | ".join(f"{trial['mae'][target]:.3f}" for target in (GAP, ENERGY))
         lines.append(f"| {trial['number']} | {values} | {errors} | {trial['ended']} |")
     words = [
-        f"`{figures['member']}`, {figures['rows']:,} training rows, {figures['epochs']} epochs, errors on validation rows;",
+        f"`{figures['member']}`, {figures['rows']:,} training rows, {figures['epochs']} epochs, validation errors;",
         f"trial 1 has the values of `params.yaml`. By: {_how(result)}.",
     ]
     return "\n".join([*lines, "", " ".join(words)])
