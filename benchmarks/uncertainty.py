@@ -2,8 +2,8 @@
 
     python benchmarks/uncertainty.py [--cells sample|bench6k|mp_36k] [--work FOLDER] [--hold-out N | --databases]
 
-`sample` reads what `make repro` left in data/; the others train params.yaml's members into `--work`/members and
-keep what is there, so that members that were trained elsewhere can be put there. `--hold-out` trains members
+`sample` reads what `make repro` left in data/; the others train the members of accuracy_recipes.yaml into
+`--work`/members and keep what is there, so that members trained elsewhere can be put there. `--hold-out` trains members
 anew into `--work`/without_ELEMENT; `--databases` judges the ensemble on OQMD, AFLOW and JARVIS as well.
 Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, and the tables of docs/uncertainty.md.
 """
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from accuracy_runs import recipe
 from threadpoolctl import threadpool_limits
 from uncertainty_data import ROOT, Inputs, hold_out, mp_inputs, pipeline_inputs
 from uncertainty_databases import measure_databases
@@ -33,6 +34,8 @@ NOT_KEPT = ("curves", "members", "combination", "best_member")  # long, and in m
 
 def chosen(params: Params, names: list[str] | None, epochs: int | None) -> Params:
     """The parameters with fewer members, or fewer epochs."""
+    if unknown := sorted(set(names or ()) - set(params.members)):
+        raise SystemExit(f"no members {unknown}; choose from {list(params.members)}")
     members = {name: params.members[name] for name in names or params.members}
     if epochs is not None:
         for name, member in members.items():
@@ -99,7 +102,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--work", type=Path, help="data, members and ensemble; what is there is kept")
     arguments = parser.parse_args()
-    params = chosen(load_params(ROOT / "params.yaml"), arguments.members, arguments.epochs)
+    all_members = load_params(ROOT / "params.yaml") if arguments.cells == "sample" else recipe(arguments.cells)
+    params = chosen(all_members, arguments.members, arguments.epochs)
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
