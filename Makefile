@@ -25,10 +25,11 @@ repro: setup
 	.venv/bin/python -m dvc repro
 	@.venv/bin/matscout results
 
-# two workers: a thread that waits must not keep the other's core
+# three workers for two cores: tests wait for processes and servers a quarter of their time, and a thread that waits must not
+# keep another's core
 test: export OMP_WAIT_POLICY := passive
 test: setup
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .
