@@ -25,7 +25,7 @@ repro: setup
 	.venv/bin/python -m dvc repro
 	@.venv/bin/matscout results
 
-# three workers for two cores: tests wait for processes and servers a quarter of their time, and a thread that waits must not
+# three workers for two cores: a quarter of the time tests wait for processes and servers; a thread that waits must not
 # keep another's core
 test: export OMP_WAIT_POLICY := passive
 test: setup

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-# Rooms whose tests run whole pipelines: first, so that of two workers (`-n 2 --dist loadfile`) none is left with one alone.
+# Rooms whose tests run whole pipelines: first, so that no worker (`-n 3 --dist loadfile`) is left with one alone.
 LONGEST = ("pipeline", "docs", "notebooks")
 
 
