@@ -108,20 +108,16 @@ def regressed(exponent: float = 1.0) -> Fit:
     return fit
 
 
+def boosting(**settings: Any) -> HistGradientBoostingRegressor:
+    """Slow steps, no rows set aside."""
+    return HistGradientBoostingRegressor(learning_rate=0.05, early_stopping=False, random_state=SEED, **settings)
+
+
 def boosted(quantile: float, exponent: float = 1.0) -> Fit:
     """Gradient boosting of a quantile of |error| on the features, to a power (conformalised quantile regression)."""
 
     def fit(rows: Rows, error: Array) -> Callable[[Rows], Array]:
-        model = HistGradientBoostingRegressor(
-            loss="quantile",
-            quantile=quantile,
-            max_iter=60,
-            learning_rate=0.05,
-            max_leaf_nodes=4,
-            min_samples_leaf=30,
-            early_stopping=False,
-            random_state=SEED,
-        )
+        model = boosting(loss="quantile", quantile=quantile, max_iter=60, max_leaf_nodes=4, min_samples_leaf=30)
         with threadpool_limits(limits=1, user_api="openmp"):  # its threads wait for each other actively
             model.fit(rows.features, error)
         floor = float(np.quantile(error, 0.25))
@@ -135,14 +131,7 @@ def boosted_log(exponent: float) -> Fit:
 
     def fit(rows: Rows, error: Array) -> Callable[[Rows], Array]:
         floor = max(float(np.quantile(error, 0.1)), SMALL)
-        model = HistGradientBoostingRegressor(
-            max_iter=150,
-            learning_rate=0.05,
-            max_leaf_nodes=6,
-            l2_regularization=1.0,
-            early_stopping=False,
-            random_state=SEED,
-        )
+        model = boosting(max_iter=150, max_leaf_nodes=6, l2_regularization=1.0)
         with threadpool_limits(limits=1, user_api="openmp"):
             model.fit(np.hstack([rows.features, rows.chemistry]), np.log(error + floor))
         return lambda new: np.exp(exponent * model.predict(np.hstack([new.features, new.chemistry])))
