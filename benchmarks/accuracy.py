@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them beside all
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
     python benchmarks/accuracy.py search                   # learning rate and batch size on bench6k, by `matscout tune`
-    python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, fewer members
+    python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, six members
 
 Needs ../shared/data/mp_36k; says so and stops where it is absent. accuracy_recipes.yaml says what changes in
 params.yaml. Trainings go to `--work` (default .checkpoints/accuracy), which a second run goes on from. Writes
@@ -22,11 +22,11 @@ from typing import Any
 import pandas as pd
 import yaml
 from accuracy_groups import errors_by_group
-from accuracy_runs import Training, changed, judged, recipe, rows_of, setting, times, train_all
+from accuracy_runs import Training, changed, chosen, judged, recipe, rows_of, setting, times, train_all
 from uncertainty_data import BENCH6K_FOLDS, ROOT
 
 from matscout.files import write_json
-from matscout.params import Params, check_params, load_params
+from matscout.params import check_params, load_params
 from matscout.training.member import METRICS_FILE
 from matscout.tune import tune
 
@@ -65,13 +65,6 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
         "baselines": {name: made["mae"] for name, made in figures["baselines"].items()},
         "coverage_90": figures["ensemble"]["all"].get("coverage_90"),
     }
-
-
-def chosen(params: Params, members: list[str] | None) -> Params:
-    """The parameters with these members only."""
-    if unknown := sorted(set(members or ()) - set(params.members)):
-        sys.exit(f"no members {unknown}; choose from {list(params.members)}")
-    return params.model_copy(update={"members": {name: params.members[name] for name in members or params.members}})
 
 
 def ablations(work: Path) -> dict[str, Any]:
@@ -128,7 +121,7 @@ def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("bench6k", "curves", "ablations", "search", "mp_36k"))
-    parser.add_argument("--members", nargs="+", help="some of params.yaml's; all by default")
+    parser.add_argument("--members", nargs="+", help="some of the recipe's; all by default")
     parser.add_argument("--rows", nargs="+", type=int, default=CURVE_ROWS, help="of the curves, beside all")
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ def recipe(name: str) -> Params:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     changes = yaml.safe_load(RECIPES.read_text())[name]
     return check_params(changed(changed(tree, {"compute": {"threads": 1}}), changes))
+
+
+def chosen(params: Params, members: Sequence[str] | None) -> Params:
+    """The parameters with these members only; all where none are named."""
+    if unknown := sorted(set(members or ()) - set(params.members)):
+        sys.exit(f"no members {unknown}; choose from {list(params.members)}")
+    return params.model_copy(update={"members": {name: params.members[name] for name in members or params.members}})
 
 
 def changed(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from accuracy_runs import recipe
+from accuracy_runs import chosen, recipe
 from threadpoolctl import threadpool_limits
 from uncertainty_data import ROOT, Inputs, hold_out, mp_inputs, pipeline_inputs
 from uncertainty_databases import measure_databases
@@ -32,15 +32,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "uncertainty.json"
 NOT_KEPT = ("curves", "members", "combination", "best_member")  # long, and in metrics.json for who wants them
 
 
-def chosen(params: Params, names: list[str] | None, epochs: int | None) -> Params:
-    """The parameters with fewer members, or fewer epochs."""
-    if unknown := sorted(set(names or ()) - set(params.members)):
-        raise SystemExit(f"no members {unknown}; choose from {list(params.members)}")
-    members = {name: params.members[name] for name in names or params.members}
-    if epochs is not None:
-        for name, member in members.items():
-            training = member.training.model_copy(update={"epochs": epochs})
-            members[name] = member.model_copy(update={"training": training})
+def shortened(params: Params, epochs: int) -> Params:
+    """The parameters with this number of epochs for every member."""
+    members = {
+        name: member.model_copy(update={"training": member.training.model_copy(update={"epochs": epochs})})
+        for name, member in params.members.items()
+    }
     return params.model_copy(update={"members": members})
 
 
@@ -103,7 +100,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="data, members and ensemble; what is there is kept")
     arguments = parser.parse_args()
     all_members = load_params(ROOT / "params.yaml") if arguments.cells == "sample" else recipe(arguments.cells)
-    params = chosen(all_members, arguments.members, arguments.epochs)
+    params = chosen(all_members, arguments.members)
+    if arguments.epochs is not None:
+        params = shortened(params, arguments.epochs)
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
