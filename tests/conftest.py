@@ -1,8 +1,11 @@
 """What several rooms share: a clone, in a folder with a space in its name, whose pipeline ran once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from imports import ROOT
 
 # Rooms whose tests run whole pipelines: first, so that no worker (`-n 3 --dist loadfile`) is left with one alone.
 LONGEST = ("pipeline", "docs", "notebooks")
@@ -19,22 +22,45 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """That clone itself, with its runs in MLflow; tests run more in it."""
-    from tiny_clone import copy_clone, make_clone, tiny_params, tiny_records  # heavy: only for tests that need it
+def first_run(tmp_path_factory, worker_id):
+    """That clone, made by whichever worker asks first; to be copied, never changed. `told` is what `dvc repro` said."""
+    # heavy: only for tests that need it
+    from tiny_clone import Clone, copy_clone, copy_machine_code, make_clone, tiny_params, tiny_records
 
-    clone = make_clone(tmp_path_factory.mktemp("tiny run") / "a clone", tiny_params(), tiny_records())
-    clone.first_run = clone.dvc("repro")
-    clone.run("git", "add", "dvc.lock", "metrics")
-    clone.run("git", "commit", "-q", "-m", "first run")
-    clone.as_it_was = copy_clone(clone, clone.root.parent / "as it was")
+    own = tmp_path_factory.getbasetemp()
+    place = (own if worker_id == "master" else own.parent) / "tiny run"
+    root, told = place / "a clone", place / "told.txt"
+    with FileLock(f"{place}.lock"):
+        if not told.exists():
+            shutil.rmtree(place, ignore_errors=True)  # another worker's attempt that failed
+            clone = make_clone(root, tiny_params(), tiny_records())
+            output = clone.dvc("repro").stdout
+            clone.run("git", "add", "dvc.lock", "metrics")
+            clone.run("git", "commit", "-q", "-m", "first run")
+            copy_clone(clone, place / "as it was")
+            copy_machine_code(root, ROOT)
+            told.write_text(output)
+    clone = Clone(root)
+    clone.told = told.read_text()
     return clone
 
 
 @pytest.fixture(scope="session")
-def pristine(tiny):
-    """The same after its first run, whatever tests did to `tiny` since; to be read and copied, never changed."""
-    return tiny.as_it_was
+def tiny(first_run, tmp_path_factory):
+    """This worker's copy, with its run in MLflow; tests run more in it."""
+    from tiny_clone import Clone
+
+    root = tmp_path_factory.mktemp("tiny run") / "a clone"
+    shutil.copytree(first_run.root, root, symlinks=True)
+    return Clone(root)
+
+
+@pytest.fixture(scope="session")
+def pristine(first_run):
+    """The same without runs in MLflow, for all workers; to be read and copied, never changed."""
+    from tiny_clone import Clone
+
+    return Clone(first_run.root.parent / "as it was")
 
 
 @pytest.fixture

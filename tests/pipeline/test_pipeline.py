@@ -35,8 +35,8 @@ def test_the_second_repro_has_nothing_to_do(tiny):
     assert "up to date" in output
 
 
-def test_every_stage_ran_once(tiny):
-    assert sorted(tiny.stages_run(tiny.first_run.stdout)) == sorted(expanded_stages(tiny.root))
+def test_every_stage_ran_once(first_run):
+    assert sorted(first_run.stages_run(first_run.told)) == sorted(expanded_stages(first_run.root))
 
 
 def test_the_names_that_users_rely_on(tiny):

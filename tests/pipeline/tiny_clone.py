@@ -16,6 +16,7 @@ from matscout.sources.snapshot import read_snapshot
 MAX_ATOMS = 8
 N_REAL = 260
 N_STAND_IN = 40
+MACHINE_CODE = ("*.nbi", "*.nbc")  # numba's, made once a working copy: most of a minute of processor for each clone
 ENCODER_SIZES = {
     "hidden_dim": 8,
     "n_layers": 1,
@@ -119,7 +120,7 @@ class Clone:
 
 def copy_clone(original: Clone, root: Path) -> Clone:
     """A copy with data, cache and run-cache of its own, but with no runs in MLflow and nothing half-trained."""
-    left = shutil.ignore_patterns("mlflow.db", "mlartifacts", ".checkpoints", "__pycache__", "tmp")
+    left = shutil.ignore_patterns("mlflow.db", "mlartifacts", ".checkpoints", "tmp")
     shutil.copytree(original.root, root, symlinks=True, ignore=left)
     return Clone(root)
 
@@ -133,8 +134,19 @@ def git_clone(original: Clone, root: Path) -> Clone:
     return clone
 
 
+def copy_machine_code(source: Path, target: Path) -> None:
+    """Give a working copy what numba compiled in another; what it has already stays."""
+    for file in (file for kind in MACHINE_CODE for file in source.glob(f"src/**/{kind}")):
+        place = target / file.relative_to(source)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial = place.with_suffix(f".{os.getpid()}")
+            shutil.copy2(file, partial)
+            partial.replace(place)  # at once: others may read it
+
+
 def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Clone:
-    """Copy the working tree's tracked files, put tiny data and parameters in, commit."""
+    """Copy the working tree's tracked files and machine code, put tiny data and parameters in, commit."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -147,6 +159,7 @@ def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Cl
             continue
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
+    copy_machine_code(ROOT, root)
     (root / "data" / "tiny").mkdir(parents=True)
     for name, rows in records.items():
         lines = "".join(json.dumps(row.to_row()) + "\n" for row in rows)
