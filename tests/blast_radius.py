@@ -91,7 +91,7 @@ def table(root: Path) -> str:
     rows = "\n".join(f"| `{block}` | {names} |" for block, names in lines.items())
     return (
         "# What a parameter reruns\n\n"
-        "Made by `python tests/blast_radius.py`; a test compares it with what DVC says of every single parameter.\n"
+        "Made by `python tests/blast_radius.py`; a test compares it with what DVC says of one parameter of each block.\n"
         "`@*` is every member or database. A stage whose inputs come out unchanged reruns nothing after it.\n\n"
         "| parameters | stages that run |\n|---|---|\n"
         f"{rows}\n"
