@@ -27,7 +27,9 @@ def test_parallel_members_are_finished_by_dvc_with_the_bytes_of_a_serial_run(cop
     assert copied.dvc("status").stdout.strip().endswith("up to date.")
     runs = pipeline_runs(copied)
     assert len(runs) == 1
-    assert sorted(run.name for run in runs[0].children) == sorted((*LOCAL, *ON_RAY))  # the stages began no run of their own
+    assert sorted(run.name for run in runs[0].children) == sorted(
+        (*LOCAL, *ON_RAY)
+    )  # the stages began no run of their own
     assert all(epochs_logged(run) == [1, 2] for run in runs[0].children)
     assert "all members are trained already" in copied.run("matscout", "train").stdout
 
