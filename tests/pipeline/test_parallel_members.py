@@ -9,27 +9,26 @@ from tiny_clone import tiny_params
 pytestmark = pytest.mark.slow
 
 MEMBERS = list(tiny_params()["members"])
-LOCAL, ON_RAY = MEMBERS[:2], MEMBERS[2:4]  # the others stay as they are: each costs half a minute
+LOCAL, ON_RAY = MEMBERS[:2], MEMBERS[2:4]
+LOST = [*LOCAL, *ON_RAY]  # the others stay as they are: each costs half a minute
 
 
 def test_parallel_members_are_finished_by_dvc_with_the_bytes_of_a_serial_run(copied):
     pytest.importorskip("ray")
     serial = copied.lock()
-    for name in (*LOCAL, *ON_RAY):
+    for name in LOST:
         shutil.rmtree(copied.root / "data/members" / name)
     told = copied.run("matscout", "train", *LOCAL, "--workers", "2")
     assert all(f"train: {name} trained" in told.stderr for name in LOCAL)
     told = copied.run("matscout", "train", "--workers", "2", "--engine", "ray")
     assert {name for name in MEMBERS if f"train: {name} trained" in told.stderr} == set(ON_RAY)
     assert "all members are trained already" in copied.run("matscout", "train").stdout
-    copied.dvc("repro", "--force", "--single-item", *(f"train@{name}" for name in (*LOCAL, *ON_RAY)))
+    copied.dvc("repro", "--force", "--single-item", *(f"train@{name}" for name in LOST))
     assert copied.lock() == serial
     assert copied.dvc("status").stdout.strip().endswith("up to date.")
     runs = pipeline_runs(copied)
     assert len(runs) == 1
-    assert sorted(run.name for run in runs[0].children) == sorted(
-        (*LOCAL, *ON_RAY)
-    )  # the stages began no run of their own
+    assert sorted(run.name for run in runs[0].children) == sorted(LOST)  # the stages began no run of their own
     assert all(epochs_logged(run) == [1, 2] for run in runs[0].children)
     assert "all members are trained already" in copied.run("matscout", "train").stdout
 
