@@ -90,8 +90,12 @@ class Training:
 def recipe(name: str) -> Params:
     """`params.yaml` with one thread a member and the changes of `accuracy_recipes.yaml`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    changes = {key: value for key, value in _recipes()[name].items() if key != FOR_MEMBER}
-    return check_params(changed(changed(tree, {"compute": {"threads": 1}}), changes))
+    changes = _recipes()[name]
+    own = changes.pop(FOR_MEMBER, {})
+    params = check_params(changed(changed(tree, {"compute": {"threads": 1}}), changes))
+    if unknown := sorted(set(own) - set(params.members)):
+        sys.exit(f"{RECIPES.name}: {name}.{FOR_MEMBER} names {unknown}; choose from {list(params.members)}")
+    return params
 
 
 def for_member(params: Params, name: str, member: str) -> Params:
