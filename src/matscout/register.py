@@ -35,23 +35,6 @@ REQUIREMENTS = (
     "torch-geometric",
     "tqdm",
 )
-ROCK_SALT = """data_NaCl
-_cell_length_a 5.64
-_cell_length_b 5.64
-_cell_length_c 5.64
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'F m -3 m'
-_symmetry_Int_Tables_number 225
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Na 0 0 0
-Cl 0.5 0.5 0.5
-"""
 
 
 @dataclass(frozen=True)
@@ -76,8 +59,8 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
     from matscout import served_model
 
     mlflow.set_tracking_uri(tracking_uri())
-    example = pd.DataFrame({served_model.CIF: [ROCK_SALT]})
-    answer = served_model.predict_cifs([ROCK_SALT], predictor, limits)
+    example = pd.DataFrame({served_model.CIF: [served_model.ROCK_SALT]})
+    answer = served_model.predict_cifs([served_model.ROCK_SALT], predictor, limits)
     signature = infer_signature(example, answer.drop(columns=served_model.ERROR))
     with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment_id(), run_name=f"register {name}"):
         validity = Path(folder) / "validity.json"

@@ -21,16 +21,38 @@ from matscout.params import Validity
 
 CIF = "cif"
 ERROR = "error"
+ROCK_SALT = """data_NaCl
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na 0 0 0
+Cl 0.5 0.5 0.5
+"""
 
 
 class EnsembleModel(PythonModel):
     """Predicts as `matscout predict` does, by the same functions."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the members and their calibration once, when the server starts."""
+        """Load the members and their calibration once, when the server starts.
+
+        One crystal is answered before anyone asks: the first one compiles machine code for up to a minute, and
+        MLflow's server gives a request that long and no longer.
+        """
         folders = {name: Path(path) for name, path in context.artifacts.items()}
         self.predictor = EnsemblePredictor.load(folders["members"], folders["ensemble"])
         self.limits = Validity.model_validate(json.loads(folders["validity"].read_text()))
+        predict_cifs([ROCK_SALT], self.predictor, self.limits)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         """One row for each row given, in their order.
