@@ -214,14 +214,16 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "search": ("search", search_table),
     "mp_36k": ("mp_36k", ensemble_table),
     "mp_36k_groups": ("mp_36k", groups_table),
+    "mp_36k_long": ("mp_36k_long", ensemble_table),
+    "mp_36k_long_groups": ("mp_36k_long", groups_table),
     "transfer": ("transfer", transfer_table),
 }
 
 
 def read_results() -> Figures:
     """What was measured, by part; rows in order."""
-    paths = {part: RESULTS / f"accuracy_{part}.json" for part in ("bench6k", "curves", "ablations", "mp_36k")}
-    paths["transfer"] = RESULTS / "transfer.json"
+    parts = sorted({part for part, _ in TABLES.values()} - {"transfer"})
+    paths = {part: RESULTS / f"accuracy_{part}.json" for part in parts} | {"transfer": RESULTS / "transfer.json"}
     results = {part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}
     if "curves" in results:
         runs = results["curves"]["figures"]
