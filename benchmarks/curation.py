@@ -2,7 +2,7 @@
 
     python benchmarks/curation.py [--only duplicates symmetry offsets scale] [--sizes 10000 230000] [--workers 2]
 
-Needs ../shared/data (see `curation_data.SHARED`); says so and stops where it is absent. Measurements
+Needs ../shared/data (see `shared_rows.SHARED`); says so and stops where it is absent. Measurements
 that are not asked for keep the figures of the last run.
 """
 
@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from curation_data import SHARED
 from curation_duplicates import measure_duplicates
 from curation_offsets import measure_offsets
 from curation_symmetry import measure_symmetry
+from shared_rows import SHARED
 
 from matscout.files import write_json
 from matscout.params import load_params

@@ -1,19 +1,12 @@
 """Crystals for `benchmarks/curation.py`: genuine rows of ../shared/data, and copies that are known to be the same."""
 
-import gzip
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Element, Lattice
+from pymatgen.core import Element
 
 from matscout.crystal import Crystal
 from matscout.sources.record import Record
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 STRAIN = 0.01  # largest principal strain: no length changes by more
 SITE_NOISE = 0.03  # largest displacement of a site, Å
 
@@ -37,19 +30,6 @@ ISOVALENT = (
     ("Zn", "Cd", "Hg"),
     ("Sc", "Y", "La", "Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"),
 )
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a gzip JSONL file."""
-    with gzip.open(path, "rt") as stream:
-        for line in stream:
-            yield json.loads(line)
-
-
-def crystal_of(row: dict[str, Any]) -> Crystal:
-    """The crystal of a row of ../shared/data."""
-    lattice = Lattice(row["matrix"]) if "matrix" in row else Lattice.from_parameters(*row["abc"], *row["angles"])
-    return Crystal(np.array(lattice.matrix), tuple(row["species"]), np.array(row["frac"], dtype=np.float64))
 
 
 def record_of(material_id: str, source: str, crystal: Crystal, **labels: float | None) -> Record:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from curation_data import SHARED, crystal_of, disguise, read_rows, record_of
+from curation_data import disguise, record_of
+from shared_rows import SHARED, crystal_of, read_file
 
 from matscout.curation.table import curate_records
 from matscout.params import Curation
@@ -25,7 +26,7 @@ def measure_duplicates(params: Curation, *, workers: int, seed: int = 17, every:
     undisguised (same formula, matcher both ways, same space group), where the list itself splits
     what it would call one material elsewhere.
     """
-    rows = list(read_rows(POOL))[::every]
+    rows = list(read_file(POOL))[::every]
     rng = np.random.default_rng(seed)
     copies: list[Record] = []
     listed: dict[str, int] = {}

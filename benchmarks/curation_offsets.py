@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from curation_data import SHARED, crystal_of, read_rows, record_of
+from curation_data import record_of
+from shared_rows import SHARED, crystal_of, read_file
 
 from matscout.curation.table import curate_records
 from matscout.params import Curation
@@ -17,11 +18,11 @@ PEROVSKITES = SHARED / "oqmd_perovskites"
 
 def measure_offsets(params: Curation, *, workers: int) -> dict[str, Any]:
     """Curate both databases (of the large one the formulas that the other has) and read the fit."""
-    oqmd = [_record(row, "oqmd") for row in read_rows(PEROVSKITES / "oqmd_perovskites_11265.jsonl.gz")]
+    oqmd = [_record(row, "oqmd") for row in read_file(PEROVSKITES / "oqmd_perovskites_11265.jsonl.gz")]
     formulas = {record.crystal.reduced_formula for record in oqmd}
     project: dict[str, Record] = {}
     for file in (SHARED / "mp_36k" / "mp_36k.jsonl.gz", PEROVSKITES / "mp_perovskites_1784.jsonl.gz"):
-        for row in read_rows(file):
+        for row in read_file(file):
             record = _record(row, "materials_project")
             if record.crystal.reduced_formula in formulas:
                 project.setdefault(record.material_id, record)

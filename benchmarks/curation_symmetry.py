@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from curation_data import SHARED, crystal_of, disguise, read_rows, record_of
+from curation_data import disguise, record_of
+from shared_rows import SHARED, crystal_of, read_file
 
 from matscout.curation.table import curate_records
 from matscout.params import Curation
@@ -31,7 +32,7 @@ def _twins(params: Curation, workers: int, seed: int, *, by_component: bool) -> 
     """Every 20th row of the pool beside one disguised copy: a row and its copy are one material."""
     rng = np.random.default_rng(seed)
     records: list[Record] = []
-    for row in list(read_rows(POOL))[::EVERY]:
+    for row in list(read_file(POOL))[::EVERY]:
         crystal = crystal_of(row)
         twin = disguise(crystal, rng, by_component=by_component)
         records += [record_of(f"{row['idx']}-a", "row", crystal), record_of(f"{row['idx']}-b", "twin", twin)]
@@ -52,7 +53,7 @@ def _twins(params: Curation, workers: int, seed: int, *, by_component: bool) -> 
 
 def _genuine(params: Curation, workers: int) -> dict[str, Any]:
     """Pairs of genuine rows that match and whose space groups differ, nearest first; energies refused as outliers."""
-    rows = {row["material_id"]: row for row in read_rows(GENUINE)}
+    rows = {row["material_id"]: row for row in read_file(GENUINE)}
     labels = ("band_gap", "formation_energy_per_atom")
     records = [
         record_of(name, "materials_project", crystal_of(row), **{label: row[label] for label in labels})

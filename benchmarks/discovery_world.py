@@ -5,13 +5,11 @@ from the predictive distribution (Meinshausen, "Quantile regression forests", JM
 take hours to retrain in every round of a simulation; what is measured here is the choosing, not the network.
 """
 
-import gzip
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from shared_rows import ROOT, read_rows
 from sklearn.ensemble import ExtraTreesRegressor
 
 from matscout.discovery.stability import References
@@ -19,8 +17,6 @@ from matscout.ensemble.composition_features import composition_features, element
 from matscout.sources.record import Record
 from matscout.sources.snapshot import read_snapshot
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 GAP_WINDOW = (1.0, 1.8)  # eV
 STABLE = 0.05  # eV/atom above the hull of all rows of the set
 
@@ -104,11 +100,5 @@ def _sample_rows() -> Iterator[tuple[str, list[str], float, float]]:
 
 
 def _shared_rows() -> Iterator[tuple[str, list[str], float, float]]:
-    path = SHARED / "mp_36k" / "mp_36k.jsonl.gz"
-    if not path.exists():
-        raise SystemExit(f"{path} is absent: use --data sample, or put the development data beside the repository")
-    with gzip.open(path, "rt") as lines:
-        for line in lines:
-            row = json.loads(line)
-            if -5 <= row["formation_energy_per_atom"] <= 5:
-                yield row["material_id"], row["species"], row["formation_energy_per_atom"], row["band_gap"]
+    for row in read_rows("mp_36k"):
+        yield row["material_id"], row["species"], row["formation_energy_per_atom"], row["band_gap"]

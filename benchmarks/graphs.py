@@ -4,8 +4,6 @@ Cells: *bench6k* (6,000 Materials Project cells of up to 50 atoms) where ../shar
 sample. One core, no threads; the yardstick is pymatgen's neighbour list at 8 Å over the same cells in the same run.
 """
 
-import gzip
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,12 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import typer
-from pymatgen.core import Lattice
+from shared_rows import ROOT, crystal_of, file_of, order, read_rows
 
 from matscout import columns
 from matscout.crystal import Crystal
@@ -31,8 +28,6 @@ from matscout.params import Graphs
 from matscout.sources.record import Record
 from matscout.sources.snapshot import read_snapshot
 
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data" / "mp_36k" / "mp_36k.jsonl.gz"
 SYMPREC = 1e-3
 REPEATS = 3
 FULL_SCALE = 230_000
@@ -55,19 +50,12 @@ def main(out: Path = ROOT / "benchmarks" / "results" / "graphs.json", n_yardstic
 
 def load_cells() -> tuple[str, list[tuple[str, Crystal]]]:
     """The benchmark's cells, in its order."""
-    if not SHARED.exists():
+    if not file_of("mp_36k").is_file():
         records = read_snapshot(ROOT / "data" / "sample" / "materials_project")
         return "bundled sample", [(r.material_id, r.crystal) for r in records if isinstance(r, Record)]
-    with gzip.open(SHARED, "rt") as stream:
-        rows = [json.loads(line) for line in stream]
-    rows = [r for r in rows if len(r["species"]) <= 50 and -5 <= r["formation_energy_per_atom"] <= 5]
-    rows.sort(key=lambda row: hashlib.sha256(row["material_id"].encode()).hexdigest())
+    rows = [row for row in read_rows("mp_36k") if len(row["species"]) <= 50]
+    rows.sort(key=lambda row: order(row["material_id"]))
     return "bench6k", [(row["material_id"], crystal_of(row)) for row in rows[:6000]]
-
-
-def crystal_of(row: dict[str, Any]) -> Crystal:
-    lattice = row["matrix"] if "matrix" in row else Lattice.from_parameters(*row["abc"], *row["angles"]).matrix
-    return Crystal(np.array(lattice, dtype=float), tuple(row["species"]), np.array(row["frac"], float).reshape(-1, 3))
 
 
 def best_seconds(work: Callable[[], object]) -> float:

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from graphs import SHARED, load_cells, machine
+from graphs import load_cells, machine
 from published_cgcnn import PublishedCGCNN, dense_batches
+from shared_rows import ROOT, file_of
 
 from matscout.crystal import Crystal
 from matscout.files import write_json
@@ -30,7 +30,6 @@ from matscout.params import Params, load_params
 from matscout.sources.record import Record
 from matscout.sources.snapshot import read_snapshot
 
-ROOT = Path(__file__).parents[1]
 PUBLISHED_BATCH = 256  # the published code's default
 
 
@@ -39,8 +38,8 @@ def cells_of(name: str, n: int) -> list[Crystal]:
     if name == "sample":
         records = (r for r in read_snapshot(ROOT / "data" / "sample" / "materials_project") if isinstance(r, Record))
         return [record.crystal for record in records][:n]
-    if not SHARED.is_file():
-        sys.exit(f"{SHARED} is absent; use --cells sample")
+    if not file_of("mp_36k").is_file():
+        sys.exit(f"{file_of('mp_36k')} is absent; use --cells sample")
     return [crystal for _, crystal in load_cells()[1][:n]]
 
 
@@ -106,7 +105,8 @@ def measure_members(params: Params, crystals: list[Crystal], seconds: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", choices=("sample", "bench6k"), default="bench6k" if SHARED.is_file() else "sample")
+    usual = "bench6k" if file_of("mp_36k").is_file() else "sample"
+    parser.add_argument("--cells", choices=("sample", "bench6k"), default=usual)
     parser.add_argument("--crystals", type=int, default=2048)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=2)

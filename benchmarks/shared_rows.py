@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,24 @@ SETS = {
 }
 
 
+def file_of(name: str) -> Path:
+    """Where the rows of a set are, if they are."""
+    return SHARED / SETS[name].file
+
+
+def read_file(path: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a gzip JSONL file."""
+    with gzip.open(path, "rt") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
 def read_rows(name: str) -> list[dict[str, Any]]:
     """The rows of a set that have a believable formation energy; leaves with a message where the files are absent."""
-    path = SHARED / SETS[name].file
+    path = file_of(name)
     if not path.is_file():
         sys.exit(f"skipped: {path} is absent")
-    with gzip.open(path, "rt") as stream:
-        rows = [json.loads(line) for line in stream]
+    rows = list(read_file(path))
     for row in rows:
         row.setdefault("material_id", f"{SETS[name].source}-{row.get('idx')}")
     known = [row for row in rows if row.get(columns.FORMATION_ENERGY) is not None]
@@ -55,10 +67,15 @@ def order(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def crystal_of(row: dict[str, Any]) -> Crystal:
+    """The cell of a row."""
+    lattice = row["matrix"] if "matrix" in row else Lattice.from_parameters(*row["abc"], *row["angles"]).matrix
+    return Crystal(np.array(lattice, dtype=float), tuple(row["species"]), np.array(row["frac"], dtype=float))
+
+
 def table_row(row: dict[str, Any], source: str) -> dict[str, Any]:
     """One row as the curated table has it; the published formation energy counts as aligned."""
-    lattice = row["matrix"] if "matrix" in row else Lattice.from_parameters(*row["abc"], *row["angles"]).matrix
-    crystal = Crystal(np.array(lattice, dtype=float), tuple(row["species"]), np.array(row["frac"], dtype=float))
+    crystal = crystal_of(row)
     gap = row.get(columns.BAND_GAP)
     return {
         columns.MATERIAL_ID: row["material_id"],

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from curation_data import SHARED, crystal_of, read_rows
+from shared_rows import SHARED, crystal_of, read_file
 from uncertainty_shift import Shifted, remedies, share_flagged
 
 from matscout import columns
@@ -145,7 +145,7 @@ def _reference() -> dict[tuple[str, int], list[Row]]:
 
 def _rows(path: Path) -> Iterator[Row]:
     """Labelled rows whose formation energy is no broken one."""
-    for index, row in enumerate(read_rows(path)):
+    for index, row in enumerate(read_file(path)):
         energy = row.get(columns.FORMATION_ENERGY)
         if energy is None or abs(energy) > LARGEST_ENERGY:
             continue
