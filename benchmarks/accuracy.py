@@ -5,7 +5,6 @@
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
     python benchmarks/accuracy.py search                   # learning rate and batch size on bench6k, by `matscout tune`
     python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, eight members
-    python benchmarks/accuracy.py mp_36k_long              # the same rows, three members trained longer
 
 Needs ../shared/data/mp_36k; says so and stops where it is absent. accuracy_recipes.yaml says what changes in
 params.yaml. Trainings go to `--work` (default .checkpoints/accuracy), which a second run goes on from. Writes
@@ -122,7 +121,7 @@ def search(work: Path) -> dict[str, Any]:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("bench6k", "curves", "ablations", "search", "mp_36k", "mp_36k_long"))
+    parser.add_argument("part", choices=("bench6k", "curves", "ablations", "search", "mp_36k"))
     parser.add_argument("--members", nargs="+", help="some of the recipe's; all by default")
     parser.add_argument("--rows", nargs="+", type=int, default=CURVE_ROWS, help="of the curves, beside all")
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")

@@ -214,8 +214,6 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "search": ("search", search_table),
     "mp_36k": ("mp_36k", ensemble_table),
     "mp_36k_groups": ("mp_36k", groups_table),
-    "mp_36k_long": ("mp_36k_long", ensemble_table),
-    "mp_36k_long_groups": ("mp_36k_long", groups_table),
     "transfer": ("transfer", transfer_table),
 }
 
