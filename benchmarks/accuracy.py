@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from accuracy_groups import errors_by_group
-from accuracy_runs import Training, changed, chosen, for_member, judged, recipe, rows_of, setting, times, train_all
+from accuracy_runs import Training, changed, chosen, judged, recipe, rows_of, setting, times, train_all
 from uncertainty_data import BENCH6K_FOLDS, ROOT
 
 from matscout.files import write_json
@@ -42,7 +42,7 @@ def ensemble_part(name: str, work: Path, members: list[str] | None, n_train: int
     params = chosen(recipe(name), members)
     inputs = rows_of(params, work / name, name, n_train)
     here = work / name / (f"rows_{n_train}" if n_train else "all_rows")
-    train_all([Training(member, for_member(params, name, member), inputs, here) for member in params.members])
+    train_all([Training(member, params, inputs, here) for member in params.members])
     metrics = judged(params, inputs, here)
     predictions = pd.read_parquet(here / "ensemble" / "predictions.parquet").query("fold == 'test'")
     return {

@@ -30,7 +30,6 @@ RECIPES = ROOT / "benchmarks" / "accuracy_recipes.yaml"
 TIME_FILE = "time.json"
 DIVERGED_FILE = "diverged.json"
 REMOVED = "removed"
-FOR_MEMBER = "for_member"  # key of a recipe: what changes in the training of one member only
 
 
 @dataclass(frozen=True)
@@ -90,22 +89,8 @@ class Training:
 def recipe(name: str) -> Params:
     """`params.yaml` with one thread a member and the changes of `accuracy_recipes.yaml`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    changes = _recipes()[name]
-    own = changes.pop(FOR_MEMBER, {})
-    params = check_params(changed(changed(tree, {"compute": {"threads": 1}}), changes))
-    if unknown := sorted(set(own) - set(params.members)):
-        sys.exit(f"{RECIPES.name}: {name}.{FOR_MEMBER} names {unknown}; choose from {list(params.members)}")
-    return params
-
-
-def for_member(params: Params, name: str, member: str) -> Params:
-    """`params` with what the recipe `name`, if there is one, changes in the training of `member` alone."""
-    own = _recipes().get(name, {}).get(FOR_MEMBER, {}).get(member)
-    return check_params(changed(params.model_dump(mode="json"), own)) if own else params
-
-
-def _recipes() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(RECIPES.read_text())
+    changes = yaml.safe_load(RECIPES.read_text())[name]
+    return check_params(changed(changed(tree, {"compute": {"threads": 1}}), changes))
 
 
 def chosen(params: Params, members: Sequence[str] | None) -> Params:

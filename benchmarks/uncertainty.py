@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from accuracy_runs import chosen, for_member, recipe
+from accuracy_runs import chosen, recipe
 from threadpoolctl import threadpool_limits
 from uncertainty_data import ROOT, Inputs, hold_out, mp_inputs, pipeline_inputs
 from uncertainty_databases import measure_databases
@@ -41,14 +41,14 @@ def shortened(params: Params, epochs: int) -> Params:
     return params.model_copy(update={"members": members})
 
 
-def trained(params: Params, inputs: Inputs, work: Path, cells: str) -> tuple[Path, Path]:
-    """Members and ensemble of `cells` under `work`; members that are there are kept, the ensemble is made anew."""
+def trained(params: Params, inputs: Inputs, work: Path) -> tuple[Path, Path]:
+    """Members and ensemble under `work`; members that are there are kept, the ensemble is made anew."""
     work.mkdir(parents=True, exist_ok=True)
     os.environ["DVC_ROOT"] = str(work)  # checkpoints and the tracker's database stay there too
     paths = {"materials": inputs.materials, "graphs": inputs.graphs, "split": inputs.split}
     for name in params.members:
         if not (work / "members" / name).exists():
-            train_member(name, params=for_member(params, cells, name), **paths, destination=work / "members" / name)
+            train_member(name, params=params, **paths, destination=work / "members" / name)
     with threadpool_limits(1, user_api="blas"):  # as in the stages: the same sums on any number of cores
         evaluate(work / "members", params=params, **paths, destination=work / "ensemble")
     return work / "members", work / "ensemble"
@@ -77,14 +77,14 @@ def measured(arguments: argparse.Namespace, params: Params, work: Path) -> dict[
     inputs = pipeline_inputs() if is_sample else mp_inputs(params, work, small=arguments.cells == "bench6k")
     if arguments.hold_out:
         inputs, ids = hold_out(inputs, work, arguments.hold_out)
-        members, ensemble = trained(params, inputs, work / f"without_{arguments.hold_out}", arguments.cells)
+        members, ensemble = trained(params, inputs, work / f"without_{arguments.hold_out}")
         epochs = {name: member.training.epochs for name, member in params.members.items()}
         shift = measure_shift(params, inputs, members, ensemble, ids)
         return {f"{arguments.cells} without {arguments.hold_out}": {"epochs": epochs, **shift}}
     data = ROOT / "data"
     members, ensemble = data / "members", data / "ensemble"
     if not is_sample:
-        members, ensemble = trained(params, inputs, work, arguments.cells)
+        members, ensemble = trained(params, inputs, work)
     found = {arguments.cells: figures_of(ensemble, inputs.materials)}
     if arguments.databases:
         found[f"{arguments.cells}, other databases"] = measure_databases(params, members, ensemble)

@@ -66,6 +66,12 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
             "'cgcnn', 'megnet', 'alignn', 'cogn', 'comformer', 'composition'",
         ),
         (("members", "cgcnn", "graph", "n_neighbors"), 999, "exceeds graphs.n_neighbors"),
+        (
+            ("members", "cogn", "training", "target_weights"),
+            {"bandgap": 0.1},
+            "members.cogn.training.target_weights.bandgap weighs no target; choose from ['band_gap', 'formation",
+        ),
+        (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
         (("screening", "cascade"), {"member": "fast", "keep": 0.5}, "screening.cascade.member = 'fast' is no member"),
         (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),

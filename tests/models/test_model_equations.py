@@ -9,12 +9,13 @@ from torch.nn.functional import silu, softplus
 from matscout.models.alignn import EdgeGatedGraphConv
 from matscout.models.angles import build_angle_graph
 from matscout.models.cgcnn import CGCNNConvolution
-from matscout.models.cogn import CoGNBlock
+from matscout.models.cogn import CoGN, CoGNBlock
 from matscout.models.comformer import ComFormerConvolution
 from matscout.models.composition import FormulaAttention
 from matscout.models.formulas import Formulas, formulas_of
 from matscout.models.megnet import MEGNetLayer
 from matscout.models.mlp import PairLinear
+from matscout.models.segments import mean_over_atoms
 from matscout.models.set2set import WeightedSet2Set
 
 DIM = 6
@@ -84,6 +85,18 @@ def test_cogn_block(graph, x, e):
         messages = [layer.edge_mlp(silu(on_concatenation(layer.pair, x[i], x[j], e[k]))) for k, j in edges_of(graph, i)]
         expected[i] = x[i] + layer.node_mlp(torch.stack(messages).mean(dim=0))
     torch.testing.assert_close(layer(x, e, graph), expected)
+
+
+def test_cogn_reads_a_mean_of_functions_of_each_atom(graph):
+    sizes = {"hidden_dim": DIM, "n_layers": 1, "n_edge_layers": 1, "n_radial": 4, "cutoff": 6.0}
+    published, ours = CoGN(n_atom_layers=0, **sizes), CoGN(n_atom_layers=2, **sizes)
+    assert published.atom_mlp(torch.eye(DIM)).equal(torch.eye(DIM))
+    ours.load_state_dict(published.state_dict(), strict=False)
+    seen = []
+    ours.atom_mlp.register_forward_pre_hook(lambda _module, vectors: seen.append(vectors[0]))
+    crystals = ours(graph)
+    torch.testing.assert_close(mean_over_atoms(seen[0], graph), published(graph))
+    torch.testing.assert_close(mean_over_atoms(ours.atom_mlp(seen[0]), graph), crystals)
 
 
 def test_comformer_convolution(graph, x, e):

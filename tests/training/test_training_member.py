@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from imports import ROOT
 from tiny_training import EPOCHS, MEMBER, no_tracker, tiny_materials, tiny_params, train
 
 from matscout import files
@@ -116,6 +118,19 @@ def test_training_leaves_torchs_settings_as_they_were(tiny_inputs, dvc_root, tmp
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
+
+
+def test_a_member_s_own_weight_of_a_target_replaces_the_shared_one(tiny_inputs, uninterrupted, dvc_root, tmp_path):
+    targets = yaml.safe_load((ROOT / "params.yaml").read_text())["targets"]
+    light = {**targets, "band_gap": {**targets["band_gap"], "weight": 0.1}}
+    changes = {"shared": {"targets": light}, "own": {f"members__{MEMBER}__training__target_weights": {"band_gap": 0.1}}}
+    for name, change in changes.items():
+        train(tiny_inputs, tmp_path / name, tiny_params(**change), dvc_root=dvc_root)
+    shared, own = (load_member(tmp_path / name) for name in changes)
+    assert own.card.targets == shared.card.targets
+    weights = [loaded.model.state_dict() for loaded in (shared, own, load_member(uninterrupted[0]))]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert any(not torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
 
 
 def test_after_a_worker_trained_it_the_stage_only_writes(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):

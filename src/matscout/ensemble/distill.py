@@ -80,7 +80,8 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
         StoreError: members or calibration are missing or do not fit.
     """
     if name not in params.distilled:
-        raise ParameterError(f"distilled.{name} is not in params.yaml; choose one of {sorted(params.distilled)}")
+        choice = f"choose one of {sorted(params.distilled)}" if params.distilled else "it has no such block"
+        raise ParameterError(f"distilled.{name} is not in params.yaml; {choice}")
     predictor = EnsemblePredictor.load(members, ensemble)
     work = _work_folder(name, params, inputs=[members, ensemble, candidates])
     targets = {target: _taught(target, params) for target in predictor.targets}

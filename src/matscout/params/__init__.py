@@ -39,6 +39,7 @@ from matscout.params.learning import (
     MemberTraining,
     Model,
     Target,
+    base_target,
 )
 from matscout.params.section import Section
 from matscout.params.tree import PARAMS_FILE, Params, check_params, load_params
@@ -85,6 +86,7 @@ __all__ = [
     "Split",
     "Target",
     "Validity",
+    "base_target",
     "check_params",
     "load_params",
 ]

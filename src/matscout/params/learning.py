@@ -18,6 +18,11 @@ class Target(Section):
     weight: Positive = Field(description="weight in the multi-task loss")
 
 
+def base_target(name: str) -> str:
+    """`band_gap` of `band_gap@oqmd`, the name of one database's head in a pretraining."""
+    return name.partition("@")[0]
+
+
 class Model(Section):
     """The training recipe that every member shares."""
 
@@ -52,11 +57,14 @@ class MemberGraph(Section):
 
 
 class MemberTraining(Section):
-    """What a member changes in the shared recipe."""
+    """What a member changes in the shared recipe; `target_weights`, where it changes none, may be left out."""
 
     epochs: Count
     lr_scale: Positive = Field(description="times model.lr")
     seed: int
+    target_weights: dict[str, Positive] = Field(
+        default_factory=dict, description="by target: its weight in this member's loss, in place of targets.*.weight"
+    )
 
 
 class CGCNNEncoder(Section):
@@ -92,6 +100,7 @@ class CoGNEncoder(Section):
     hidden_dim: Count
     n_layers: Count
     n_edge_layers: Count = Field(description="depth of the edge perceptron")
+    n_atom_layers: Annotated[int, Field(ge=0)] = Field(description="depth of a perceptron on atoms before their mean")
     n_radial: Count
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from matscout.errors import ParameterError
 from matscout.params.data import Curation, Database, Graphs, Split
 from matscout.params.discovery import Candidates, Screening
-from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target
+from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target, base_target
 from matscout.params.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -47,6 +47,11 @@ class Params(Section):
                 message = (
                     f"{path}.graph.n_neighbors = {member.graph.n_neighbors} exceeds "
                     f"graphs.n_neighbors = {self.graphs.n_neighbors}; raise the latter or lower the former"
+                )
+                raise ValueError(message)
+            if unknown := sorted(set(member.training.target_weights) - {base_target(name) for name in self.targets}):
+                message = (
+                    f"{path}.training.target_weights.{unknown[0]} weighs no target; choose from {sorted(self.targets)}"
                 )
                 raise ValueError(message)
         first = self.screening.cascade

@@ -33,7 +33,8 @@ def pretrain(name: str, *, params: Params, graphs: Path, split: Path, materials:
         TrainingError: as for `train_member`, or no database has labels enough.
     """
     if name not in params.pretrained:
-        raise ParameterError(f"pretrained.{name} is not in params.yaml; choose one of {sorted(params.pretrained)}")
+        choice = f"choose one of {sorted(params.pretrained)}" if params.pretrained else "it has no such block"
+        raise ParameterError(f"pretrained.{name} is not in params.yaml; {choice}")
     refuse_torn_groups(materials, split)
     heads = database_targets(materials, split, params)
     own = params.model_copy(update={"members": {name: params.pretrained[name]}, "targets": heads, "finetuned": {}})

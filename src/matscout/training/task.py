@@ -10,7 +10,7 @@ import torch
 
 from matscout import columns
 from matscout.models.model import CrystalModel, build_model
-from matscout.params import Member, Params
+from matscout.params import Member, Params, Target, base_target
 from matscout.training.distributed import SharedTrainer, is_shared
 from matscout.training.folds import Fold, LabelledBatch
 from matscout.training.forward import training_forward
@@ -18,6 +18,14 @@ from matscout.training.losses import multi_task_loss
 from matscout.training.start import Start
 from matscout.training.trainer import Recipe, Trainer
 from matscout.training.validation import Objective
+
+
+def weighed(targets: Mapping[str, Target], weights: Mapping[str, float]) -> dict[str, Target]:
+    """The targets with the weights given in place of their own; one of a pretraining by the name before its @."""
+    return {
+        name: target.model_copy(update={"weight": weights.get(base_target(name), target.weight)})
+        for name, target in targets.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Task:
         model: in training; its head knows the statistics of the training labels.
         objective: (outputs, labels, noise), each by target -> scalar.
         trainer: of the model on that objective.
-        params: all parameters.
+        params: all parameters, the targets with the weights that this member gives them.
         member: this member's own.
     """
 
@@ -44,6 +52,7 @@ class Task:
     ) -> "Task":
         """A model that begins with `start`, else untrained from torch's generator as it stands, and its trainer."""
         member, train = params.members[name], folds[columns.TRAIN]
+        params = params.model_copy(update={"targets": weighed(params.targets, member.training.target_weights)})
         model = build_model(member, params.targets)
         model.head.fit_statistics(train.labels)
         if start:
