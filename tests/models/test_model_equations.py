@@ -89,8 +89,8 @@ def test_cogn_block(graph, x, e):
 
 def test_cogn_reads_a_mean_of_functions_of_each_atom(graph):
     sizes = {"hidden_dim": DIM, "n_layers": 1, "n_edge_layers": 1, "n_radial": 4, "cutoff": 6.0}
-    published, ours = CoGN(n_atom_layers=0, **sizes), CoGN(n_atom_layers=2, **sizes)
-    assert published.atom_mlp(torch.eye(DIM)).equal(torch.eye(DIM))
+    published, ours = CoGN(n_atom_layers=0, **sizes).double(), CoGN(n_atom_layers=2, **sizes).double()
+    assert len(published.atom_mlp) == 0
     ours.load_state_dict(published.state_dict(), strict=False)
     seen = []
     ours.atom_mlp.register_forward_pre_hook(lambda _module, vectors: seen.append(vectors[0]))
