@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation_data import record_of
-from shared_rows import SHARED, crystal_of, read_file
+from shared_rows import SHARED, crystal_of, file_of, read_file
 
 from matscout.curation.table import curate_records
 from matscout.params import Curation
@@ -21,7 +21,7 @@ def measure_offsets(params: Curation, *, workers: int) -> dict[str, Any]:
     oqmd = [_record(row, "oqmd") for row in read_file(PEROVSKITES / "oqmd_perovskites_11265.jsonl.gz")]
     formulas = {record.crystal.reduced_formula for record in oqmd}
     project: dict[str, Record] = {}
-    for file in (SHARED / "mp_36k" / "mp_36k.jsonl.gz", PEROVSKITES / "mp_perovskites_1784.jsonl.gz"):
+    for file in (file_of("mp_36k"), PEROVSKITES / "mp_perovskites_1784.jsonl.gz"):
         for row in read_file(file):
             record = _record(row, "materials_project")
             if record.crystal.reduced_formula in formulas:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from curation_data import disguise, record_of, substitute
-from shared_rows import SHARED, crystal_of, read_file
+from shared_rows import crystal_of, file_of, read_file
 
 from matscout.curation.splits import make_split
 from matscout.curation.table import curate_records
@@ -25,7 +25,7 @@ def make_records(n: int, seed: int) -> list[Record]:
     Smaller runs take their parents at random, so that the share of twins stays the same.
     """
     rng = np.random.default_rng(seed)
-    parents = [crystal_of(row) for row in read_file(SHARED / "mp_36k" / "mp_36k.jsonl.gz")]
+    parents = [crystal_of(row) for row in read_file(file_of("mp_36k"))]
     rounds = 230_000 / len(parents)
     chosen = rng.permutation(len(parents))[: int(np.ceil(n / rounds))]
     records: list[Record] = []

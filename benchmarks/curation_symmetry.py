@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from curation_data import disguise, record_of
-from shared_rows import SHARED, crystal_of, read_file
+from shared_rows import SHARED, crystal_of, file_of, read_file
 
 from matscout.curation.table import curate_records
 from matscout.params import Curation
 from matscout.sources.record import Record
 
 POOL = SHARED / "perovskite_pool_mp_oqmd_aflow_12907" / "perovskite_pool.jsonl.gz"
-GENUINE = SHARED / "mp_36k" / "mp_36k.jsonl.gz"
+GENUINE = file_of("mp_36k")
 EVERY = 20
 N_EXAMPLES = 8
 
