@@ -122,12 +122,17 @@ def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("bench6k", "curves", "ablations", "search", "mp_36k"))
-    parser.add_argument("--members", nargs="+", help="some of the recipe's; all by default")
-    parser.add_argument("--rows", nargs="+", type=int, default=CURVE_ROWS, help="of the curves, beside all")
+    parser.add_argument("--members", nargs="+", help="some of the recipe's; all by default (not of ablations, search)")
+    parser.add_argument("--rows", nargs="+", type=int, help=f"of the curves, beside all; {CURVE_ROWS} by default")
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "accuracy")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    if wrong := [n for n in arguments.rows if not 0 < n < BENCH6K_FOLDS[0]]:
+    if arguments.members and arguments.part in ("ablations", "search"):
+        parser.error(f"--members: {arguments.part} has its own")
+    if arguments.rows and arguments.part != "curves":
+        parser.error(f"--rows: of the curves only, not of {arguments.part}")
+    rows = arguments.rows or CURVE_ROWS
+    if wrong := [n for n in rows if not 0 < n < BENCH6K_FOLDS[0]]:
         parser.error(f"--rows {wrong}: numbers from 1 to {BENCH6K_FOLDS[0] - 1}")
     if arguments.part == "ablations":
         figures = ablations(work)
@@ -135,7 +140,7 @@ def main() -> None:
         figures = search(work)
     elif arguments.part == "curves":
         members = arguments.members or list(load_params(ROOT / "params.yaml").members)
-        figures = {str(n): ensemble_part("bench6k", work, members, n) for n in arguments.rows}
+        figures = {str(n): ensemble_part("bench6k", work, members, n) for n in rows}
         figures[str(BENCH6K_FOLDS[0])] = ensemble_part("bench6k", work, members)
     else:
         figures = ensemble_part(arguments.part, work, arguments.members)
