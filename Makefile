@@ -22,6 +22,7 @@ setup:
 	@sh setup.sh
 
 repro: setup
+	@.venv/bin/matscout mend
 	.venv/bin/python -m dvc repro
 	@.venv/bin/matscout results
 

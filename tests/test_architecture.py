@@ -25,6 +25,7 @@ TOP = {
     "__init__",
     "cli",
     "doctor",
+    "mend",
     "results",
     "stage",
     "train",

@@ -72,6 +72,15 @@ def results() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Example: `matscout mend && dvc repro`")
+def mend() -> None:
+    """Put back dvc.lock where a kill left DVC's own files half-written; `make repro` does so itself."""
+    from matscout.mend import mend as put_back
+
+    for line in put_back(Path.cwd()):
+        typer.echo(line)
+
+
 @app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,

@@ -16,6 +16,7 @@ import psutil
 from matscout.engine import n_workers
 from matscout.engine.switch import Switch
 from matscout.errors import MatscoutError
+from matscout.mend import damaged_books
 from matscout.params import Params, load_params
 from matscout.sources.disk import pipeline_bytes
 
@@ -51,6 +52,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
         return
     yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
     yield _disk(params)
+    yield _books()
     yield from _databases(params, online=online)
     yield from _outputs()
 
@@ -87,6 +89,17 @@ def _disk(params: Params) -> Finding:
     if free >= needed:
         return Finding("disk", "ok", text)
     return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
+
+
+def _books() -> Finding:
+    damaged = damaged_books(Path.cwd())
+    if damaged:
+        return Finding(
+            "dvc.lock", "problem", f"{' and '.join(damaged)} half-written by a killed run; run: matscout mend"
+        )
+    if Path("dvc.lock").is_file():
+        return Finding("dvc.lock", "ok", "readable")
+    return Finding("dvc.lock", "note", "not made yet; run: make repro")
 
 
 def _databases(params: Params, *, online: bool) -> Iterator[Finding]:

@@ -47,6 +47,18 @@ def test_without_dvc_lock_the_run_cache_knows_what_was_done(copied):
     assert copied.lock() == before
 
 
+def test_a_lock_file_that_a_kill_cut_off_is_mended_and_nothing_is_run_again(copied):
+    before = copied.lock()
+    for left in (before[: before.rindex("md5:") + 2], ""):
+        (copied.root / "dvc.lock").write_text(left)
+        done = copied.dvc("repro", check=False)
+        assert done.returncode != 0
+        assert "dvc.lock" in done.stderr
+        assert "dvc.lock was half-written" in copied.run("matscout", "mend").stdout
+        assert set(copied.stages_run(copied.dvc("repro").stdout)) <= NOT_CACHED
+        assert copied.lock() == before
+
+
 def test_a_missing_remote_is_named(pristine, tmp_path):
     clone = git_clone(pristine, tmp_path / "clone")
     done = clone.dvc("pull", check=False)

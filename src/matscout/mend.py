@@ -1,0 +1,81 @@
+"""Put back what a killed `dvc repro` left half-written of DVC's own books: the work behind `matscout mend`.
+
+DVC writes `dvc.lock` in place after each stage (a third of a second for ours), and `.dvc/tmp/rwlock` before and after.
+A kill in that moment leaves a file that no DVC command reads. Nothing else is lost: outputs, and what was run to make
+them, lie in DVC's cache.
+"""
+
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from matscout.errors import InputError
+from matscout.files import write_bytes
+
+LOCK_FILE = "dvc.lock"
+RUNNING_FILE = ".dvc/tmp/rwlock"
+GUARDS = (
+    ".dvc/tmp/lock",
+    ".dvc/tmp/rwlock.lock",
+)  # held by DVC while it writes the one and the other
+
+
+def damaged_books(root: Path) -> list[str]:
+    """DVC's own files under `root` that DVC cannot read."""
+    readable = {LOCK_FILE: _is_lock_file, RUNNING_FILE: _is_json}
+    return [name for name, is_whole in readable.items() if (root / name).is_file() and not is_whole(root / name)]
+
+
+def mend(root: Path) -> Iterator[str]:
+    """Put back or remove each damaged file under `root`, and say so, a line each.
+
+    Raises:
+        InputError: A DVC command is at work there, so that a file may be no more than half-written.
+    """
+    if not damaged_books(root):
+        return
+    with ExitStack() as held:
+        for name in GUARDS:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            guard = held.enter_context((root / name).open("a"))
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{root / name} is held by a dvc command at work here; wait for its end") from None
+        for name in damaged_books(root):
+            committed = _committed(root, name)
+            if committed is None:
+                (root / name).unlink()
+                yield f"{name} was half-written: removed"
+            else:
+                write_bytes(root / name, committed)
+                yield f"{name} was half-written: it is again as in the last commit"
+
+
+def _is_lock_file(path: Path) -> bool:
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils import strictyaml
+
+    try:
+        strictyaml.load(str(path), schema=COMPILED_LOCKFILE_SCHEMA)
+    except DvcException:
+        return False
+    return True
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _committed(root: Path, name: str) -> bytes | None:
+    """The file's content in the last commit; None where Git has none."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, check=False)  # noqa: S603, S607
+    return shown.stdout if shown.returncode == 0 else None
