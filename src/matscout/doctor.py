@@ -94,9 +94,7 @@ def _disk(params: Params) -> Finding:
 def _books() -> Finding:
     damaged = damaged_books(Path.cwd())
     if damaged:
-        return Finding(
-            "dvc.lock", "problem", f"{' and '.join(damaged)} half-written by a killed run; run: matscout mend"
-        )
+        return Finding("dvc.lock", "problem", f"{' and '.join(damaged)} half-written; run: matscout mend")
     if Path("dvc.lock").is_file():
         return Finding("dvc.lock", "ok", "readable")
     return Finding("dvc.lock", "note", "not made yet; run: make repro")
