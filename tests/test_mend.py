@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from matscout.cli import app
 from matscout.errors import InputError
-from matscout.mend import damaged_books, mend
+from matscout.mend import damaged_files, mend
 
 LOCK = (ROOT / "dvc.lock").read_bytes()
 RUNNING = b'{"write": {}, "read": {"/data/raw": [{"pid": 12, "cmd": "dvc repro"}]}}'
@@ -32,26 +32,33 @@ def root(tmp_path, monkeypatch):
 def test_what_dvc_can_read_is_left_alone(root):
     newer = LOCK.replace(b"schema: '2.0'", b"schema: '2.0'\n# not committed")
     (root / "dvc.lock").write_bytes(newer)
-    assert damaged_books(root) == list(mend(root)) == []
+    assert damaged_files(root) == list(mend(root)) == []
     assert (root / "dvc.lock").read_bytes() == newer
     assert (root / ".dvc/tmp/rwlock").read_bytes() == RUNNING
+
+
+def test_a_conflict_is_left_to_who_merges(root):
+    conflict = b"<<<<<<< HEAD\n" + LOCK + b"=======\n>>>>>>> theirs\n"
+    (root / "dvc.lock").write_bytes(conflict)
+    assert list(mend(root)) == []
+    assert (root / "dvc.lock").read_bytes() == conflict
 
 
 def test_wherever_the_lock_file_is_cut_dvc_can_read_what_is_put_back(root):
     chance = random.Random(3)
     for cut in [0, 1, 8192, *(chance.randrange(len(LOCK)) for _ in range(6))]:
         (root / "dvc.lock").write_bytes(LOCK[:cut])
-        damaged = damaged_books(root)
+        damaged = damaged_files(root)
         said = list(mend(root))
         assert len(said) == len(damaged)
         assert (root / "dvc.lock").read_bytes() == (LOCK if damaged else LOCK[:cut])
-        assert damaged_books(root) == []
+        assert damaged_files(root) == []
 
 
 @pytest.mark.parametrize("left", [b"", LOCK[: LOCK.rindex(b"md5:") + 2], b"schema: '2.0'\nstages:\n  split:\n"])
 def test_these_are_damaged(root, left):
     (root / "dvc.lock").write_bytes(left)
-    assert damaged_books(root) == ["dvc.lock"]
+    assert damaged_files(root) == ["dvc.lock"]
 
 
 def test_a_file_that_git_does_not_have_is_removed(root):
@@ -60,7 +67,7 @@ def test_a_file_that_git_does_not_have_is_removed(root):
     subprocess.run(["git", *identity, "commit", "-q", "-m", "none"], cwd=root, check=True)
     (root / "dvc.lock").write_bytes(b"")
     (root / ".dvc/tmp/rwlock").write_bytes(RUNNING[:20])
-    assert damaged_books(root) == ["dvc.lock", ".dvc/tmp/rwlock"]
+    assert damaged_files(root) == ["dvc.lock", ".dvc/tmp/rwlock"]
     assert all(line.endswith("was half-written: removed") for line in mend(root))
     assert not (root / "dvc.lock").exists()
     assert not (root / ".dvc/tmp/rwlock").exists()

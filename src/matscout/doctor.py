@@ -16,7 +16,7 @@ import psutil
 from matscout.engine import n_workers
 from matscout.engine.switch import Switch
 from matscout.errors import MatscoutError
-from matscout.mend import damaged_books
+from matscout.mend import damaged_files
 from matscout.params import Params, load_params
 from matscout.sources.disk import pipeline_bytes
 
@@ -52,7 +52,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
         return
     yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
     yield _disk(params)
-    yield _books()
+    yield _lock_file()
     yield from _databases(params, online=online)
     yield from _outputs()
 
@@ -91,12 +91,12 @@ def _disk(params: Params) -> Finding:
     return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
 
 
-def _books() -> Finding:
-    damaged = damaged_books(Path.cwd())
+def _lock_file() -> Finding:
+    damaged = damaged_files(Path.cwd())
     if damaged:
         return Finding("dvc.lock", "problem", f"{' and '.join(damaged)} half-written; run: matscout mend")
     if Path("dvc.lock").is_file():
-        return Finding("dvc.lock", "ok", "readable")
+        return Finding("dvc.lock", "ok", "not cut off")
     return Finding("dvc.lock", "note", "not made yet; run: make repro")
 
 

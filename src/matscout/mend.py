@@ -1,6 +1,6 @@
-"""Put back what a killed `dvc repro` left half-written of DVC's own books: the work behind `matscout mend`.
+"""Put back what a killed `dvc repro` left half-written of DVC's own files: the work behind `matscout mend`.
 
-DVC writes `dvc.lock` in place after each stage (a third of a second for ours), and `.dvc/tmp/rwlock` before and after.
+DVC writes `dvc.lock` in place after each stage, and `.dvc/tmp/rwlock` before and after.
 A kill in that moment leaves a file that no DVC command reads. Nothing else is lost: outputs, and what was run to make
 them, lie in DVC's cache.
 """
@@ -17,15 +17,13 @@ from matscout.files import write_bytes
 
 LOCK_FILE = "dvc.lock"
 RUNNING_FILE = ".dvc/tmp/rwlock"
-GUARDS = (
-    ".dvc/tmp/lock",
-    ".dvc/tmp/rwlock.lock",
-)  # held by DVC while it writes the one and the other
+GUARDS = (".dvc/tmp/lock", ".dvc/tmp/rwlock.lock")  # held by DVC while it writes them
+CONFLICT = b"<<<<<<< "  # Git's mark: a merge that its user has to end
 
 
-def damaged_books(root: Path) -> list[str]:
-    """DVC's own files under `root` that DVC cannot read."""
-    readable = {LOCK_FILE: _is_lock_file, RUNNING_FILE: _is_json}
+def damaged_files(root: Path) -> list[str]:
+    """DVC's own files under `root` that DVC cannot read, but for a conflict of Git's."""
+    readable = {LOCK_FILE: _is_whole_lock_file, RUNNING_FILE: _is_json}
     return [name for name, is_whole in readable.items() if (root / name).is_file() and not is_whole(root / name)]
 
 
@@ -35,7 +33,7 @@ def mend(root: Path) -> Iterator[str]:
     Raises:
         InputError: A DVC command is at work there, so that a file may be no more than half-written.
     """
-    if not damaged_books(root):
+    if not damaged_files(root):
         return
     with ExitStack() as held:
         for name in GUARDS:
@@ -45,7 +43,7 @@ def mend(root: Path) -> Iterator[str]:
                 fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{root / name} is held by a dvc command at work here; wait for its end") from None
-        for name in damaged_books(root):
+        for name in damaged_files(root):
             committed = _committed(root, name)
             if committed is None:
                 (root / name).unlink()
@@ -55,7 +53,7 @@ def mend(root: Path) -> Iterator[str]:
                 yield f"{name} was half-written: it is again as in the last commit"
 
 
-def _is_lock_file(path: Path) -> bool:
+def _is_whole_lock_file(path: Path) -> bool:
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils import strictyaml
@@ -63,7 +61,7 @@ def _is_lock_file(path: Path) -> bool:
     try:
         strictyaml.load(str(path), schema=COMPILED_LOCKFILE_SCHEMA)
     except DvcException:
-        return False
+        return CONFLICT in path.read_bytes()
     return True
 
 
