@@ -146,7 +146,8 @@ class _Board:
 
 @contextmanager
 def _watch(epochs: Mapping[str, int], fingerprints: Mapping[str, str]) -> Iterator[_Board]:
-    with progress(description="train", total=sum(epochs.values()), unit="epoch") as bar:
+    done = sum(epochs_saved(name, fingerprints[name]) for name in epochs)
+    with progress(description="train", total=sum(epochs.values()), done=done, unit="epoch") as bar:
         board = _Board(bar, epochs, fingerprints)
         board.show({})
         yield board

@@ -40,7 +40,7 @@ def held_for_each(
         for _ in progress(done, description=description, total=len(items), unit=unit):
             pass
     else:
-        for item in items:  # it draws its own bars
+        for item in progress(items, description=description, unit=unit):
             function(item)
 
 

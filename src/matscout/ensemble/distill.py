@@ -29,11 +29,11 @@ from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.student import TEACHER_FILE, Teacher
 from matscout.ensemble.temperature import fit_temperature
-from matscout.errors import InputError, ParameterError
+from matscout.errors import InputError
 from matscout.files import atomic_path, sha256_of, sha256_of_json, write_parquet
 from matscout.graphs.store import GraphStore, build_store
 from matscout.models.member import load_member
-from matscout.params import Params, Target
+from matscout.params import Params, Target, block_of
 from matscout.training.member import train_plan
 from matscout.training.plan import Plan
 from matscout.training.provenance import code_hash
@@ -79,15 +79,11 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
         InputError: the candidates' file is missing or cut off, or too few of them have a graph and a finite prediction.
         StoreError: members or calibration are missing or do not fit.
     """
-    if name not in params.distilled:
-        choice = f"choose one of {sorted(params.distilled)}" if params.distilled else "it has no such block"
-        raise ParameterError(f"distilled.{name} is not in params.yaml; {choice}")
+    block = block_of("distilled", params.distilled, name)
     predictor = EnsemblePredictor.load(members, ensemble)
     work = _work_folder(name, params, inputs=[members, ensemble, candidates])
     targets = {target: _taught(target, params) for target in predictor.targets}
-    own = params.model_copy(
-        update={"members": {name: params.distilled[name].member}, "targets": targets, "finetuned": {}}
-    )
+    own = params.model_copy(update={"members": {name: block.member}, "targets": targets, "finetuned": {}})
     lesson, teaching, told = _write_lesson(name, params, predictor, candidates, work)
     trained = work / "member"
     if not trained.exists():

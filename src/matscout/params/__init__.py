@@ -42,7 +42,7 @@ from matscout.params.learning import (
     base_target,
 )
 from matscout.params.section import Section
-from matscout.params.tree import PARAMS_FILE, Params, check_params, load_params
+from matscout.params.tree import PARAMS_FILE, Params, block_of, check_params, load_params
 
 __all__ = [
     "PARAMS_FILE",
@@ -87,6 +87,7 @@ __all__ = [
     "Target",
     "Validity",
     "base_target",
+    "block_of",
     "check_params",
     "load_params",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -14,6 +14,8 @@ from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Me
 from matscout.params.section import Section
 
 PARAMS_FILE = Path("params.yaml")
+
+Block = TypeVar("Block")
 
 
 class Params(Section):
@@ -96,6 +98,18 @@ class Params(Section):
             *((f"finetuned.{name}.member", block.member) for name, block in self.finetuned.items()),
             *((f"distilled.{name}.member", block.member) for name, block in self.distilled.items()),
         ]
+
+
+def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
+    """The block `name` of a section that may be empty.
+
+    Raises:
+        ParameterError: no such block; the message names those there are.
+    """
+    if name not in blocks:
+        choice = f"choose one of {sorted(blocks)}" if blocks else "it has no such block"
+        raise ParameterError(f"{section}.{name} is not in {PARAMS_FILE}; {choice}")
+    return blocks[name]
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

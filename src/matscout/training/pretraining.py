@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
-from matscout.errors import InputError, ParameterError, TrainingError
-from matscout.params import Params, Target
+from matscout.errors import InputError, TrainingError
+from matscout.params import Params, Target, block_of
 from matscout.training.labels import class_label, read_labels
 from matscout.training.member import train_plan
 from matscout.training.plan import Plan
@@ -32,12 +32,10 @@ def pretrain(name: str, *, params: Params, graphs: Path, split: Path, materials:
         InputError: one material is in the training fold and in a held-out one.
         TrainingError: as for `train_member`, or no database has labels enough.
     """
-    if name not in params.pretrained:
-        choice = f"choose one of {sorted(params.pretrained)}" if params.pretrained else "it has no such block"
-        raise ParameterError(f"pretrained.{name} is not in params.yaml; {choice}")
+    member = block_of("pretrained", params.pretrained, name)
     refuse_torn_groups(materials, split)
     heads = database_targets(materials, split, params)
-    own = params.model_copy(update={"members": {name: params.pretrained[name]}, "targets": heads, "finetuned": {}})
+    own = params.model_copy(update={"members": {name: member}, "targets": heads, "finetuned": {}})
     plan = Plan(name, own, params)
     train_plan(plan, graphs=graphs, split=split, materials=materials, destination=destination)
 

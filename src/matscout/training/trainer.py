@@ -112,8 +112,7 @@ class Trainer:
             TrainingError: a row alone does not fit into memory; names it.
         """
         total = self.recipe.epochs * self.steps_per_epoch
-        with progress(description=self.name, total=total, unit="step") as bar:
-            bar.n = bar.initial = self.step  # so that rate and time left count this run's steps only
+        with progress(description=self.name, total=total, done=self.step, unit="step") as bar:
             for epoch in range(len(self.history), self.recipe.epochs):
                 if self.stopping.is_over(epoch):
                     break
