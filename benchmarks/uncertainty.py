@@ -67,7 +67,8 @@ def figures_of(ensemble: Path, materials: Path) -> dict[str, Any]:
         targets[target]["member_mae"] = {name: member["mae"] for name, member in measured["members"].items()}
         targets[target]["dropped"] = measured["combination"]["dropped"]
         targets[target]["temperature"] = calibration["targets"][target]["temperature"]
-        targets[target]["ways_tried"] = tried[target]
+        targets[target]["ways_tried"] = tried[target]["ways"]
+        targets[target]["limits"] = tried[target]["limits"]
     return {"members": metrics["members"], "flags": metrics["flags"], "targets": targets}
 
 

@@ -19,6 +19,7 @@ from sklearn.linear_model import HuberRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+from uncertainty_limits import narrowest_steps
 
 from matscout import columns
 from matscout.ensemble.composition_features import composition_features, element_fractions
@@ -154,8 +155,12 @@ WAYS: dict[str, Fit] = {
 }
 
 
+LIMITED = ("spread^1", "boosted log error, composition too, ^1")  # scales by which `narrowest_steps` cuts the rows
+N_STEPS, FLOOR = (5, 10), 0.85
+
+
 def measure_widths(predictions: Path, materials: Path, targets: list[str]) -> dict[str, Any]:
-    """Every way's mean width, coverage and ranking of errors, by target."""
+    """By target, `ways`: every way's mean width, coverage and ranking of errors; `limits`: of `narrowest_steps`."""
     species = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SPECIES])
     table = pd.read_parquet(predictions).merge(species, on=columns.MATERIAL_ID)
     return {target: _measure(table, target, targets) for target in targets}
@@ -174,6 +179,7 @@ def _measure(table: pd.DataFrame, target: str, targets: list[str]) -> dict[str, 
     }
     parts = np.random.default_rng(SEED).permutation(len(error)) % N_PARTS
     judged: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for name, fit in WAYS.items():
         score, scale = np.empty(len(error)), np.empty(len(error))
         for part in range(N_PARTS):
@@ -195,7 +201,11 @@ def _measure(table: pd.DataFrame, target: str, targets: list[str]) -> dict[str, 
             "farthest_fifth": float(inside[groups["distance"] == N_GROUPS - 1].mean()),
             "widest_fifth": float(inside[groups["spread"] == N_GROUPS - 1].mean()),
         }
-    return judged
+        if name in LIMITED:
+            limits[name] = {
+                str(n): [2 * narrowest_steps(new_error, new_scale, n, floor) for floor in (0.0, FLOOR)] for n in N_STEPS
+            }
+    return {"ways": judged, "limits": limits}
 
 
 def _fifths(values: Array) -> NDArray[np.int64]:
@@ -206,5 +216,5 @@ if __name__ == "__main__":
     import sys
 
     folder, crystals = map(Path, sys.argv[1:3])
-    for target, ways in measure_widths(folder / "predictions.parquet", crystals, sys.argv[3:]).items():
-        print(pd.DataFrame(ways).T.astype(float).round(3).to_string(), target, sep="\n")
+    for target, found in measure_widths(folder / "predictions.parquet", crystals, sys.argv[3:]).items():
+        print(pd.DataFrame(found["ways"]).T.astype(float).round(3).to_string(), target, found["limits"], sep="\n")
