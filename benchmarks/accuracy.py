@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py curves                   # 500, 1,000 and 2,000 of them beside all
     python benchmarks/accuracy.py ablations                # one thing changed at a time, three seeds
     python benchmarks/accuracy.py search                   # learning rate and batch size on bench6k, by `matscout tune`
-    python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, eight members
+    python benchmarks/accuracy.py mp_36k                   # 29,386 training rows, twelve members
 
 Needs ../shared/data/mp_36k; says so and stops where it is absent. accuracy_recipes.yaml says what changes in
 params.yaml. Trainings go to `--work` (default .checkpoints/accuracy), which a second run goes on from. Writes

@@ -6,7 +6,7 @@
 The base is one member of params.yaml, trained on the 5,000 training rows of bench6k (Materials Project, formation
 energy and gap) without those whose formula is in a test set. Each set's formulas are ordered by SHA-256: the first
 rows test (10 %, at least 500; 100 of AFLOW's), the next validate, the others train; all rows of a formula stay
-together. Fine-tuning has params.yaml's learning rate times `--lr-scale`, each scale with figures of its own; both have
+together. The learning rate is 0.002, in fine-tuning times `--lr-scale`, each scale with figures of its own; both have
 at least `--steps` steps. Seeds draw other training rows and other weights; they count for the smallest number of rows.
 `--work` goes on from a killed run.
 Writes benchmarks/results/transfer.json, keeping the figures of other sets and scales. Needs ../shared/data.
@@ -39,6 +39,7 @@ from matscout.training.member import train_member
 RESULTS = ROOT / "benchmarks" / "results" / "transfer.json"
 BASE = {"sites": 50, "train": 5000, "validation": 500}  # bench6k, see ../shared/data/README.md
 N_VALIDATION = 200
+LR = 0.002
 SETS = {  # targets beside formation energy, and rows that test
     "oqmd_perovskites": ((columns.BAND_GAP,), 500),
     "oqmd_heuslers": ((), 500),
@@ -111,7 +112,10 @@ def chosen(params: Params, arguments: argparse.Namespace, name: str, **training:
     wanted = {columns.FORMATION_ENERGY, *(SETS[name][0] if name in SETS else (columns.BAND_GAP,))}
     targets = {target: settings for target, settings in params.targets.items() if target in wanted}
     compute = params.compute.model_copy(update={"threads": 1, "device": "cpu"})
-    return params.model_copy(update={"members": {"base": member}, "targets": targets, "compute": compute})
+    model = params.model.model_copy(update={"lr": LR})
+    return params.model_copy(
+        update={"members": {"base": member}, "targets": targets, "compute": compute, "model": model}
+    )
 
 
 def once(work: Path, key: str, run: Any) -> dict[str, Any]:
