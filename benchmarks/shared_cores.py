@@ -2,10 +2,10 @@
 
     python benchmarks/shared_cores.py [--member cgcnn] [--epochs 1]
 
-Torch's threads meet after each piece of work. OpenMP may let them wait actively, so that one whose partner has lost
-its core to another process burns its own; or passively (OMP_WAIT_POLICY=passive, which matscout sets where it is not
-set), so that they sleep. Trains one member on the data of the last `make repro` in both ways, alone and beside a
-process that keeps one core busy. Writes benchmarks/results/shared_cores.json.
+Torch's threads meet after each piece of work. One whose partner has lost its core to another process may wait actively,
+for a while (OpenMP by itself) or for less, and so keep a core that the partner needs; or it sleeps. Trains one member
+on the data of the last `make repro` in each way, alone and beside a process that multiplies matrices on all cores.
+Writes benchmarks/results/shared_cores.json.
 """
 
 import argparse
@@ -26,8 +26,14 @@ from matscout.files import write_json
 from matscout.params import load_params
 
 RESULT = Path("benchmarks/results/shared_cores.json")
-POLICIES = ("active", "passive")
+POLICIES: dict[str, dict[str, str]] = {
+    "for a while, as OpenMP does by itself": {},
+    "for 10,000 turns": {"GOMP_SPINCOUNT": "10000"},
+    "asleep": {"OMP_WAIT_POLICY": "passive"},
+}
+MULTIPLY = "import torch; torch.set_num_threads(2); a = torch.rand(400, 400)\nwhile True: a = (a @ a).softmax(0)"
 THREADS = 2
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def seconds(member: str, epochs: int) -> float:
@@ -39,12 +45,12 @@ def seconds(member: str, epochs: int) -> float:
 
 
 @contextmanager
-def neighbour(busy: bool) -> Iterator[None]:
+def neighbour(busy: bool, environment: dict[str, str]) -> Iterator[None]:
     """A process that never rests, where asked."""
     if not busy:
         yield
         return
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    process = subprocess.Popen([sys.executable, "-c", MULTIPLY], env=environment)
     try:
         yield
     finally:
@@ -64,9 +70,10 @@ def main() -> None:
     command = [sys.executable, __file__, "--once", "--member", given.member, "--epochs", str(given.epochs)]
     found: dict[str, dict[str, float]] = {}
     for busy in (False, True):
-        for policy in POLICIES:
-            environment = os.environ | {"OMP_WAIT_POLICY": policy}
-            with neighbour(busy):
+        for policy, own in POLICIES.items():
+            clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+            environment = clean | own
+            with neighbour(busy, environment):
                 told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             found.setdefault(policy, {})["beside another" if busy else "alone"] = float(told.stdout.split()[-1])
     settings = {"member": given.member, "epochs": given.epochs, "threads": THREADS, "cores": os.cpu_count()}

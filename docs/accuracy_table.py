@@ -132,7 +132,7 @@ def search_table(result: Figures) -> str:
     words = [
         f"`{figures['member']}`, {figures['rows']:,} training rows, {figures['epochs']} epochs, validation errors;",
         "those of a pruned trial are of the epoch at which it ended;",
-        f"trial 1 has the values of `params.yaml`. By: {_how(result)}.",
+        f"trial 1 has the values of the recipe. By: {_how(result)}.",
     ]
     return "\n".join([*lines, "", " ".join(words)])
 

@@ -177,6 +177,21 @@ def _largest(way: dict[str, Any]) -> float:
     return max(shift["largest_shift"] for shift in way.values() if isinstance(shift, dict))
 
 
+def shared_cores_table(results: Results) -> str:
+    """Seconds of a training by how its threads wait, alone and beside another process."""
+    found = results["shared_cores"]
+    lines = ["| threads wait | alone, s | beside another process, s |", "|---|---|---|"]
+    lines += [
+        f"| {policy} | {seconds['alone']:.1f} | {seconds['beside another']:.1f} |"
+        for policy, seconds in found["seconds"].items()
+    ]
+    words = (
+        f"`{found['member']}`, {found['epochs']} epoch(s) of the sample, {found['threads']} threads on "
+        f"{found['cores']} cores, one run each, torch {found['torch']}."
+    )
+    return "\n".join([*lines, "", words])
+
+
 TABLES = {
     "graphs": graphs_table,
     "models": models_table,
@@ -186,6 +201,7 @@ TABLES = {
     "precision": precision_table,
     "batches": batches_table,
     "cascade": cascade_table,
+    "shared_cores": shared_cores_table,
 }
 
 

@@ -10,7 +10,7 @@ from imports import ROOT, transitive_imports
 
 # Files that cannot change an output, so that editing them reruns nothing.
 NOT_TRACKED = {
-    "src/matscout/__init__.py": "names only",
+    "src/matscout/__init__.py": "names, and how threads wait",
     "src/matscout/params/": "checks values; the values themselves stand under `params:`",
     "src/matscout/errors.py": "what is raised instead of an output",
     "src/matscout/progress.py": "what is drawn while an output is made",

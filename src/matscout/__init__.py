@@ -3,10 +3,15 @@
 >>> from matscout import load_materials_database, create_crystal_graph, screen_materials
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Read when torch is loaded: its threads sleep while they wait for each other. Where they burn their cores instead, a
+# training beside another process takes many times as long (benchmarks/shared_cores.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Imported on first use: `import matscout` and `matscout --help` stay fast.
 _HOME = {
