@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+import torch  # before matscout, which would have its threads sleep in every case
 from threads import train, variant
 
 from matscout.files import write_json
@@ -31,8 +31,14 @@ POLICIES: dict[str, dict[str, str]] = {
     "for 10,000 turns": {"GOMP_SPINCOUNT": "10000"},
     "asleep": {"OMP_WAIT_POLICY": "passive"},
 }
-MULTIPLY = "import torch; torch.set_num_threads(2); a = torch.rand(400, 400)\nwhile True: a = (a @ a).softmax(0)"
 THREADS = 2
+MULTIPLY = f"""
+import torch
+torch.set_num_threads({THREADS})
+a = torch.rand(400, 400)
+while True:
+    a = (a @ a).softmax(0)
+"""
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
