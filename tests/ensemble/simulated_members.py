@@ -6,13 +6,16 @@ from matscout.ensemble.outputs import TargetOutputs
 from matscout.models.distributions import HurdleLaplace, Laplace
 
 
-def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4):
-    """Truth y ~ Laplace(mu, b) with b from 0.05 to 1; members know mu up to noise, and b times `spread_error`."""
+def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4, spread_noise=0.0):
+    """Truth y ~ Laplace(mu, b) with b from 0.05 to 1; members know mu up to noise, and b times `spread_error`.
+
+    All of them misjudge a row's b alike, by a factor exp(`spread_noise` z) with z normal.
+    """
     mu, scale = rng.normal(size=n), rng.uniform(0.05, 1, n)
     truth = rng.laplace(mu, scale)
-    members = {
-        f"m{k}": Laplace(mu + member_noise * scale * rng.normal(size=n), scale * spread_error) for k in range(n_members)
-    }
+    locs = [mu + member_noise * scale * rng.normal(size=n) for _ in range(n_members)]
+    judged = scale * spread_error * (np.exp(spread_noise * rng.normal(size=n)) if spread_noise else 1.0)
+    members = {f"m{k}": Laplace(loc, judged) for k, loc in enumerate(locs)}
     return TargetOutputs(members, np.ones(n)), truth
 
 

@@ -8,8 +8,10 @@ import pytest
 from scipy.stats import binom
 from simulated_members import hurdle_world, laplace_world
 
+from matscout.ensemble import calibration
 from matscout.ensemble.calibration import (
     METAL,
+    SCALE_POWER,
     STRATA,
     LabelledRows,
     TargetCalibration,
@@ -156,6 +158,20 @@ def test_scaled_intervals_are_narrower_than_constant_ones(rng):
     low, high = fitted.interval(fitted.predict(new), np.full(2000, "all"), 0.9)
     constant = 2 * np.quantile(np.abs(seen_truth - fitted.tuning.point_estimate(seen)), 0.9)
     assert (high - low).mean() < 0.9 * constant
+
+
+def test_where_spreads_are_noisy_their_power_is_narrower_than_they_are_and_than_one_width(rng, monkeypatch):
+    members, truth = laplace_world(rng, 12_000, spread_noise=0.3)
+    (seen, seen_truth), (new, new_truth) = split(members, truth, 6000)
+    widths = {}
+    for power in (0.0, SCALE_POWER, 1.0):
+        monkeypatch.setattr(calibration, "SCALE_POWER", power)
+        fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
+        low, high = fitted.interval(fitted.predict(new), np.full(6000, "all"), 0.9)
+        assert in_binomial_band(coverage(new_truth, low, high), 6000, 0.9, 6000)
+        widths[power] = (high - low).mean()
+    assert widths[SCALE_POWER] < 0.95 * widths[1.0]
+    assert widths[SCALE_POWER] < 0.95 * widths[0.0]
 
 
 def test_a_hurdle_s_central_intervals_are_narrower_than_scaled_ones_that_cover_as_much(rng):

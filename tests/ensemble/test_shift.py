@@ -43,7 +43,7 @@ def test_far_rows_are_covered_after_reweighting_and_not_before(rng):
     strata = np.full(4000, "all")
     combination = Combination("median", {"m": 1.0}, {"m": 0.1}, None)
     fitted = TargetCalibration(
-        Tuning(combination, Temperature(1.0, 0.0), 0.0),
+        Tuning(combination, Temperature(1.0, 0.0), 1.0),
         "scaled",
         fit_conformal(scores, strata, strata, expected=()),
         lower_bound=None,

@@ -13,7 +13,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
 from matscout.discovery.cif import write_cifs
-from matscout.discovery.judged_file import check_candidates
+from matscout.discovery.judged_file import JudgedFile, check_candidates
 from matscout.discovery.judging import NO_LAYER, Judge
 from matscout.discovery.outcome import summarise
 from matscout.discovery.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
@@ -25,7 +25,7 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
-from matscout.params import Goal, Params, load_params
+from matscout.params import Goal, Params, Screening, load_params
 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
@@ -88,22 +88,35 @@ def screen(
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
         judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
-        n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
-        close = judged.rows(ranked.iloc[:n_close])
-        known = known_costs(materials, judge, params.targets)
-        extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
-        ranked = pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
+        ranked = _with_shortlist(judged, ranked, judge, params, materials)
         with atomic_path(destination) as folder:
             folder.mkdir()
-            judged.write_ranked(folder / "ranked.parquet", ranked)
-            write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
-            best = judged.rows(ranked.iloc[: settings.top_k])
-            write_cifs(folder / "cif", best)
-            if settings.relaxation.model is not None:
-                write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
+            _write(folder, judged, ranked, judge, settings)
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
             summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
             write_json(folder / "summary.json", summary | cascade_told(ranked, cascade))
+
+
+def _with_shortlist(
+    judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
+) -> pd.DataFrame:
+    """`ranked` with the columns of the shortlist, which looks at the crystals of the first layers only."""
+    n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
+    close = judged.rows(ranked.iloc[:n_close])
+    known = known_costs(materials, judge, params.targets)
+    settings = params.screening
+    extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
+    return pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
+
+
+def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, settings: Screening) -> None:
+    """The tables, and the best as CIF."""
+    judged.write_ranked(folder / "ranked.parquet", ranked)
+    write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
+    best = judged.rows(ranked.iloc[: settings.top_k])
+    write_cifs(folder / "cif", best)
+    if settings.relaxation.model is not None:
+        write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
 
 
 def screen_materials(

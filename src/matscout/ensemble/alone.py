@@ -51,4 +51,4 @@ def of_one(fitted: TargetCalibration, name: str, temperature: Temperature) -> Ta
     """A target's calibration for the member `name` alone at this temperature."""
     before = fitted.tuning
     combination = Combination("mean", {name: 1.0}, before.combination.validation_mae, None)
-    return replace(fitted, tuning=Tuning(combination, temperature, before.softening))
+    return replace(fitted, tuning=Tuning(combination, temperature, before.scale_power))

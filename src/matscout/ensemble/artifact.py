@@ -10,7 +10,7 @@ from matscout.ensemble.calibration import TargetCalibration
 from matscout.errors import StoreError
 from matscout.files import write_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CALIBRATION_FILE = "calibration.json"
 REFERENCE_FILE = "reference.npz"
 

@@ -26,7 +26,7 @@ Labels = NDArray[np.str_]
 METAL, NON_METAL = "metal", "non_metal"
 STRATA = (METAL, NON_METAL)
 N_PARTS = 5
-SOFTENING = 0.25  # in mean spreads; not fitted: parts that chose differently would have scores in different units
+SCALE_POWER = 0.75  # not fitted: parts that chose differently would have scores in different units
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Tuning:
     Attributes:
         combination: members, weights, method.
         temperature: of the mixture.
-        softening: added to the standard deviation in the conformal score, in the target's unit; it keeps
-            a member that is too certain from making its score the largest (Papadopoulos et al. 2008).
+        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 promises the most to the
+            widest rows, 0 is one width for all; between, rows that are too certain do not rule.
     """
 
     combination: Combination
     temperature: Temperature
-    softening: float
+    scale_power: float
 
     def mixture(self, outputs: TargetOutputs) -> Mixture:
         """The calibrated predictive distribution."""
@@ -98,7 +98,7 @@ class Tuning:
         return scaled_interval(quantile, prediction.estimate, self._scale(prediction))
 
     def _scale(self, prediction: TargetPrediction) -> Array:
-        return prediction.mixture.std() + self.softening
+        return prediction.mixture.std() ** self.scale_power
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class TargetCalibration:
         return {
             "combination": self.tuning.combination.to_json(),
             "temperature": asdict(self.tuning.temperature),
-            "softening": self.tuning.softening,
+            "scale_power": self.tuning.scale_power,
             "shape": self.shape,
             "conformal": self.conformal.to_json(),
             "lower_bound": self.lower_bound,
@@ -142,7 +142,7 @@ class TargetCalibration:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """From `to_json`."""
         combination = Combination.from_json(content["combination"])
-        tuning = Tuning(combination, Temperature(**content["temperature"]), content["softening"])
+        tuning = Tuning(combination, Temperature(**content["temperature"]), content["scale_power"])
         conformal = ConformalQuantiles.from_json(content["conformal"])
         return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
@@ -153,8 +153,7 @@ def tune(outputs: TargetOutputs, truth: Array, *, method: Method, drop_factor: f
     combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
     mixture = combination.mixture(outputs.members)
     temperature = fit_temperature(mixture, outputs.distance, truth)
-    spread = mixture.tempered(temperature.at(outputs.distance)).std()
-    return Tuning(combination, temperature, SOFTENING * float(spread.mean()))
+    return Tuning(combination, temperature, SCALE_POWER)
 
 
 def fit_target(

@@ -1,6 +1,6 @@
 """The two families of nested intervals that conformal scores are taken in; a score says how far out a truth lies.
 
-`scaled`: the estimate plus and minus q times the (softened) spread, for a symmetric distribution
+`scaled`: the estimate plus and minus q times a scale of each row, for a symmetric distribution
 (Papadopoulos et al., "Normalized nonconformity measures for regression conformal prediction", 2008).
 
 `central`: the mixture's own quantiles that enclose the probability q, for a distribution with a point mass and
