@@ -6,9 +6,9 @@
 The base is one member of params.yaml, trained on the 5,000 training rows of bench6k (Materials Project, formation
 energy and gap) without those whose formula is in a test set. Each set's formulas are ordered by SHA-256: the first
 rows test (10 %, at least 500; 100 of AFLOW's), the next validate, the others train; all rows of a formula stay
-together. The learning rate is 0.002, in fine-tuning times `--lr-scale`, each scale with figures of its own; targets
-weigh alike; both have at least `--steps` steps. Seeds draw other training rows and other weights; they count for the
-smallest number of rows. `--work` goes on from a killed run.
+together. The learning rate is 0.002, in fine-tuning times `--lr-scale`, each scale with figures of its own; both have
+at least `--steps` steps. Seeds draw other training rows and other weights; they count for the smallest number of rows.
+`--work` goes on from a killed run.
 Writes benchmarks/results/transfer.json, keeping the figures of other sets and scales. Needs ../shared/data.
 """
 
@@ -110,9 +110,7 @@ def chosen(params: Params, arguments: argparse.Namespace, name: str, **training:
     member = params.members[arguments.member]
     member = member.model_copy(update={"training": member.training.model_copy(update=training)})
     wanted = {columns.FORMATION_ENERGY, *(SETS[name][0] if name in SETS else (columns.BAND_GAP,))}
-    targets = {
-        name: target.model_copy(update={"weight": 1.0}) for name, target in params.targets.items() if name in wanted
-    }
+    targets = {target: settings for target, settings in params.targets.items() if target in wanted}
     compute = params.compute.model_copy(update={"threads": 1, "device": "cpu"})
     model = params.model.model_copy(update={"lr": LR})
     return params.model_copy(
