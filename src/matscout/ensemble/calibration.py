@@ -89,16 +89,17 @@ class Tuning:
         """(n,) conformal scores: the least quantile whose interval holds the truth."""
         if shape == "central":
             return central_scores(truth, prediction.mixture)
-        return scaled_scores(truth, prediction.estimate, self._scale(prediction))
+        return scaled_scores(truth, prediction.estimate, self.scale(prediction.mixture.std()))
 
     def interval(self, shape: Shape, prediction: TargetPrediction, quantile: Array) -> tuple[Array, Array]:
         """(n,) low and high at these (n,) quantiles of the scores."""
         if shape == "central":
             return central_interval(quantile, prediction.estimate, prediction.mixture)
-        return scaled_interval(quantile, prediction.estimate, self._scale(prediction))
+        return scaled_interval(quantile, prediction.estimate, self.scale(prediction.mixture.std()))
 
-    def _scale(self, prediction: TargetPrediction) -> Array:
-        return prediction.mixture.std() ** self.scale_power
+    def scale(self, spread: Array) -> Array:
+        """(n,) what `scaled` intervals are proportional to, from (n,) calibrated standard deviations."""
+        return spread**self.scale_power
 
 
 @dataclass(frozen=True)

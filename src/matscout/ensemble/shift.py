@@ -75,4 +75,4 @@ def reweighted_interval(
 
 
 def _scale(table: pd.DataFrame, target: str, fitted: TargetCalibration) -> Array:
-    return table[target + columns.STD].to_numpy(np.float64) ** fitted.tuning.scale_power
+    return fitted.tuning.scale(table[target + columns.STD].to_numpy(np.float64))
