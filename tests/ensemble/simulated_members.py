@@ -14,7 +14,7 @@ def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4, sp
     mu, scale = rng.normal(size=n), rng.uniform(0.05, 1, n)
     truth = rng.laplace(mu, scale)
     locs = [mu + member_noise * scale * rng.normal(size=n) for _ in range(n_members)]
-    judged = scale * spread_error * (np.exp(spread_noise * rng.normal(size=n)) if spread_noise else 1.0)
+    judged = scale * spread_error * np.exp(spread_noise * rng.normal(size=n))
     members = {f"m{k}": Laplace(loc, judged) for k, loc in enumerate(locs)}
     return TargetOutputs(members, np.ones(n)), truth
 

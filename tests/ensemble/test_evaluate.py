@@ -11,6 +11,7 @@ import torch
 from small_outputs import binary, make_materials, make_outputs, write_member
 
 from matscout import columns
+from matscout.ensemble.artifact import FORMAT_VERSION
 from matscout.ensemble.calibration import METAL
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.inference import run_members
@@ -264,6 +265,15 @@ def test_broken_ensemble_files_are_refused_by_name(outputs, ensemble, tmp_path, 
         (broken / name).write_bytes(content[: int(share_kept * len(content))])
     with pytest.raises(StoreError, match=name):
         EnsemblePredictor.load(outputs.members, broken)
+
+
+def test_a_calibration_of_an_older_format_is_refused_with_the_remedy(outputs, ensemble, tmp_path):
+    older = tmp_path / "ensemble"
+    shutil.copytree(ensemble, older)
+    calibration = json.loads((older / "calibration.json").read_text())
+    (older / "calibration.json").write_text(json.dumps(calibration | {"format_version": FORMAT_VERSION - 1}))
+    with pytest.raises(StoreError, match=rf"format version {FORMAT_VERSION - 1}.*dvc repro evaluate"):
+        EnsemblePredictor.load(outputs.members, older)
 
 
 def test_synthetic_rows_never_test(outputs, tmp_path):
