@@ -9,12 +9,18 @@ SOURCE: Final = "source"
 FUNCTIONAL: Final = "functional"
 IS_HUBBARD: Final = "is_hubbard"
 PSEUDOPOTENTIALS: Final = "pseudopotentials"  # family, such as PAW_PBE; null where not known
+ENERGY_CORRECTIONS: Final = "energy_corrections"  # scheme of the formation energy; null where not known
 SYNTHETIC: Final = "synthetic"
 YEAR: Final = "year"
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
 N_ATOMS_PRIMITIVE: Final = "n_atoms_primitive"  # atoms in the reduced primitive cell: matches share it
+
+# schemes of energy corrections: `sources/corrections.py` says what each adds
+MP2018: Final = "mp2018"
+MP2020: Final = "mp2020"
+UNCORRECTED: Final = "none"
 
 # crystal
 LATTICE: Final = "lattice"  # 9 floats, row-major 3x3, rows are lattice vectors, Å
