@@ -11,6 +11,9 @@ IS_HUBBARD: Final = "is_hubbard"
 PSEUDOPOTENTIALS: Final = "pseudopotentials"  # family, such as PAW_PBE; null where not known
 ENERGY_CORRECTIONS: Final = "energy_corrections"  # scheme of the formation energy; null where not known
 SYNTHETIC: Final = "synthetic"
+CALCULATION: Final = "calculation"  # what gave a label: `dft` or `potential`
+BY_DFT: Final = "dft"
+BY_POTENTIAL: Final = "potential"
 YEAR: Final = "year"
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
@@ -50,6 +53,7 @@ TRAIN: Final = "train"
 VALIDATION: Final = "validation"
 TEST: Final = "test"
 UNUSED: Final = "unused"
+CALIBRATION: Final = "calibration"  # hypothetical crystals that train nothing
 FOLDS: Final = (TRAIN, VALIDATION, TEST, UNUSED)
 
 # predictions: `<target>` is the point estimate; these suffixes stand beside it

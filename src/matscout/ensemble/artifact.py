@@ -10,7 +10,7 @@ from matscout.ensemble.calibration import TargetCalibration
 from matscout.errors import StoreError
 from matscout.files import write_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CALIBRATION_FILE = "calibration.json"
 REFERENCE_FILE = "reference.npz"
 
@@ -21,7 +21,9 @@ class EnsembleCalibration:
 
     Attributes:
         members: SHA-256 of each member's weights, in the members' order.
-        targets: calibration by target.
+        targets: calibration by target, for crystals such as those that databases hold.
+        hypothetical: the same for crystals that nobody has made, by target; a target that is not here has that of
+            `targets`.
         metal_target: the hurdle target whose zeros are metals; null = none, one stratum.
         graphs: settings of the graphs that the members read (see `params.Graphs`).
         elements: symbols that every member saw in training.
@@ -29,6 +31,7 @@ class EnsembleCalibration:
 
     members: dict[str, str]
     targets: dict[str, TargetCalibration]
+    hypothetical: dict[str, TargetCalibration]
     metal_target: str | None
     graphs: dict[str, Any]
     elements: tuple[str, ...]
@@ -40,6 +43,7 @@ class EnsembleCalibration:
             "members": [{"name": name, "weights_sha256": sha256} for name, sha256 in self.members.items()],
             "targets": {name: target.to_json() for name, target in self.targets.items()},
             "target_order": list(self.targets),
+            "hypothetical": {name: target.to_json() for name, target in self.hypothetical.items()},
             "metal_target": self.metal_target,
             "graphs": self.graphs,
             "elements": list(self.elements),
@@ -69,6 +73,7 @@ class EnsembleCalibration:
         return cls(
             {member["name"]: member["weights_sha256"] for member in content["members"]},
             {name: TargetCalibration.from_json(content["targets"][name]) for name in content["target_order"]},
+            {name: TargetCalibration.from_json(target) for name, target in sorted(content["hypothetical"].items())},
             content["metal_target"],
             content["graphs"],
             tuple(content["elements"]),

@@ -20,6 +20,12 @@ from matscout.ensemble.composition_features import composition_features, element
 from matscout.ensemble.distance import TrainingReference, reference_rows
 from matscout.ensemble.fitting import fit_targets, lower_bound_of, metal_target_of
 from matscout.ensemble.held_out import held_out_rows, labels_of, read_folds
+from matscout.ensemble.hypothetical import (
+    HypotheticalRows,
+    fit_hypothetical,
+    measure_hypothetical,
+    run_hypothetical,
+)
 from matscout.ensemble.inference import run_members
 from matscout.ensemble.measure import RowFacts, measure_target
 from matscout.ensemble.membership import check_store, load_members
@@ -75,13 +81,15 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     check_store(loaded, store)
     folds = read_folds(materials, split, params.targets)
     held_out = _run(loaded, store, folds)
-    calibration = _calibrate(loaded, held_out, params)
+    unmade = run_hypothetical(loaded, store, folds, held_out.reference)
+    calibration = _calibrate(loaded, held_out, unmade, params)
     with atomic_path(destination) as folder:
         folder.mkdir()
         calibration.save(folder / CALIBRATION_FILE)
         held_out.reference.save(folder / REFERENCE_FILE)
         write_parquet(folder / PREDICTIONS_FILE, _table(calibration, held_out, params.targets))
-        write_json(folder / METRICS_FILE, _measure(calibration, held_out, folds, params))
+        measured = _measure(calibration, held_out, folds, params)
+        write_json(folder / METRICS_FILE, {**measured, "hypothetical": measure_hypothetical(calibration, unmade)})
 
 
 def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> HeldOut:
@@ -97,7 +105,9 @@ def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> 
     return HeldOut(table, outputs.at(distance), distance, reference, unseen_elements(store, rows, _elements(loaded)))
 
 
-def _calibrate(loaded: list[LoadedMember], held_out: HeldOut, params: Params) -> EnsembleCalibration:
+def _calibrate(
+    loaded: list[LoadedMember], held_out: HeldOut, unmade: HypotheticalRows, params: Params
+) -> EnsembleCalibration:
     validation = held_out.fold(columns.VALIDATION)
     targets = fit_targets(
         held_out.outputs_of(validation),
@@ -109,6 +119,7 @@ def _calibrate(loaded: list[LoadedMember], held_out: HeldOut, params: Params) ->
     return EnsembleCalibration(
         members={member.name: member.card.weights_sha256 for member in loaded},
         targets=targets,
+        hypothetical=fit_hypothetical(unmade, targets, params),
         metal_target=metal_target_of(params.targets),
         graphs=dict(loaded[0].card.graphs),
         elements=_elements(loaded),
@@ -202,7 +213,7 @@ def _test_facts(
 
 def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed: int) -> dict[str, Any]:
     """Predictions for `table` of the baselines, trained on the rows that trained the members."""
-    training = folds.loc[(folds[columns.FOLD] == columns.TRAIN).to_numpy(bool)]
+    training = folds.loc[((folds[columns.FOLD] == columns.TRAIN) & (folds[columns.CALCULATION] == columns.BY_DFT)).to_numpy(bool)]
     labels = labels_of(training, target)
     known = np.isfinite(labels)
     return baseline_predictions(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
@@ -22,8 +23,11 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
     """
     labels = sorted({target.label for target in targets.values()})
     wanted = [columns.MATERIAL_ID, columns.SOURCE, columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.SPECIES]
+    if Path(materials).is_file() and columns.CALCULATION in pq.read_schema(materials).names:
+        wanted.append(columns.CALCULATION)
     try:
-        table = pd.read_parquet(materials, columns=[*wanted, *labels])
+        noises = sorted({target.noise for target in targets.values() if target.noise})
+        table = pd.read_parquet(materials, columns=[*wanted, *labels, *noises])
     except (ValueError, KeyError) as error:
         raise InputError(f"{materials} lacks a column of {[*wanted, *labels]}: {error}") from error
     folds = pd.read_parquet(split)
@@ -34,6 +38,8 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
             f"{len(lost)} rows of {materials} have no fold in {split}, such as {lost[0]}; run `dvc repro split`"
         )
     table[columns.FOLD] = [fold_of[name] for name in ids]
+    if columns.CALCULATION not in table:
+        table[columns.CALCULATION] = columns.BY_DFT
     _refuse_synthetic(table)
     return table
 

@@ -76,6 +76,11 @@ class EnsemblePredictor:
         """Settings with which to build a store that this ensemble can read."""
         return Graphs.model_validate(self.calibration.graphs)
 
+    def for_hypothetical(self) -> Self:
+        """The same with the calibration for crystals that nobody has made."""
+        targets = {**self.calibration.targets, **self.calibration.hypothetical}
+        return replace(self, calibration=replace(self.calibration, targets=targets))
+
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
         """One member in place of all, with a calibration of its own."""
         calibration = replace(

@@ -1,6 +1,6 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -85,6 +85,15 @@ class Curation(Section):
     validity: Validity
     matching: Matching
     offsets: Offsets
+
+
+class Hypothetical(Section):
+    """Crystals that nobody has made, labelled by a potential: they train the energy and judge nothing."""
+
+    path: str = Field(description="folder of labels by a potential")
+    n: Annotated[int, Field(ge=0)] = Field(description="labels to use, in their order; 0 = none")
+    per_epoch: Annotated[int, Field(ge=0)] = Field(description="drawn anew for each epoch, beside all known rows")
+    calibration: Fraction = Field(description="share that trains nothing and calibrates predictions of such crystals")
 
 
 class Graphs(Section):

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from matscout.errors import ParameterError
-from matscout.params.data import Curation, Database, Graphs, Split
+from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
 from matscout.params.discovery import Candidates, Screening
 from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target, base_target
 from matscout.params.section import Section
@@ -23,6 +23,7 @@ class Params(Section):
 
     databases: Annotated[dict[str, Database], Field(min_length=1)]
     curation: Curation
+    hypothetical: Hypothetical
     graphs: Graphs
     split: Split
     targets: Annotated[dict[str, Target], Field(min_length=1)]

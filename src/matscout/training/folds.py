@@ -69,6 +69,8 @@ class Fold:
         noise: by target, (n,) float32, NaN where unknown.
         store: graphs of all materials.
         rows: (n,) rows of the store.
+        is_known: (n,) whether DFT gave the labels; the others are hypothetical crystals that a potential labelled.
+        per_epoch: of the others, how many an epoch draws.
         graph: the part of the stored graph that the member sees.
         device: where batches go.
     """
@@ -80,13 +82,34 @@ class Fold:
     rows: NDArray[np.int64]
     graph: MemberGraph
     device: torch.device
+    is_known: NDArray[np.bool_]
+    per_epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows that one epoch of training sees."""
+        n_known = int(self.is_known.sum())
+        return n_known + min(self.per_epoch, len(self) - n_known)
+
     def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
-        """All rows in the order of this epoch, the same in every run."""
-        yield from self._batches(training_batches(np.arange(len(self)), batch_size=batch_size, seed=seed, epoch=epoch))
+        """All known rows and this epoch's draw of the others, in its order; the same in every run."""
+        chosen = self.rows_of_epoch(seed=seed, epoch=epoch)
+        yield from self._batches(training_batches(chosen, batch_size=batch_size, seed=seed, epoch=epoch))
+
+    def rows_of_epoch(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Positions of the known rows, and of `per_epoch` others: one epoch goes on where the one before stopped."""
+        known, others = np.flatnonzero(self.is_known), np.flatnonzero(~self.is_known)
+        per_epoch = min(self.per_epoch, len(others))
+        if not per_epoch:
+            return known
+        first = epoch * per_epoch
+        passes = range(first // len(others), (first + per_epoch - 1) // len(others) + 1)
+        order = np.concatenate([np.random.default_rng([seed, 1, number]).permutation(others) for number in passes])
+        start = first - passes[0] * len(others)
+        return np.concatenate([known, order[start : start + per_epoch]])
 
     def ordered_batches(self, max_edges: int = MAX_EDGES) -> Iterator[tuple[NDArray[np.int64], LabelledBatch]]:
         """Batches of bounded size for a pass without gradients, each with its positions in the fold."""
@@ -115,8 +138,19 @@ def load_folds(
     graph: MemberGraph,
     device: torch.device,
     names: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
+    per_epoch: int = 0,
 ) -> dict[str, Fold]:
     """The folds `names` of the rows that have at least one label, by material_id.
+
+    Args:
+        materials: the training set, or the curated table alone.
+        split: material_id and fold of its rows.
+        store: graphs of its rows.
+        targets: what is learnt.
+        graph: the part of the stored graph that the member sees.
+        device: where batches go.
+        names: folds to load.
+        per_epoch: hypothetical crystals that an epoch of training draws.
 
     Synthetic rows take part in training only: an error on them would say nothing of the model.
 
@@ -137,7 +171,7 @@ def load_folds(
                 f"fold {name!r} of {split} has no row with a label of {sorted(targets)}; "
                 "raise split.validation and split.test, or give more rows"
             )
-        folds[name] = _fold(rows, store, targets, graph, device)
+        folds[name] = _fold(rows, store, targets, graph, device, per_epoch)
     return folds
 
 
@@ -154,7 +188,12 @@ def _check_logarithms(rows: pd.DataFrame, target: Target) -> None:
 
 
 def _fold(
-    rows: pd.DataFrame, store: GraphStore, targets: Mapping[str, Target], graph: MemberGraph, device: torch.device
+    rows: pd.DataFrame,
+    store: GraphStore,
+    targets: Mapping[str, Target],
+    graph: MemberGraph,
+    device: torch.device,
+    per_epoch: int,
 ) -> Fold:
     for target in targets.values():
         _check_logarithms(rows, target)
@@ -167,6 +206,8 @@ def _fold(
         rows=store.rows_of(rows[columns.MATERIAL_ID].to_numpy(object)),
         graph=graph,
         device=device,
+        is_known=(rows[columns.CALCULATION] == columns.BY_DFT).to_numpy(bool),
+        per_epoch=per_epoch,
     )
 
 

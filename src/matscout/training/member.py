@@ -138,6 +138,7 @@ def prepared(
             graph=member.graph,
             device=device,
             names=folds,
+            per_epoch=params.hypothetical.per_epoch,
         )
         task = Task.prepare(name, params, rows, device, start)
         state = from_first(lambda: checkpoints.load())  # noqa: PLW0108 -- the others have no checkpoints

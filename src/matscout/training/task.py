@@ -74,7 +74,7 @@ class Task:
         def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
             return objective(outputs, batch.labels, batch.noise, counts=batch.counts)
 
-        steps = math.ceil(len(train) / params.model.batch_size)
+        steps = math.ceil(train.rows_per_epoch / params.model.batch_size)
         forward = training_forward(model, params.compute, device)
         make = SharedTrainer if is_shared() else Trainer
         trainer = make(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)

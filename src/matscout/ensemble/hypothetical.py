@@ -1,0 +1,127 @@
+"""Calibration for crystals that nobody has made, on held-out crystals that a potential labelled.
+
+The validation fold holds compounds that exist. Members err more on the others, and their spreads do not tell by how
+much. So the same tuning and the same conformal step are fitted a second time, on hypothetical crystals that trained
+nothing. Their labels are not DFT's: to each is added a draw of the potential's own error, which is known from
+crystals with both energies, so that intervals hold for DFT energies.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.ensemble.artifact import EnsembleCalibration
+from matscout.ensemble.calibration import LabelledRows, TargetCalibration, fit_target
+from matscout.ensemble.distance import TrainingReference
+from matscout.ensemble.fitting import lower_bound_of, metal_target_of
+from matscout.ensemble.held_out import labels_of
+from matscout.ensemble.inference import run_members
+from matscout.ensemble.intervals import coverage
+from matscout.ensemble.outputs import TargetOutputs
+from matscout.ensemble.predictions import INTERVAL_LEVEL, strata
+from matscout.graphs.store import GraphStore
+from matscout.models.member import LoadedMember
+from matscout.params import Params, Target
+
+Array = NDArray[np.float64]
+
+FEWEST_ROWS = 100  # labelled by a potential: fewer say too little for quantiles of their own
+
+
+@dataclass(frozen=True)
+class HypotheticalRows:
+    """Held-out hypothetical crystals and what the members say of them.
+
+    Attributes:
+        table: one row each: labels with their noise, source, formula's group.
+        outputs: by target.
+    """
+
+    table: pd.DataFrame
+    outputs: Mapping[str, TargetOutputs]
+
+
+def run_hypothetical(
+    loaded: Sequence[LoadedMember], store: GraphStore, folds: pd.DataFrame, reference: TrainingReference
+) -> HypotheticalRows:
+    """All members over the fold `calibration`, which may be empty."""
+    table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
+    if table.empty:
+        return HypotheticalRows(table, {})
+    rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
+    outputs = run_members(loaded, store, rows, device="cpu", description="hypothetical")
+    return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
+
+
+def fit_hypothetical(
+    unmade: HypotheticalRows, known: Mapping[str, TargetCalibration], params: Params
+) -> dict[str, TargetCalibration]:
+    """Calibrate every target that at least `FEWEST_ROWS` of the crystals have.
+
+    Args:
+        unmade: the crystals.
+        known: calibration of the same targets for known crystals, which says what is taken for a metal.
+        params: sections `targets` and `ensemble`.
+    """
+    fitted = {}
+    for name, target in params.targets.items():
+        labelled = np.isfinite(labels_of(unmade.table, target)) if len(unmade.table) else np.zeros(0, dtype=bool)
+        if labelled.sum() < FEWEST_ROWS:
+            continue
+        fitted[name] = fit_target(
+            unmade.outputs[name].take(labelled),
+            _labelled_rows(unmade, labelled, target, known, params),
+            method=params.ensemble.combine,
+            drop_factor=params.ensemble.drop_factor,
+            lower_bound=lower_bound_of(target),
+        )
+    return fitted
+
+
+def _labelled_rows(
+    unmade: HypotheticalRows,
+    labelled: NDArray[np.bool_],
+    target: Target,
+    known: Mapping[str, TargetCalibration],
+    params: Params,
+) -> LabelledRows:
+    metal = metal_target_of(params.targets)
+    mixtures = {} if metal is None else {metal: known[metal].predict(unmade.outputs[metal]).mixture}
+    stratum, possible = strata(metal, mixtures, len(unmade.table))
+    table = unmade.table.loc[labelled]
+    return LabelledRows(
+        truth=_dft_like(table, target, seed=params.ensemble.seed),
+        strata=stratum[labelled],
+        possible_strata=possible,
+        sources=table[columns.SOURCE].to_numpy(str),
+        groups=table[columns.DUPLICATE_GROUP].to_numpy(str),
+    )
+
+
+def _dft_like(table: pd.DataFrame, target: Target, *, seed: int) -> Array:
+    """(n,) labels with a draw of the potential's error, Laplace-distributed, since few of its errors are large."""
+    noise = np.zeros(len(table)) if target.noise is None else table[target.noise].to_numpy(np.float64, na_value=0.0)
+    return labels_of(table, target) + np.random.default_rng(seed).laplace(size=len(table)) * noise / np.sqrt(2.0)
+
+
+def measure_hypothetical(calibration: EnsembleCalibration, unmade: HypotheticalRows) -> dict[str, Any]:
+    """Errors against the potential's labels, which are no DFT energies, and coverage of them; by target."""
+    measured = {}
+    for name, fitted in calibration.hypothetical.items():
+        prediction = fitted.predict(unmade.outputs[name])
+        column = {columns.FORMATION_ENERGY: columns.FORMATION_ENERGY_ALIGNED}.get(name, name)
+        truth = unmade.table[column].to_numpy(np.float64)
+        stratum = np.full(len(truth), "all")
+        low, high = fitted.interval(prediction, stratum, INTERVAL_LEVEL)
+        measured[name] = {
+            "n": len(truth),
+            "mae_to_potential": float(np.abs(prediction.estimate - truth).mean()),
+            "bias_to_potential": float((prediction.estimate - truth).mean()),
+            "coverage_90_of_potential": coverage(truth, low, high),
+        }
+    return measured

@@ -1,0 +1,179 @@
+"""Hypothetical crystals drawn from known ones: elements exchanged for their neighbours, prototypes decorated anew.
+
+Compounds that exist lie on the hull or little above it. A member that has seen nothing else takes whatever
+`propose` makes for such a compound too. These crystals are drawn to lie where nobody has looked: over all
+chemistries of the training set, charge-balanced or not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Element
+from scipy.optimize import nnls
+
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal
+
+EXCHANGE: Final = "exchange"
+DECORATION: Final = "decoration"
+ROUTES: Final = {EXCHANGE: 0.6, DECORATION: 0.4}  # shares of the draws
+NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases bind to next to nothing
+ANIONS: Final = ("H", "N", "O", "F", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
+N_EXCHANGED: Final = (0.5, 0.4, 0.1)  # chances that one, two or three elements are exchanged
+NEAR, FAR, FAR_SHARE = 3.0, 12.0, 0.3  # decay of an exchange's chance along the Mendeleev number, and the share of FAR
+KEEPS_ANIONS: Final = 0.5  # share of decorations whose most electronegative site holds an anion
+VOLUME_JITTER: Final = 0.08  # standard deviation of the logarithm of the input cell's volume about its estimate
+LARGEST_CELL: Final = 16  # atoms of a parent
+LARGEST_PROTOTYPE: Final = 12
+PROTOTYPE_POWER: Final = 1.5  # of its compounds, to which a prototype's chance is proportional: common ones are decorated most
+TRIES_PER_CRYSTAL: Final = 200
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One hypothetical crystal, told by how it was made.
+
+    Attributes:
+        route: `exchange` or `decoration`.
+        parent_id: the known crystal whose sites it has.
+        exchanged: parent's element -> element in its place; all of the parent's elements, sorted.
+        scale: volume of the cell over the parent's.
+    """
+
+    route: str
+    parent_id: str
+    exchanged: tuple[tuple[str, str], ...]
+    scale: float
+
+    def crystal(self, parent: Crystal) -> Crystal:
+        """The unrelaxed cell, from the parent's."""
+        mapping = dict(self.exchanged)
+        species = tuple(mapping[symbol] for symbol in parent.species)
+        return Crystal(parent.lattice * np.cbrt(self.scale), species, parent.frac_coords)
+
+
+def fit_atomic_volumes(crystals: Sequence[Crystal]) -> NDArray[np.float64]:
+    """(119,) volume per atom by atomic number, Å³, so that cells come out as sums over their atoms.
+
+    Non-negative least squares on relative errors; NaN for elements that no crystal holds.
+    """
+    counts = np.zeros((len(crystals), len(SYMBOLS)))
+    for row, crystal in enumerate(crystals):
+        np.add.at(counts[row], crystal.atomic_numbers.astype(np.int64), 1)
+    volumes = np.array([crystal.volume for crystal in crystals])
+    seen = counts.any(axis=0)
+    fitted = np.full(len(SYMBOLS), np.nan)
+    fitted[seen], _ = nnls(counts[:, seen] / volumes[:, None], np.ones(len(crystals)))
+    return np.where(fitted > 0, fitted, np.nan)
+
+
+def draw(
+    parents: Mapping[str, Crystal],
+    prototypes: Mapping[str, str],
+    *,
+    barred: frozenset[str],
+    seed: int,
+) -> Iterator[Drawn]:
+    """Endlessly many different hypothetical crystals, the same for the same arguments.
+
+    Args:
+        parents: known crystals by id, those of the training fold.
+        prototypes: id -> what crystals of one prototype share, such as anonymous formula and space group.
+        barred: `formula_key`s that must not come out: those of all known crystals, so that no crystal that judges a
+            model is labelled.
+        seed: of the draws.
+
+    Yields:
+        Crystals in the order in which they were drawn; ends when `TRIES_PER_CRYSTAL` draws in turn were barred or
+        had been drawn before.
+    """
+    rng = np.random.default_rng(seed)
+    usable = {key: crystal for key, crystal in sorted(parents.items()) if crystal.n_atoms <= LARGEST_CELL}
+    volumes = fit_atomic_volumes(list(parents.values()))
+    elements = tuple(
+        symbol for z, symbol in enumerate(SYMBOLS) if z and np.isfinite(volumes[z]) and symbol not in NEVER
+    )
+    whole = [key for key, crystal in usable.items() if not set(crystal.species) & NEVER]
+    groups = _prototype_groups(usable, prototypes)
+    weights = np.array([len(group) for group in groups]) ** PROTOTYPE_POWER
+    seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+    tries = 0
+    while tries < TRIES_PER_CRYSTAL:
+        tries += 1
+        route = str(rng.choice(list(ROUTES), p=list(ROUTES.values())))
+        if route == EXCHANGE:
+            parent_id = whole[rng.integers(len(whole))]
+            mapping = _exchange(sorted(set(usable[parent_id].species)), elements, rng)
+        else:
+            group = groups[rng.choice(len(groups), p=weights / weights.sum())]
+            parent_id = group[rng.integers(len(group))]
+            mapping = _decorate(sorted(set(usable[parent_id].species)), elements, rng)
+        parent = usable[parent_id]
+        exchanged = tuple(sorted(mapping.items()))
+        jitter = float(np.exp(rng.normal(0.0, VOLUME_JITTER)))
+        if (parent_id, exchanged) in seen or _formula(parent, mapping) in barred:
+            continue
+        seen.add((parent_id, exchanged))
+        tries = 0
+        yield Drawn(route, parent_id, exchanged, round(_volume_ratio(parent, mapping, volumes) * jitter, 4))
+
+
+def formula_key(species: Sequence[str]) -> str:
+    """The reduced formula with elements in alphabetical order: `O3 Sr1 Ti1`."""
+    symbols, counts = np.unique(np.array(species), return_counts=True)
+    divisor = int(np.gcd.reduce(counts))
+    return " ".join(f"{symbol}{int(count) // divisor}" for symbol, count in zip(symbols, counts, strict=True))
+
+
+def _formula(parent: Crystal, mapping: Mapping[str, str]) -> str:
+    return formula_key([mapping[symbol] for symbol in parent.species])
+
+
+def _volume_ratio(parent: Crystal, mapping: Mapping[str, str], volumes: NDArray[np.float64]) -> float:
+    """Estimated volume of the child over the parent's."""
+    old = [ATOMIC_NUMBERS[symbol] for symbol in parent.species]
+    new = [ATOMIC_NUMBERS[mapping[symbol]] for symbol in parent.species]
+    return float(volumes[new].sum() / volumes[old].sum()) if np.isfinite(volumes[old]).all() else 1.0
+
+
+def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, str]) -> list[list[str]]:
+    """Ids of the small compounds, by prototype."""
+    groups: dict[str, list[str]] = {}
+    for key, crystal in parents.items():
+        if crystal.n_atoms <= LARGEST_PROTOTYPE and len(set(crystal.species)) > 1 and key in prototypes:
+            groups.setdefault(prototypes[key], []).append(key)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _exchange(own: Sequence[str], elements: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
+    """One to three elements for near neighbours along the Mendeleev number (Pettifor, J. Phys. C 19, 285 (1986))."""
+    number = min(int(rng.choice(len(N_EXCHANGED), p=N_EXCHANGED)) + 1, len(own))
+    mapping = {symbol: symbol for symbol in own}
+    for symbol in rng.choice(list(own), size=number, replace=False):
+        free = [element for element in elements if element not in mapping.values()]
+        decay = FAR if rng.random() < FAR_SHARE else NEAR
+        distance = np.abs(np.array([_mendeleev(element) for element in free]) - _mendeleev(str(symbol)))
+        chances = np.exp(-distance / decay)
+        mapping[str(symbol)] = str(rng.choice(free, p=chances / chances.sum()))
+    return mapping
+
+
+def _decorate(own: Sequence[str], elements: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
+    """Any elements on the sites of a prototype; in half of the draws anions where anions were."""
+    mapping: dict[str, str] = {}
+    with_anions = rng.random() < KEEPS_ANIONS
+    top = max(own, key=lambda symbol: Element(symbol).X if symbol not in NEVER else 0.0)
+    for symbol in own:
+        is_anion = with_anions and symbol == top and symbol in ANIONS
+        choices = ANIONS if is_anion else elements
+        free = [element for element in choices if element not in mapping.values() and element in elements]
+        mapping[symbol] = str(free[rng.integers(len(free))])
+    return mapping
+
+
+@cache
+def _mendeleev(symbol: str) -> float:
+    return float(Element(symbol).mendeleev_no)
