@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-LARGEST_SQUARE = 80.0  # exp(-80) = 1.8e-35 is the last that float32 holds with room for a weight's or gradient's factor
+# exp(-16) = 1.1e-7 is what float32 can't add to the largest of a row, which is above 0.7
+LARGEST_SQUARE = 16.0
 
 
 class GaussianExpansion(nn.Module):
     """Gaussians on a regular grid: b_k(x) = exp(-((x - mu_k) / delta)^2), delta the grid's step.
 
-    Xie and Grossman, "Crystal graph convolutional neural networks", Phys. Rev. Lett. 120 (2018). Where the square
-    exceeds 80 the result is exactly zero: the Gaussian would be a subnormal number, which is slow wherever it goes.
+    Xie and Grossman, "Crystal graph convolutional neural networks", Phys. Rev. Lett. 120 (2018). More than four
+    steps from its centre a Gaussian is exactly zero. Its tail would change no sum, but it falls to subnormal
+    numbers, which are slow wherever they go, and the squares of its weights' gradients fall to them much earlier.
 
     Args:
         low: first centre.
