@@ -66,6 +66,9 @@ EPISTEMIC_STD: Final = "_std_epistemic"  # the members' disagreement
 TRUTH: Final = "_true"  # suffix of a target's label in tables of held-out rows
 TRAINING_DISTANCE: Final = "training_distance"  # about 1 within the training distribution
 FAR_FROM_TRAINING: Final = "far_from_training"
+CALIBRATED_FOR: Final = "calibrated_for"  # the kind of crystal for which the row's intervals hold: one of the next two
+KNOWN: Final = "known"  # a database holds a crystal of the formula
+HYPOTHETICAL: Final = "hypothetical"
 UNSEEN_ELEMENTS: Final = "unseen_elements"  # comma-separated symbols; empty = all were trained on
 
 

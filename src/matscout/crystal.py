@@ -1,8 +1,10 @@
 """The crystal that every room exchanges: a periodic cell as plain arrays."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -96,3 +98,10 @@ class Crystal:
             tuple(row[columns.SPECIES]),
             np.asarray(row[columns.FRAC_COORDS], dtype=np.float64).reshape(-1, 3),
         )
+
+
+def formula_key(species: "Sequence[str]") -> str:
+    """The reduced formula of a list of atoms, elements in alphabetical order: `O3 Sr1 Ti1`."""
+    counts = Counter(species)
+    divisor = gcd(*counts.values())
+    return " ".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))

@@ -28,15 +28,16 @@ from matscout.params import Compute, Params
 from matscout.progress import progress
 from matscout.training.checkpoints import epochs_saved
 from matscout.training.member import fit_member
-from matscout.training.provenance import provenance_of, repository, training_hashes
+from matscout.training.plan import plan_member
+from matscout.training.provenance import repository, training_hashes
 
-INPUT_STAGES = ("featurize", "split")
+INPUT_STAGES = ("featurize", "hypothetical")
 N_SHOWN = 4  # members beside the bar
 MEMBERS = Path("data/members")
 INPUTS = {
     "graphs": Path("data/graphs"),
-    "split": Path("data/splits/split.parquet"),
-    "materials": Path("data/curated/materials.parquet"),
+    "split": Path("data/training/split.parquet"),
+    "materials": Path("data/training/materials.parquet"),
 }
 
 
@@ -56,7 +57,8 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
     check_inputs()
     hashes = training_hashes(**INPUTS)
-    fingerprints = {name: provenance_of(name, params, hashes).fingerprint for name in names}
+    plans = {name: plan_member(name, params) for name in names}
+    fingerprints = {name: plan.provenance(plan.load_start(), hashes).fingerprint for name, plan in plans.items()}
     epochs = {
         name: params.members[name].training.epochs for name in names if not _is_trained(name, fingerprints, params)
     }

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import Crystal
+from matscout.crystal import Crystal, formula_key
 from matscout.errors import InputError
 
 COLUMNS = (
@@ -24,13 +23,6 @@ COLUMNS = (
     columns.SPECIES,
     columns.FRAC_COORDS,
 )
-
-
-def formula_key(species: Sequence[str]) -> str:
-    """The reduced formula with elements in alphabetical order: `O3 Sr1 Ti1`."""
-    counts = {symbol: species.count(symbol) for symbol in sorted(set(species))}
-    divisor = gcd(*counts.values())
-    return " ".join(f"{symbol}{number // divisor}" for symbol, number in counts.items())
 
 
 @dataclass(frozen=True)

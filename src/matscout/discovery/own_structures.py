@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from matscout import columns
-from matscout.crystal import Crystal
+from matscout.crystal import Crystal, formula_key
 from matscout.curation.validity import find_fault
 from matscout.discovery.judging import predict_usable
 from matscout.discovery.quarantine import Refusal
@@ -50,13 +51,35 @@ def predict_structures(
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    predicted = predict_usable(predictor, ids, crystals)
-    rejections += _rejected(predicted.refusals)
-    if not len(predicted.rows):
+    table, refusals = predict_by_population(predictor, ids, crystals)
+    rejections += _rejected(refusals)
+    if not len(table):
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
-    formulas = [crystals[row].reduced_formula for row in predicted.rows]
-    predicted.table.insert(1, columns.FORMULA, formulas)
-    return predicted.table, rejections
+    return table, rejections
+
+
+def predict_by_population(
+    predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]
+) -> tuple[pd.DataFrame, list[Refusal]]:
+    """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
+
+    Returns:
+        One row a crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why the
+        others cannot.
+    """
+    is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
+    tables, refusals = [], []
+    kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
+    for calibrated, kind, chosen in kinds:
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
+            continue
+        predicted = predict_usable(calibrated, [ids[row] for row in rows], [crystals[row] for row in rows])
+        tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
+        refusals += predicted.refusals
+    table = pd.concat(tables).sort_index()
+    table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
+    return table.reset_index(drop=True), refusals
 
 
 def screen_structures(

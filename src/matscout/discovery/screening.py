@@ -68,7 +68,7 @@ def screen(
     torch.set_num_threads(params.compute.threads)
     references = References.read(materials)
     judge = Judge(
-        EnsemblePredictor.load(members, ensemble),
+        EnsemblePredictor.load(members, ensemble).for_hypothetical(),
         references,
         settings.goals[settings.goal],
         device=params.compute.device,
@@ -166,7 +166,7 @@ def rank_structures(
     crystals = [_crystal(name, structure) for name, structure in named.items()]
     wanted = goal if isinstance(goal, Goal) else _goal(goal)
     references = None if materials is None else References.read(materials)
-    judge = Judge(EnsemblePredictor.load(members, ensemble), references, wanted)
+    judge = Judge(EnsemblePredictor.load(members, ensemble).for_hypothetical(), references, wanted)
     judge.check()
     judged = judge.judge(list(named), crystals)
     if not len(judged.table):

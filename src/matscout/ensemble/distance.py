@@ -5,8 +5,10 @@ Mean distance to the k nearest training crystals in the members' standardised en
 discovery", Chem. Sci. 2019), in units of its median over validation crystals: 1 is usual.
 """
 
+import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -33,6 +35,12 @@ def reference_rows(training_rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return training_rows[np.linspace(0, len(training_rows) - 1, n_kept).astype(np.int64)]
 
 
+def hash_formulas(formulas: Sequence[str]) -> NDArray[np.uint64]:
+    """(n,) the first eight bytes of each formula's SHA-256."""
+    digests = [hashlib.sha256(formula.encode()).digest()[:8] for formula in formulas]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+
+
 @dataclass(frozen=True)
 class TrainingReference:
     """Standardised embeddings of training crystals.
@@ -43,6 +51,7 @@ class TrainingReference:
         scale: (dim,) their standard deviation times the root of the dimension.
         unit: median distance of the validation crystals.
         far_limit: distance, in units, beyond which a crystal is flagged.
+        known_formulas: (n_formulas,) uint64, sorted hashes of the formulas of known crystals, see `hash_formulas`.
     """
 
     embeddings: Array
@@ -50,6 +59,7 @@ class TrainingReference:
     scale: Array
     unit: float
     far_limit: float
+    known_formulas: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
 
     @classmethod
     def fit(cls, training: Array, validation: Array) -> Self:
@@ -74,6 +84,14 @@ class TrainingReference:
         """(n,) whether a crystal lies farther out than nearly all validation crystals."""
         return distance > self.far_limit
 
+    def with_known(self, formulas: Sequence[str]) -> Self:
+        """The same that knows these formulas, each as `crystal.formula_key` writes it."""
+        return replace(self, known_formulas=np.unique(hash_formulas(formulas)))
+
+    def is_known(self, formulas: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) whether a database holds a crystal of the formula."""
+        return np.isin(hash_formulas(formulas), self.known_formulas)
+
     def _nearest(self, points: Array) -> NDArray[np.float64]:
         # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product
         squares = self._squares - 2 * points @ self.embeddings.T
@@ -96,6 +114,7 @@ class TrainingReference:
                 scale=self.scale,
                 unit=self.unit,
                 far_limit=self.far_limit,
+                known_formulas=self.known_formulas,
             )
 
     @classmethod
@@ -109,7 +128,12 @@ class TrainingReference:
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 arrays = {name: content[name] for name in content.files}
             return cls(
-                arrays["embeddings"], arrays["mean"], arrays["scale"], float(arrays["unit"]), float(arrays["far_limit"])
+                arrays["embeddings"],
+                arrays["mean"],
+                arrays["scale"],
+                float(arrays["unit"]),
+                float(arrays["far_limit"]),
+                arrays["known_formulas"],
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error

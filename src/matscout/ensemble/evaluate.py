@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.crystal import formula_key
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.baselines import baseline_predictions
 from matscout.ensemble.bootstrap import Resampling
@@ -89,7 +90,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
         held_out.reference.save(folder / REFERENCE_FILE)
         write_parquet(folder / PREDICTIONS_FILE, _table(calibration, held_out, params.targets))
         measured = _measure(calibration, held_out, folds, params)
-        write_json(folder / METRICS_FILE, {**measured, "hypothetical": measure_hypothetical(calibration, unmade)})
+        write_json(folder / METRICS_FILE, {**measured, "hypothetical": measure_hypothetical(calibration, unmade, params.targets)})
 
 
 def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> HeldOut:
@@ -100,7 +101,9 @@ def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> 
     outputs = run_members(loaded, store, rows, device="cpu", description="held out")
     embeddings = run_members(loaded, store, reference_rows(training), device="cpu", description="training").embeddings
     is_validation = (table[columns.FOLD] == columns.VALIDATION).to_numpy()
-    reference = TrainingReference.fit(embeddings, outputs.embeddings[is_validation])
+    reference = TrainingReference.fit(embeddings, outputs.embeddings[is_validation]).with_known(
+        folds.loc[folds[columns.CALCULATION] == columns.BY_DFT, columns.SPECIES].map(formula_key)
+    )
     distance = reference.distance(outputs.embeddings)
     return HeldOut(table, outputs.at(distance), distance, reference, unseen_elements(store, rows, _elements(loaded)))
 

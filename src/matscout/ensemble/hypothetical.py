@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.ensemble.artifact import EnsembleCalibration
 from matscout.ensemble.calibration import LabelledRows, TargetCalibration, fit_target
+from matscout.ensemble.conformal import POOLED
 from matscout.ensemble.distance import TrainingReference
 from matscout.ensemble.fitting import lower_bound_of, metal_target_of
 from matscout.ensemble.held_out import labels_of
@@ -70,7 +71,7 @@ def fit_hypothetical(
     """
     fitted = {}
     for name, target in params.targets.items():
-        labelled = np.isfinite(labels_of(unmade.table, target)) if len(unmade.table) else np.zeros(0, dtype=bool)
+        labelled = _is_labelled(unmade.table, target)
         if labelled.sum() < FEWEST_ROWS:
             continue
         fitted[name] = fit_target(
@@ -81,6 +82,13 @@ def fit_hypothetical(
             lower_bound=lower_bound_of(target),
         )
     return fitted
+
+
+def _is_labelled(table: pd.DataFrame, target: Target) -> NDArray[np.bool_]:
+    """(n,) rows with a label whose error is known: a gap of zero that the composition suggests has none."""
+    if target.noise is None:
+        return np.zeros(len(table), dtype=bool)
+    return table[[target.label, target.noise]].notna().all(axis=1).to_numpy(bool)
 
 
 def _labelled_rows(
@@ -109,14 +117,16 @@ def _dft_like(table: pd.DataFrame, target: Target, *, seed: int) -> Array:
     return labels_of(table, target) + np.random.default_rng(seed).laplace(size=len(table)) * noise / np.sqrt(2.0)
 
 
-def measure_hypothetical(calibration: EnsembleCalibration, unmade: HypotheticalRows) -> dict[str, Any]:
+def measure_hypothetical(
+    calibration: EnsembleCalibration, unmade: HypotheticalRows, targets: Mapping[str, Target]
+) -> dict[str, Any]:
     """Errors against the potential's labels, which are no DFT energies, and coverage of them; by target."""
     measured = {}
     for name, fitted in calibration.hypothetical.items():
-        prediction = fitted.predict(unmade.outputs[name])
-        column = {columns.FORMATION_ENERGY: columns.FORMATION_ENERGY_ALIGNED}.get(name, name)
-        truth = unmade.table[column].to_numpy(np.float64)
-        stratum = np.full(len(truth), "all")
+        rows = _is_labelled(unmade.table, targets[name])
+        prediction = fitted.predict(unmade.outputs[name].take(rows))
+        truth = labels_of(unmade.table.loc[rows], targets[name])
+        stratum = np.full(len(truth), POOLED)
         low, high = fitted.interval(prediction, stratum, INTERVAL_LEVEL)
         measured[name] = {
             "n": len(truth),

@@ -1,6 +1,6 @@
 """The trained ensemble as one object: crystals in, calibrated predictions out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -36,6 +36,10 @@ class Reference(Protocol):
 
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(n,) whether a distance is to be flagged."""
+        ...
+
+    def is_known(self, formulas: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) whether a database holds a crystal of the formula, as `crystal.formula_key` writes it."""
         ...
 
 

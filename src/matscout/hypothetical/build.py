@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition
 
 from matscout import columns
-from matscout.crystal import Crystal
+from matscout.crystal import Crystal, formula_key
 from matscout.files import atomic_path
-from matscout.hypothetical.draw import Drawn, draw, formula_key
+from matscout.hypothetical.draw import Drawn, draw
 from matscout.hypothetical.labels import (
     CORRECTION,
     ENERGY,

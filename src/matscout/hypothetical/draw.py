@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 from scipy.optimize import nnls
 
-from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal
+from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal, formula_key
 
 EXCHANGE: Final = "exchange"
 DECORATION: Final = "decoration"
@@ -119,13 +119,6 @@ def draw(
         seen.add((parent_id, exchanged))
         tries = 0
         yield Drawn(route, parent_id, exchanged, round(_volume_ratio(parent, mapping, volumes) * jitter, 4))
-
-
-def formula_key(species: Sequence[str]) -> str:
-    """The reduced formula with elements in alphabetical order: `O3 Sr1 Ti1`."""
-    symbols, counts = np.unique(np.array(species), return_counts=True)
-    divisor = int(np.gcd.reduce(counts))
-    return " ".join(f"{symbol}{int(count) // divisor}" for symbol, count in zip(symbols, counts, strict=True))
 
 
 def _formula(parent: Crystal, mapping: Mapping[str, str]) -> str:

@@ -3,29 +3,26 @@
 from collections.abc import Mapping
 from functools import cache
 from itertools import combinations_with_replacement
+from math import gcd
 from typing import Final
 
 from pymatgen.core import Element
 
-METALLOIDS: Final = frozenset({"B", "Si", "Ge"})
 MOST_STATES: Final = 2  # different oxidation states of one element in one formula
 
 
 def is_surely_metal(counts: Mapping[str, int]) -> bool:
-    """Whether a composition holds metals alone, or no oxidation states balance it, not even mixed ones.
+    """Whether no oxidation states balance a compound, not even mixed ones.
 
     A gap needs filled shells: electrons that no oxidation state accounts for stand in a band. Of the known compounds
     of which this holds most are metals, and of hypothetical ones nearly all, since what would open a gap at such a
     composition (clusters, Zintl anions) is rarely hit by an exchange of elements.
 
     Args:
-        counts: atoms by element symbol.
+        counts: atoms by element symbol, of a cell or a formula.
     """
-    symbols = sorted(counts)
-    if len(symbols) == 1:
-        return False
-    is_balanced = _balances(tuple((symbol, counts[symbol]) for symbol in symbols))
-    return not is_balanced
+    divisor = gcd(*counts.values())
+    return len(counts) > 1 and not _balances(tuple((symbol, counts[symbol] // divisor) for symbol in sorted(counts)))
 
 
 @cache

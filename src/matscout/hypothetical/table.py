@@ -7,7 +7,6 @@ else does, so no such crystal can become a known phase, a duplicate or a parent.
 
 import hashlib
 from collections.abc import Sequence
-from math import gcd
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.crystal import ATOMIC_NUMBERS, Crystal, formula_key
 from matscout.curation.offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
 from matscout.curation.names import MATERIALS_NAME
 from matscout.curation.pairs import N_ELEMENTS, Pairs, atomic_fractions
 from matscout.curation.table import MATERIALS_SCHEMA
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.hypothetical.draw import formula_key
 from matscout.hypothetical.labels import (
     CORRECTION,
     ENERGY,
@@ -167,7 +165,7 @@ def _table(
             **{name: [crystal.to_row()[name] for crystal in crystals] for name in columns.CRYSTAL},
             columns.FORMATION_ENERGY_ALIGNED: energy,
             columns.FORMATION_ENERGY_NOISE: noise,
-            columns.BAND_GAP: [0.0 if is_surely_metal(_reduced(crystal)) else np.nan for crystal in crystals],
+            columns.BAND_GAP: [0.0 if is_surely_metal(crystal.element_counts) else np.nan for crystal in crystals],
             columns.FOLD: [_fold(key, settings.calibration) for key in keys],
         }
     )
@@ -200,13 +198,6 @@ def _noise(
     first, second = (rows.loc[both, column].to_numpy(np.float64) for column in (ENERGY, SECOND_ENERGY))
     difference = (first - offsets[0]) - (second - offsets[1])
     return DISAGREEMENT_TO_ERROR * element_noise(difference, fractions[both], fractions)
-
-
-def _reduced(crystal: Crystal) -> dict[str, int]:
-    """Atoms by element in the reduced formula."""
-    counts = crystal.element_counts
-    divisor = gcd(*counts.values())
-    return {symbol: count // divisor for symbol, count in counts.items()}
 
 
 def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str) -> Pairs:

@@ -57,13 +57,16 @@ class MemberGraph(Section):
 
 
 class MemberTraining(Section):
-    """What a member changes in the shared recipe; `target_weights`, where it changes none, may be left out."""
+    """What a member changes in the shared recipe; `target_weights` and `start` may be left out."""
 
     epochs: Count
     lr_scale: Positive = Field(description="times model.lr")
     seed: int
     target_weights: dict[str, Positive] = Field(
         default_factory=dict, description="by target: its weight in this member's loss, in place of targets.*.weight"
+    )
+    start: str | None = Field(
+        default=None, description="folder of a trained member of the same encoder to begin with; null = from nothing"
     )
 
 

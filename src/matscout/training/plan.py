@@ -78,4 +78,5 @@ def plan_member(name: str, params: Params, start: Path | None = None) -> Plan:
         return Plan(name, own, params, start or Path(block.from_), block.heads)
     if name not in params.members:
         raise ParameterError(f"member {name!r} is not in params.yaml; choose one of {sorted(params.ensembled)}")
-    return Plan(name, params, params, start)
+    own = params.members[name].training.start
+    return Plan(name, params, params, start or (None if own is None else Path(own)))

@@ -31,13 +31,15 @@ class Start:
         encoder: the encoder's tensors by name.
         heads: by target, the tensors of the head that goes on; a target that is not here gets a fresh one.
         weights_sha256: of the file they came from.
-        split_sha256: of the split that the start was trained on.
+        split_sha256: of the split that the start was trained on; null = not known.
+        knows_no_row: whether it was trained on hypothetical crystals alone, so that no split matters.
     """
 
     encoder: Mapping[str, Tensor]
     heads: Mapping[str, Mapping[str, Tensor]]
     weights_sha256: str
     split_sha256: str | None
+    knows_no_row: bool = False
 
     def put_into(self, model: CrystalModel) -> None:
         """Replace the weights of `model`, whose fresh heads keep what they have."""
@@ -47,7 +49,7 @@ class Start:
 
     def warn_of_other_split(self, split_sha256: str) -> None:
         """Say that errors on the test fold may flatter: the start may have seen its rows."""
-        if self.split_sha256 != split_sha256:
+        if not self.knows_no_row and self.split_sha256 != split_sha256:
             logger.warning(
                 "the weights to begin with were trained on another split (%s, here %s): whether they saw rows of this "
                 "test fold is not known",
@@ -83,6 +85,7 @@ def load_start(folder: Path, member: Member, targets: Mapping[str, Target], *, h
         heads={target: loaded.model.head.heads[name].state_dict() for target, name in going_on.items()},
         weights_sha256=loaded.card.weights_sha256,
         split_sha256=loaded.card.hashes.get("split"),
+        knows_no_row="hypothetical" in loaded.card.hashes and "materials" not in loaded.card.hashes,
     )
 
 

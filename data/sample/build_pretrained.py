@@ -1,0 +1,80 @@
+"""Build `pretrained/`: encoders that have learnt the energies of hypothetical crystals, which members begin with.
+
+    python data/sample/build_pretrained.py [MEMBER ...] [--out FOLDER]
+
+Run after `dvc repro featurize`. Only labels by the potential are learnt (the fold `train` of data/hypothetical), no row
+of a database: whatever the split, no such row is known to the result. Resumable; about ten minutes a member and core.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from matscout import columns
+from matscout.engine.arithmetic import flush_subnormals
+from matscout.files import sha256_of, write_json
+from matscout.models.member import CARD_FILE
+from matscout.params import Params, load_params
+from matscout.training.member import HISTORY_FILE, train_plan
+from matscout.training.plan import Plan
+
+DESTINATION = Path(__file__).parent / "pretrained"
+CRYSTALS = Path("data/hypothetical/crystals.parquet")
+GRAPHS = Path("data/graphs")
+EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
+
+
+def main() -> None:
+    """Parse the arguments, pretrain the members one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    params = load_params()
+    parser.add_argument("members", nargs="*", default=list(params.members))
+    parser.add_argument("--out", type=Path, default=DESTINATION)
+    parser.add_argument("--crystals", type=Path, default=CRYSTALS)
+    parser.add_argument("--graphs", type=Path, default=GRAPHS)
+    parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
+    arguments = parser.parse_args()
+    flush_subnormals()
+    with tempfile.TemporaryDirectory() as folder:
+        materials, split = _tables(arguments.crystals, Path(folder))
+        for name in arguments.members:
+            own = _energy_alone(params, name, arguments.epochs or EPOCHS[name])
+            destination = arguments.out / name
+            plan = Plan(name, own, own, title="pretraining on hypothetical crystals")
+            train_plan(plan, graphs=arguments.graphs, split=split, materials=materials, destination=destination)
+            _tell_origin(destination, arguments.crystals)
+
+
+def _tables(crystals: Path, folder: Path) -> tuple[Path, Path]:
+    """The crystals as a training set: the fold `calibration` validates and tests."""
+    table = pd.read_parquet(crystals)
+    held = (table[columns.FOLD] == columns.CALIBRATION).to_numpy()
+    split = table[[columns.MATERIAL_ID]].assign(**{columns.FOLD: columns.TRAIN})
+    split.loc[held, columns.FOLD] = [(columns.VALIDATION, columns.TEST)[row % 2] for row in range(held.sum())]
+    table = table.assign(**{columns.SYNTHETIC: False}).drop(columns=columns.CALCULATION)
+    table.to_parquet(folder / "materials.parquet")
+    split.to_parquet(folder / "split.parquet")
+    return folder / "materials.parquet", folder / "split.parquet"
+
+
+def _energy_alone(params: Params, name: str, epochs: int) -> Params:
+    """The parameters of a member that learns the energy alone, from nothing."""
+    member = params.members[name]
+    training = member.training.model_copy(update={"epochs": epochs, "start": None, "target_weights": {}})
+    targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
+    members = {name: member.model_copy(update={"training": training})}
+    return params.model_copy(update={"targets": targets, "members": members})
+
+
+def _tell_origin(folder: Path, crystals: Path) -> None:
+    """Say in the card that a potential's labels trained it, and drop the history: members need the weights."""
+    card = json.loads((folder / CARD_FILE).read_text())
+    write_json(folder / CARD_FILE, {**card, "hashes": {"hypothetical": sha256_of(crystals)}})
+    (folder / HISTORY_FILE).unlink()
+
+
+if __name__ == "__main__":
+    main()
