@@ -1,5 +1,6 @@
 """One member of a calibrated ensemble on its own, for a first look at many crystals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,10 @@ class NoReference:
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(n,) False: not known."""
         return np.zeros(len(distance), dtype=bool)
+
+    def is_known(self, formulas: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) False: not known."""
+        return np.zeros(len(formulas), dtype=bool)
 
 
 def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> EnsemblePredictor:
