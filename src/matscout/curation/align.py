@@ -23,7 +23,7 @@ Planted = Mapping[str, Any]
 
 DIGITS = 6  # in the summary: micro-electronvolts
 CLASS: Final = (columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS)  # rows on one energy scale
-NOT_STATED: Final = "corrections not stated"
+NOT_STATED: Final = ""  # corrections; a null would fall out of the groups
 
 
 def align(
@@ -33,8 +33,7 @@ def align(
 
     One offset is fitted per class (source, functional, energy corrections), with a term for +U. A class that shares
     fewer than `min_pairs` materials with the reference gets no aligned energy where its functional or its corrections
-    are others than the reference's; else it keeps its published energies (standard error null: unknown), also
-    where its corrections are not stated, which the summary says.
+    are known to be others than the reference's; else it keeps its published energies (standard error null: unknown).
 
     Args:
         materials: curated rows with their duplicate groups.
@@ -50,18 +49,19 @@ def align(
     )
     classes = materials.loc[:, list(CLASS)].fillna({columns.ENERGY_CORRECTIONS: NOT_STATED})
     functional, corrections = reference_scale(materials, settings.reference)
-    is_reference = (classes == (settings.reference, functional, corrections)).all(axis=1)
+    is_reference = classes.eq(pd.Series([settings.reference, functional, corrections], index=CLASS)).all(axis=1)
     moved.loc[is_reference] = np.column_stack([published[is_reference], np.zeros(is_reference.sum())])
-    scale = {"functional": functional, columns.ENERGY_CORRECTIONS: corrections}
+    scale = {"functional": functional, columns.ENERGY_CORRECTIONS: corrections or None}
     summary: dict[str, Any] = {"reference": settings.reference, **scale, "sources": {}}
     for one, own in classes.loc[~is_reference].groupby(list(CLASS)):
         source, own_functional, own_corrections = one
         rows = materials.loc[own.index]
         pairs = make_pairs(rows, materials.loc[is_reference])
-        name = "/".join(one)
+        name = "/".join(part for part in one if part != NOT_STATED)
         if len(pairs) < settings.min_pairs:
             summary["sources"][name] = {"fitted": False, "n_pairs": len(pairs), "min_pairs": settings.min_pairs}
-            if own_functional == functional and own_corrections in {corrections, NOT_STATED}:
+            is_other = own_corrections != corrections and NOT_STATED not in {own_corrections, corrections}
+            if own_functional == functional and not is_other:
                 moved.loc[rows.index, columns.FORMATION_ENERGY_ALIGNED] = published[rows.index]
             continue
         fit = fit_offset(pairs, settings)
@@ -73,7 +73,7 @@ def align(
 
 
 def reference_scale(materials: pd.DataFrame, reference: str) -> tuple[str | None, str | None]:
-    """Functional and energy corrections of most labelled rows of the reference database; nulls where it has none."""
+    """Functional and corrections (empty: not stated) of most labelled rows of the reference; nulls if none is."""
     rows = materials[(materials[columns.SOURCE] == reference) & materials[columns.FORMATION_ENERGY].notna()]
     counts = rows.loc[:, list(CLASS[1:])].fillna(NOT_STATED).value_counts()
     return min(counts[counts == counts.max()].index) if len(counts) else (None, None)
