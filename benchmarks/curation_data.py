@@ -41,6 +41,7 @@ def record_of(material_id: str, source: str, crystal: Crystal, **labels: float |
         functional="PBE",
         is_hubbard=None,
         pseudopotentials=None,
+        energy_corrections=None,
         synthetic=False,
         crystal=crystal,
         energy_above_hull=None,

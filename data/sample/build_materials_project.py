@@ -5,7 +5,8 @@
 The archives are `matminer-0.4.0.tar.gz` (structures, energies above hull, moduli) and
 `jarvis_leaderboard-2024.10.30-py2.py3-none-any.whl` (formation energies and gaps of the Materials
 Project of June 2018, by mp-id). Those not given are fetched with `pip download`; neither is installed.
-The README beside this file states the rules of the join.
+Formation energies are moved from the corrections of 2018 to those of 2020, which the Materials Project serves today.
+The README beside this file states the rules of the join and of that conversion.
 """
 
 import argparse
@@ -23,9 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pymatgen.core import Structure
 from pymatgen.io.vasp import Poscar
 
+from matscout.columns import ENERGY_CORRECTIONS, FORMATION_ENERGY, MP2018, MP2020
 from matscout.progress import progress
+from matscout.sources.corrections import correction_per_atom
 from matscout.sources.licences import MATERIALS_PROJECT
 from matscout.sources.manifest import Manifest, write_manifest
 from matscout.sources.pages import ROWS_PER_PAGE, write_page
@@ -39,6 +43,7 @@ COORDINATE_DIGITS = 6  # fractional
 LATTICE_DIGITS = 6  # Å
 LABEL_DIGITS = 5  # eV, eV/atom
 MODULUS_DIGITS = 2  # GPa
+PUBLISHED_ENERGY = f"{FORMATION_ENERGY}_{MP2018}"  # the value of 2018, beside the converted one
 
 Row = dict[str, Any]
 Cell = tuple[np.ndarray, list[str], np.ndarray]
@@ -52,6 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         archives = {key: given.get(key) or _download(key, Path(folder)) for key in REQUIREMENTS}
         documents = join(archives["matminer"], archives["jarvis_leaderboard"])
+    for document in progress(documents, description="corrections of 2020", unit="row"):
+        convert(document)
     write(documents, DESTINATION)
     have = {key: sum(key in document for document in documents) for key in documents[0] | {"bulk_modulus": 0}}
     print(f"{len(documents)} rows in {DESTINATION}: {have}")
@@ -81,6 +88,16 @@ def join(matminer: Path, jarvis: Path) -> list[Row]:
         if material_id in gaps:
             document["band_gap"] = round(gaps[material_id], LABEL_DIGITS)
     return [documents[key] for key in sorted(documents, key=lambda key: int(key.split("-")[1]))]
+
+
+def convert(document: Row) -> None:
+    """Move the formation energy to the scheme `mp2020`; the published one stays beside it."""
+    if (published := document.get(FORMATION_ENERGY)) is None:
+        return
+    structure = Structure.from_dict(document["structure"])
+    change = correction_per_atom(structure, MP2020) - correction_per_atom(structure, MP2018)
+    converted = {FORMATION_ENERGY: round(published + change, LABEL_DIGITS), PUBLISHED_ENERGY: published}
+    document |= converted | {ENERGY_CORRECTIONS: MP2020}
 
 
 def _by_id(archive: Path, name: str) -> dict[str, float]:
@@ -156,6 +173,7 @@ def write(documents: list[Row], destination: Path) -> None:
         query=None,
         format="materials_project_summary",
         database_version="2015 (structures, hulls, moduli) and 2018.06 (formation energies, gaps)",
+        energy_corrections=f"{MP2020}, converted from {MP2018}",
         n_rows=len(documents),
         pages=dict(pages),
         licence=MATERIALS_PROJECT.licence,

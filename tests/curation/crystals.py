@@ -63,6 +63,7 @@ def record(material_id, crystal=None, *, source="materials_project", **changes):
         "functional": "PBE",
         "is_hubbard": False,
         "pseudopotentials": None,
+        "energy_corrections": "mp2020",
         "synthetic": False,
         "band_gap": 1.0,
         "formation_energy_per_atom": -1.0,

@@ -6,7 +6,7 @@ import pytest
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS
-from matscout.curation.align import align, reference_functional
+from matscout.curation.align import align, reference_scale
 from matscout.curation.offsets import fit_offset, held_out_residuals
 from matscout.curation.pairs import N_ELEMENTS, Pairs, atomic_fractions, make_pairs
 from matscout.params import load_params
@@ -113,7 +113,7 @@ def test_atomic_fractions():
     np.testing.assert_array_equal(table[0], table[2])
 
 
-def table_of(rows):
+def table_of(rows, corrections="mp2020"):
     names = [
         columns.DUPLICATE_GROUP,
         columns.SOURCE,
@@ -122,7 +122,7 @@ def table_of(rows):
         columns.FORMATION_ENERGY,
         columns.IS_HUBBARD,
     ]
-    return pd.DataFrame(rows, columns=pd.Index(names))
+    return pd.DataFrame(rows, columns=pd.Index(names)).assign(**{columns.ENERGY_CORRECTIONS: corrections})
 
 
 def test_each_material_is_one_pair_however_many_entries_it_has():
@@ -148,14 +148,14 @@ def test_aligned_energies_meet_the_reference_and_published_ones_stay():
     values = aligned[columns.FORMATION_ENERGY_ALIGNED].to_numpy()
     np.testing.assert_allclose(values[40:], values[:40], atol=1e-4)
     np.testing.assert_array_equal(aligned[columns.FORMATION_ENERGY_ALIGNED_STD].to_numpy()[:40], 0.0)
-    assert summary["sources"]["oqmd/PBE"]["held_out"]["mae_after"] < 1e-3
-    assert summary["sources"]["oqmd/PBE"]["held_out"]["mae_before"] == pytest.approx(0.13)
+    assert summary["sources"]["oqmd/PBE/mp2020"]["held_out"]["mae_after"] < 1e-3
+    assert summary["sources"]["oqmd/PBE/mp2020"]["held_out"]["mae_before"] == pytest.approx(0.13)
 
 
 def test_too_few_pairs_keep_energies_of_the_same_functional_only():
     few = SETTINGS.min_pairs - 1
     same, summary = align(shared_rows(few, "lab", "PBE", 0.1), SETTINGS, {})
-    assert not summary["sources"]["lab/PBE"]["fitted"]
+    assert not summary["sources"]["lab/PBE/mp2020"]["fitted"]
     assert same[columns.FORMATION_ENERGY_ALIGNED].notna().all()
     assert same[columns.FORMATION_ENERGY_ALIGNED_STD].iloc[few:].isna().all()
     other, _ = align(shared_rows(few, "lab", "r2SCAN", 0.1), SETTINGS, {})
@@ -169,9 +169,42 @@ def test_a_missing_energy_stays_missing():
     assert aligned.loc[[3, 50]].isna().to_numpy().all()
 
 
-def test_the_reference_functional_is_the_commonest():
+def test_rows_with_other_corrections_are_a_class_of_their_own():
+    """One database, half with the old corrections: each half is moved by its own offset, neither by their mean."""
+    new, old = (shared_rows(40, "lab", "PBE", shift) for shift in (0.02, 0.3))
+    old.loc[40:, columns.ENERGY_CORRECTIONS] = "mp2018"
+    table = pd.concat([new, old.iloc[40:]], ignore_index=True)
+    aligned, summary = align(table, SETTINGS, {})
+    values = aligned[columns.FORMATION_ENERGY_ALIGNED].to_numpy()
+    np.testing.assert_allclose(values[40:], np.tile(values[:40], 2), atol=1e-3)
+    assert set(summary["sources"]) == {"lab/PBE/mp2020", "lab/PBE/mp2018"}
+    assert summary["energy_corrections"] == "mp2020"
+
+
+def test_older_corrections_in_the_reference_database_are_moved_too():
+    table = shared_rows(40, "materials_project", "PBE", 0.3)
+    table.loc[40:, columns.ENERGY_CORRECTIONS] = "mp2018"
+    table.loc[40, columns.FORMATION_ENERGY] = np.nan  # fewer labels: the first forty are the reference
+    values = align(table, SETTINGS, {})[0][columns.FORMATION_ENERGY_ALIGNED].to_numpy()
+    np.testing.assert_allclose(values[41:], values[1:40], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("corrections", "is_kept"), [("none", False), ("mp2018", False), ("mp2020", True), (None, True)]
+)
+def test_too_few_pairs_keep_energies_of_the_same_corrections_or_of_none_stated(corrections, is_kept):
+    few = SETTINGS.min_pairs - 1
+    table = shared_rows(few, "lab", "PBE", 0.1)
+    table.loc[few:, columns.ENERGY_CORRECTIONS] = corrections
+    aligned, summary = align(table, SETTINGS, {})
+    assert aligned[columns.FORMATION_ENERGY_ALIGNED].iloc[few:].notna().all() == is_kept
+    assert list(summary["sources"]) == [f"lab/PBE/{corrections}" if corrections else "lab/PBE"]
+
+
+def test_the_reference_s_scale_is_the_commonest():
     table = table_of(
-        [("a", "materials_project", functional, "NaCl", -1.0, None) for functional in ("PBE", "r2SCAN", "r2SCAN")]
+        [("a", "materials_project", functional, "NaCl", -1.0, None) for functional in ("PBE", "r2SCAN", "r2SCAN")],
+        corrections=["mp2020", None, None],
     )
-    assert reference_functional(table, "materials_project") == "r2SCAN"
-    assert reference_functional(table, "oqmd") is None
+    assert reference_scale(table, "materials_project") == ("r2SCAN", "")
+    assert reference_scale(table, "oqmd") == (None, None)

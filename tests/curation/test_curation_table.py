@@ -276,7 +276,7 @@ def test_twins_of_the_sample_are_found(sample):
 def test_planted_offsets_of_the_whole_sample_are_recovered(tmp_path):
     curate([SAMPLE / name for name in ("materials_project", "aflow", "oqmd")], CURATION, tmp_path, workers=2)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    for source in ("aflow/PBE", "oqmd/PBE"):
+    for source in ("aflow/PBE/none", "oqmd/PBE/none"):
         fit = summary["offsets"]["sources"][source]
         assert fit["planted"]["n_inside"] == fit["planted"]["n_elements"] == 6
         assert fit["planted"]["n_unshifted_inside_alone"] >= 0.9 * fit["planted"]["n_unshifted"]

@@ -191,7 +191,8 @@ def curation_summary(n_real: int, n_synthetic: int) -> dict:
         "offsets": {
             "reference": "materials_project",
             "functional": "PBE",
-            "sources": {"aflow/PBE": fit, "oqmd/PBE": {"fitted": False, "n_pairs": 3, "min_pairs": 20}},
+            "energy_corrections": "mp2020",
+            "sources": {"aflow/PBE/none": fit, "oqmd/PBE/none": {"fitted": False, "n_pairs": 3, "min_pairs": 20}},
         },
     }
 

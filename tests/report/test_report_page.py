@@ -108,7 +108,7 @@ def test_without_optional_pieces(fake_data, params, tmp_path):
     quarantine = pd.read_parquet(data / "curated" / "quarantine.parquet").head(0)
     quarantine.to_parquet(data / "curated" / "quarantine.parquet")
     summary = json.loads((data / "curated" / "summary.json").read_text())
-    summary["offsets"]["sources"].pop("aflow/PBE")
+    summary["offsets"]["sources"].pop("aflow/PBE/none")
     for found in summary["rows"].values():
         found["synthetic"] = 0
     (data / "curated" / "summary.json").write_text(json.dumps(summary))

@@ -1,7 +1,7 @@
 """Every formation energy on the reference database's scale, beside the published one."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from matscout.params import Offsets
 Planted = Mapping[str, Any]
 
 DIGITS = 6  # in the summary: micro-electronvolts
+CLASS: Final = (columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS)  # rows on one energy scale
+NOT_STATED: Final = ""  # corrections; a null would fall out of the groups
 
 
 def align(
@@ -29,9 +31,9 @@ def align(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Move each database's formation energies to the reference's scale.
 
-    One offset is fitted per (source, functional), with a term for +U. A class that shares fewer than
-    `min_pairs` materials with the reference keeps its published energies where its functional is the
-    reference's (standard error null: unknown) and gets no aligned energy where it is another.
+    One offset is fitted per class (source, functional, energy corrections), with a term for +U. A class that shares
+    fewer than `min_pairs` materials with the reference gets no aligned energy where its functional or its corrections
+    are known to be others than the reference's; else it keeps its published energies (standard error null: unknown).
 
     Args:
         materials: curated rows with their duplicate groups.
@@ -45,16 +47,21 @@ def align(
     moved = pd.DataFrame(
         {columns.FORMATION_ENERGY_ALIGNED: np.nan, columns.FORMATION_ENERGY_ALIGNED_STD: np.nan}, index=materials.index
     )
-    functional = reference_functional(materials, settings.reference)
-    is_reference = _is_class(materials, settings.reference, functional)
+    classes = materials.loc[:, list(CLASS)].fillna({columns.ENERGY_CORRECTIONS: NOT_STATED})
+    functional, corrections = reference_scale(materials, settings.reference)
+    is_reference = classes.eq(pd.Series([settings.reference, functional, corrections], index=CLASS)).all(axis=1)
     moved.loc[is_reference] = np.column_stack([published[is_reference], np.zeros(is_reference.sum())])
-    summary: dict[str, Any] = {"reference": settings.reference, "functional": functional, "sources": {}}
-    for (source, own_functional), rows in materials.loc[~is_reference].groupby([columns.SOURCE, columns.FUNCTIONAL]):
+    scale = {"functional": functional, columns.ENERGY_CORRECTIONS: corrections or None}
+    summary: dict[str, Any] = {"reference": settings.reference, **scale, "sources": {}}
+    for one, own in classes.loc[~is_reference].groupby(list(CLASS)):
+        source, own_functional, own_corrections = one
+        rows = materials.loc[own.index]
         pairs = make_pairs(rows, materials.loc[is_reference])
-        name = f"{source}/{own_functional}"
+        name = "/".join(part for part in one if part != NOT_STATED)
         if len(pairs) < settings.min_pairs:
             summary["sources"][name] = {"fitted": False, "n_pairs": len(pairs), "min_pairs": settings.min_pairs}
-            if own_functional == functional:
+            is_other = own_corrections != corrections and NOT_STATED not in {own_corrections, corrections}
+            if own_functional == functional and not is_other:
                 moved.loc[rows.index, columns.FORMATION_ENERGY_ALIGNED] = published[rows.index]
             continue
         fit = fit_offset(pairs, settings)
@@ -65,16 +72,11 @@ def align(
     return moved, summary
 
 
-def reference_functional(materials: pd.DataFrame, reference: str) -> str | None:
-    """The functional of most labelled rows of the reference database; null where it has none."""
+def reference_scale(materials: pd.DataFrame, reference: str) -> tuple[str | None, str | None]:
+    """Functional and corrections (empty: not stated) of most labelled rows of the reference; nulls if none is."""
     rows = materials[(materials[columns.SOURCE] == reference) & materials[columns.FORMATION_ENERGY].notna()]
-    counts = rows[columns.FUNCTIONAL].value_counts()
-    return str(min(counts[counts == counts.max()].index)) if len(counts) else None
-
-
-def _is_class(materials: pd.DataFrame, source: str, functional: str | None) -> pd.Series:
-    own = materials.loc[:, [columns.SOURCE, columns.FUNCTIONAL]]
-    return own.eq(pd.Series([source, functional], index=own.columns)).all(axis=1)
+    counts = rows.loc[:, list(CLASS[1:])].fillna(NOT_STATED).value_counts()
+    return min(counts[counts == counts.max()].index) if len(counts) else (None, None)
 
 
 def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted | None) -> dict[str, Any]:

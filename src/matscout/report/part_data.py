@@ -119,8 +119,9 @@ def _reference(run: Run) -> str:
 
 
 def _class_name(name: str) -> str:
-    source, _, functional = name.partition("/")
-    return f"{labels.name_of(source)} ({functional})" if functional else labels.name_of(source)
+    source, *scale = name.split("/")
+    parts = ["no energy corrections" if part == columns.UNCORRECTED else part for part in scale]
+    return f"{labels.name_of(source)} ({', '.join(parts)})" if parts else labels.name_of(source)
 
 
 def _most_telling(table: pd.DataFrame) -> pd.DataFrame:

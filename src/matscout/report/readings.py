@@ -66,12 +66,12 @@ def scores(run: Run, target: str) -> pd.DataFrame:
 
 
 def offset_fits(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The offset fit of each database and functional, as `curate` describes it."""
+    """The offset fit of each database, functional and scheme of corrections, as `curate` describes it."""
     return dict(sorted(summary["offsets"]["sources"].items()))
 
 
 def offset_tables(summary: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """By database and functional: `term`, `is_element`, `n_pairs`, `value`, `low`, `high`, `planted`, eV/atom."""
+    """By class of `offset_fits`: `term`, `is_element`, `n_pairs`, `value`, `low`, `high`, `planted`, eV/atom."""
     tables = {}
     for name, fit in offset_fits(summary).items():
         if not fit["fitted"]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pymatgen.core import Lattice
 
+from matscout import columns
 from matscout.crystal import Crystal
 from matscout.sources.record import Record, RowError
 from matscout.sources.rows import make_crystal, number, required
@@ -48,6 +49,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         functional="PBE",
         is_hubbard=any(row.get(key) not in UNSET for key in ("ldau_TLUJ", "ldau_type")),
         pseudopotentials=FUNCTIONAL,
+        energy_corrections=columns.UNCORRECTED,
         synthetic=bool(row.get("synthetic", False)),
         crystal=parse_cell(row),
         band_gap=None if gap is not None and gap < 0 else gap,  # AFLOW writes a negative gap for none computed

@@ -33,7 +33,6 @@ from matscout.errors import ParameterError
 
 SCHEMES: Final = (columns.MP2018, columns.MP2020, columns.UNCORRECTED)
 TABLES: Final = Path(compatibility.__file__).parent
-LEGACY_TABLE: Final = str(TABLES / "MPCompatibility.yaml")
 OXYGEN_BOND_TOLERANCE: Final = 1.05  # on 1.49 Å (peroxide) and 1.35 Å (superoxide): the Materials Project's
 ANIONS_BY_ROLE: Final = ("Br", "I", "Se", "Si", "Sb", "Te", "H", "N", "F", "Cl")
 MOST_ATOMS: Final = 20  # of a reduced formula whose oxidation states are guessed: the Materials Project's
@@ -79,22 +78,26 @@ def correction_per_atom(structure: Structure, scheme: str) -> float:
 @lru_cache(maxsize=100_000)
 def _of_formula(formula: str, oxide: str, sulfide: str, scheme: str) -> float:
     composition = Composition(formula)
+    if scheme == columns.MP2018:
+        return _mp2018(composition, oxide) / composition.num_atoms
     entry = ComputedEntry(
         composition,
         energy=0.0,
         parameters={"run_type": "GGA+U", "hubbards": _hubbard(composition), "software": "vasp"},
         data={"oxide_type": oxide, "sulfide_type": sulfide, "oxidation_states": _oxidation_states(composition)},
     )
-    if scheme == columns.MP2020:
-        adjustments = compatibility.MaterialsProject2020Compatibility(check_potcar=False).get_adjustments(entry)
-        return sum(adjustment.value for adjustment in adjustments) / composition.num_atoms
-    legacy = (
-        compatibility.AnionCorrection(LEGACY_TABLE),
-        compatibility.UCorrection(LEGACY_TABLE, MPRelaxSet, "Advanced"),
-    )
-    in_compound = sum(correction.get_correction(entry).nominal_value for correction in legacy)
-    in_elements = sum(composition[symbol] * energy for symbol, energy in _moved_elements().items())
-    return (in_compound - in_elements) / composition.num_atoms
+    adjustments = compatibility.MaterialsProject2020Compatibility(check_potcar=False).get_adjustments(entry)
+    return sum(adjustment.value for adjustment in adjustments) / composition.num_atoms
+
+
+def _mp2018(composition: Composition, oxide: str) -> float:
+    """eV; pymatgen's own class of that scheme is deprecated, its table is not."""
+    table = compatibility.MP_COMPAT_CONFIG
+    oxygen = table["OxideCorrections"].get(oxide, table["OxideCorrections"]["oxide"])  # hydroxides are oxides
+    metals = table["Advanced"]["UCorrections"].get(_most_electronegative(composition), {})
+    per_atom = {**metals, "O": oxygen, "S": table["SulfideCorrections"]["sulfide"]}
+    in_compound = sum(composition[symbol] * energy for symbol, energy in per_atom.items())
+    return in_compound - sum(composition[symbol] * energy for symbol, energy in _moved_elements().items())
 
 
 def _hubbard(composition: Composition) -> dict[str, float]:

@@ -29,6 +29,7 @@ ALIASES: Final = MappingProxyType(
         columns.FUNCTIONAL: ("functional",),
         columns.IS_HUBBARD: ("is_hubbard",),
         columns.PSEUDOPOTENTIALS: ("pseudopotentials",),
+        columns.ENERGY_CORRECTIONS: ("energy_corrections",),
         columns.SYNTHETIC: ("synthetic",),
         columns.YEAR: ("year",),
     }
@@ -107,6 +108,7 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
         functional=str(fields[columns.FUNCTIONAL] or options.functional),
         is_hubbard=_flag(fields, columns.IS_HUBBARD),
         pseudopotentials=_text(fields, columns.PSEUDOPOTENTIALS),
+        energy_corrections=_text(fields, columns.ENERGY_CORRECTIONS),
         synthetic=bool(_flag(fields, columns.SYNTHETIC)),
         crystal=crystal,
         year=whole_number(fields, columns.YEAR),

@@ -22,6 +22,7 @@ class Manifest(BaseModel):
     query: dict[str, Any] | None = Field(description="what was asked, in the service's own words; null = all of a file")
     format: str = Field(description="shape of the pages, one of matscout.sources.formats.PARSERS")
     database_version: str | None = Field(description="as the service states it; null = not offered")
+    energy_corrections: str | None = Field(default=None, description="scheme of the formation energies")
     n_rows: int
     pages: dict[str, str] = Field(description="file name -> SHA-256")
     licence: str

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from emmet.core.mpid import AlphaID
 
+from matscout import columns
 from matscout.crystal import Crystal
 from matscout.sources.record import Record, RowError
 from matscout.sources.rows import make_crystal, number, required, to_number, whole_number
@@ -63,6 +64,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         functional="PBE",
         is_hubbard=_is_hubbard(crystal, energies.get("energy_type")),
         pseudopotentials=PSEUDOPOTENTIALS,
+        energy_corrections=str(row.get(columns.ENERGY_CORRECTIONS) or columns.MP2020),  # the service's, since 2021
         synthetic=bool(row.get("synthetic", False)),
         crystal=crystal,
         band_gap=number(row, "band_gap"),

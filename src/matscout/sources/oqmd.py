@@ -7,6 +7,7 @@ each gives what it is good for. OPTIMADE's `id` is the label's `formationenergy_
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from matscout import columns
 from matscout.sources.record import Record, RowError
 from matscout.sources.rows import make_crystal, number, required, to_fractional
 
@@ -45,6 +46,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         functional="PBE",
         is_hubbard="O" in elements and bool(elements & HUBBARD_ELEMENTS),
         pseudopotentials=PSEUDOPOTENTIALS,
+        energy_corrections=columns.UNCORRECTED,
         synthetic=bool(row.get("synthetic", False)),
         crystal=crystal,
         band_gap=number(row, "band_gap"),

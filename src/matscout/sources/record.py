@@ -16,6 +16,7 @@ RECORD_SCHEMA: Final = pa.schema(
         (columns.FUNCTIONAL, pa.string()),
         (columns.IS_HUBBARD, pa.bool_()),
         (columns.PSEUDOPOTENTIALS, pa.string()),
+        (columns.ENERGY_CORRECTIONS, pa.string()),
         (columns.SYNTHETIC, pa.bool_()),
         (columns.YEAR, pa.int32()),
         (columns.LATTICE, pa.list_(pa.float64())),
@@ -36,6 +37,7 @@ class Record:
         functional: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
         pseudopotentials: their family, such as `PAW_PBE`; None = not known.
+        energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
         synthetic: made up, never to be tested on.
         crystal: the relaxed cell.
         band_gap: eV; None = not published. NaN may stand in any label: curation rejects it.
@@ -51,6 +53,7 @@ class Record:
     functional: str
     is_hubbard: bool | None
     pseudopotentials: str | None
+    energy_corrections: str | None
     synthetic: bool
     crystal: Crystal
     band_gap: float | None

@@ -96,6 +96,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         functional=str(row.get(columns.FUNCTIONAL) or "PBE"),
         is_hubbard=None if hubbard is None else bool(hubbard),
         pseudopotentials=row.get(columns.PSEUDOPOTENTIALS) or None,
+        energy_corrections=row.get(columns.ENERGY_CORRECTIONS) or None,
         synthetic=bool(row.get(columns.SYNTHETIC) or False),
         crystal=parse_crystal(row),
         **{label: number(row, label) for label in columns.LABELS},  # type: ignore[arg-type]

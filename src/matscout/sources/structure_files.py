@@ -91,6 +91,7 @@ def _record(structure: Structure, material_id: str) -> Record:
         functional="",
         is_hubbard=None,
         pseudopotentials=None,
+        energy_corrections=None,
         synthetic=False,
         crystal=crystal,
         band_gap=None,
