@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 Figures = dict[str, Any]
 
 STABLE = 0.0  # eV/atom above the hull, at most
+UNIQUE_PROTOTYPES_STABLE = 33_374 / 215_488  # share of WBM's unique prototypes, which Matbench Discovery ranks by
 LARGE_ERROR = 0.2  # eV/atom: what a flag, a distance or a spread should find
 N_RESAMPLES = 2000
 N_FOLDS = 5
@@ -51,6 +52,7 @@ def stability_scores(above_hull: Array, truth: Array, estimate: Array) -> Figure
 
     The energy above the hull is taken as `above_hull` + `estimate` - `truth`; stable is what lies at or below 0. DAF,
     the discovery acceleration factor, is precision over the share of stable rows. R² is of the energies above the hull.
+    The reweighted F1 and DAF give stable rows the share that they have among all unique prototypes.
 
     Args:
         above_hull: (n,) true energy above the hull.
@@ -62,6 +64,8 @@ def stability_scores(above_hull: Array, truth: Array, estimate: Array) -> Figure
     hit, missed, false = (is_stable & called).sum(), (is_stable & ~called).sum(), (~is_stable & called).sum()
     prevalence = float(is_stable.mean())
     precision = _ratio(hit, hit + false)
+    share = UNIQUE_PROTOTYPES_STABLE
+    weight = _ratio(share / (1 - share), prevalence / (1 - prevalence)) if prevalence < 1 else float("nan")
     low, high = _f1_interval(np.array([hit, missed, false, len(called) - hit - missed - false]))
     return energy_scores(truth, estimate) | {
         "r2": r_squared(above_hull[np.isfinite(estimated)], estimated[np.isfinite(estimated)]),
@@ -73,6 +77,8 @@ def stability_scores(above_hull: Array, truth: Array, estimate: Array) -> Figure
         "f1_low": low,
         "f1_high": high,
         "daf": _ratio(precision, prevalence),
+        "f1_reweighted": _ratio(2 * weight * hit, weight * (2 * hit + missed) + false),
+        "daf_reweighted": _ratio(weight * hit, weight * hit + false) / share,
     }
 
 
