@@ -59,7 +59,7 @@ def stability_table(results: Figures) -> str:
         f"Exact hull: {exact['rows']:,} rows, {_percent(exact['prevalence'])} of them stable, so that DAF is at most "
         f"{1 / exact['prevalence']:.1f}. All rows: {whole['rows']:,}, most of them against a reconstructed hull, "
         f"{_percent(whole['prevalence'])} stable; reweighted to the {100 * UNIQUE_PROTOTYPES_STABLE:.1f} % of all "
-        f"unique prototypes, DAF at most {1 / UNIQUE_PROTOTYPES_STABLE:.1f}. MAE and bias are in eV/atom and need no hull."
+        f"unique prototypes, DAF at most {1 / UNIQUE_PROTOTYPES_STABLE:.1f}. MAE and bias, eV/atom, need no hull."
     )
     return "\n".join([*_table(head, lines), "", words])
 
