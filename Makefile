@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench bench-accuracy lock
+.PHONY: help setup repro test lint bench bench-accuracy bench-hypothetical lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    ruff and pyright"
 	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
 	@echo "make bench-accuracy   train on the benchmark rows of ../shared/data (hours, resumable), write docs/accuracy.md"
+	@echo "make bench-hypothetical   judge compounds that nobody has made (../shared/data, a minute), write docs/hypothetical.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:
@@ -58,6 +59,10 @@ bench-accuracy: setup
 	.venv/bin/python benchmarks/transfer.py --lr-scale 0.3
 	.venv/bin/python docs/accuracy_table.py
 	.venv/bin/python docs/accuracy_figures.py
+
+bench-hypothetical: setup
+	.venv/bin/python -m benchmarks.hypothetical
+	.venv/bin/python docs/results_table.py
 
 lock:
 	sh lock.sh

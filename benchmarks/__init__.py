@@ -1,0 +1,1 @@
+"""Throughput and accuracy: each file is one command that writes figures into results/."""

@@ -1,0 +1,1 @@
+"""How well an ensemble judges crystals that nobody has made; see `python -m benchmarks.hypothetical --help`."""
