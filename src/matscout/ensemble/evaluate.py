@@ -76,7 +76,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     folds = read_folds(materials, split, params.targets)
     held_out = _run(loaded, store, folds)
     calibration = _calibrate(loaded, held_out, params)
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=CALIBRATION_FILE) as folder:
         folder.mkdir()
         calibration.save(folder / CALIBRATION_FILE)
         held_out.reference.save(folder / REFERENCE_FILE)
