@@ -213,7 +213,9 @@ def screen(
 
 @app.command(epilog="Example: `matscout export --top 20 -o handoff/`")
 def export(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write: absent, empty, or an earlier hand-off")] = Path("handoff"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder to write: absent, empty, or an earlier hand-off")
+    ] = Path("handoff"),
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate; repeat it for several")] = None,
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,

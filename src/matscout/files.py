@@ -77,7 +77,9 @@ def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
             raise InputError(f"{folder} is a repository, which is never replaced; {remedy}")
         marks = (mark,) if isinstance(mark, str) else mark
         if any(folder.iterdir()) and not any((folder / name).exists() for name in marks):
-            raise InputError(f"{folder} holds files but no {' or '.join(marks)}, so matscout did not write it; {remedy}")
+            raise InputError(
+                f"{folder} holds files but no {' or '.join(marks)}, so matscout did not write it; {remedy}"
+            )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -130,10 +132,10 @@ def _sweep(folder: Path) -> None:
     if folder in _SWEPT:
         return
     _SWEPT.add(folder)
-    for name in os.listdir(folder):
-        found = PARTIAL.fullmatch(name)
+    for left in list(folder.iterdir()):
+        found = PARTIAL.fullmatch(left.name)
         if found and found["host"] == _host() and not _is_alive(int(found["process"])):
-            _remove(folder / name)
+            _remove(left)
 
 
 def _is_alive(process: int) -> bool:

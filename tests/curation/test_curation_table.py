@@ -129,7 +129,14 @@ def test_the_order_of_rows_and_the_number_of_workers_change_no_byte(small, tmp_p
 
 # ------------------------------------------------------------------------------------------ several sources
 def snapshot(folder, source, records):
-    fields = {"origin": "file", "endpoint": None, "query": None, "database_version": None, "licence": "", "citation": ""}
+    fields = {
+        "origin": "file",
+        "endpoint": None,
+        "query": None,
+        "database_version": None,
+        "licence": "",
+        "citation": "",
+    }
     write_records(records, folder / source, source=source, client="test", **fields)
     return folder / source
 

@@ -179,7 +179,9 @@ def _read(
             rejections.append(item)
             continue
         if (item.source, item.material_id) in seen:  # such as a candidate computed twice
-            detail = f"{item.source} gives {item.material_id!r} in an earlier row too, which was kept; rename one of them"
+            detail = (
+                f"{item.source} gives {item.material_id!r} in an earlier row too, which was kept; rename one of them"
+            )
             rejections.append(Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail))
             continue
         seen.add((item.source, item.material_id))

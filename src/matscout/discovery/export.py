@@ -75,11 +75,15 @@ def _check_untouched(destination: Path) -> None:
     try:
         written = json.loads((destination / MARK).read_bytes())
     except ValueError as error:
-        raise InputError(f"{destination / MARK} is no list of an export's files ({error}); give another folder") from error
+        raise InputError(
+            f"{destination / MARK} is no list of an export's files ({error}); give another folder"
+        ) from error
     found = _hashes(destination)
     if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
         names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
-        raise InputError(f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder")
+        raise InputError(
+            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+        )
 
 
 def _hashes(folder: Path) -> dict[str, str]:
