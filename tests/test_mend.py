@@ -3,7 +3,9 @@
 import fcntl
 import os
 import random
+import shutil
 import subprocess
+import sys
 
 import pytest
 from imports import ROOT
@@ -89,3 +91,61 @@ def test_the_command_says_what_it_did_and_the_doctor_sends_there(root, monkeypat
     assert "dvc.lock half-written; run: matscout mend" in CliRunner().invoke(app, ["doctor"]).output
     assert "dvc.lock was half-written: it is again as in the last commit" in CliRunner().invoke(app, ["mend"]).output
     assert CliRunner().invoke(app, ["mend"]).output == ""
+
+
+PIPELINE = """
+stages:
+  one:
+    cmd: python -c "import time; open('one.out', 'w').write(str(time.time_ns()))" && echo one >> ran
+    params: [x]
+    outs: [one.out]
+  two:
+    cmd: python -c "x = open('one.out').read(); assert {fails}; open('two.out', 'w').write(x)" && echo two >> ran
+    params: [y]
+    deps: [one.out]
+    outs: [two.out]
+"""
+
+
+@pytest.fixture
+def experimented(tmp_path, monkeypatch):
+    """A repository whose outputs are this machine's, not those of the commit, and how to run DVC there."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    fails = "int(open('params.yaml').read().split()[-1]) > 0"
+    (tmp_path / "dvc.yaml").write_text(PIPELINE.format(fails=fails))
+    (tmp_path / "params.yaml").write_text("x: 1\ny: 1\n")
+
+    def run(*words, check=True):
+        command = [sys.executable, "-m", "dvc"] if words[0] == "dvc" else [words[0]]
+        return subprocess.run([*command, *words[1:]], cwd=tmp_path, check=check, capture_output=True, text=True)
+
+    run("git", "init", "-q")
+    run("git", "config", "user.name", "t")
+    run("git", "config", "user.email", "t@example.invalid")
+    run("dvc", "init", "-q")
+    (tmp_path / ".gitignore").write_text("ran\n")
+    run("dvc", "repro", "-q")
+    run("git", "add", "-A")
+    run("git", "commit", "-qm", "another machine's")
+    shutil.rmtree(tmp_path / ".dvc/cache")
+    for file in ("one.out", "two.out", "ran"):
+        (tmp_path / file).unlink()
+    run("dvc", "repro", "-q")
+    return tmp_path, run
+
+
+def test_the_way_back_from_an_experiment_loses_nothing(experimented):
+    """Outputs of this machine come back from its cache, after a failed experiment and after one that went well."""
+    root, run = experimented
+    before = [(root / name).read_bytes() for name in ("one.out", "two.out", "dvc.lock")]
+    failed = run("dvc", "exp", "run", "-S", "x=2", "-S", "y=-1", check=False)
+    assert failed.returncode
+    assert not (root / "two.out").exists()
+    (root / "params.yaml").write_text("x: 1\ny: 1\n")
+    run("dvc", "repro", "-q")
+    assert [(root / name).read_bytes() for name in ("one.out", "two.out", "dvc.lock")] == before
+    assert (root / "ran").read_text().split() == ["one", "two", "one"]  # nothing ran again
+    run("dvc", "exp", "save", "--name", "before", "--force")
+    run("dvc", "exp", "run", "-S", "x=3")
+    run("dvc", "exp", "apply", "before")
+    assert [(root / name).read_bytes() for name in ("one.out", "two.out", "dvc.lock")] == before

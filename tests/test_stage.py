@@ -31,6 +31,10 @@ def run_raising(monkeypatch, error):
             "No space left on device: data/a; free some space",
         ),
         (OSError(errno.EROFS, "Read-only file system", "data/a"), "make the file system writable"),
+        (OSError(errno.EIO, "Input/output error", "data/a"), "Input/output error: data/a; the disk fails"),
+        (OSError(errno.ENOTDIR, "Not a directory", "data/a/b"), "Not a directory: data/a/b; a file stands"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "data/a"), "data/a; check that path and its disk"),
+        (OSError("Cannot write\nto sink"), "Cannot write to sink; check"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, told, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 an input, parameter or artifact that the message tells how to mend, 2 wrong usage.
 """
 
+import os
 import sys
 from collections.abc import Sized
 from pathlib import Path
@@ -212,7 +213,9 @@ def screen(
 
 @app.command(epilog="Example: `matscout export --top 20 -o handoff/`")
 def export(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, replaced as a whole")] = Path("handoff"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder to write: absent, empty, or an earlier hand-off")
+    ] = Path("handoff"),
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate; repeat it for several")] = None,
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
@@ -272,4 +275,12 @@ def main() -> None:
         app()
     except MatscoutError as error:
         sys.stderr.write(f"matscout: error: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        from matscout.stage import storage_message
+
+        sys.stderr.write(f"matscout: error: {storage_message(error)}\n")
         sys.exit(1)

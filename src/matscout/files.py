@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,28 +15,71 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matscout.errors import InputError
+
 CHUNK_BYTES = 1 << 20
+PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
+REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is nobody's output
+
+_SWEPT: set[Path] = set()  # folders in which this process has looked for what killed ones left
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it, fsynced, if the block succeeds.
 
-    A block that raises leaves `path` as it was and removes the temporary file or folder.
+    A block that raises leaves `path` as it was and removes the temporary file or folder. What killed
+    processes left half-written beside it is removed too.
+
+    Args:
+        path: file to write; with `mark` a folder, replaced as a whole.
+        mark: name of a file, or names of which one stands in every such folder; one without is somebody else's.
+
+    Raises:
+        InputError: a folder stands where a file shall go, or one that may not be replaced (`check_replaceable`).
     """
     path = Path(path)
+    if mark is not None:
+        check_replaceable(path, mark)
+    elif path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
+    _sweep(path.parent)
+    temporary = path.parent / f".{path.name}.{_host()}.{os.getpid()}.partial"
     _remove(temporary)
     try:
         yield temporary
         _fsync_tree(temporary)
-        if temporary.is_dir():
+        if mark is not None:
+            check_replaceable(path, mark)  # again: the block may have taken hours
             _remove(path)
         temporary.replace(path)
         _fsync(path.parent)
     finally:
         _remove(temporary)
+
+
+def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
+    """Refuse a folder that holds other things than an earlier output of ours.
+
+    Raises:
+        InputError: it is a file, the working directory or a parent of it, a repository, or holds files but not `mark`.
+    """
+    folder = Path(folder)
+    remedy = "give a folder that is absent or empty"
+    if folder.is_symlink() or folder.exists():
+        here, place = Path.cwd().resolve(), folder.resolve()
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file, and a folder shall stand there; {remedy}")
+        if place == here or place in here.parents:
+            raise InputError(f"{folder} is the working directory or a parent of it, which is never replaced; {remedy}")
+        if any((folder / name).exists() for name in REPOSITORIES):
+            raise InputError(f"{folder} is a repository, which is never replaced; {remedy}")
+        marks = (mark,) if isinstance(mark, str) else mark
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in marks):
+            raise InputError(
+                f"{folder} holds files but no {' or '.join(marks)}, so matscout did not write it; {remedy}"
+            )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -76,6 +121,31 @@ def sha256_of(path: Path) -> str:
 def sha256_of_json(content: Any) -> str:
     """SHA-256 of the canonical JSON of `content`, as hex."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _host() -> str:
+    return platform.node().partition(".")[0] or "host"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left half-written in `folder`; once a process."""
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    for left in list(folder.iterdir()):
+        found = PARTIAL.fullmatch(left.name)
+        if found and found["host"] == _host() and not _is_alive(int(found["process"])):
+            _remove(left)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _remove(path: Path) -> None:

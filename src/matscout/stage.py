@@ -15,12 +15,19 @@ from matscout.files import sha256_of
 
 EXIT_USER_ERROR = 1
 STORAGE_ERRORS = {  # what a disk says, and what its owner can do
+    errno.EIO: "the disk fails: copy what is on it and run again on another",
+    errno.ENOENT: "make the folder, or run the stage that writes it",
+    errno.ENOTDIR: "a file stands where a folder must be: rename one of them",
+    errno.EISDIR: "a folder stands where a file must be: rename one of them",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EMFILE: "raise the limit on open files (ulimit -n) and run again",
     errno.ENOSPC: "free some space and run again; what was finished is kept",
     errno.EDQUOT: "free some of your quota and run again; what was finished is kept",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run again",
     errno.EROFS: "make the file system writable and run again",
-    errno.EACCES: "let this user write there and run again",
+    errno.EACCES: "let this user read and write there and run again",
 }
+OTHER_STORAGE_ERROR = "check that path and its disk, and run again"
 
 # A stage's arguments, each an option: `--materials PATH`, `--raw PATH --raw PATH`.
 PathOption = Annotated[Path, typer.Option()]
@@ -32,8 +39,8 @@ FlagOption = Annotated[bool, typer.Option()]
 def run(main: Callable[..., None]) -> None:
     """Run `main` with the command line's options, as its signature states them.
 
-    A `MatscoutError`, or a disk that is full or closed, ends the process with exit code 1 and its message
-    alone; any other exception is a defect and keeps its traceback.
+    A `MatscoutError`, or an error of the disk, ends the process with exit code 1 and its message alone; any
+    other exception is a defect and keeps its traceback.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
@@ -44,9 +51,17 @@ def run(main: Callable[..., None]) -> None:
     except MatscoutError as error:
         _leave(str(error))
     except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
+        if error.errno == errno.EBADF:  # a handle used after its end is our mistake, no disk's
             raise
-        _leave(f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; {STORAGE_ERRORS[error.errno]}")
+        _leave(storage_message(error))
+
+
+def storage_message(error: OSError) -> str:
+    """What a disk says, where, and what to do, in one line."""
+    if error.errno is None:  # a library's own words
+        return f"{' '.join(str(error).split())}; {OTHER_STORAGE_ERROR}"
+    remedy = STORAGE_ERRORS.get(error.errno, OTHER_STORAGE_ERROR)
+    return f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; {remedy}"
 
 
 def check_code(imported: Path, here: Path) -> None:

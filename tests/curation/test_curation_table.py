@@ -25,6 +25,7 @@ from matscout.errors import InputError, StoreError
 from matscout.params import load_params
 from matscout.sources.record import Record, Rejection
 from matscout.sources.snapshot import read_snapshot
+from matscout.sources.writing import write_records
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMS = load_params()
@@ -124,6 +125,49 @@ def test_the_order_of_rows_and_the_number_of_workers_change_no_byte(small, tmp_p
     curate_records(RECORDS[::-1], [], {}, CURATION, tmp_path, workers=2)
     for name in ("materials.parquet", "quarantine.parquet", "duplicates.parquet", "summary.json"):
         assert (tmp_path / name).read_bytes() == (small / name).read_bytes(), name
+
+
+# ------------------------------------------------------------------------------------------ several sources
+def snapshot(folder, source, records):
+    fields = {
+        "origin": "file",
+        "endpoint": None,
+        "query": None,
+        "database_version": None,
+        "licence": "",
+        "citation": "",
+    }
+    write_records(records, folder / source, source=source, client="test", **fields)
+    return folder / source
+
+
+def test_two_sources_may_use_the_same_ids(tmp_path, caplog):
+    """40 rows of a lab under ids of the Materials Project: all 80 rows stand in the table."""
+    crystals = [rock_salt(a=4 + 0.05 * n) for n in range(40)]
+    databases = ("materials_project", "lab")
+    folders = [
+        snapshot(tmp_path, source, [record(f"mp-{n}", crystal, source=source) for n, crystal in enumerate(crystals)])
+        for source in databases
+    ]
+    curate(folders, CURATION, tmp_path / "out", workers=1)
+    table = read(tmp_path / "out", "materials")
+    assert table[columns.SOURCE].value_counts().to_dict() == {"materials_project": 40, "lab": 40}
+    ids = table.groupby(columns.SOURCE)[columns.MATERIAL_ID].agg(set)
+    assert ids["materials_project"] == {f"mp-{n}" for n in range(40)}
+    assert ids["lab"] == {f"lab:mp-{n}" for n in range(40)}
+    assert not caplog.records
+
+
+def test_a_source_that_loses_many_rows_is_told_with_reason_and_place(tmp_path, caplog):
+    good = [record(f"mp-{n}", rock_salt(a=5 + 0.01 * n), file="own.csv", row=n) for n in range(17)]
+    bad = [record(f"mp-{n}", band_gap=-1.0, file="own.csv", row=n) for n in range(17, 19)]
+    curate([snapshot(tmp_path, "materials_project", [*good, *bad])], CURATION, tmp_path / "out", workers=1)
+    (told,) = [item.message for item in caplog.records]
+    assert "materials_project: 2 of 19 rows are left out (2 band_gap_out_of_range)" in told
+    assert "own.csv row 17" in told
+    assert str(tmp_path / "out" / "quarantine.parquet") in told
+    quarantine = read(tmp_path / "out", "quarantine")
+    assert quarantine[["file", "row"]].to_numpy().tolist() == [["own.csv", 17], ["own.csv", 18]]
 
 
 def test_why_merged_in_plain_words(small):

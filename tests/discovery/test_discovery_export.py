@@ -47,6 +47,35 @@ def folders(bundle):
     return sorted(path for path in bundle.iterdir() if path.is_dir())
 
 
+def test_an_export_replaces_only_an_untouched_export(ranked, tmp_path):
+    """What somebody computed in a hand-off, and any folder that is none, stays as it is."""
+    export_bundle(ranked, tmp_path / "out", top=2)
+    export_bundle(ranked, tmp_path / "out", top=1)
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    (folder / "OUTCAR").write_text("three weeks of computing")
+    with pytest.raises(InputError, match="OUTCAR; give another folder"):
+        export_bundle(ranked, tmp_path / "out", top=1)
+    (folder / "OUTCAR").unlink()
+    (folder / "INCAR").write_text("ENCUT = 700")
+    with pytest.raises(InputError, match="INCAR; give another folder"):
+        export_bundle(ranked, tmp_path / "out", top=1)
+    assert (folder / "INCAR").read_text() == "ENCUT = 700"
+
+
+def test_an_export_leaves_the_working_directory_its_ranking_and_other_folders(ranked, tmp_path, monkeypatch):
+    own = tmp_path / "here" / "g.parquet"
+    own.parent.mkdir()
+    own.write_bytes(ranked.read_bytes())
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.tex").write_text("chapter one")
+    monkeypatch.chdir(own.parent)
+    for place in (".", "..", "../docs", "g.parquet", str(tmp_path)):
+        with pytest.raises(InputError, match="give a folder that is absent or empty"):
+            export_bundle(own, place, top=1)
+    assert own.read_bytes() == ranked.read_bytes()
+    assert (tmp_path / "docs" / "thesis.tex").read_text() == "chapter one"
+
+
 def expected(candidates, folder):
     row = candidates[candidates["candidate_id"] == folder.name.split("_")[-1]].iloc[0]
     return Crystal.from_row(row).to_structure()

@@ -100,7 +100,7 @@ def save_compared(root: Path | None, settings: Matching, compared: Compared) -> 
     """Replace the cache as a whole: cells without their edges would read as comparisons without matches."""
     if root is None:
         return
-    with atomic_path(root / fingerprint(settings)) as folder:
+    with atomic_path(root / fingerprint(settings), mark=(CELLS_NAME, PARTS_NAME)) as folder:
         folder.mkdir(parents=True)
         _write_cells(folder / CELLS_NAME, compared.cells)
         pq.write_table(_edges_table(compared.edges), folder / EDGES_NAME, compression="zstd")

@@ -1,6 +1,8 @@
 """The stage `curate`: snapshots of several databases become one honest table."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,9 +26,10 @@ from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.feedback import read_feedback
 from matscout.sources.manifest import read_manifest
-from matscout.sources.record import RECORD_SCHEMA, Record, Rejection
+from matscout.sources.record import RECORD_SCHEMA, Losses, Record, Rejection
 from matscout.sources.snapshot import read_snapshot
 
+LOG: Final = logging.getLogger(__name__)
 PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation
 MATERIALS_SCHEMA: Final = pa.schema(
     [
@@ -103,7 +106,7 @@ def curate_records(
     )
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
     refused = [
-        Rejection(record.source, record.material_id, "", -1, *result)
+        Rejection(record.source, record.material_id, record.file, record.row, *result)
         for record, result in zip(records, examined, strict=True)
         if not isinstance(result, Examined)
     ]
@@ -126,12 +129,25 @@ def curate_records(
     materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
     materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
     materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
+    _warn_of_losses(records, rejections, refused, destination)
     quarantine = quarantine_table([*rejections, *refused])
     summary = summarize_curation(materials, quarantine, edges, offsets)
     write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
+
+
+def _warn_of_losses(
+    records: Sequence[Record], rejections: Sequence[Rejection], refused: Sequence[Rejection], destination: Path
+) -> None:
+    losses = Losses()
+    for item in (*records, *rejections):
+        losses.count(item)
+    for rejection in refused:
+        losses.lose(rejection)
+    for warning in losses.warnings(destination / QUARANTINE_NAME):
+        LOG.warning(warning)
 
 
 def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
@@ -146,12 +162,13 @@ def _read(
 ) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
     """All records and rejections, and what synthetic snapshots were made with, by source.
 
-    An id that an earlier snapshot used already is rejected: ids are unique over all databases.
+    Ids are each source's own: a row whose id an earlier snapshot used already becomes `<source>:<id>`.
     """
     records: list[Record] = []
     rejections: list[Rejection] = []
     planted: dict[str, Mapping[str, Any]] = {}
-    seen: set[str] = set()
+    taken: set[str] = set()
+    seen: set[tuple[str, str]] = set()  # source and id
     for snapshot in snapshots:
         manifest = read_manifest(snapshot)
         if manifest.planted is not None:
@@ -160,12 +177,19 @@ def _read(
     for item in chain(*(read_snapshot(snapshot) for snapshot in snapshots), results):
         if isinstance(item, Rejection):
             rejections.append(item)
-        elif item.material_id in seen:
-            detail = f"{item.material_id!r} stands in an earlier source or file; ids must be unique, rename one"
-            rejections.append(Rejection(item.source, item.material_id, "", -1, "duplicate_id", detail))
-        else:
-            seen.add(item.material_id)
-            records.append(item)
+            continue
+        if (item.source, item.material_id) in seen:  # such as a candidate computed twice
+            detail = (
+                f"{item.source} gives {item.material_id!r} in an earlier row too, which was kept; rename one of them"
+            )
+            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail))
+            continue
+        seen.add((item.source, item.material_id))
+        name = item.material_id
+        while name in taken:
+            name = f"{item.source}:{name}"
+        taken.add(name)
+        records.append(item if name == item.material_id else replace(item, material_id=name))
     return records, rejections, planted
 
 
@@ -175,7 +199,8 @@ def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rej
         f"{outlier['expected']:.3f}, {outlier['deviation']:.1f} robust deviations away, more than "
         f"curation.validity.outlier = {params.validity.outlier:g}; check the row at its source, or raise the limit"
     )
-    return Rejection(record.source, record.material_id, "", -1, f"{columns.FORMATION_ENERGY}_outlier", detail)
+    reason = f"{columns.FORMATION_ENERGY}_outlier"
+    return Rejection(record.source, record.material_id, record.file, record.row, reason, detail)
 
 
 def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:

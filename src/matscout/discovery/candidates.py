@@ -25,6 +25,7 @@ from matscout.files import atomic_path, write_json
 from matscout.progress import progress
 from matscout.sources.structure_files import USER_SOURCE
 
+CANDIDATES_NAME: Final = "candidates.parquet"
 IONS: Final = "ions"
 FORMULA_IS_KNOWN: Final = "formula_is_known"
 
@@ -83,9 +84,9 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
             )
         numbers = np.bincount(pool.route[accepted], minlength=len(pool.routes))
         by_route = {route: int(number) for route, number in zip(pool.routes, numbers, strict=True)}
-        with atomic_path(Path(destination)) as folder:
+        with atomic_path(Path(destination), mark=CANDIDATES_NAME) as folder:
             folder.mkdir()
-            _write_shards(folder / "candidates.parquet", users, pool, accepted, curated)
+            _write_shards(folder / CANDIDATES_NAME, users, pool, accepted, curated)
             summary = {
                 "n_candidates": len(users) + len(accepted),
                 "by_route": {**by_route, **({USER_SOURCE: len(users)} if users else {})},

@@ -1,8 +1,9 @@
 """Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from pymatgen.io.cif import CifWriter
@@ -16,9 +17,11 @@ from matscout.discovery.provenance import Origins, provenance_card
 from matscout.discovery.relaxation import AFTER, RELAXED_NAME
 from matscout.discovery.vasp import write_vasp_inputs
 from matscout.errors import InputError
-from matscout.files import atomic_path, write_json
+from matscout.files import atomic_path, check_replaceable, sha256_of, write_json
 
 NOT_IN_CSV = (*columns.CRYSTAL,)
+MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
+SHOWN: Final = 3
 
 
 def export_bundle(
@@ -36,7 +39,7 @@ def export_bundle(
 
     Args:
         ranked: `ranked.parquet` of the stage `screen`.
-        destination: folder, replaced as a whole.
+        destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
         origins: where weights, data and licences lie, for the cards; None looks in `data/`.
@@ -45,19 +48,46 @@ def export_bundle(
         The rows exported.
 
     Raises:
-        InputError: no such file, an unknown id, or fewer than one candidate to export.
+        InputError: no such file, an unknown id, fewer than one candidate to export, or a folder that holds other
+            files than an export wrote there.
     """
+    destination = Path(destination)
+    check_replaceable(destination, MARK)
+    _check_untouched(destination)
     rows = _chosen(ranked, top, ids)
     origins = Origins() if origins is None else origins
     evidence = origins.read(ranked)
-    with atomic_path(Path(destination)) as folder:
+    with atomic_path(destination, mark=MARK) as folder:
         folder.mkdir()
         names = [_write_candidate(folder, row, provenance_card(row, evidence)) for row in rows.to_dict("records")]
         _write_relaxed(folder, dict(zip(rows[columns.CANDIDATE_ID], names, strict=True)), ranked)
         rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]).to_csv(folder / "candidates.csv", index=False)
         (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
         (folder / SCRIPT_NAME).write_text(workflow_script(names))
+        write_json(folder / MARK, _hashes(folder))
     return rows
+
+
+def _check_untouched(destination: Path) -> None:
+    """Refuse to replace a hand-off that somebody works in: what they added or changed stands nowhere else."""
+    if not (destination / MARK).is_file():
+        return
+    try:
+        written = json.loads((destination / MARK).read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"{destination / MARK} is no list of an export's files ({error}); give another folder"
+        ) from error
+    found = _hashes(destination)
+    if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
+        names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
+        raise InputError(
+            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+        )
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _chosen(ranked: Path, top: int, ids: Sequence[str] | None) -> pd.DataFrame:

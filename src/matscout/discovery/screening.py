@@ -31,6 +31,7 @@ MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
 DISTILLED = Path("data/distilled")
 MATERIALS = Path("data/curated/materials.parquet")
+RANKED_NAME = "ranked.parquet"
 
 
 def screen(
@@ -89,7 +90,7 @@ def screen(
     ) as shards:
         judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         ranked = _with_shortlist(judged, ranked, judge, params, materials)
-        with atomic_path(destination) as folder:
+        with atomic_path(destination, mark=RANKED_NAME) as folder:
             folder.mkdir()
             _write(folder, judged, ranked, judge, settings)
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
@@ -111,7 +112,7 @@ def _with_shortlist(
 
 def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, settings: Screening) -> None:
     """The tables, and the best as CIF."""
-    judged.write_ranked(folder / "ranked.parquet", ranked)
+    judged.write_ranked(folder / RANKED_NAME, ranked)
     write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
     best = judged.rows(ranked.iloc[: settings.top_k])
     write_cifs(folder / "cif", best)

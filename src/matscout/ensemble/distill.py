@@ -91,7 +91,7 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
         train_plan(Plan(name, own, params), destination=trained, **paths)
     temperatures, differences = _compared(trained, lesson, teaching, params)
     teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=TEACHER_FILE) as folder:
         shutil.copytree(trained, folder)
         teacher.save(folder / TEACHER_FILE)
     shutil.rmtree(work)

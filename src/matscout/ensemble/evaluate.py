@@ -84,7 +84,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     held_out = _run(loaded, store, folds)
     unmade = run_hypothetical(loaded, store, folds, held_out.reference)
     calibration = _calibrate(loaded, held_out, unmade, params)
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=CALIBRATION_FILE) as folder:
         folder.mkdir()
         calibration.save(folder / CALIBRATION_FILE)
         held_out.reference.save(folder / REFERENCE_FILE)

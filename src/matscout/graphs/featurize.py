@@ -18,7 +18,7 @@ from matscout.files import atomic_path, sha256_of, sha256_of_json
 from matscout.graphs.blocks import CrystalBlock
 from matscout.graphs.packed import ARRAYS, OFFSETS, join_offsets
 from matscout.graphs.packing import pack_graphs
-from matscout.graphs.store_files import FORMAT_VERSION, write_index, write_sidecar
+from matscout.graphs.store_files import FORMAT_VERSION, SIDECAR, write_index, write_sidecar
 from matscout.params import Graphs
 
 _SHARD = 2048  # crystals; what a killed run loses at most per worker (under a second of work)
@@ -49,7 +49,7 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
     ]
     useful = min(workers, -(-len(todo) // _SHARDS_PER_WORKER))
     parallel_map(_write_shard, todo, workers=useful, description="graphs", unit="shard")
-    with atomic_path(directory) as temporary:
+    with atomic_path(directory, mark=SIDECAR) as temporary:
         temporary.mkdir()
         counts = _merge(shards, temporary)
         write_index(temporary, np.array(block.ids, dtype=np.str_))

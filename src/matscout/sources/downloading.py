@@ -15,7 +15,7 @@ from matscout.sources.fetcher import Fetcher, Page
 from matscout.sources.formats import FORMATS, parse_page
 from matscout.sources.journal import Journal, downloads_root
 from matscout.sources.licences import TERMS, UNKNOWN
-from matscout.sources.manifest import Manifest, write_manifest
+from matscout.sources.manifest import MANIFEST_NAME, Manifest, write_manifest
 from matscout.sources.pages import read_page
 from matscout.sources.plausibility import SAMPLE_ROWS, judge
 from matscout.sources.record import Record
@@ -103,7 +103,7 @@ def _publish(name: str, fetcher: Fetcher, journal: Journal, destination: Path) -
         citation=terms.citation,
         client=fetcher.client,
     )
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=MANIFEST_NAME) as folder:
         folder.mkdir()
         for page in journal.pages:
             shutil.copyfile(journal.folder / page, folder / page)

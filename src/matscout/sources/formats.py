@@ -1,7 +1,7 @@
 """How the pages of each format become records: one entry a format."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -47,7 +47,8 @@ def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: 
     try:
         if not isinstance(row, Mapping):
             raise RowError("invalid_row", f"a row must be an object, not {type(row).__name__}: {row!r:.80}")  # noqa: TRY301
-        return shape.parse_row(row, source)
+        record = shape.parse_row(row, source)
+        return record if record.file else replace(record, file=file, row=number)
     except RowError as error:
         return Rejection(source, _id_of(row), file, number, error.reason, error.detail)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:

@@ -112,6 +112,8 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
         synthetic=bool(_flag(fields, columns.SYNTHETIC)),
         crystal=crystal,
         year=whole_number(fields, columns.YEAR),
+        file=row.file,
+        row=row.number,
         **labels,  # type: ignore[arg-type]
     )
 

@@ -1,7 +1,9 @@
 """One material of one database, labels as published; and the rows that could not be used."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow as pa
 from matscout import columns
 from matscout.crystal import Crystal
 
+LOUD_SHARE: Final = 0.1  # of a source's rows: a loss beyond it is said on the console
 RECORD_SCHEMA: Final = pa.schema(
     [
         (columns.MATERIAL_ID, pa.string()),
@@ -32,7 +35,7 @@ class Record:
     """One material as its database publishes it.
 
     Attributes:
-        material_id: unique over all databases: `mp-149`, `aflow:0123...`, `oqmd-12345`.
+        material_id: unique in its database: `mp-149`, `aflow:0123...`, `oqmd-12345`.
         source: name of the database in `params.databases`.
         functional: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
@@ -46,6 +49,8 @@ class Record:
         bulk_modulus: Voigt-Reuss-Hill average, GPa.
         shear_modulus: Voigt-Reuss-Hill average, GPa.
         year: of the calculation or its entry; None = not stated.
+        file: page or file that held the row, for the quarantine.
+        row: its number in that file, from 0; -1 = not known.
     """
 
     material_id: str
@@ -62,6 +67,8 @@ class Record:
     bulk_modulus: float | None
     shear_modulus: float | None
     year: int | None
+    file: str = field(default="", compare=False)
+    row: int = field(default=-1, compare=False)
 
     def to_row(self) -> dict[str, Any]:
         """A row of `RECORD_SCHEMA`: plain lists, numbers, strings."""
@@ -71,7 +78,7 @@ class Record:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
         """From a row that `to_row` made (nothing is checked; `record_file.parse_record` checks)."""
-        plain = {name: row[name] for name in cls.__dataclass_fields__ if name != "crystal"}
+        plain = {name: row[name] for name in RECORD_SCHEMA.names if name in cls.__dataclass_fields__}
         return cls(crystal=Crystal.from_row(row), **plain)
 
 
@@ -103,6 +110,40 @@ class RowError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class Losses:
+    """What each source loses, for one warning a source that loses more than `LOUD_SHARE` of its rows."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+        self._reasons: dict[str, Counter[str]] = {}
+        self._first: dict[str, Rejection] = {}
+
+    def count(self, item: "Record | Rejection") -> None:
+        """Count one row."""
+        self._rows[item.source] += 1
+        if isinstance(item, Rejection):
+            self.lose(item)
+
+    def lose(self, rejection: Rejection) -> None:
+        """Count a row as lost that was counted as read."""
+        self._reasons.setdefault(rejection.source, Counter())[rejection.reason] += 1
+        self._first.setdefault(rejection.source, rejection)
+
+    def warnings(self, where: Path) -> list[str]:
+        """A line for each source that loses much: how many rows, why, the first one, and where all are listed."""
+        return [self._line(source, where) for source in sorted(self._reasons) if self._is_loud(source)]
+
+    def _is_loud(self, source: str) -> bool:
+        return self._reasons[source].total() > LOUD_SHARE * self._rows[source]
+
+    def _line(self, source: str, where: Path) -> str:
+        reasons, first = self._reasons[source], self._first[source]
+        told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+        place = f"{first.file} row {first.row}" if first.file else first.material_id
+        lost = f"{source}: {reasons.total()} of {self._rows[source]} rows are left out ({told})"
+        return f"{lost}; the first: {place}: {first.detail}; all of them: {where}"
 
 
 def records_to_table(records: Iterable[Record]) -> pa.Table:

@@ -30,13 +30,15 @@ def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
 
 def page_of(items: list[Record | Rejection]) -> dict[str, Any]:
     """The content of one page: the inverse of `rows_of`."""
-    records = [_plain(item.to_row()) for item in items if isinstance(item, Record)]
+    records = [_plain(item) for item in items if isinstance(item, Record)]
     return {"records": records, "rejections": [asdict(item) for item in items if isinstance(item, Rejection)]}
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(record: Record) -> dict[str, Any]:
+    row = record.to_row()
     plain = {key: [float(x) for x in row[key]] for key in (columns.LATTICE, columns.FRAC_COORDS)}
-    return row | plain | {label: _speakable(row[label]) for label in columns.LABELS}
+    labels = {label: _speakable(row[label]) for label in columns.LABELS}
+    return row | plain | labels | {"file": record.file, "row": record.row}
 
 
 def _speakable(value: float | None) -> float | str | None:
@@ -101,6 +103,8 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         crystal=parse_crystal(row),
         **{label: number(row, label) for label in columns.LABELS},  # type: ignore[arg-type]
         year=whole_number(row, columns.YEAR),
+        file=str(row.get("file") or ""),
+        row=whole_number(row, "row") or 0,
     )
 
 

@@ -31,15 +31,14 @@ def read_snapshot(directory: Path) -> Iterator[Record | Rejection]:
         except (KeyError, TypeError, AttributeError) as error:
             message = f"{Path(directory) / file} is no page of the format {manifest.format!r} ({error!r})"
             raise InputError(f"{message}; acquire the database again") from error
-        for number, item in enumerate(items):
-            yield _reject_repeated(item, seen, file, number)
+        yield from (_reject_repeated(item, seen) for item in items)
 
 
-def _reject_repeated(item: Record | Rejection, seen: set[str], file: str, number: int) -> Record | Rejection:
+def _reject_repeated(item: Record | Rejection, seen: set[str]) -> Record | Rejection:
     if isinstance(item, Rejection):
         return item
     if item.material_id in seen:
         detail = "the id stands in this snapshot already; ids must be unique, the first row was kept"
-        return Rejection(item.source, item.material_id, file, number, "duplicate_id", detail)
+        return Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail)
     seen.add(item.material_id)
     return item

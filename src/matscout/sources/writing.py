@@ -1,5 +1,6 @@
 """Snapshots written whole: from records, or copied from the bundled sample."""
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -10,17 +11,18 @@ from matscout.errors import InputError
 from matscout.files import atomic_path
 from matscout.progress import progress
 from matscout.sources import record_file
-from matscout.sources.manifest import Manifest, read_manifest, write_manifest
+from matscout.sources.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from matscout.sources.pages import ROWS_PER_PAGE, read_page, write_page
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Losses, Record, Rejection
 
 Item = TypeVar("Item")
+LOG = logging.getLogger(__name__)
 
 
 def copy_snapshot(source: Path, destination: Path, name: str) -> None:
     """Copy a bundled snapshot, its pages checked against the manifest; it takes the database's `name`."""
     manifest = read_manifest(source)
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=MANIFEST_NAME) as folder:
         folder.mkdir()
         for page, sha256 in manifest.pages.items():
             read_page(source / page, sha256)
@@ -39,20 +41,24 @@ def write_records(items: Iterable[Record | Rejection], destination: Path, **mani
     Raises:
         InputError: not one record is among `items`; the message tells why the first rows were rejected.
     """
-    n_rows, pages, reasons = 0, {}, []
+    n_rows, pages, reasons, losses = 0, {}, [], Losses()
     bar = progress(description=f"import {manifest['source']}", unit="row")
-    with atomic_path(destination) as folder, bar:
+    with atomic_path(destination, mark=MANIFEST_NAME) as folder, bar:
         folder.mkdir()
         for number, chunk in enumerate(_chunks(items, ROWS_PER_PAGE)):
             page, sha256 = write_page(folder, number, record_file.page_of(chunk))
             pages[page] = sha256
             n_rows += sum(isinstance(item, Record) for item in chunk)
             reasons += [f"{i.file} row {i.row}: {i.reason}, {i.detail}" for i in chunk if isinstance(i, Rejection)][:3]
+            for item in chunk:
+                losses.count(item)
             bar.update(len(chunk))
         if not n_rows:
             message = f"{manifest['endpoint']} holds no usable row; {'; '.join(reasons[:3]) or 'it has no rows at all'}"
             raise InputError(message)
         write_manifest(folder, Manifest(format=record_file.FORMAT, n_rows=n_rows, pages=pages, **manifest))
+    for warning in losses.warnings(Path("data/curated/quarantine.parquet")):
+        LOG.warning(warning)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -14,7 +14,7 @@ from matscout import columns
 from matscout.crystal import SYMBOLS
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store import GraphStore
-from matscout.models.member import MemberCard, save_member
+from matscout.models.member import CARD_FILE, MemberCard, save_member
 from matscout.params import Params
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
@@ -236,7 +236,7 @@ def _write(destination: Path, fitted: Prepared, metrics: Mapping[str, Any]) -> N
         hashes={**provenance.hashes, **_start_hash(provenance), "fingerprint": provenance.fingerprint},
     )
     history = pd.DataFrame([{"epoch": r.epoch + 1, **history_row(r)} for r in task.trainer.history])
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=CARD_FILE) as folder:
         folder.mkdir()
         save_member(folder, task.averaged, card)
         write_parquet(folder / HISTORY_FILE, history)
