@@ -104,11 +104,11 @@ def make_hypothetical(
     table, summary = pd.DataFrame({name: [] for name in CRYSTALS_SCHEMA.names}), {"rows": 0}
     if settings.n:
         table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
-    with atomic_path(destination) as folder:
+    with atomic_path(destination, mark=CRYSTALS_NAME) as folder:
         folder.mkdir()
         write_parquet(folder / CRYSTALS_NAME, table, CRYSTALS_SCHEMA)
         write_json(folder / SUMMARY_NAME, summary)
-    with atomic_path(training) as folder:
+    with atomic_path(training, mark=MATERIALS_NAME) as folder:
         folder.mkdir()
         write_parquet(folder / MATERIALS_NAME, _training_set(curated, table), TRAINING_SCHEMA)
         write_parquet(folder / SPLIT_NAME, pd.concat([folds, table[list(folds.columns)]], ignore_index=True))
