@@ -9,10 +9,11 @@ import pytest
 from imports import ROOT, SRC, imported_files
 
 PACKAGE = SRC / "matscout"
-FLOW = ("sources", "curation", "graphs", "models", "training", "ensemble", "discovery", "report")
+FLOW = ("sources", "curation", "hypothetical", "graphs", "models", "training", "ensemble", "discovery", "report")
 MAY_IMPORT = {
     "sources": set(),
     "curation": {"sources"},
+    "hypothetical": {"curation", "sources"},
     "graphs": set(),
     "models": {"graphs"},
     "training": {"models", "graphs"},

@@ -1,6 +1,5 @@
 """The curated table as discovery reads it: parents, references and what counts as known."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -90,7 +90,10 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
         held_out.reference.save(folder / REFERENCE_FILE)
         write_parquet(folder / PREDICTIONS_FILE, _table(calibration, held_out, params.targets))
         measured = _measure(calibration, held_out, folds, params)
-        write_json(folder / METRICS_FILE, {**measured, "hypothetical": measure_hypothetical(calibration, unmade, params.targets)})
+        write_json(
+            folder / METRICS_FILE,
+            {**measured, "hypothetical": measure_hypothetical(calibration, unmade, params.targets)},
+        )
 
 
 def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> HeldOut:
@@ -216,7 +219,9 @@ def _test_facts(
 
 def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed: int) -> dict[str, Any]:
     """Predictions for `table` of the baselines, trained on the rows that trained the members."""
-    training = folds.loc[((folds[columns.FOLD] == columns.TRAIN) & (folds[columns.CALCULATION] == columns.BY_DFT)).to_numpy(bool)]
+    training = folds.loc[
+        ((folds[columns.FOLD] == columns.TRAIN) & (folds[columns.CALCULATION] == columns.BY_DFT)).to_numpy(bool)
+    ]
     labels = labels_of(training, target)
     known = np.isfinite(labels)
     return baseline_predictions(

@@ -168,7 +168,13 @@ def _write(
             references[column] -= references[CORRECTION]
     loaded = _loaded(names[0])
     potential = Potential(
-        loaded.name, loaded.version, loaded.weights_sha256, loaded.functional, columns.MP2020, loaded.licence, loaded.citation
+        loaded.name,
+        loaded.version,
+        loaded.weights_sha256,
+        loaded.functional,
+        columns.MP2020,
+        loaded.licence,
+        loaded.citation,
     )
     Labels(potential, parents, table, references).write(destination)
 

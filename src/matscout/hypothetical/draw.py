@@ -28,7 +28,9 @@ KEEPS_ANIONS: Final = 0.5  # share of decorations whose most electronegative sit
 VOLUME_JITTER: Final = 0.08  # standard deviation of the logarithm of the input cell's volume about its estimate
 LARGEST_CELL: Final = 16  # atoms of a parent
 LARGEST_PROTOTYPE: Final = 12
-PROTOTYPE_POWER: Final = 1.5  # of its compounds, to which a prototype's chance is proportional: common ones are decorated most
+PROTOTYPE_POWER: Final = (
+    1.5  # of its compounds, to which a prototype's chance is proportional: common ones are decorated most
+)
 TRIES_PER_CRYSTAL: Final = 200
 
 

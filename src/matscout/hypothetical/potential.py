@@ -83,7 +83,9 @@ class SevenNet:
         model.eval()
         model.requires_grad_(requires_grad=False)
         known = frozenset(int(z) for z in checkpoint.config["_type_map"])
-        return cls(model, float(checkpoint.config["cutoff"]), known, path.parent.name, sevenn.__version__, sha256_of(path))
+        return cls(
+            model, float(checkpoint.config["cutoff"]), known, path.parent.name, sevenn.__version__, sha256_of(path)
+        )
 
     def energies(self, crystals: Sequence[Crystal]) -> NDArray[np.float64]:
         """(n,) eV per cell; see `Potential`."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal, formula_key
-from matscout.curation.offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
 from matscout.curation.names import MATERIALS_NAME
+from matscout.curation.offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
 from matscout.curation.pairs import N_ELEMENTS, Pairs, atomic_fractions
 from matscout.curation.table import MATERIALS_SCHEMA
 from matscout.errors import InputError
@@ -181,9 +181,7 @@ def _table(
     return table, summary
 
 
-def _noise(
-    labels: Labels, rows: pd.DataFrame, known: pd.DataFrame, fractions: Array, curation: Curation
-) -> Array:
+def _noise(labels: Labels, rows: pd.DataFrame, known: pd.DataFrame, fractions: Array, curation: Curation) -> Array:
     """(n,) standard deviation of each label's error, eV/atom.
 
     The potential's errors on known crystals would flatter it, since it was trained on them. What two potentials say
@@ -191,12 +189,12 @@ def _noise(
     the atoms of the labelled cells are not relaxed, hence `DISAGREEMENT_TO_ERROR`.
     """
     both = rows[SECOND_ENERGY].notna().to_numpy()
-    offsets = [
-        fit_offset(_pairs(labels, known, curation, column), curation.offsets).at(fractions[both], np.zeros(both.sum()))[0]
-        for column in (ENERGY, SECOND_ENERGY)
-    ]
-    first, second = (rows.loc[both, column].to_numpy(np.float64) for column in (ENERGY, SECOND_ENERGY))
-    difference = (first - offsets[0]) - (second - offsets[1])
+    aligned = []
+    for column in (ENERGY, SECOND_ENERGY):
+        fit = fit_offset(_pairs(labels, known, curation, column), curation.offsets)
+        offset, _ = fit.at(fractions[both], np.zeros(both.sum()))
+        aligned.append(rows.loc[both, column].to_numpy(np.float64) - offset)
+    difference = aligned[0] - aligned[1]
     return DISAGREEMENT_TO_ERROR * element_noise(difference, fractions[both], fractions)
 
 
@@ -210,7 +208,7 @@ def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str)
             f"curation.offsets.min_pairs = {curation.offsets.min_pairs} must join its scale to DFT's. Set "
             "hypothetical.n: 0 to train without such labels, or label crystals of your own"
         )
-    formulas = both[columns.SPECIES].map(lambda species: Crystal(np.eye(3), tuple(species), np.empty(0)).reduced_formula)
+    formulas = both[columns.SPECIES].map(lambda species: formula_key(species).replace(" ", ""))
     return Pairs(
         groups=both[columns.MATERIAL_ID].to_numpy(object),
         fractions=atomic_fractions(formulas),

@@ -106,7 +106,8 @@ def provenance_of(
     `start` says what weights it begins with, if others.
     """
     tree = params.model_dump(mode="json")
-    parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "hypothetical", "compute")}}
+    shared = ("targets", "model", "hypothetical", "compute")
+    parameters = {"member": tree["members"][name], **{key: tree[key] for key in shared}}
     if start:
         parameters["start"] = start
     fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
