@@ -39,6 +39,8 @@ def tiny_params() -> dict:
         member["graph"]["n_neighbors"] = min(6, member["graph"]["n_neighbors"])
         member["encoder"] |= {key: size for key, size in ENCODER_SIZES.items() if key in member["encoder"]}
         member["training"]["epochs"] = 2
+        member["training"]["start"] = None
+    params["hypothetical"] |= {"path": "data/tiny/potential", "n": 400, "per_epoch": 30}
     params["ensemble"] |= {"bootstrap": 10, "drop_factor": None}
     params["candidates"] |= {"n": 60, "max_atoms": 12}
     params["screening"]["top_k"] = 4
@@ -161,6 +163,9 @@ def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Cl
         shutil.copy2(ROOT / name, root / name)
     copy_machine_code(ROOT, root)
     (root / "data" / "tiny").mkdir(parents=True)
+    shutil.copytree(ROOT / "data" / "sample" / "potential", root / "data" / "tiny" / "potential")
+    (root / "data" / "sample" / "pretrained").mkdir(parents=True)
+    (root / "data" / "sample" / "pretrained" / "README.md").write_text("Tiny members begin from nothing.\n")
     for name, rows in records.items():
         lines = "".join(json.dumps(row.to_row()) + "\n" for row in rows)
         if name == "materials_project":

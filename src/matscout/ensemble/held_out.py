@@ -23,11 +23,10 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
     """
     labels = sorted({target.label for target in targets.values()})
     wanted = [columns.MATERIAL_ID, columns.SOURCE, columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.SPECIES]
-    if Path(materials).is_file() and columns.CALCULATION in pq.read_schema(materials).names:
-        wanted.append(columns.CALCULATION)
+    if Path(materials).is_file() and columns.CALCULATION in pq.read_schema(materials).names:  # the training set
+        wanted += [columns.CALCULATION, *sorted({target.noise for target in targets.values() if target.noise})]
     try:
-        noises = sorted({target.noise for target in targets.values() if target.noise})
-        table = pd.read_parquet(materials, columns=[*wanted, *labels, *noises])
+        table = pd.read_parquet(materials, columns=[*wanted, *labels])
     except (ValueError, KeyError) as error:
         raise InputError(f"{materials} lacks a column of {[*wanted, *labels]}: {error}") from error
     folds = pd.read_parquet(split)

@@ -86,7 +86,7 @@ def fit_hypothetical(
 
 def _is_labelled(table: pd.DataFrame, target: Target) -> NDArray[np.bool_]:
     """(n,) rows with a label whose error is known: a gap of zero that the composition suggests has none."""
-    if target.noise is None:
+    if target.noise is None or table.empty:
         return np.zeros(len(table), dtype=bool)
     return table[[target.label, target.noise]].notna().all(axis=1).to_numpy(bool)
 
