@@ -8,6 +8,7 @@ score, so scores are cross-fitted: each part of the validation fold is scored by
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -148,13 +149,20 @@ class TargetCalibration:
         return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
 
-def tune(outputs: TargetOutputs, truth: Array, *, method: Method, drop_factor: float | None) -> Tuning:
+def tune(
+    outputs: TargetOutputs,
+    truth: Array,
+    *,
+    method: Method,
+    drop_factor: float | None,
+    scale_power: float = SCALE_POWER,
+) -> Tuning:
     """Fit combination and temperature on labelled rows that trained no member."""
     estimates = {name: distribution.median() for name, distribution in outputs.members.items()}
     combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
     mixture = combination.mixture(outputs.members)
     temperature = fit_temperature(mixture, outputs.distance, truth)
-    return Tuning(combination, temperature, SCALE_POWER)
+    return Tuning(combination, temperature, scale_power)
 
 
 def fit_target(
@@ -164,6 +172,7 @@ def fit_target(
     method: Method,
     drop_factor: float | None,
     lower_bound: float | None,
+    scale_power: float = SCALE_POWER,
 ) -> TargetCalibration:
     """Tune on all rows; conformal quantiles from cross-fitted scores.
 
@@ -173,10 +182,12 @@ def fit_target(
         method: of combining.
         drop_factor: see `Combination`.
         lower_bound: least value of the property; null = none.
+        scale_power: see `Tuning`.
 
     Raises:
         InputError: there is no row.
     """
+    fit = partial(tune, method=method, drop_factor=drop_factor, scale_power=scale_power)
     shape: Shape = "scaled" if lower_bound is None else "central"
     scores = np.empty(len(rows.truth))
     parts = parts_of(rows.groups)
@@ -184,11 +195,10 @@ def fit_target(
         scored = parts == part
         # validation sets of a handful of rows can fall into one part, which then has to tune itself
         fitted = ~scored if not scored.all() else scored
-        tuning = tune(outputs.take(fitted), rows.truth[fitted], method=method, drop_factor=drop_factor)
+        tuning = fit(outputs.take(fitted), rows.truth[fitted])
         scores[scored] = tuning.scores(shape, tuning.predict(outputs.take(scored)), rows.truth[scored])
     conformal = fit_conformal(scores, rows.strata, rows.sources, expected=rows.possible_strata)
-    tuning = tune(outputs, rows.truth, method=method, drop_factor=drop_factor)
-    return TargetCalibration(tuning, shape, conformal, lower_bound)
+    return TargetCalibration(fit(outputs, rows.truth), shape, conformal, lower_bound)
 
 
 def strata_of(metal_probability: Array) -> Labels:

@@ -31,6 +31,9 @@ from matscout.params import Params, Target
 
 Array = NDArray[np.float64]
 
+SCALE_POWER = (
+    1.0  # of the spread, to which intervals are proportional: here it differs tenfold between kinds of crystal
+)
 FEWEST_ROWS = 100  # labelled by a potential: fewer say too little for quantiles of their own
 
 
@@ -80,6 +83,7 @@ def fit_hypothetical(
             method=params.ensemble.combine,
             drop_factor=params.ensemble.drop_factor,
             lower_bound=lower_bound_of(target),
+            scale_power=SCALE_POWER,
         )
     return fitted
 

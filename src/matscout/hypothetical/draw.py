@@ -106,7 +106,8 @@ def draw(
     while tries < TRIES_PER_CRYSTAL:
         tries += 1
         route = str(rng.choice(list(ROUTES), p=list(ROUTES.values())))
-        if route == EXCHANGE:
+        if route == EXCHANGE or not groups:
+            route = EXCHANGE
             parent_id = whole[rng.integers(len(whole))]
             mapping = _exchange(sorted(set(usable[parent_id].species)), elements, rng)
         else:
@@ -149,6 +150,8 @@ def _exchange(own: Sequence[str], elements: Sequence[str], rng: np.random.Genera
     mapping = {symbol: symbol for symbol in own}
     for symbol in rng.choice(list(own), size=number, replace=False):
         free = [element for element in elements if element not in mapping.values()]
+        if not free:
+            break
         decay = FAR if rng.random() < FAR_SHARE else NEAR
         distance = np.abs(np.array([_mendeleev(element) for element in free]) - _mendeleev(str(symbol)))
         chances = np.exp(-distance / decay)
@@ -165,7 +168,7 @@ def _decorate(own: Sequence[str], elements: Sequence[str], rng: np.random.Genera
         is_anion = with_anions and symbol == top and symbol in ANIONS
         choices = ANIONS if is_anion else elements
         free = [element for element in choices if element not in mapping.values() and element in elements]
-        mapping[symbol] = str(free[rng.integers(len(free))])
+        mapping[symbol] = str(free[rng.integers(len(free))]) if free else symbol
     return mapping
 
 
