@@ -132,7 +132,12 @@ def test_every_record_names_the_corrections_of_its_energy(name, scheme):
 
 @pytest.mark.parametrize("stated", ["mp2018", None])
 def test_a_row_of_a_file_states_its_corrections_or_leaves_them_unknown(stated):
-    row = {"material_id": "a", "lattice": [4.0, 0, 0, 0, 4.0, 0, 0, 0, 4.0], "species": ["Na"], "frac_coords": [0, 0, 0]}
+    row = {
+        "material_id": "a",
+        "lattice": [4.0, 0, 0, 0, 4.0, 0, 0, 0, 4.0],
+        "species": ["Na"],
+        "frac_coords": [0, 0, 0],
+    }
     assert parse_row(row | {"energy_corrections": stated}, "lab").energy_corrections == stated
 
 
