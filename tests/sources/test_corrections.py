@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from pymatgen.core import Composition, Lattice, Structure
-from sample_rows import ROOT, sample_pages
+from sample_rows import ROOT, sample_pages, sample_records
 
 from matscout.errors import ParameterError
 from matscout.sources.corrections import TABLES, correction_per_atom
+from matscout.sources.record_file import parse_row
 
 SYSTEMS = ROOT.parent / "shared" / "data" / "hull_mp_systems"
 FAR = 4.0  # Å: no bond
@@ -122,6 +123,22 @@ def test_every_energy_of_the_sample_names_its_scheme_and_keeps_the_published_val
     for row in documents().values():
         assert row["energy_corrections"] == "mp2020"
         assert isinstance(row["formation_energy_per_atom_mp2018"], float)
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("materials_project", "mp2020"), ("aflow", "none"), ("oqmd", "none")])
+def test_every_record_names_the_corrections_of_its_energy(name, scheme):
+    assert {record.energy_corrections for record in sample_records(name)} == {scheme}
+
+
+@pytest.mark.parametrize("stated", ["mp2018", None])
+def test_a_row_of_a_file_states_its_corrections_or_leaves_them_unknown(stated):
+    row = {
+        "material_id": "a",
+        "lattice": [4.0, 0, 0, 0, 4.0, 0, 0, 0, 4.0],
+        "species": ["Na"],
+        "frac_coords": [0, 0, 0],
+    }
+    assert parse_row(row | {"energy_corrections": stated}, "lab").energy_corrections == stated
 
 
 def test_the_sample_meets_the_energies_that_the_scheme_was_fitted_to():
