@@ -135,12 +135,13 @@ def crystal_row(name, species, edge=3.5, frac=None):
 def wbm_row(index, grade, above_hull, species=("Na", "Cl"), frac=None):
     row = crystal_row(f"wbm-1-{index}", list(species), 3 + index / 100, frac)
     initial = {f"initial_{key}": row.pop(key) for key in ("matrix", "species", "frac")}
+    relaxed = {f"final_{key}": value for key, value in crystal_row("", ["Na", "Cl"], 9).items() if key != "material_id"}
     labels = {
         "e_form_per_atom_mp2020_corrected": -2 - index / 10,
         "e_above_hull_mp2020_corrected_ppd_mp": above_hull,
         "e_above_hull_source": grade,
     }
-    return row | initial | labels | ({"bandgap_pbe": 1.5} if index % 2 else {})
+    return row | initial | relaxed | labels | ({"bandgap_pbe": 1.5} if index % 2 else {})
 
 
 WBM_ROWS = [

@@ -138,6 +138,8 @@ def main() -> None:
         earlier = json.loads(destination.read_text(encoding="utf-8"))
         if earlier["rows"] == results["rows"]:
             results["ensembles"] = earlier["ensembles"] | results["ensembles"]
+        elif left_out := sorted(earlier["ensembles"].keys() - results["ensembles"].keys()):
+            print(f"not kept, since other rows judged them: {', '.join(left_out)}")
     if arguments.output or not is_quick:
         write_json(destination, results)
         results = json.loads(destination.read_text(encoding="utf-8"))  # in the order that the file has
