@@ -174,15 +174,15 @@ def test_shards_give_the_bytes_of_one_piece_and_a_killed_run_goes_on(screen, pro
     table = pq.read_table(proposed / "candidates.parquet")
     (tmp_path / "parts").mkdir()
     pq.write_table(table, tmp_path / "parts" / "candidates.parquet", row_group_size=90)
-    judge, judged = Judge.judge, []
+    predict, judged = Judge.predict, []
 
     def dies_in_the_third(self, ids, crystals):
         judged.append(len(ids))
         if len(judged) == 3:
             raise KeyboardInterrupt
-        return judge(self, ids, crystals)
+        return predict(self, ids, crystals)
 
-    monkeypatch.setattr(Judge, "judge", dies_in_the_third)
+    monkeypatch.setattr(Judge, "predict", dies_in_the_third)
     shutil.rmtree(tmp_path / "screening")
     with pytest.raises(KeyboardInterrupt):
         screen(wanted, candidates=tmp_path / "parts" / "candidates.parquet")

@@ -23,7 +23,7 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         top_k: how many are handed on.
     """
     met, eligible = _flags(ranked, columns.GOAL_MET), _flags(ranked, columns.ELEMENT_RULES_MET)
-    chances = ranked[columns.GOAL_PROBABILITY].to_numpy()
+    chances, judged = ranked[columns.GOAL_PROBABILITY].to_numpy(), _flags(ranked, columns.STABILITY_JUDGED)
     routes = ranked[columns.ROUTE].to_numpy()[met]
     return {
         "goal": name,
@@ -36,8 +36,9 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         "expected_hits_in_top": float(chances[:top_k].sum()),
         "n_far_from_training": int(_flags(ranked, columns.FAR_FROM_TRAINING).sum()),
         "n_with_missing_references": int(np.sum(ranked[columns.MISSING_REFERENCES].to_numpy() != "")),
-        "n_stability_not_judged": int((~_flags(ranked, columns.STABILITY_JUDGED)).sum()),
-        "n_below_hull": int(np.sum(ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0)),
+        "n_stability_not_judged": int((~judged).sum()),
+        "n_below_hull": int(np.sum(judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
+        "n_below_hull_not_judged": int(np.sum(~judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
         "hits_by_route": {str(route): int(np.sum(routes == route)) for route in sorted(set(routes))},
         "outcome": outcome(ranked, goal),
         "nearest": _nearest(ranked, goal),
