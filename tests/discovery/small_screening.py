@@ -78,7 +78,7 @@ class NotingJudge(Judge):
 
     def predict(self, ids, crystals):
         predicted = super().predict(ids, crystals)
-        note(f"judged {os.getpid()} {ids[0]} {uuid.uuid4()}")
+        note(f"predicted {os.getpid()} {ids[0]} {uuid.uuid4()}")
         if DEADLY in ids and not (Path(os.environ[NOTES]) / "killed").exists():
             note("killed")
             os.kill(os.getpid(), signal.SIGKILL)
