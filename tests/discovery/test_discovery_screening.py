@@ -97,7 +97,7 @@ LOW = {"column": "formation_energy_per_atom", "direction": "minimize"}
 def screen(params, proposed, materials, tmp_path):
     (tmp_path / "members").mkdir()
 
-    def run(wanted, candidates=proposed / "candidates.parquet", **changes):
+    def run(wanted, candidates=proposed / "candidates.parquet", materials=materials, **changes):
         folder = tmp_path / "screening"
         screening.screen(
             candidates,
@@ -378,6 +378,18 @@ def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
     assert "no candidate meets the goal" in summary["outcome"]
     ranked = pd.read_parquet(folder / "ranked.parquet")
     assert summary["nearest"][0]["misses"]["band_gap"] == pytest.approx(50 - ranked["band_gap"].max())
+
+
+def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_path):
+    table = pd.read_parquet(materials)
+    table.loc[[len(set(species)) != 2 for species in table["species"]]].to_parquet(tmp_path / "no_pairs.parquet")
+    folder = screen(goal(GAP, STABLE), materials=tmp_path / "no_pairs.parquet")
+    ranked, summary = pd.read_parquet(folder / "ranked.parquet"), json.loads((folder / "summary.json").read_text())
+    assert not ranked["stability_judged"].any()
+    assert summary["n_stability_not_judged"] == len(ranked)
+    assert (summary["n_goal_met"], summary["nearest"]) == (0, [])
+    assert summary["outcome"] == f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    assert len(list((folder / "cif").iterdir())) == 6  # the list is ranked all the same
 
 
 @pytest.mark.parametrize(

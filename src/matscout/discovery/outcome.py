@@ -51,7 +51,9 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
     n_met = int(_flags(ranked, columns.GOAL_MET).sum())
     if n_met:
         return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their median prediction"
-    nearest = _nearest(ranked, goal)[0]
+    if not (found := _nearest(ranked, goal)):
+        return f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    nearest = found[0]
     gaps = ", ".join(
         f"{column} by {gap:.3g} {columns.UNITS.get(column, '')}" for column, gap in nearest["misses"].items()
     )
@@ -62,14 +64,19 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
 
 
 def _nearest(ranked: pd.DataFrame, goal: Goal) -> list[dict[str, Any]]:
-    """The candidates with the smallest miss, in units of each column's spread over all candidates."""
+    """The candidates with the smallest miss, in units of each column's spread over all candidates.
+
+    Where the goal asks for stability, only those whose stability can be judged.
+    """
     eligible = ranked.loc[_flags(ranked, columns.ELEMENT_RULES_MET)]
+    if any(aim.column == columns.ENERGY_ABOVE_HULL for aim in goal.objectives):
+        eligible = eligible.loc[_flags(eligible, columns.STABILITY_JUDGED)]
     misses = {
         aim.column: distance_outside(eligible[aim.column].to_numpy(), aim.window)
         for aim in goal.objectives
         if aim.window is not None
     }
-    if not misses:
+    if not misses or not len(eligible):
         return []
     spread = {column: float(np.std(eligible[column])) or 1.0 for column in misses}
     total = np.sum([miss / spread[column] for column, miss in misses.items()], axis=0)
