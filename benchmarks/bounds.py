@@ -44,7 +44,10 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
     ],
     "graphs": [("matscout.graphs.store", "GraphStore.from_usable")],
     "encoders": [("matscout.ensemble.predictor", "run_members")],
-    "convex hulls": [("matscout.discovery.stability", "References.decompose_all")],
+    "convex hulls": [
+        ("matscout.discovery.stability", "References.decompose_all"),
+        ("matscout.discovery.stability", "References.hull_energies"),
+    ],
     "ranking": [("matscout.discovery.judging", "rank_candidates")],
     "convex hulls of the shortlist's draws": [("matscout.discovery.stability", "References.draw_hulls")],
     "writing": [

@@ -15,6 +15,7 @@ CALCULATION: Final = "calculation"  # what gave a label: `dft` or `potential`
 BY_DFT: Final = "dft"
 BY_POTENTIAL: Final = "potential"
 YEAR: Final = "year"
+CALCULATION: Final = "calculation"  # `potential` for a hypothetical crystal that a universal potential labelled
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
@@ -84,10 +85,12 @@ ROUTE: Final = "route"
 SUBSTITUTION: Final = "substitution"
 PROBABILITY: Final = "probability"
 VOLUME_PER_ATOM: Final = "volume_per_atom"
+ENERGY_ABOVE_KNOWN_HULL: Final = "energy_above_known_hull"  # of known phases alone; energy_above_hull: of all rivals
 COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay to, with shares of the atoms
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
-STABILITY_JUDGED: Final = "stability_judged"  # every element has a known compound with others of the candidate
-HULL_STD: Final = "hull_energy_std"  # of the known phases that it competes with
+STABILITY_JUDGED: Final = "stability_judged"  # its rivals are known well enough to say how stable it is
+STABILITY_REMARK: Final = "stability_remark"  # why not, or what stands in for a known phase; else empty
+HULL_STD: Final = "hull_energy_std"  # of the phases that it competes with
 ELEMENTAL_COST: Final = "elemental_cost"  # of the elements, by mass
 HHI_PRODUCTION: Final = "hhi_production"  # Herfindahl-Hirschman index of the elements' production, by mass
 HHI_RESERVE: Final = "hhi_reserve"
@@ -114,6 +117,7 @@ UNITS: Final = MappingProxyType(
         FORMATION_ENERGY_NOISE: "eV/atom",
         BAND_GAP_NOISE: "eV",
         ENERGY_ABOVE_HULL: "eV/atom",
+        ENERGY_ABOVE_KNOWN_HULL: "eV/atom",
         BULK_MODULUS: "GPa",
         SHEAR_MODULUS: "GPa",
         VOLUME_PER_ATOM: "Å³/atom",

@@ -70,19 +70,19 @@ def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destinatio
 
 
 class NotingJudge(Judge):
-    """Notes each time that it is brought to a process, and ends the first process that judges `DEADLY`."""
+    """Notes each time that it is brought to a process, and ends the first process that predicts `DEADLY`."""
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         note(f"loaded {os.getpid()} {uuid.uuid4()}")
 
-    def judge(self, ids, crystals):
-        table = super().judge(ids, crystals)
-        note(f"judged {os.getpid()} {ids[0]} {uuid.uuid4()}")
+    def predict(self, ids, crystals):
+        predicted = super().predict(ids, crystals)
+        note(f"predicted {os.getpid()} {ids[0]} {uuid.uuid4()}")
         if DEADLY in ids and not (Path(os.environ[NOTES]) / "killed").exists():
             note("killed")
             os.kill(os.getpid(), signal.SIGKILL)
-        return table
+        return predicted
 
 
 def note(name: str) -> None:

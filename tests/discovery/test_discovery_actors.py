@@ -31,10 +31,11 @@ def test_actors_that_load_the_ensemble_once_give_the_same_bytes_although_one_is_
 
     lines = [path.name.split() for path in notes.iterdir()]
     loaded = Counter(line[1] for line in lines if line[0] == "loaded")
-    judged = Counter(line[2] for line in lines if line[0] == "judged")
+    predicted = Counter(line[2] for line in lines if line[0] == "predicted" and line[1] != str(os.getpid()))
     n_shards = -(-N_CANDIDATES // ROWS_A_SHARD)
     assert ["killed"] in lines
-    assert len(loaded) in {2, 3}  # the killed, the one in its place, and the other if it began before all was done
+    # to predict: the killed, the one in its place, and the other if it began before all was done; to judge: one or both
+    assert len(loaded) in {3, 4, 5}
     assert set(loaded.values()) == {1}
     assert str(os.getpid()) not in loaded
-    assert sorted(judged.values()) == [1] * (n_shards - 1) + [2]  # the shard it died in, once more
+    assert sorted(predicted.values()) == [1] * (n_shards - 1) + [2]  # the shard it died in, once more

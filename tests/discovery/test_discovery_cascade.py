@@ -128,11 +128,21 @@ def test_what_the_ensemble_reached_is_judged_as_without_a_cascade(screened, keep
     found = screened[keep][0].set_index("candidate_id")
     alone_judged = screened["none"][0].set_index("candidate_id")
     found = found.loc[found["judged_by"] == ENSEMBLE]
-    for name in ("band_gap", "band_gap_hi90", "energy_above_hull", "goal_probability", "training_distance"):
+    for name in ("band_gap", "band_gap_hi90", "energy_above_known_hull", "goal_probability", "training_distance"):
         np.testing.assert_allclose(found[name], alone_judged.loc[found.index, name], rtol=1e-4, atol=1e-5)
     if keep == 1.0:
         obeying = alone_judged.index[alone_judged["element_rules_met"]]
         assert found.index.tolist() == obeying.tolist()
+
+
+def test_what_the_ensemble_reached_competes_with_what_it_did_not_reach(screened):
+    ranked = screened[0.3][0]
+    assert (ranked["energy_above_hull"] >= ranked["energy_above_known_hull"] - 1e-9).all()
+    reached = (ranked["judged_by"] == ENSEMBLE).to_numpy()
+    rivals = set(" ".join(ranked.loc[reached, "competing_phases"]).replace("(", " ").replace(",", " ").split())
+    assert rivals & set(ranked.loc[~reached, "candidate_id"])
+    lowest = ranked.loc[ranked.groupby("formula")["formation_energy_per_atom"].idxmin(), "candidate_id"]
+    assert rivals & set(ranked["candidate_id"]) <= set(lowest)
 
 
 def test_a_member_alone_says_what_it_says_within_the_ensemble(outputs, ensemble, screened):

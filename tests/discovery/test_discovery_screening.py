@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,10 @@ from pymatgen.core import Composition, Structure
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery import screening
+from matscout.discovery.judged_file import mixtures_of, mixtures_table
 from matscout.discovery.judging import Judge
 from matscout.discovery.own_structures import predict_structures
+from matscout.discovery.stability import References
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.store import GraphStore
@@ -94,7 +97,7 @@ LOW = {"column": "formation_energy_per_atom", "direction": "minimize"}
 def screen(params, proposed, materials, tmp_path):
     (tmp_path / "members").mkdir()
 
-    def run(wanted, candidates=proposed / "candidates.parquet", **changes):
+    def run(wanted, candidates=proposed / "candidates.parquet", materials=materials, **changes):
         folder = tmp_path / "screening"
         screening.screen(
             candidates,
@@ -158,14 +161,87 @@ def test_the_shortlist_says_how_sure_it_is_and_what_to_take_together(screen):
     assert sorted(ranked.loc[ranked["batch"] > 0, "batch"]) == [1, 2, 3, 4, 5, 6]
 
 
-def test_energy_above_hull_keeps_the_interval_of_the_formation_energy(screen):
+def test_energy_above_hull_has_the_interval_of_the_formation_energy_and_that_of_its_rivals(screen):
     ranked = pd.read_parquet(screen(goal(GAP, STABLE)) / "ranked.parquet")
-    hull = ranked["formation_energy_per_atom"] - ranked["energy_above_hull"]
-    for end in ("_lo90", "_hi90"):
-        np.testing.assert_allclose(
-            ranked[f"formation_energy_per_atom{end}"] - ranked[f"energy_above_hull{end}"], hull, atol=1e-9
-        )
+    for end, sign in (("_lo90", -1), ("_hi90", 1)):
+        own = ranked[f"formation_energy_per_atom{end}"] - ranked["formation_energy_per_atom"]
+        reach = ranked[f"energy_above_hull{end}"] - ranked["energy_above_hull"]
+        np.testing.assert_allclose(reach, sign * np.hypot(own, 1.6448536 * ranked["hull_energy_std"]), atol=1e-6)
+    assert (ranked["hull_energy_std"] > 0).any()
     assert ranked["competing_phases"].str.contains(r"\d\.\d\d \w+").all()
+
+
+def test_candidates_compete_with_each_other_and_the_known_hull_stands_beside(screen, materials):
+    ranked = pd.read_parquet(screen(goal(GAP, STABLE)) / "ranked.parquet")
+    references = References.read(materials)
+    compositions = [Counter(species) for species in ranked["species"]]
+    known = ranked["formation_energy_per_atom"] - references.hull_energies(compositions)
+    np.testing.assert_allclose(ranked["energy_above_known_hull"], known, atol=1e-9)
+    assert (ranked["energy_above_hull"] >= known - 1e-9).all()
+    rivalled = ranked["competing_phases"].str.contains("predicted")
+    assert rivalled.any()
+    assert (ranked.loc[rivalled, "energy_above_hull"] > known[rivalled]).all()
+    for species in ranked.loc[ranked.duplicated("formula"), "formula"].unique():  # one of a formula at most is stable
+        assert (ranked.loc[ranked["formula"] == species, "energy_above_hull"] < 0).sum() <= 1
+
+
+def test_what_cannot_be_judged_meets_no_goal_and_stands_on_no_front(screen):
+    folder = screen(goal(GAP, STABLE, LOW, deny=("F",)))
+    ranked, summary = pd.read_parquet(folder / "ranked.parquet"), json.loads((folder / "summary.json").read_text())
+    judged, obeys = ranked["stability_judged"].to_numpy(), ranked["element_rules_met"].to_numpy()
+    assert 0 < judged.sum() < len(ranked)
+    assert not (judged & (ranked["energy_above_hull"] < -0.2)).any()
+    assert ranked.loc[~judged, "stability_remark"].str.contains("no known phase of|rivals are missing").all()
+    assert (ranked.loc[judged, "stability_remark"] == "").all()
+    unjudged = ranked.loc[~judged]
+    assert not unjudged[["goal_met", "pareto_front"]].any(axis=None)
+    assert (unjudged["goal_probability"] == 0).all()
+    place = ranked["rank"]
+    assert (
+        place[judged & obeys].max() < place[~judged & obeys].min() <= place[~judged & obeys].max() < place[~obeys].min()
+    )
+    assert summary["n_stability_not_judged"] == (~judged).sum()
+    assert summary["n_rivals"] > 0
+    assert summary["n_stand_ins"] == 0
+    indifferent = pd.read_parquet(screen(goal(GAP, LOW)) / "ranked.parquet")
+    assert (indifferent.loc[~indifferent["stability_judged"], "goal_probability"] > 0).any()  # nobody asked
+
+
+def test_stand_ins_compete_and_are_counted_apart(screen, tmp_path, params, proposed, materials):
+    ranked = pd.read_parquet(screen(goal(GAP, STABLE)) / "ranked.parquet")
+    lacking = ranked.loc[ranked["stability_remark"].str.startswith("no known phase of"), "stability_remark"]
+    pairs = sorted({pair for words in lacking for pair in words.removeprefix("no known phase of ").split(", ")})
+    rows = [
+        {
+            "material_id": f"hyp-{i}",
+            "species": pair.split("-"),
+            "formation_energy_aligned": 0.2,
+            "calculation": "potential",
+        }
+        for i, pair in enumerate(pairs)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "stand_ins.parquet")
+    screening.screen(
+        proposed / "candidates.parquet",
+        params=with_goal(params, goal(GAP, STABLE), top_k=6),
+        members=tmp_path / "members",
+        ensemble=tmp_path / "members",
+        materials=materials,
+        destination=tmp_path / "with",
+        stand_ins=tmp_path / "stand_ins.parquet",
+    )
+    found = pd.read_parquet(tmp_path / "with" / "ranked.parquet")
+    summary = json.loads((tmp_path / "with" / "summary.json").read_text())
+    assert summary["n_stand_ins"] == len(pairs)
+    assert summary["n_known_phases"] == References.read(materials).n_phases
+    assert not found["stability_remark"].str.startswith("no known phase of").any()
+    assert found["stability_remark"].str.startswith("potential-labelled stand-ins for").any()
+    assert found["stability_judged"].sum() > ranked["stability_judged"].sum()
+    columns_known = ["candidate_id", "energy_above_known_hull", "missing_references"]
+    for before, after in zip(
+        *(t[columns_known].sort_values("candidate_id").to_numpy() for t in (ranked, found)), strict=True
+    ):
+        assert before.tolist() == after.tolist()
 
 
 def test_shards_give_the_bytes_of_one_piece_and_a_killed_run_goes_on(screen, proposed, monkeypatch, tmp_path):
@@ -174,21 +250,21 @@ def test_shards_give_the_bytes_of_one_piece_and_a_killed_run_goes_on(screen, pro
     table = pq.read_table(proposed / "candidates.parquet")
     (tmp_path / "parts").mkdir()
     pq.write_table(table, tmp_path / "parts" / "candidates.parquet", row_group_size=90)
-    judge, judged = Judge.judge, []
+    predict, judged = Judge.predict, []
 
     def dies_in_the_third(self, ids, crystals):
         judged.append(len(ids))
         if len(judged) == 3:
             raise KeyboardInterrupt
-        return judge(self, ids, crystals)
+        return predict(self, ids, crystals)
 
-    monkeypatch.setattr(Judge, "judge", dies_in_the_third)
+    monkeypatch.setattr(Judge, "predict", dies_in_the_third)
     shutil.rmtree(tmp_path / "screening")
     with pytest.raises(KeyboardInterrupt):
         screen(wanted, candidates=tmp_path / "parts" / "candidates.parquet")
     assert not (tmp_path / "screening").exists()
     parts = screen(wanted, candidates=tmp_path / "parts" / "candidates.parquet")
-    assert len(judged) == 3 + -(-len(table) // 90) - 2
+    assert len(judged) == 3 + -(-len(table) // 90) - 2 + 1  # the shards that were left, and the shortlist's draws
     assert {path.name: path.read_bytes() for path in parts.rglob("*") if path.is_file()} == whole
 
 
@@ -280,6 +356,21 @@ def test_what_elements_cost_can_be_asked_for(screen):
     assert set(ranked["elemental_cost_in_window"]) <= {0.0, 1.0}
 
 
+def test_kept_distributions_are_those_that_were_predicted():
+    rng = np.random.default_rng(4)
+    positive = rng.uniform(0.1, 1.0, (4, 7))
+    mixtures = {
+        "energy": Mixture.of([Laplace(rng.normal(size=7), positive[0]), Laplace(rng.normal(size=7), positive[1])]),
+        "gap": Mixture.of([HurdleLaplace(positive[2], rng.normal(size=7), positive[3])]),
+    }
+    mixtures["energy"].weights[:] = 0.25, 0.75
+    kept = mixtures_of(mixtures_table(mixtures))
+    for target, mixture in mixtures.items():
+        for value in (-0.5, 0.0, 0.7):
+            np.testing.assert_array_equal(kept[target].cdf(np.full(7, value)), mixture.cdf(np.full(7, value)))
+    assert mixtures_of(mixtures_table({"gap": mixtures["gap"].take(np.zeros(7, bool))}))["gap"].median().shape == (0,)
+
+
 def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
     folder = screen(goal({"column": "band_gap", "window": (50.0, 60.0)}))
     summary = json.loads((folder / "summary.json").read_text())
@@ -287,6 +378,18 @@ def test_a_goal_that_nobody_meets_is_told_with_the_nearest(screen):
     assert "no candidate meets the goal" in summary["outcome"]
     ranked = pd.read_parquet(folder / "ranked.parquet")
     assert summary["nearest"][0]["misses"]["band_gap"] == pytest.approx(50 - ranked["band_gap"].max())
+
+
+def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_path):
+    table = pd.read_parquet(materials)
+    table.loc[[len(set(species)) != 2 for species in table["species"]]].to_parquet(tmp_path / "no_pairs.parquet")
+    folder = screen(goal(GAP, STABLE), materials=tmp_path / "no_pairs.parquet")
+    ranked, summary = pd.read_parquet(folder / "ranked.parquet"), json.loads((folder / "summary.json").read_text())
+    assert not ranked["stability_judged"].any()
+    assert summary["n_stability_not_judged"] == len(ranked)
+    assert (summary["n_goal_met"], summary["nearest"]) == (0, [])
+    assert summary["outcome"] == f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    assert len(list((folder / "cif").iterdir())) == 6  # the list is ranked all the same
 
 
 @pytest.mark.parametrize(
@@ -320,6 +423,14 @@ def test_ones_own_structures_are_ranked_the_same_way(crystals, materials):
     ranked = screening.screen_materials(named, goal(GAP, STABLE, LOW), materials=materials)
     assert set(ranked["material_id"]) == set(named)
     assert ranked["rank"].tolist() == list(range(1, 21))
+    lowest = ranked.loc[ranked["energy_above_hull"].idxmin()]
+    copied = named | {f"{lowest['material_id']}-copy": named[lowest["material_id"]]}
+    found = screening.screen_materials(copied, goal(GAP, STABLE, LOW), materials=materials).set_index("material_id")
+    copy = found.loc[f"{lowest['material_id']}-copy"]  # they compete with each other: one stands for the formula
+    assert lowest["energy_above_hull"] == found.loc[lowest["material_id"], "energy_above_hull"] < 0
+    assert copy["energy_above_hull"] == 0
+    assert copy["energy_above_known_hull"] == lowest["energy_above_known_hull"]
+    assert copy["competing_phases"] == f"1.00 {copy['formula']} ({lowest['material_id']}, predicted)"
     without_hull = screening.screen_materials(list(named.values()), goal(GAP, LOW), materials=None)
     assert "energy_above_hull" not in without_hull
     assert set(without_hull["material_id"]) == {f"structure-{i}" for i in range(20)}

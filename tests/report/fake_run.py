@@ -214,6 +214,8 @@ def ranked(rng, n: int) -> pd.DataFrame:
         **above,
         competing_phases="0.60 SrO (fake-00001) + 0.40 TiO2 (fake-00002)",
         missing_references=["" if i % 5 else "Au-Cl" for i in range(n)],
+        stability_judged=[bool(i % 5) for i in range(n)],
+        stability_remark=["" if i % 5 else "no known phase of Au-Cl" for i in range(n)],
         element_rules_met=True,
     )
     return rows.assign(
@@ -308,6 +310,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             "expected_hits": 81.2,
             "expected_hits_in_top": 18.9,
             "n_below_hull": 7,
+            "n_stability_not_judged": 80,
             "n_barred_by_element_rules": 0,
             "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
         },

@@ -7,6 +7,7 @@ rows that the ensemble judged. What is lost by it: `benchmarks/cascade.py`.
 """
 
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.discovery.judged_file import PLACE, JudgedFile, judge_file, judged_name
+from matscout.discovery.judged_file import PLACE, JudgedFile, judge_file, judged_name, predict_file
 from matscout.discovery.judging import NO_LAYER, Judge
+from matscout.discovery.phases import Rivals
 from matscout.discovery.shards import Shards
 from matscout.ensemble.alone import alone
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -34,8 +36,8 @@ CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_
 
 def judged_and_ranked(
     judge: Judge, fast: Judge | None, candidates: Path, shards: Shards, cascade: Cascade | None
-) -> tuple[JudgedFile, pd.DataFrame]:
-    """The judged candidates, and their summary from best to worst.
+) -> tuple[Judge, JudgedFile, pd.DataFrame]:
+    """The judge of candidates that compete with each other, what it judged, and a summary from best to worst.
 
     Args:
         judge: with the whole ensemble.
@@ -45,10 +47,12 @@ def judged_and_ranked(
         cascade: how much the ensemble sees; null = everything.
     """
     if cascade is None or fast is None:
-        judged = judge_file(judge, candidates, shards)
-        return judged, judge.rank(judged.summary())
-    judged = judge_in_cascade(judge, fast, candidates, shards, cascade)
-    return judged, rank_reached(judge, judged.summary())
+        predicted = predict_file(judge, candidates, shards)
+        judge = judge.among(Rivals.among(predicted.rivals()))
+        judged = judge_file(judge, predicted)
+        return judge, judged, judge.rank(judged.summary())
+    judge, judged = judge_in_cascade(judge, fast, candidates, shards, cascade)
+    return judge, judged, rank_reached(judge, judged.summary())
 
 
 def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> EnsemblePredictor:
@@ -68,19 +72,27 @@ def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
     return name not in {member.name for member in predictor.members}
 
 
-def judge_in_cascade(judge: Judge, fast: Judge, candidates: Path, shards: Shards, cascade: Cascade) -> JudgedFile:
+def judge_in_cascade(
+    judge: Judge, fast: Judge, candidates: Path, shards: Shards, cascade: Cascade
+) -> tuple[Judge, JudgedFile]:
     """Judge all candidates by the fast member, then its best share by the ensemble.
+
+    What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
 
     Raises:
         InputError: no candidate obeys the goal's element rules.
     """
-    first = judge_file(fast, candidates, _part(shards, "first"))
+    looked_at = predict_file(fast, candidates, _part(shards, "first"))
+    fast = fast.among(Rivals.among(looked_at.rivals()))
+    first = judge_file(fast, looked_at)
     summary = first.summary()
     reached = best_share(fast.rank(summary), cascade.keep)
-    kept = shards.folder / "kept.parquet"
+    kept, names = shards.folder / "kept.parquet", summary.loc[reached, columns.CANDIDATE_ID].tolist()
     if not kept.exists():
-        _write_kept(kept, candidates, summary.loc[reached, columns.CANDIDATE_ID].tolist())
-    second = judge_file(judge, kept, _part(shards, "second"))
+        _write_kept(kept, candidates, names)
+    predicted = predict_file(judge, kept, _part(shards, "second"))
+    judge = judge.among(Rivals.among(chain(looked_at.rivals(but=set(names)), predicted.rivals())))
+    second = judge_file(judge, predicted)
     merging, lengths, waiting = _part(shards, "merged"), [], list(range(len(second.lengths)))
     ends = np.cumsum(first.lengths)
     for number, end in enumerate(ends.tolist()):
@@ -91,7 +103,7 @@ def judge_in_cascade(judge: Judge, fast: Judge, candidates: Path, shards: Shards
             merging.save_table(judged_name(number), table)
         lengths.append(table.num_rows)
     quarantine = pa.concat_tables([first.quarantine, second.quarantine]).combine_chunks()
-    return JudgedFile(merging, np.array(lengths), first.objectives, quarantine)
+    return judge, JudgedFile(merging, np.array(lengths), first.objectives, quarantine)
 
 
 def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:

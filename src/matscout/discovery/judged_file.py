@@ -3,7 +3,8 @@
 # pyarrow.compute makes its functions when it is imported
 # pyright: reportAttributeAccessIssue=false
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.quarantine import DETAIL, Refusal, quarantine_table
 from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.engine import held_for_each, n_workers
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError, StoreError
+from matscout.models.distributions import HurdleLaplace, Laplace, LogLaplace
 from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
@@ -38,11 +41,20 @@ SUMMARY: Final = (
     columns.FAR_FROM_TRAINING,
     columns.MISSING_REFERENCES,
     columns.STABILITY_JUDGED,
+    columns.STABILITY_REMARK,
     columns.ENERGY_ABOVE_HULL,
     columns.ELEMENT_RULES_MET,
     columns.GOAL_PROBABILITY,
     columns.GOAL_MET,
 )
+OF_RIVALS: Final = (
+    columns.CANDIDATE_ID,
+    columns.SPECIES,
+    columns.FORMATION_ENERGY,
+    columns.FORMATION_ENERGY + columns.STD,
+    columns.ENERGY_ABOVE_KNOWN_HULL,
+)
+FAMILIES: Final = {family.__name__: family for family in (Laplace, HurdleLaplace, LogLaplace)}
 ADDED: Final = (
     columns.GOAL_MET,
     columns.PARETO_FRONT,
@@ -151,35 +163,81 @@ def check_candidates(goal: Goal, path: Path) -> None:
     raise InputError(nothing_obeys(goal, file.metadata.num_rows))
 
 
-def judge_file(judge: Judge, path: Path, shards: Shards) -> JudgedFile:
-    """Judge every candidate of a file; graphs and predictions of one shard are in memory at a time.
+@dataclass(frozen=True)
+class PredictedFile:
+    """What an ensemble says of the candidates of a file; shards as in `JudgedFile`, each with its distributions.
+
+    Attributes:
+        shards: hold the tables, the mixtures and what was refused.
+        numbers: of the shards.
+        quarantine: the candidates of which nothing can be said.
+    """
+
+    shards: Shards
+    numbers: Sequence[int]
+    quarantine: pa.Table
+
+    def rivals(self, but: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+        """What `Rivals.among` needs of the candidates, shard by shard, without some of them."""
+        for number in self.numbers:
+            if (table := self.shards.table(_predicted_name(number))) is None:
+                raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
+            found = table.select(list(OF_RIVALS)).to_pandas()
+            yield found.loc[~found[columns.CANDIDATE_ID].isin(but)]
+
+
+def predict_file(judge: Judge, path: Path, shards: Shards) -> PredictedFile:
+    """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
     Raises:
-        InputError: not one candidate can be judged.
+        InputError: of not one candidate anything can be said.
     """
     numbers = range(pq.ParquetFile(path).num_row_groups)
-    held_for_each(
-        partial(_judge_shard, judge, path.resolve(), shards.folder.resolve()),
-        [number for number in numbers if _shard(shards, number) is None],
-        workers=n_workers(),
-        description="judging",
-        unit="shard",
-        gpus=float(plan_inference(judge.device).device == "cuda"),
+    _for_each_shard(
+        judge,
+        partial(_predict_shard, judge, path.resolve(), shards.folder.resolve()),
+        [number for number in numbers if _predicted_shard(shards, number) is None],
+        description="predicting",
+        on_gpu=True,
     )
-    lengths, refused = [], []
+    n_rows, refused = 0, []
     for number in numbers:
-        if (part := _shard(shards, number)) is None:
+        if (part := _predicted_shard(shards, number)) is None:
             raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
-        lengths.append(part[0].num_rows)
-        refused.append(part[1])
+        n_rows += part[0].num_rows
+        refused.append(part[2])
     quarantine = pa.concat_tables(refused).combine_chunks()
-    if not any(lengths):
+    if not n_rows:
         first = quarantine.slice(0, 1).to_pylist()[0]
         raise InputError(
             f"none of the {quarantine.num_rows:,} candidates of {path} can be judged; the first, "
             f"{first[columns.CANDIDATE_ID]}: {first[DETAIL]}"
         )
-    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], quarantine)
+    return PredictedFile(shards, numbers, quarantine)
+
+
+def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
+    """Judge what was predicted, once the judge's references hold the rivals among all candidates."""
+    shards = predicted.shards
+    _for_each_shard(
+        judge,
+        partial(_judge_shard, judge, shards.folder.resolve()),
+        [number for number in predicted.numbers if shards.table(judged_name(number)) is None],
+        description="judging",
+    )
+    lengths = []
+    for number in predicted.numbers:
+        if (table := shards.table(judged_name(number))) is None:
+            raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
+        lengths.append(table.num_rows)
+    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
+
+
+def _for_each_shard(
+    judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
+) -> None:
+    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
 
 
 def judged_name(number: int) -> str:
@@ -187,37 +245,85 @@ def judged_name(number: int) -> str:
     return f"judged-{number}"
 
 
+def _predicted_name(number: int) -> str:
+    return f"predicted-{number}"
+
+
+def _mixtures_name(number: int) -> str:
+    return f"mixtures-{number}"
+
+
 def _refused_name(number: int) -> str:
     return f"refused-{number}"
 
 
-def _shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table] | None:
-    """What was judged and what was refused, if both are there and whole."""
-    judged, refused = shards.table(judged_name(number)), shards.table(_refused_name(number))
-    return None if judged is None or refused is None else (judged, refused)
+def _predicted_shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
+    """What was predicted, its distributions and what was refused, if all are there and whole."""
+    names = (_predicted_name(number), _mixtures_name(number), _refused_name(number))
+    predicted, mixtures, refused = (shards.table(name) for name in names)
+    return None if predicted is None or mixtures is None or refused is None else (predicted, mixtures, refused)
 
 
-def _judge_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
-    """Judge one row group; its tables have their names from the start, here or on actors that share the folder."""
+def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
+    """Predict one row group; its tables have their names from the start, here or on actors that share the folder."""
     with pq.ParquetFile(path, memory_map=True) as file:
-        judged, refused = _judged(judge, file.read_row_group(number))
+        predicted, mixtures, refused = _predicted(judge, file.read_row_group(number))
     shards = Shards(folder)
-    shards.save_table(judged_name(number), judged)
+    shards.save_table(_predicted_name(number), predicted)
+    shards.save_table(_mixtures_name(number), mixtures)
     shards.save_table(_refused_name(number), refused)
 
 
-def _judged(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The candidates that can be judged, with the judge's columns; and the quarantine."""
+def _judge_shard(judge: Judge, folder: Path, number: int) -> None:
+    """Judge one shard of what was predicted."""
+    shards = Shards(folder)
+    if (part := _predicted_shard(shards, number)) is None:
+        raise StoreError(f"{folder} was changed while it was read; run the stage again")
+    table, mixtures, _ = part
+    frame = table.select([name for name in table.column_names if name not in columns.CRYSTAL]).to_pandas()
+    assessed = judge.assess(frame, mixtures_of(mixtures), table.column(columns.SPECIES).to_pylist())
+    added = pa.Table.from_pandas(assessed.drop(columns=list(frame.columns)), preserve_index=False)
+    joined = pa.table([*table.columns, *added.columns], names=[*table.column_names, *added.column_names])
+    shards.save_table(judged_name(number), joined)
+
+
+def mixtures_table(mixtures: Mapping[str, Mixture]) -> pa.Table:
+    """Distributions of n crystals as a table: a column of lists for each target and member, families and weights."""
+    parts, known = {}, {}
+    for target, mixture in mixtures.items():
+        known[target] = {"family": type(mixture.components[0]).__name__, "weights": mixture.weights.tolist()}
+        for place, component in enumerate(mixture.components):
+            values = component.parameters()
+            flat = pa.array(values.ravel())
+            parts[f"{target}__{place}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.table(parts).replace_schema_metadata({"mixtures": json.dumps(known)})
+
+
+def mixtures_of(table: pa.Table) -> dict[str, Mixture]:
+    """The inverse of `mixtures_table`."""
+    found = {}
+    for target, known in json.loads(table.schema.metadata[b"mixtures"]).items():
+        family = FAMILIES[known["family"]]
+        columns_of = [table.column(f"{target}__{place}").combine_chunks() for place in range(len(known["weights"]))]
+        parts = [np.asarray(c.flatten()).reshape(table.num_rows, c.type.list_size) for c in columns_of]
+        found[target] = Mixture.of([family.from_parameters(part) for part in parts], np.array(known["weights"]))
+    return found
+
+
+def _predicted(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The candidates with a prediction, their distributions, and the quarantine."""
     whole = _is_whole(candidates)
     cut_off = candidates.filter(pc.invert(whole)).column(columns.CANDIDATE_ID).to_pylist()
     candidates = candidates.filter(whole)
     ids = candidates.column(columns.CANDIDATE_ID).to_pylist()
-    judged = judge.judge(ids, crystals_of(candidates.select(list(columns.CRYSTAL)).to_pandas()))
-    table = pa.Table.from_pandas(judged.table.drop(columns=columns.MATERIAL_ID), preserve_index=False)
-    kept = _plain(candidates.take(pa.array(judged.rows)))
+    predicted = judge.predict(ids, crystals_of(candidates.select(list(columns.CRYSTAL)).to_pandas()))
+    kept = _plain(candidates.take(pa.array(predicted.rows)))
+    above = judge.above_known_hull(predicted.table, kept.column(columns.SPECIES).to_pylist())
+    said = predicted.table.drop(columns=columns.MATERIAL_ID).assign(**{columns.ENERGY_ABOVE_KNOWN_HULL: above})
+    table = pa.Table.from_pandas(said, preserve_index=False)
     joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
-    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *judged.refusals]
-    return joined, quarantine_table(refusals)
+    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *predicted.refusals]
+    return joined, mixtures_table(predicted.mixtures), quarantine_table(refusals)
 
 
 def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:

@@ -23,7 +23,7 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         top_k: how many are handed on.
     """
     met, eligible = _flags(ranked, columns.GOAL_MET), _flags(ranked, columns.ELEMENT_RULES_MET)
-    chances = ranked[columns.GOAL_PROBABILITY].to_numpy()
+    chances, judged = ranked[columns.GOAL_PROBABILITY].to_numpy(), _flags(ranked, columns.STABILITY_JUDGED)
     routes = ranked[columns.ROUTE].to_numpy()[met]
     return {
         "goal": name,
@@ -36,8 +36,9 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         "expected_hits_in_top": float(chances[:top_k].sum()),
         "n_far_from_training": int(_flags(ranked, columns.FAR_FROM_TRAINING).sum()),
         "n_with_missing_references": int(np.sum(ranked[columns.MISSING_REFERENCES].to_numpy() != "")),
-        "n_stability_not_judged": int((~_flags(ranked, columns.STABILITY_JUDGED)).sum()),
-        "n_below_hull": int(np.sum(ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0)),
+        "n_stability_not_judged": int((~judged).sum()),
+        "n_below_hull": int(np.sum(judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
+        "n_below_hull_not_judged": int(np.sum(~judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
         "hits_by_route": {str(route): int(np.sum(routes == route)) for route in sorted(set(routes))},
         "outcome": outcome(ranked, goal),
         "nearest": _nearest(ranked, goal),
@@ -50,7 +51,9 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
     n_met = int(_flags(ranked, columns.GOAL_MET).sum())
     if n_met:
         return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their median prediction"
-    nearest = _nearest(ranked, goal)[0]
+    if not (found := _nearest(ranked, goal)):
+        return f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    nearest = found[0]
     gaps = ", ".join(
         f"{column} by {gap:.3g} {columns.UNITS.get(column, '')}" for column, gap in nearest["misses"].items()
     )
@@ -61,14 +64,19 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
 
 
 def _nearest(ranked: pd.DataFrame, goal: Goal) -> list[dict[str, Any]]:
-    """The candidates with the smallest miss, in units of each column's spread over all candidates."""
+    """The candidates with the smallest miss, in units of each column's spread over all candidates.
+
+    Where the goal asks for stability, only those whose stability can be judged.
+    """
     eligible = ranked.loc[_flags(ranked, columns.ELEMENT_RULES_MET)]
+    if any(aim.column == columns.ENERGY_ABOVE_HULL for aim in goal.objectives):
+        eligible = eligible.loc[_flags(eligible, columns.STABILITY_JUDGED)]
     misses = {
         aim.column: distance_outside(eligible[aim.column].to_numpy(), aim.window)
         for aim in goal.objectives
         if aim.window is not None
     }
-    if not misses:
+    if not misses or not len(eligible):
         return []
     spread = {column: float(np.std(eligible[column])) or 1.0 for column in misses}
     total = np.sum([miss / spread[column] for column, miss in misses.items()], axis=0)

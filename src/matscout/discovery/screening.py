@@ -43,6 +43,7 @@ def screen(
     materials: Path,
     destination: Path,
     distilled: Path = DISTILLED,
+    stand_ins: Path | None = None,
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
@@ -59,6 +60,7 @@ def screen(
         materials: curated table, for the phases that candidates compete with.
         destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
+        stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
 
     Raises:
         InputError: the goal cannot be answered, or nothing is left to rank.
@@ -67,7 +69,7 @@ def screen(
     settings = params.screening
     share_arenas()
     torch.set_num_threads(params.compute.threads)
-    references = References.read(materials)
+    references = References.read(materials, stand_ins)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble).for_hypothetical(),
         references,
@@ -85,16 +87,16 @@ def screen(
     with Shards.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
-        inputs=[candidates, members, ensemble, materials, *taught],
+        inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
-        judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
+        judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         ranked = _with_shortlist(judged, ranked, judge, params, materials)
         with atomic_path(destination, mark=RANKED_NAME) as folder:
             folder.mkdir()
             _write(folder, judged, ranked, judge, settings)
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
-            summary |= _references_told(references) | summarise_quarantine(judged.quarantine)
+            summary |= _references_told(judge.references) | summarise_quarantine(judged.quarantine)
             write_json(folder / "summary.json", summary | cascade_told(ranked, cascade))
 
 
@@ -179,9 +181,16 @@ def rank_structures(
     return judge.rank(judged.table), judged.refusals
 
 
-def _references_told(references: References) -> dict[str, int]:
+def _references_told(references: References | None) -> dict[str, int]:
     """How much is known of the hull itself; an error that is not known counts as none."""
-    return {"n_known_phases": references.n_phases, "n_known_phases_with_error": references.n_with_error}
+    if references is None:
+        return {}
+    return {
+        "n_known_phases": references.n_phases,
+        "n_known_phases_with_error": references.n_with_error,
+        "n_stand_ins": references.n_stand_ins,
+        "n_rivals": 0 if references.rivals is None else len(references.rivals),
+    }
 
 
 def _crystal(name: str, structure: Structure | Crystal) -> Crystal:

@@ -65,7 +65,7 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
     if any(aim.column == columns.ENERGY_ABOVE_HULL for aim in judge.goal.objectives) and judge.references is not None:
         counts = [{symbol: list(species).count(symbol) for symbol in species} for species in table[columns.SPECIES]]
         energies = table[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
-        table[columns.ENERGY_ABOVE_HULL] = energies_above_hull(judge.references, counts, energies)
+        table[columns.ENERGY_ABOVE_HULL] = energies_above_hull(judge.references.known, counts, energies)
     resources = resource_columns(table[columns.SPECIES].tolist())
     table = table.assign(**resources)
     table = table.loc[table[[aim.column for aim in judge.goal.objectives]].notna().to_numpy().all(axis=1)]

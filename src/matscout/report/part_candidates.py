@@ -74,7 +74,7 @@ def _kept(run: Run) -> Funnel:
         ("obey the goal's element rules", int(run.flags(columns.ELEMENT_RULES_MET).sum())),
         ("of elements seen in training", int((run.ranked[columns.UNSEEN_ELEMENTS].to_numpy() == "").sum())),
         ("near the training data", int((~run.flags(columns.FAR_FROM_TRAINING)).sum())),
-        ("below the hull of known phases", run.screening["n_below_hull"]),
+        ("below the hull of their rivals, as far as can be judged", run.screening["n_below_hull"]),
         ("meet the goal by their median", int(run.flags(columns.GOAL_MET).sum())),
         ("on the Pareto front", int(run.flags(columns.PARETO_FRONT).sum())),
         ("shortlist", min(run.params.screening.top_k, len(run.ranked))),

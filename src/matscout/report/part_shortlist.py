@@ -113,9 +113,7 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
 def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
     key, name = row[columns.CANDIDATE_ID], row[columns.FORMULA]
     pick = Markup('<button type="button" class="pick">{}</button>').format(labels.formula(name))
-    intervals = [
-        interval_cell(row[t], row[t + columns.LO90], row[t + columns.HI90], scale) for t, scale in scales.items()
-    ]
+    intervals = [_value_cell(row, target, scale) for target, scale in scales.items()]
     marks = [Markup('<span class="tag {}">{}</span>').format(t["kind"], t["text"]) for t in tags(row) if t["kind"]]
     cells = (
         number_cell(row[columns.RANK], 0),
@@ -127,6 +125,18 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
         Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
     )
     return Row(cells, candidate=key, words=_words(row))
+
+
+def _value_cell(row: dict[str, Any], column: str, scale: Scale) -> Cell:
+    """A prediction with its interval; an energy above a hull that lacks rivals is a lower bound, and says so."""
+    if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
+        least = labels.number(row[column], 2)
+        return Cell(Markup('at least {} <br><span class="sub note">rivals missing</span>').format(least), row[column])
+    return interval_cell(row[column], row[column + columns.LO90], row[column + columns.HI90], scale)
+
+
+def _lacks_rivals(row: dict[str, Any]) -> bool:
+    return not row.get(columns.STABILITY_JUDGED, True)
 
 
 def _words(row: dict[str, Any]) -> str:
@@ -144,6 +154,8 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "", "text": "meets the goal"})
     if row.get(columns.FAR_FROM_TRAINING):
         found.append({"kind": "warn", "text": "far from training data"})
+    if _lacks_rivals(row):
+        found.append({"kind": "warn", "text": "stability not judged"})
     if row.get(columns.UNSEEN_ELEMENTS):
         found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
     return found
@@ -170,6 +182,11 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
     for column in shown:
         low, high = (labels.number(row[column + end], 2) for end in (columns.LO90, columns.HI90))
         value = f"{labels.number(row[column], 2)} {labels.unit_of(column)}"
+        if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
+            remark = row[columns.STABILITY_REMARK]
+            words = Markup('at least {}, rivals missing <span class="sub">{}</span>').format(value, remark)
+            facts.append((labels.name_of(column), words))
+            continue
         facts.append((labels.name_of(column), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
     facts.append(("meets the goal", labels.percent(row[columns.GOAL_PROBABILITY])))
     if columns.METAL_PROBABILITY in row:
@@ -190,6 +207,8 @@ def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = []
     if row.get(columns.COMPETING_PHASES):
         facts.append(("rivals", row[columns.COMPETING_PHASES]))
+    if not _lacks_rivals(row) and row.get(columns.STABILITY_REMARK):
+        facts.append(("stability", row[columns.STABILITY_REMARK]))
     if row.get(columns.MISSING_REFERENCES):
         facts.append(("no known phase of", row[columns.MISSING_REFERENCES].replace(",", ", ")))
     odds = row.get(columns.PROBABILITY)
