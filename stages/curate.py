@@ -1,7 +1,5 @@
 """Stage `curate`: raw snapshots to one honest table."""
 
-from matscout.curation.cache import cache_directory
-from matscout.curation.table import curate
 from matscout.engine import n_workers
 from matscout.params import load_params
 from matscout.stage import PathOption, PathsOption, run
@@ -9,6 +7,9 @@ from matscout.stage import PathOption, PathsOption, run
 
 def main(raw: PathsOption, feedback: PathOption, out: PathOption) -> None:
     """Check, deduplicate and align the rows of every snapshot, and results of candidates."""
+    from matscout.curation.cache import cache_directory  # here: workers import this script again, and need none of it
+    from matscout.curation.table import curate
+
     settings = load_params().curation
     curate(raw, settings, out, workers=n_workers(), cache=cache_directory(), feedback=feedback)
 

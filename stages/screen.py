@@ -1,6 +1,5 @@
 """Stage `screen`: predictions for every candidate, ranked by the goal."""
 
-from matscout.discovery.screening import screen
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 
@@ -9,6 +8,8 @@ def main(
     candidates: PathOption, members: PathOption, ensemble: PathOption, materials: PathOption, out: PathOption
 ) -> None:
     """Predict with all members, rank by the goal, write the best as CIF."""
+    from matscout.discovery.screening import screen  # here: workers import this script again, and need none of it
+
     screen(candidates, params=load_params(), members=members, ensemble=ensemble, materials=materials, destination=out)
 
 

@@ -19,6 +19,10 @@ NOT_TRACKED = {
     "src/matscout/engine/": "where work runs; results and their order are the same everywhere",
     "src/matscout/training/tracking.py": "what MLflow is told; nothing comes back",
 }
+READ = {  # code that is read as text: an architecture's file says which paper it follows
+    "report": {"src/matscout/models"},
+    "summarize": {"src/matscout/models"},
+}
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
@@ -46,7 +50,7 @@ def test_no_code_dep_is_unused(name):
     stage = STAGES[name]
     used = code_of(stage)
     code_deps = [dep for dep in stage["deps"] if dep.startswith(("src/", "stages/"))]
-    unused = [dep for dep in code_deps if not any(covers(dep, file) for file in used)]
+    unused = [dep for dep in code_deps if not any(covers(dep, file) for file in used | READ.get(name, set()))]
     assert not unused, f"stage {name} depends on code that it never imports: {unused}"
 
 

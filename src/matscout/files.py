@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 from matscout.errors import InputError
 
@@ -94,9 +94,12 @@ def write_json(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def write_parquet(path: Path, table: pd.DataFrame | pa.Table, schema: pa.Schema | None = None) -> None:
+def write_parquet(path: Path, table: "pd.DataFrame | pa.Table", schema: "pa.Schema | None" = None) -> None:
     """Write a table atomically as byte-stable parquet (zstd, no pandas metadata, no clock)."""
-    if isinstance(table, pd.DataFrame):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not isinstance(table, pa.Table):
         table = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     with atomic_path(path) as temporary:

@@ -1,7 +1,7 @@
 """The stage `propose`: crystals that the curated set does not hold."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,43 +103,57 @@ def _write_shards(
 ) -> None:
     with pq.ParquetWriter(path, CANDIDATE_SCHEMA, compression="zstd") as writer:
         if users:
-            rows = [_user_row(user, curated) for user in users]
-            writer.write_table(pa.Table.from_pylist(rows, schema=CANDIDATE_SCHEMA))
+            writer.write_table(_users(users, curated))
         for start in progress(range(0, len(accepted), SHARD_ROWS), description="writing candidates", unit="shard"):
-            rows = [_row(pool.proposal(row), curated) for row in accepted[start : start + SHARD_ROWS]]
-            writer.write_table(pa.Table.from_pylist(rows, schema=CANDIDATE_SCHEMA))
+            proposals = [pool.proposal(row) for row in accepted[start : start + SHARD_ROWS]]
+            writer.write_table(_proposed(proposals, curated))
 
 
-def _row(proposal: Proposal, curated: CuratedTable) -> dict[str, Any]:
-    return {
-        columns.ROUTE: proposal.route,
-        columns.PARENT_ID: proposal.template.parent_id,
-        columns.SUBSTITUTION: proposal.substitution,
-        IONS: " ".join(proposal.ions),
-        columns.PROBABILITY: proposal.probability if np.isfinite(proposal.probability) else None,
-        columns.SPACE_GROUP: proposal.template.space_group,
-        **_crystal_columns(f"{proposal.template.parent_id}|{proposal.substitution}", proposal.crystal(), curated),
+def _proposed(proposals: Sequence[Proposal], curated: CuratedTable) -> pa.Table:
+    identities = [f"{proposal.template.parent_id}|{proposal.substitution}" for proposal in proposals]
+    probabilities = np.array([proposal.probability for proposal in proposals])
+    origin = {
+        columns.ROUTE: [proposal.route for proposal in proposals],
+        columns.PARENT_ID: [proposal.template.parent_id for proposal in proposals],
+        columns.SUBSTITUTION: [proposal.substitution for proposal in proposals],
+        IONS: [" ".join(proposal.ions) for proposal in proposals],
+        columns.PROBABILITY: pa.array(probabilities, mask=~np.isfinite(probabilities)),
+        columns.SPACE_GROUP: [proposal.template.space_group for proposal in proposals],
     }
+    return _table(origin, identities, [proposal.crystal() for proposal in proposals], curated)
 
 
-def _user_row(user: UserCandidate, curated: CuratedTable) -> dict[str, Any]:
-    return {
-        columns.ROUTE: USER_SOURCE,
-        columns.PARENT_ID: user.name,
-        columns.SUBSTITUTION: "",
-        IONS: "",
-        columns.PROBABILITY: None,
-        columns.SPACE_GROUP: user.space_group,
-        **_crystal_columns(f"{USER_SOURCE}|{user.name}", user.crystal, curated),
+def _users(users: Sequence[UserCandidate], curated: CuratedTable) -> pa.Table:
+    origin = {
+        columns.ROUTE: [USER_SOURCE] * len(users),
+        columns.PARENT_ID: [user.name for user in users],
+        columns.SUBSTITUTION: [""] * len(users),
+        IONS: [""] * len(users),
+        columns.PROBABILITY: pa.nulls(len(users), pa.float64()),
+        columns.SPACE_GROUP: [user.space_group for user in users],
     }
+    identities = [f"{USER_SOURCE}|{user.name}" for user in users]
+    return _table(origin, identities, [user.crystal for user in users], curated)
 
 
-def _crystal_columns(identity: str, crystal: Crystal, curated: CuratedTable) -> dict[str, Any]:
-    return {
-        columns.CANDIDATE_ID: f"ms-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
-        columns.FORMULA: crystal.reduced_formula,
-        FORMULA_IS_KNOWN: formula_key(crystal.species) in curated.rows_of_formula,
-        columns.N_ATOMS: crystal.n_atoms,
-        columns.VOLUME_PER_ATOM: crystal.volume / crystal.n_atoms,
-        **crystal.to_row(),
+def _table(
+    origin: Mapping[str, Any], identities: Sequence[str], crystals: Sequence[Crystal], curated: CuratedTable
+) -> pa.Table:
+    """Rows of `CANDIDATE_SCHEMA`: what they came from, and what follows from their crystals."""
+    found = {
+        **origin,
+        columns.CANDIDATE_ID: [f"ms-{hashlib.sha256(name.encode()).hexdigest()[:12]}" for name in identities],
+        columns.FORMULA: [crystal.reduced_formula for crystal in crystals],
+        FORMULA_IS_KNOWN: [formula_key(crystal.species) in curated.rows_of_formula for crystal in crystals],
+        columns.N_ATOMS: [crystal.n_atoms for crystal in crystals],
+        columns.VOLUME_PER_ATOM: [crystal.volume / crystal.n_atoms for crystal in crystals],
+        columns.LATTICE: _lists([crystal.lattice.reshape(-1) for crystal in crystals]),
+        columns.SPECIES: [crystal.species for crystal in crystals],
+        columns.FRAC_COORDS: _lists([crystal.frac_coords.reshape(-1) for crystal in crystals]),
     }
+    return pa.table(found, schema=CANDIDATE_SCHEMA)
+
+
+def _lists(arrays: Sequence[NDArray[np.float64]]) -> pa.ListArray:
+    ends = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(arrays)))

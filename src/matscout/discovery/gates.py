@@ -1,11 +1,13 @@
 """Gates that a candidate passes, and the count of those that each turns away."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.discovery.ions import IonTable
+if TYPE_CHECKING:  # the page names the gates, and needs no table of ions
+    from matscout.discovery.ions import IonTable
 
 GENERATED = "generated"
 UNCHANGED = "unchanged"
@@ -67,7 +69,7 @@ def pass_in_turn(gates: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.boo
 
 
 def ionic_gates(
-    table: IonTable, filled: NDArray[np.int64], old: NDArray[np.int64], ratios: NDArray[np.int64]
+    table: "IonTable", filled: NDArray[np.int64], old: NDArray[np.int64], ratios: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
     """Gates on the ions alone, for fillings (m, n_slots) of a compound with ions `old`.
 

@@ -13,37 +13,19 @@ from matscout.crystal import Crystal
 from matscout.discovery.goals import check_goal, nothing_obeys, obeys_element_rules, window_column, window_probabilities
 from matscout.discovery.pareto import DEEPEST, rank_candidates
 from matscout.discovery.phases import Rivals
+from matscout.discovery.prediction import Predicted, predict_usable
 from matscout.discovery.quarantine import Refusal
 from matscout.discovery.resampling import draw_targets, drawn_costs
 from matscout.discovery.resources import resource_columns
 from matscout.discovery.stability import HullEnergy, References, energies_above_hull, hull_of, remark_on
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
+from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
-from matscout.graphs.store import GraphStore
 from matscout.params import Goal
 
 Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 NO_LAYER = 0  # of crystals that the element rules bar
 NOT_MET = {columns.GOAL_MET: False, columns.PARETO_FRONT: False}
-PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `graphs.cells`
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What the ensemble says of the crystals that have a graph and a finite prediction.
-
-    Attributes:
-        rows: (n,) their places among the crystals that were given.
-        table: one row each, see `EnsemblePredictor.predict`.
-        mixtures: each target's calibrated distribution of the same rows.
-        refusals: the others, with reasons.
-    """
-
-    rows: NDArray[np.int64]
-    table: pd.DataFrame
-    mixtures: Mapping[str, Mixture]
-    refusals: Sequence[Refusal]
 
 
 @dataclass(frozen=True)
@@ -221,24 +203,6 @@ class Judge:
         ranked = pd.concat(parts, ignore_index=True)
         ranked[columns.RANK] = np.arange(1, len(ranked) + 1)
         return ranked
-
-
-def predict_usable(
-    predictor: EnsemblePredictor,
-    ids: Sequence[str],
-    crystals: Sequence[Crystal],
-    *,
-    device: str = "cpu",
-    compiled: bool = False,
-) -> Predicted:
-    """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
-    store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, mixtures = predictor.predict_mixtures(store, device=device, compiled=compiled)
-    reasons = {fault.row: (fault.reason, fault.detail) for fault in faults}
-    rows = np.array([row for row in range(len(ids)) if row not in reasons], dtype=np.int64)
-    said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))
-    reasons |= {int(row): (PREDICTION_NOT_FINITE, NOT_FINITE) for row in rows[~said]}
-    return Predicted(rows[said], table, mixtures, [Refusal(ids[row], *reasons[row]) for row in sorted(reasons)])
 
 
 def crystals_of(table: pd.DataFrame) -> list[Crystal]:

@@ -10,9 +10,8 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.curation.validity import find_fault
-from matscout.discovery.judging import predict_usable
+from matscout.discovery.prediction import predict_usable
 from matscout.discovery.quarantine import Refusal
-from matscout.discovery.screening import ENSEMBLE, MATERIALS, MEMBERS, rank_structures
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
@@ -83,12 +82,14 @@ def predict_by_population(
 
 
 def screen_structures(
-    paths: Sequence[Path], goal: str, *, members: Path = MEMBERS, ensemble: Path = ENSEMBLE
+    paths: Sequence[Path], goal: str, *, members: Path, ensemble: Path
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """`screening.screen_materials` for files, and what could not be used.
 
     Energies above hull need the curated table; without it a goal that asks for them is refused.
     """
+    from matscout.discovery.screening import MATERIALS, rank_structures  # `predict` starts without
+
     ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
     materials = MATERIALS if MATERIALS.exists() else None
     named = dict(zip(ids, crystals, strict=True))

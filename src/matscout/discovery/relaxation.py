@@ -4,18 +4,20 @@ import contextlib
 import importlib.util
 import io
 import warnings
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.judging import Judge, crystals_of
 from matscout.discovery.templates import make_template
 from matscout.errors import InputError
 from matscout.params import Relaxation
 from matscout.progress import progress
+
+if TYPE_CHECKING:
+    from matscout.discovery.judging import Judge
 
 RELAXED_NAME: Final = "relaxed.parquet"
 BEFORE: Final = "_before"
@@ -35,7 +37,7 @@ def check_relaxation(settings: Relaxation) -> None:
         )
 
 
-def relax(best: pd.DataFrame, judge: Judge, settings: Relaxation) -> pd.DataFrame:
+def relax(best: pd.DataFrame, judge: "Judge", settings: Relaxation) -> pd.DataFrame:
     """Relax cell and atoms of some candidates, and judge what comes out.
 
     CHGNet 0.3 (Deng et al., Nature Machine Intelligence 5, 1031, 2023; its weights come with the package) and
@@ -51,6 +53,8 @@ def relax(best: pd.DataFrame, judge: Judge, settings: Relaxation) -> pd.DataFram
         space group, volume per atom, the potential's energy per atom, and every column that the judge gives (null
         after a relaxation into a cell that cannot be judged).
     """
+    from matscout.discovery.judging import crystals_of  # `export` names the columns without the ensemble's code
+
     potential = _load()
     crystals = crystals_of(best)
     results = [_relax(potential, crystal, settings) for crystal in progress(crystals, description="relaxation")]

@@ -13,6 +13,7 @@ from matscout.discovery.gather import METAL_ROUTE
 from matscout.discovery.novelty import FormulaGroup, judge_all
 from matscout.discovery.pool import FrozenPool
 from matscout.discovery.shards import Shards
+from matscout.discovery.templates import Template
 from matscout.engine import parallel_map
 from matscout.progress import progress
 
@@ -27,10 +28,17 @@ Structures = Sequence[tuple[Crystal, str]]  # crystals with their protostructure
 
 @dataclass
 class Known:
-    """Structures of the curated set and of the user, by formula."""
+    """Structures of the curated set and of the user, by formula.
+
+    Attributes:
+        curated: the table.
+        users: structures of the user.
+        templates: of curated crystals by id, as far as they are made: their symmetry is not searched again.
+    """
 
     curated: CuratedTable
     users: dict[str, list[tuple[Crystal, str]]] = field(default_factory=dict)
+    templates: dict[str, Template] = field(default_factory=dict)
 
     def judge(
         self,
@@ -69,8 +77,12 @@ class Known:
 
     def _group(self, key: str, new: Structures, earlier: Structures) -> FormulaGroup:
         accepted = [*self.users.get(key, ()), *earlier]
+        rows = self.curated.rows_of_formula.get(key, [])
+        templates = [self.templates[name] for row in rows if (name := self.curated.ids[row]) in self.templates]
         return FormulaGroup(
-            known=tuple(self.curated.crystal(row) for row in self.curated.rows_of_formula.get(key, [])),
+            known=tuple(self.curated.crystal(row) for row in rows if self.curated.ids[row] not in self.templates),
+            reduced=tuple(template.fill(template.elements) for template in templates),
+            reduced_labels=tuple(template.label(template.elements) for template in templates),
             accepted=tuple(crystal for crystal, _ in accepted),
             accepted_labels=tuple(label for _, label in accepted),
             candidates=tuple(crystal for crystal, _ in new),
@@ -95,6 +107,7 @@ def select(
     that the size of the buckets changes nothing.
     """
     formulas = pool.formula_hashes()
+    known.templates |= {parent.template.parent_id: parent.template for parent in pool.parents}
     accepted = np.empty(0, dtype=np.int64)
     start, turn = 0, 0
     while len(accepted) < n and start < len(order):

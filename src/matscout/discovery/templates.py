@@ -97,10 +97,7 @@ class Template:
         for slot, letter in self.orbits:
             letters[elements[slot]].append(letter)
         parts = ("".join(f"{found.count(x)}{x}" for x in sorted(set(found))) for found in letters.values())
-        # reads the whole library of prototypes: only proposing needs it
-        from matscout.discovery.aflow_library import canonicalize_element_wyckoffs
-
-        return f"{self.pearson}_{self.space_group}_{canonicalize_element_wyckoffs('_'.join(parts), self.space_group)}"
+        return f"{self.pearson}_{self.space_group}_{_canonical_wyckoffs('_'.join(parts), self.space_group)}"
 
 
 def make_template(parent_id: str, crystal: Crystal) -> Template | None:
@@ -134,6 +131,15 @@ def _reduce(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> t
     reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
     cartesian = frac_coords @ lattice
     return np.array(reduced), np.mod(cartesian @ np.linalg.inv(reduced), 1.0)
+
+
+@cache
+def _canonical_wyckoffs(letters: str, space_group: int) -> str:
+    """Wyckoff letters by element, for the choice of origin that all cells of a prototype share."""
+    # reads the whole library of prototypes: only proposing needs it
+    from matscout.discovery.aflow_library import canonicalize_element_wyckoffs
+
+    return canonicalize_element_wyckoffs(letters, space_group)
 
 
 @cache

@@ -3,11 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from pymatgen.core import Element
-from pymatgen.core.structure_prediction.volume_predictor import bond_params
 from scipy.optimize import nnls
 
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
@@ -120,6 +121,9 @@ def _electronegativity(symbol: str) -> float:
 @cache
 def _bond_radii() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """r_0 (Å) and k by atomic number; an element without mined parameters has its atomic radius and k = 0."""
+    # pymatgen's `volume_predictor` reads this table, and several larger ones, when it is imported
+    table = files("pymatgen.core.structure_prediction").joinpath("DLS_bond_params.yaml").read_text()
+    bond_params = yaml.safe_load(table)
     base, slope = np.full(len(SYMBOLS), np.nan), np.zeros(len(SYMBOLS))
     for number, symbol in enumerate(SYMBOLS[1:], start=1):
         if symbol in bond_params:

@@ -6,8 +6,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import eye, hstack, vstack
 
 from matscout.ensemble.metrics import mean_absolute_error
 from matscout.ensemble.mixture import Mixture
@@ -94,6 +92,9 @@ def stacking_weights(estimates: Array, truth: Array) -> Array:
     Returns:
         (n_members,).
     """
+    from scipy.optimize import linprog  # only fitting needs it: prediction starts without
+    from scipy.sparse import eye, hstack, vstack
+
     n_rows, n_members = estimates.shape
     cost = np.concatenate([np.zeros(n_members), np.full(n_rows, 1 / n_rows)])
     slack = eye(n_rows)

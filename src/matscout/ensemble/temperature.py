@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from matscout.ensemble.mixture import Mixture
 
@@ -39,6 +38,7 @@ def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperat
         distance: (n,) from the training set.
         truth: (n,) labels.
     """
+    from scipy.optimize import minimize  # only fitting needs it: prediction starts without
 
     def negative_log_likelihood(parameters: Array) -> float:
         temperature = Temperature(float(np.exp(parameters[0])), float(parameters[1]))

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,7 +42,7 @@ class Sidecar(BaseModel):
 
 def write_index(directory: Path, ids: NDArray[np.str_]) -> None:
     """Write `index.parquet`: the id of every row."""
-    write_parquet(directory / INDEX, pd.DataFrame({columns.MATERIAL_ID: ids.astype(object)}))
+    write_parquet(directory / INDEX, pa.table({columns.MATERIAL_ID: pa.array(ids.tolist(), pa.large_string())}))
 
 
 def write_sidecar(directory: Path, settings: Graphs, counts: dict[str, int]) -> None:
@@ -66,7 +67,7 @@ def open_files(directory: Path, *, verify: bool) -> tuple[NDArray[np.str_], Pack
         _check_file(directory / name, sidecar.files[name], verify=verify)
     try:
         packed = PackedGraphs(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
-        ids = pd.read_parquet(directory / INDEX)[columns.MATERIAL_ID].to_numpy().astype(np.str_)
+        ids = np.array(pq.read_table(directory / INDEX).column(columns.MATERIAL_ID).to_pylist(), dtype=np.str_)
     except (ValueError, OSError, KeyError) as error:
         raise _refuse(directory, f"a file cannot be read ({error})") from error
     _check_arrays(directory, packed, {**sidecar.counts, "ids": len(ids)})

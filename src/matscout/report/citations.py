@@ -1,10 +1,9 @@
 """What to cite: the databases of a run, and the papers of its members' architectures."""
 
-import inspect
-import sys
+import ast
 from collections.abc import Iterable
+from importlib.resources import files
 
-from matscout.models.registry import ENCODERS
 from matscout.params import Member
 from matscout.sources.manifest import Manifest
 
@@ -16,6 +15,9 @@ def database_citations(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def paper_of(member: Member) -> str:
-    """The paper of a member's architecture: the docstring of the file that implements it, as one line."""
-    module = sys.modules[ENCODERS[member.architecture].__module__]
-    return " ".join((inspect.getdoc(module) or "").split())
+    """The paper of a member's architecture: the docstring of the file that implements it, as one line.
+
+    The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
+    """
+    source = files("matscout.models").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
+    return " ".join((ast.get_docstring(ast.parse(source)) or "").split())

@@ -11,7 +11,6 @@ from matscout.params import Database
 from matscout.sources import licences
 from matscout.sources.downloading import download
 from matscout.sources.fetcher import Fetcher
-from matscout.sources.importing import import_file
 from matscout.sources.licences import TERMS, UNKNOWN, Terms
 from matscout.sources.manifest import MANIFEST_NAME
 from matscout.sources.plausibility import checked
@@ -98,6 +97,8 @@ def _from_sample(name: str, database: Database, destination: Path) -> None:
 
 
 def _from_file(name: str, database: Database, destination: Path) -> None:
+    from matscout.sources.importing import import_file  # the readers of many formats: no other origin needs them
+
     items = checked(import_file(Path(database.path), database.file, name), source=name)
     terms = TERMS.get(name, UNKNOWN)
     write_records(
