@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help:
-	@echo "make repro   install what is missing, run the whole pipeline (dvc repro), say where the results are"
+	@echo "make repro   install what is missing, run the whole pipeline, say where the results are"
 	@echo "make test    install what is missing, run the tests"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
@@ -23,7 +23,7 @@ setup:
 
 repro: setup
 	@.venv/bin/matscout mend
-	.venv/bin/python -m dvc repro
+	@.venv/bin/matscout repro
 	@.venv/bin/matscout results
 
 # three workers for two cores: a quarter of the time tests wait for processes and servers; a thread that waits must not

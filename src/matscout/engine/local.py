@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from matscout.engine.tasks import Job, run_task
+from matscout.engine.tasks import Job, end_with_parent, run_task
 
 POLL_S = 0.5
 
@@ -23,7 +23,7 @@ class LocalEngine:
     environments: Sequence[Mapping[str, str]]
 
     def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
-        """See `Engine.run`. Tasks that still run when the caller stops are ended."""
+        """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are ended."""
         waiting, free, running = list(names), list(self.environments), list[_Worker]()
         try:
             while waiting or running:
@@ -66,6 +66,7 @@ def _start(job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
 
 
 def _body(job: Job, name: str, environment: Mapping[str, str], sender: Connection) -> None:
+    end_with_parent()
     sender.send(run_task(job, name, environment))
 
 

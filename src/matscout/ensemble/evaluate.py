@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from matscout import columns
@@ -59,7 +58,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Args:
         members: folder of trained members, one folder each.
-        params: sections `members` and `finetuned` (names), `targets`, `ensemble`, `compute`.
+        params: sections `members` and `finetuned` (names), `targets`, `ensemble`.
         materials: curated table.
         graphs: folder of the graph store.
         split: material_id and fold.
@@ -69,7 +68,6 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
         StoreError: a member is missing, broken, or does not fit the others or the graphs.
         InputError: the folds hold no usable rows, or synthetic ones where real ones are due.
     """
-    torch.set_num_threads(params.compute.threads)
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))
     check_store(loaded, store)

@@ -5,10 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import matscout
 from matscout.files import sha256_of, sha256_of_json
@@ -109,5 +108,5 @@ def provenance_of(
     parameters = {"member": tree["members"][name], **{key: tree[key] for key in ("targets", "model", "compute")}}
     if start:
         parameters["start"] = start
-    fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
+    fingerprint = sha256_of_json([name, parameters, dict(hashes), version("torch")])
     return Provenance(name, fingerprint, parameters, tree, hashes)
