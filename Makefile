@@ -42,7 +42,7 @@ bench: setup
 	.venv/bin/python benchmarks/batch_sizes.py
 	.venv/bin/python benchmarks/models.py
 	.venv/bin/python benchmarks/precision.py
-	.venv/bin/python benchmarks/shared_cores.py
+	.venv/bin/python benchmarks/threads.py
 	.venv/bin/python benchmarks/bounds.py
 	.venv/bin/python benchmarks/cascade.py
 	.venv/bin/python benchmarks/screening_scale.py --sizes 2000 10000 --cascade fast 0.3 --distilled .checkpoints/cascade

@@ -26,6 +26,7 @@ TOP = {
     "cli",
     "doctor",
     "mend",
+    "pipeline",
     "results",
     "stage",
     "train",

@@ -89,7 +89,7 @@ def mend() -> None:
 
 @app.command(epilog="Examples: `matscout repro`; on four cores of many: `matscout repro --workers 4`")
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
-    """Run the pipeline as `dvc repro` does, with the members trained side by side: as many at once as there are cores."""
+    """Run the pipeline as `dvc repro` does, but train as many members at once as there are cores."""
     from matscout.engine.switch import Switch
     from matscout.pipeline import reproduce
 

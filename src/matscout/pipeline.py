@@ -1,14 +1,13 @@
 """`matscout repro`: what `dvc repro` does, with the members trained side by side.
 
-`dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains on all
-cores the members that DVC would train; then `dvc repro` runs the rest, and each `train@<member>` puts its member
-in place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
+`dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains the
+members that DVC would train, one a core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
+place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from matscout.engine.switch import Switch
@@ -61,18 +60,19 @@ def _would_run(stage: Any) -> bool:
 
 
 def _can_be_restored(stage: Any) -> bool:
-    """Whether DVC has the outputs in its cache, by dvc.lock or by what it ran before (what its `repro` asks itself)."""
+    """Whether DVC has the outputs in its cache, by dvc.lock or by what it ran before: what its `repro` looks for."""
     from dvc.stage.cache import RunCacheNotFoundError
 
-    for look_again in (True, False):
+    try:
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except RunCacheNotFoundError:
+        stage.save_deps()  # of this object alone: their present hashes, by which to look for an earlier run
+        stage.cmd_changed = True  # else they would be taken for those of dvc.lock
         try:
             stage.repo.stage_cache.restore(stage, dry=True)
         except RunCacheNotFoundError:
-            if look_again:
-                stage.save_deps()  # of this object: by their present hashes
-        else:
-            return True
-    return False
+            return False
+    return True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Arithmetic of a process that computes with floating-point numbers: how many threads, and what becomes of subnormals."""
+"""Arithmetic of a process that computes with floating-point numbers: its threads, and subnormals."""
 
 import os
 

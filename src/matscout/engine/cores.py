@@ -29,9 +29,9 @@ def parallel_stream(
     """`function` of each item over `workers` processes, yielded in order as they come, with a progress bar.
 
     `function` and `items` must be picklable. Workers are spawned, not forked: a fork of a process
-    that holds threads (torch, numba, arrow) can deadlock. Each computes on one thread. One worker means this process, and
-    `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster instead,
-    with the same results.
+    that holds threads (torch, numba, arrow) can deadlock. Each computes on one thread. One worker means this
+    process, and `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster
+    instead, with the same results.
 
     Raises:
         ParameterError: the variable names no engine.

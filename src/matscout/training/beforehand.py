@@ -28,9 +28,7 @@ def is_kept(name: str, fingerprint: str) -> bool:
     return _is_whole(checkpoint_directory(name, fingerprint))
 
 
-def take_member(
-    name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path
-) -> bool:
+def take_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path) -> bool:
     """Put the member that was trained beforehand in its place, or say that there is none.
 
     Arguments as of `train_member`. A folder that does not fit its checksum is removed, and training goes on from the
