@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from graphs import machine
 from safetensors.torch import load_file
 
