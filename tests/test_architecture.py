@@ -25,6 +25,7 @@ TOP = {
     "__init__",
     "cli",
     "doctor",
+    "machine_code",
     "mend",
     "pipeline",
     "results",

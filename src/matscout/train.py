@@ -27,13 +27,13 @@ from matscout.training.checkpoints import epochs_saved
 from matscout.training.provenance import provenance_of, repository, training_hashes
 
 N_SHOWN = 4  # members beside the bar
-EPOCH_COST = {  # seconds, of the sample on one core: who starts first depends on it, and no result
-    "cgcnn": 1.0,
-    "megnet": 1.0,
-    "alignn": 1.0,
-    "cogn": 1.0,
-    "comformer": 1.0,
-    "composition": 1.0,
+COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
+    "cgcnn": 0.6,
+    "megnet": 1.1,
+    "alignn": 1.2,
+    "cogn": 0.7,
+    "comformer": 1.2,
+    "composition": 0.5,
 }
 INPUTS = {
     "graphs": Path("data/graphs"),
@@ -62,7 +62,10 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
     wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
     epochs = {name: params.members[name].training.epochs for name in wanted}
-    job = Job(partial(_fit, params=params), Path.cwd(), repository() / ".checkpoints" / "logs")
+    if not wanted:
+        return []
+    logs = repository() / ".checkpoints" / "logs"
+    job = Job(partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.member", "mlflow.tracking"))
     failures = dict[str, str]()
     with _watch(epochs, fingerprints) as board:
         for ended in engine.run(job, wanted):
@@ -120,7 +123,7 @@ def _fit(name: str, *, params: Params) -> None:
 
 
 def _duration(member: Member) -> float:
-    return member.training.epochs * EPOCH_COST.get(member.architecture, 1.0)
+    return member.training.epochs * COST.get(member.architecture, 1.0)
 
 
 @dataclass

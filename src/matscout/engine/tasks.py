@@ -25,11 +25,13 @@ class Job:
         function: called with the task's name; picklable.
         directory: to work in; on another machine, the same folder of a shared file system.
         logs: folder; what the task `a` prints goes to `a.log` there.
+        imports: modules that tasks need, to be loaded once where workers can share what is loaded.
     """
 
     function: Callable[[str], None]
     directory: Path
     logs: Path
+    imports: tuple[str, ...] = ()
 
     def log_of(self, name: str) -> Path:
         """Where the output of the task `name` goes."""
