@@ -1,6 +1,7 @@
 """The stage `evaluate`: members to one calibrated prediction, judged on the real rows of the test fold."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.engine import n_workers
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.baselines import baseline_predictions
 from matscout.ensemble.bootstrap import Resampling
@@ -136,19 +138,24 @@ def _measure(
     calibration: EnsembleCalibration, held_out: HeldOut, folds: pd.DataFrame, params: Params
 ) -> dict[str, Any]:
     resampling = Resampling(params.ensemble.bootstrap, params.ensemble.seed)
-    measured = {}
-    for name in progress(params.targets, description="metrics", unit="target"):
-        validation, test = (
-            _labelled(held_out, fold, params.targets[name]) for fold in (columns.VALIDATION, columns.TEST)
-        )
-        measured[name] = measure_target(
+
+    def measure(name: str) -> dict[str, Any]:
+        target = params.targets[name]
+        validation, test = (_labelled(held_out, fold, target) for fold in (columns.VALIDATION, columns.TEST))
+        return measure_target(
             calibration.targets[name],
-            _labelled_predictions(calibration, held_out, validation, name, params.targets[name]),
-            _labelled_predictions(calibration, held_out, test, name, params.targets[name]),
+            _labelled_predictions(calibration, held_out, validation, name, target),
+            _labelled_predictions(calibration, held_out, test, name, target),
             _test_facts(held_out, folds, params, test=test, target=name),
-            unit=columns.UNITS.get(params.targets[name].label, ""),
+            unit=columns.UNITS.get(target.label, ""),
             resampling=resampling,
         )
+
+    with ThreadPoolExecutor(n_workers()) as pool:  # half of it is gradient boosting, which frees the interpreter
+        found = progress(
+            pool.map(measure, params.targets), description="metrics", total=len(params.targets), unit="target"
+        )
+        measured = dict(zip(params.targets, found, strict=True))
     distance = held_out.distance[held_out.fold(columns.TEST)]
     return {
         "members": list(calibration.members),
