@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help:
-	@echo "make repro   install what is missing, run the whole pipeline (dvc repro), say where the results are"
+	@echo "make repro   install what is missing, run the whole pipeline, say where the results are"
 	@echo "make test    install what is missing, run the tests"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
@@ -24,7 +24,7 @@ setup:
 
 repro: setup
 	@.venv/bin/matscout mend
-	.venv/bin/python -m dvc repro
+	@.venv/bin/matscout repro
 	@.venv/bin/matscout results
 
 # three workers for two cores: a quarter of the time tests wait for processes and servers; a thread that waits must not
@@ -43,7 +43,7 @@ bench: setup
 	.venv/bin/python benchmarks/batch_sizes.py
 	.venv/bin/python benchmarks/models.py
 	.venv/bin/python benchmarks/precision.py
-	.venv/bin/python benchmarks/shared_cores.py
+	.venv/bin/python benchmarks/threads.py
 	.venv/bin/python benchmarks/bounds.py
 	.venv/bin/python benchmarks/cascade.py
 	.venv/bin/python benchmarks/screening_scale.py --sizes 2000 10000 --cascade fast 0.3 --distilled .checkpoints/cascade

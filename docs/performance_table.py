@@ -177,17 +177,16 @@ def _largest(way: dict[str, Any]) -> float:
     return max(shift["largest_shift"] for shift in way.values() if isinstance(shift, dict))
 
 
-def shared_cores_table(results: Results) -> str:
-    """Seconds of a training by how its threads wait, alone and beside another process."""
-    found = results["shared_cores"]
-    lines = ["| threads wait | alone, s | beside another process, s |", "|---|---|---|"]
-    lines += [
-        f"| {policy} | {seconds['alone']:.1f} | {seconds['beside another']:.1f} |"
-        for policy, seconds in found["seconds"].items()
-    ]
+def threads_table(results: Results) -> str:
+    """Seconds of a training on one thread and on several, alone and beside a busy process."""
+    found = results["threads"]
+    lines = ["| | alone, s | beside a busy process, s | times as long |", "|---|---|---|---|"]
+    for way, seconds in found["seconds"].items():
+        alone, beside = seconds["alone"], seconds["beside a busy process"]
+        lines.append(f"| {way} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")
     words = (
-        f"`{found['member']}`, {found['epochs']} epoch(s) of the sample, {found['threads']} threads on "
-        f"{found['cores']} cores, one run each, torch {found['torch']}."
+        f"`{found['member']}`, {found['epochs']} epochs of the sample, the slowest of those that run at once, "
+        f"{found['cores']} cores, {found['cpu']}, torch {found['torch']}."
     )
     return "\n".join([*lines, "", words])
 
@@ -201,7 +200,7 @@ TABLES = {
     "precision": precision_table,
     "batches": batches_table,
     "cascade": cascade_table,
-    "shared_cores": shared_cores_table,
+    "threads": threads_table,
 }
 
 

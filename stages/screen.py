@@ -5,12 +5,25 @@ from matscout.stage import PathOption, run
 
 
 def main(
-    candidates: PathOption, members: PathOption, ensemble: PathOption, materials: PathOption, out: PathOption
+    candidates: PathOption,
+    members: PathOption,
+    ensemble: PathOption,
+    materials: PathOption,
+    stand_ins: PathOption,
+    out: PathOption,
 ) -> None:
     """Predict with all members, rank by the goal, write the best as CIF."""
     from matscout.discovery.screening import screen  # here: workers import this script again, and need none of it
 
-    screen(candidates, params=load_params(), members=members, ensemble=ensemble, materials=materials, destination=out)
+    screen(
+        candidates,
+        params=load_params(),
+        members=members,
+        ensemble=ensemble,
+        materials=materials,
+        stand_ins=stand_ins,
+        destination=out,
+    )
 
 
 if __name__ == "__main__":

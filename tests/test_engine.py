@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from threadpoolctl import threadpool_info
 
 from matscout.engine import held_for_each, n_workers, parallel_map
 from matscout.engine.local import LocalEngine
@@ -56,6 +58,47 @@ def process_of(_):
 def test_the_number_of_workers_is_the_most_that_any_work_gets(monkeypatch):
     monkeypatch.setenv("MATSCOUT_WORKERS", "1")
     assert set(parallel_map(process_of, range(4), workers=2, description="processes")) == {os.getpid()}
+
+
+def threads_of(_):
+    import numpy  # noqa: F401, ICN001 -- a library with threads of its own
+
+    return {pool["num_threads"] for pool in threadpool_info()}
+
+
+def test_each_worker_computes_on_one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("MATSCOUT_WORKERS", raising=False)
+    found = parallel_map(threads_of, range(2), workers=2, description="threads")
+    assert found == [{1}, {1}]
+
+
+LONG_TASK = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from matscout.engine.local import LocalEngine
+from matscout.engine.tasks import Job
+from test_engine import wait_for_ever
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    list(LocalEngine([{}]).run(Job(partial(wait_for_ever, folder), folder, folder / "logs"), ["a"]))
+"""
+
+
+def test_a_worker_ends_when_the_process_that_started_it_is_killed(tmp_path):
+    (tmp_path / "long_task.py").write_text(LONG_TASK)
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "long_task.py"), str(tmp_path)], env=os.environ | {"PYTHONPATH": paths}
+    )
+    while not (tmp_path / "a").exists() or not (tmp_path / "a").read_text():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    worker = psutil.Process(int((tmp_path / "a").read_text()))
+    parent.kill()
+    parent.wait()
+    worker.wait(timeout=60)  # raises if it goes on
 
 
 def test_the_switch_is_the_environment_s_but_for_what_a_command_gives(monkeypatch):

@@ -1,6 +1,7 @@
 """How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is refused."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import matscout
 from matscout import stage
+from matscout.engine.arithmetic import ONE_THREAD
 from matscout.errors import InputError
 
 PACKAGE = Path(matscout.__file__).parent
@@ -61,6 +63,8 @@ def test_other_code_than_the_folder_s_is_refused(tmp_path):
 
 def test_a_stage_sums_on_one_core_so_that_its_bytes_do_not_depend_on_their_number(monkeypatch):
     threads = []
+    for library in ONE_THREAD:
+        monkeypatch.setenv(library, "2")
 
     def main():
         threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
@@ -70,3 +74,4 @@ def test_a_stage_sums_on_one_core_so_that_its_bytes_do_not_depend_on_their_numbe
         stage.run(main)
     assert threads
     assert set(threads) == {1}
+    assert {os.environ[library] for library in ONE_THREAD} == {"1"}  # for what is loaded later

@@ -9,8 +9,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Read when torch is loaded: its threads sleep while they wait for each other. Where they burn their cores instead, a
-# training beside another process takes many times as long (benchmarks/shared_cores.py).
+# Read when torch is loaded: the threads of a training that has several sleep while they wait for each other. Where they
+# burn their cores instead, it takes many times as long beside another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Imported on first use: `import matscout` and `matscout --help` stay fast.

@@ -26,6 +26,12 @@ Structures = Annotated[
     list[Path], typer.Argument(help="CIF, POSCAR, a folder of them, or a record JSONL", show_default=False)
 ]
 MembersOption = Annotated[Path, typer.Option("--members", help="folder of trained members")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="local or ray (RAY_ADDRESS, or here); else MATSCOUT_ENGINE")
+]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
@@ -82,24 +88,29 @@ def mend() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Examples: `matscout repro`; on four cores of many: `matscout repro --workers 4`")
+def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
+    """Run the pipeline as `dvc repro` does, but train as many members at once as there are cores."""
+    from matscout.engine.switch import Switch
+    from matscout.pipeline import reproduce
+
+    raise typer.Exit(reproduce(Switch.read(engine, workers)))
+
+
 @app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
 def train(
     names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="local or ray (RAY_ADDRESS, or here); else MATSCOUT_ENGINE")
-    ] = None,
+    workers: WorkersOption = None,
+    engine: EngineOption = None,
 ) -> None:
-    """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then finishes each in seconds."""
+    """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then only puts them in place."""
     from matscout.engine.switch import Switch
     from matscout.params import load_params
     from matscout.train import make_engine, train_members
 
     switch, params = Switch.read(engine, workers), load_params()
     trained = train_members(names or list(params.members), params, make_engine(switch, params.compute))
-    told = f"{', '.join(trained)}: trained to the last epoch" if trained else "all members are trained already"
+    told = f"{', '.join(trained)}: trained" if trained else "all members are trained already"
     typer.echo(f"{told}; now run: dvc repro")
 
 
@@ -271,6 +282,9 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
 
 def main() -> None:
     """Entry point: errors that a user can mend are one message and exit code 1."""
+    from matscout.engine.arithmetic import use_one_thread
+
+    use_one_thread()
     try:
         app()
     except MatscoutError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from threadpoolctl import threadpool_limits
 
+from matscout.engine.arithmetic import use_one_thread
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
 
@@ -46,8 +46,8 @@ def run(main: Callable[..., None]) -> None:
     app.command()(main)
     try:
         check_code(Path(__file__).parent, Path("src/matscout"))
-        with threadpool_limits(1, user_api="blas"):  # sums in another order on another number of cores: other bytes
-            app()
+        use_one_thread()
+        app()
     except MatscoutError as error:
         _leave(str(error))
     except OSError as error:

@@ -1,13 +1,11 @@
-"""`matscout train`: several members at once, outside of DVC; `dvc repro` then has only their files to write.
+"""`matscout train`: several members at once, outside of DVC; `dvc repro` then only puts them in their places.
 
 `dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own
-lock and checkpoints, train members to the last epoch, and the stage `train@<member>`, finding that
-checkpoint, finishes in seconds. The bytes are those of a serial run.
+lock and checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>`
+takes them. The bytes are those of a serial run.
 """
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,24 +14,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from matscout.engine.local import LocalEngine
 from matscout.engine.on_ray import RayEngine
 from matscout.engine.switch import RAY, Switch, n_cores
 from matscout.engine.tasks import DONE, Engine, Job
 from matscout.errors import InputError, ParameterError, TrainingError
-from matscout.models.member import CARD_FILE
-from matscout.params import Compute, Params
+from matscout.params import Compute, Member, Params
+from matscout.pipeline import INPUT_STAGES, changed_stages, members_to_train
 from matscout.progress import progress
+from matscout.training.beforehand import is_kept
 from matscout.training.checkpoints import epochs_saved
-from matscout.training.member import fit_member
-from matscout.training.plan import plan_member
-from matscout.training.provenance import repository, training_hashes
+from matscout.training.provenance import provenance_of, repository, training_hashes
 
-INPUT_STAGES = ("featurize", "hypothetical")
 N_SHOWN = 4  # members beside the bar
-MEMBERS = Path("data/members")
+COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
+    "cgcnn": 0.6,
+    "megnet": 1.1,
+    "alignn": 1.2,
+    "cogn": 0.7,
+    "comformer": 1.2,
+    "composition": 0.5,
+}
 INPUTS = {
     "graphs": Path("data/graphs"),
     "split": Path("data/training/split.parquet"),
@@ -42,7 +43,7 @@ INPUTS = {
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
-    """Train members to their last checkpoint; return the names of those that were not finished before.
+    """Train those members that `dvc repro` would train and that wait for it not yet; return their names.
 
     Raises:
         ParameterError: a name is not in `params.yaml`.
@@ -57,13 +58,14 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
     check_inputs()
     hashes = training_hashes(**INPUTS)
-    plans = {name: plan_member(name, params) for name in names}
-    fingerprints = {name: plan.provenance(plan.load_start(), hashes).fingerprint for name, plan in plans.items()}
-    epochs = {
-        name: params.members[name].training.epochs for name in names if not _is_trained(name, fingerprints, params)
-    }
-    wanted = list(epochs)
-    job = Job(partial(fit_member, params=params, **INPUTS), Path.cwd(), repository() / ".checkpoints" / "logs")
+    fingerprints = {name: provenance_of(name, params, hashes).fingerprint for name in names}
+    wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
+    wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
+    epochs = {name: params.members[name].training.epochs for name in wanted}
+    if not wanted:
+        return []
+    logs = repository() / ".checkpoints" / "logs"
+    job = Job(partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.member", "mlflow.tracking"))
     failures = dict[str, str]()
     with _watch(epochs, fingerprints) as board:
         for ended in engine.run(job, wanted):
@@ -96,6 +98,8 @@ def visible_cards() -> list[str]:
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
         return [card for card in told.split(",") if card]
+    import torch
+
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
@@ -108,22 +112,18 @@ def check_inputs() -> None:
     missing = [str(path) for path in INPUTS.values() if not path.exists()]
     if missing:
         raise InputError(f"{', '.join(missing)} not found; run: dvc repro {' '.join(INPUT_STAGES)}")
-    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", *INPUT_STAGES]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- fixed arguments
-    if done.returncode:
-        raise InputError(f"`dvc status` failed: {done.stderr.strip()}")
-    if changed := json.loads(done.stdout):
+    if changed := changed_stages(INPUT_STAGES):
         raise InputError(f"changed since they ran: {', '.join(changed)}; run: dvc repro {' '.join(INPUT_STAGES)}")
 
 
-def _is_trained(name: str, fingerprints: Mapping[str, str], params: Params) -> bool:
-    """Whether its folder came from this very training, or the checkpoint of its last epoch waits for the stage."""
-    if epochs_saved(name, fingerprints[name]) == params.members[name].training.epochs:
-        return True
-    try:
-        return json.loads((MEMBERS / name / CARD_FILE).read_text())["hashes"]["fingerprint"] == fingerprints[name]
-    except (OSError, ValueError, KeyError):
-        return False  # not there, or not whole: the stage writes it anew
+def _fit(name: str, *, params: Params) -> None:
+    from matscout.training.member import fit_member  # torch and MLflow, which only the workers need
+
+    fit_member(name, params=params, **INPUTS)
+
+
+def _duration(member: Member) -> float:
+    return member.training.epochs * COST.get(member.architecture, 1.0)
 
 
 @dataclass

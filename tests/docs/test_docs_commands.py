@@ -1,12 +1,16 @@
 """Every fence of every page is run, applied, or says why not (the rule stands in doc_pages.py)."""
 
+import re
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import yaml
-from doc_pages import MARK, RUNNABLE, SILENT, fences, pages
+from doc_pages import MARK, RUNNABLE, SILENT, Fence, fences, pages
 from imports import ROOT
 
 EVERYWHERE = pytest.mark.parametrize("page", pages())
@@ -37,6 +41,18 @@ def merged(tree, more):
     if isinstance(tree, dict) and isinstance(more, dict):
         return tree | {key: merged(tree[key], value) if key in tree else value for key, value in more.items()}
     return [*tree, *more] if isinstance(tree, list) and isinstance(more, list) else more
+
+
+PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+|(?<=http\.server )\d+")
+
+
+def with_free_ports(page_fences):
+    """The fences with each port that they name replaced by one that nobody uses."""
+    named = sorted({port for fence in page_fences for port in PORT.findall(fence.code)})
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in named]
+        free = {port: str(one.getsockname()[1]) for port, one in zip(named, sockets, strict=True)}
+    return [replace(fence, code=PORT.sub(lambda found: free[found[0]], fence.code)) for fence in page_fences]
 
 
 def act(clone, fence):
@@ -77,7 +93,7 @@ def repository(tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ACTING)
 def test_a_page_can_be_followed_from_top_to_bottom(page, repository):
-    for fence in fences(page):
+    for fence in with_free_ports(fences(page)):
         if fence.acts:
             try:
                 act(repository, fence)
@@ -96,6 +112,15 @@ def test_the_check_sees_marks():
     assert MARK.fullmatch("<!-- not run: needs the network -->").groups() == ("not run", "needs the network")
     assert MARK.fullmatch("<!-- results: begin -->") is None
     assert merged({"a": {"b": 1}, "c": [1]}, {"a": {"d": 2}, "c": [2]}) == {"a": {"b": 1, "d": 2}, "c": [1, 2]}
+
+
+def test_named_ports_become_free_ones():
+    code = "endpoint: http://127.0.0.1:8971/", "python -m http.server 8971 --bind 127.0.0.1"
+    one, other = with_free_ports([Fence("a.md", 1, "sh", text, "", "") for text in code])
+    [port] = set(PORT.findall(one.code)) | set(PORT.findall(other.code))
+    assert port != "8971"
+    with socket.create_server(("127.0.0.1", int(port))):
+        pass
 
 
 def test_bash_stops_at_the_first_failure():

@@ -74,6 +74,18 @@ def test_ence_of_calibrated_gaussians_is_small_and_of_halved_spreads_is_one(rng)
     assert np.isnan(intervals.expected_normalized_calibration_error(error[:5], np.zeros(5)))
 
 
+@pytest.mark.parametrize("n", [1, 7, 23, 40])
+def test_ence_is_its_definition_bin_by_bin(n):
+    rng = np.random.default_rng(n)
+    error, spread = rng.exponential(size=n), np.where(rng.random(n) < 0.2, 0.0, rng.uniform(0.1, 2, n))
+    terms = []
+    for rows in np.array_split(np.argsort(spread, kind="stable"), min(intervals.N_BINS, n)):
+        predicted, found = (np.sqrt(np.mean(values[rows] ** 2)) for values in (spread, error))
+        terms += [abs(predicted - found) / predicted] if predicted > 0 else []
+    expected = np.mean(terms) if terms else np.nan
+    assert intervals.expected_normalized_calibration_error(error, spread) == pytest.approx(expected, nan_ok=True)
+
+
 def test_miscalibration_area_of_gaussians(rng):
     truth = rng.normal(size=100_000)
     calibrated = norm.cdf(truth)

@@ -40,3 +40,32 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path):
 def test_importing_compiles_nothing():
     code = "from matscout.graphs import packing, collate; print(packing._pack.signatures, collate._collate.signatures)"
     assert run(ROOT, code) == "[] []"
+
+
+STAGES_CALL = """
+import tempfile
+from pathlib import Path
+import numpy as np
+from matscout.discovery.simplex import lowest_mixture
+from matscout.files import write_parquet
+from matscout.graphs import collate, packing
+from matscout.graphs.store import GraphStore, build_store
+from matscout.machine_code import ROCK_SALT, SETTINGS, compile_now
+import pandas as pd
+
+def signatures():
+    return [f.signatures for f in (packing._pack, collate._collate, collate._count_edges, lowest_mixture)]
+
+compile_now()
+before = signatures()
+with tempfile.TemporaryDirectory() as folder:
+    folder = Path(folder)
+    write_parquet(folder / "m.parquet", pd.DataFrame([{"material_id": "a", **ROCK_SALT.to_row()}]))
+    build_store(folder / "m.parquet", folder / "graphs", SETTINGS, workers=1)
+    GraphStore.open(folder / "graphs").batch(np.array([0]), n_neighbors=6, cutoff=6.0)
+print(all(before), before == signatures())
+"""
+
+
+def test_what_is_compiled_during_installation_is_what_stages_call():
+    assert run(ROOT, STAGES_CALL).endswith("True True")

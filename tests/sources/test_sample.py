@@ -1,5 +1,6 @@
 """The bundled sample: what it holds, that it is what it says, that every row of it parses."""
 
+import json
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ from pymatgen.core import Composition, Structure
 from sample_rows import ROOT, SAMPLE, sample_pages, sample_records
 
 from matscout.sources.manifest import read_manifest
+from matscout.sources.pages import read_page
 from matscout.sources.record import Record
 
 DATABASES = ("materials_project", "aflow", "oqmd")
@@ -94,8 +96,32 @@ def test_rows_without_a_twin_have_formulas_that_the_real_sample_lacks(name):
     assert not real & {record.crystal.reduced_formula for record in others}
 
 
+def assert_same(found, expected):
+    """Equal, but for the last digit written of a number: processors round a cell's products differently."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_same(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=2e-6)
+    else:
+        assert found == expected
+
+
+def content_of(path):
+    """What a file of a snapshot says; of a manifest without the hashes of its pages."""
+    if path.suffix == ".gz":
+        return read_page(path)
+    content = json.loads(path.read_text())
+    return content | {"pages": sorted(content["pages"])} if "pages" in content else content
+
+
 @pytest.mark.slow
-def test_the_stand_ins_are_rebuilt_byte_for_byte(tmp_path, monkeypatch):
+def test_the_stand_ins_are_rebuilt_from_their_recipe(tmp_path, monkeypatch):
     import importlib.util
     import shutil
     import warnings
@@ -111,7 +137,7 @@ def test_the_stand_ins_are_rebuilt_byte_for_byte(tmp_path, monkeypatch):
         module.main()
     for name in ("aflow", "oqmd"):
         for path in sorted((SAMPLE / name).iterdir()):
-            assert (tmp_path / name / path.name).read_bytes() == path.read_bytes()
+            assert_same(content_of(tmp_path / name / path.name), content_of(path))
 
 
 def test_no_registry_host_is_named():

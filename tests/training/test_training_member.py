@@ -1,6 +1,8 @@
 """The stage `train`: what it writes, from which rows, and how it fails."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from matscout.graphs.store import GraphStore
 from matscout.models.inference import distributions, embed
 from matscout.models.member import load_member
 from matscout.training import member
+from matscout.training.beforehand import take_member
 from matscout.training.checkpoints import decode, encode, open_checkpoints
 from matscout.training.folds import load_folds
 
@@ -133,12 +136,38 @@ def test_a_member_s_own_weight_of_a_target_replaces_the_shared_one(tiny_inputs, 
     assert any(not torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
 
 
-def test_after_a_worker_trained_it_the_stage_only_writes(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):
+def test_a_member_trained_beforehand_is_put_in_place_whole_or_trained_on(
+    tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch
+):
+    def take(**changes):
+        return take_member(MEMBER, params=tiny_params(**changes), destination=tmp_path / "member", **tiny_inputs)
+
     monkeypatch.setattr(member, "member_run", no_tracker)
+    assert not take()
     member.fit_member(MEMBER, params=tiny_params(), **tiny_inputs)
-    monkeypatch.setattr(member.Trainer, "_step", None)
-    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
+    assert not take(members__tiny__training__seed=4)
+    weights = next((dvc_root / ".checkpoints" / MEMBER).glob("*/member/weights.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert not take()
+    monkeypatch.setattr(member.Trainer, "_step", None)  # the checkpoint of the last epoch is there
+    member.fit_member(MEMBER, params=tiny_params(), **tiny_inputs)
+    assert take()
     assert files.sha256_of(tmp_path / "member") == uninterrupted[1]
+    assert not (dvc_root / ".checkpoints" / MEMBER).exists()
+
+
+def test_who_takes_a_trained_member_loads_neither_torch_nor_mlflow():
+    code = "import sys, matscout.training.beforehand; print({'torch', 'mlflow'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_training_flushes_subnormals(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):
+    products = []
+    fit = member._fit
+    monkeypatch.setattr(member, "_fit", lambda *a: products.append(torch.tensor(1e-30) * 1e-10) or fit(*a))
+    torch.set_flush_denormal(False)
+    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
+    assert products == [0.0]
 
 
 def test_an_unknown_member_is_answered_with_the_known_ones(tiny_inputs, tmp_path):

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 from pymatgen.core import Structure
 
 from matscout import columns
@@ -68,7 +67,6 @@ def screen(
     """
     settings = params.screening
     share_arenas()
-    torch.set_num_threads(params.compute.threads)
     references = References.read(materials, stand_ins)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble).for_hypothetical(),

@@ -1,4 +1,21 @@
-"""Arithmetic of a process that computes with floating-point numbers."""
+"""Arithmetic of a process that computes with floating-point numbers: its threads, and subnormals."""
+
+import os
+
+from threadpoolctl import threadpool_limits
+
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+
+
+def use_one_thread() -> None:
+    """Have numerical libraries compute on one thread, in this process and in those that it starts.
+
+    Cores are shared out by whole pieces of work (`matscout.engine`). Threads that meet after every small operation win
+    little, stand still when one of them loses its core to another program, and sum in an order that depends on their
+    number. A training with other `compute.threads` sets torch's own afterwards.
+    """
+    os.environ.update(ONE_THREAD)  # read by libraries when they are loaded
+    threadpool_limits(1)  # those that are loaded already
 
 
 def flush_subnormals() -> None:

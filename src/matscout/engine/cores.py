@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from matscout.engine.on_ray import ray_stream
 from matscout.engine.switch import RAY, WORKERS_VARIABLE, Switch
+from matscout.engine.tasks import end_with_parent, enter_worker
 from matscout.errors import WorkerError
 from matscout.progress import progress
 
@@ -28,9 +29,9 @@ def parallel_stream(
     """`function` of each item over `workers` processes, yielded in order as they come, with a progress bar.
 
     `function` and `items` must be picklable. Workers are spawned, not forked: a fork of a process
-    that holds threads (torch, numba, arrow) can deadlock. One worker means this process, and
-    `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster instead,
-    with the same results.
+    that holds threads (torch, numba, arrow) can deadlock. Each computes on one thread. One worker means this
+    process, and `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster
+    instead, with the same results.
 
     Raises:
         ParameterError: the variable names no engine.
@@ -47,7 +48,7 @@ def parallel_stream(
         return
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_begin) as pool:
             results = pool.map(function, items)
             yield from progress(results, description=description, total=len(items), unit=unit)
     except BrokenProcessPool as error:
@@ -55,3 +56,8 @@ def parallel_stream(
             f"{description}: one of {workers} worker processes was killed, as the kernel does when memory is short; "
             f"run again (what was finished is kept), with fewer of them if it happens again: {WORKERS_VARIABLE}=1"
         ) from error
+
+
+def _begin() -> None:
+    enter_worker()
+    end_with_parent()

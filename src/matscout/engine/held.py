@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from matscout.engine.on_ray import MAX_RETRIES, connect, enter_worker, result_of
+from matscout.engine.on_ray import MAX_RETRIES, connect, result_of
 from matscout.engine.switch import RAY, Switch
+from matscout.engine.tasks import enter_worker
 from matscout.progress import progress
 
 Item = TypeVar("Item")

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
-
-from matscout.engine.switch import INSIDE_A_WORKER
-from matscout.engine.tasks import Job, run_task
+from matscout.engine.tasks import Job, enter_worker, run_task
 from matscout.errors import ParameterError, WorkerError
 
 POLL_S = 0.5
@@ -85,12 +82,6 @@ def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, wor
 def _call(function: Callable[[Item], Result], item: Item) -> Result:
     enter_worker()
     return function(item)
-
-
-def enter_worker() -> None:
-    """Make this process a worker of one core: it hands no work on, and sums in the order that stages sum in."""
-    os.environ.update(INSIDE_A_WORKER)
-    threadpool_limits(1, user_api="blas")
 
 
 def connect(n_cores: int) -> Any:

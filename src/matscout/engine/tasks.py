@@ -1,13 +1,17 @@
-"""A few long tasks, each known by its name: how one runs in a worker, and what is told of its end."""
+"""What a worker process is, and a few long tasks, each known by its name: how one runs, and what is told of its end."""
 
+import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from matscout.engine.arithmetic import use_one_thread
+from matscout.engine.switch import INSIDE_A_WORKER
 from matscout.errors import MatscoutError
 
 DONE = ""  # in place of an error
@@ -21,11 +25,13 @@ class Job:
         function: called with the task's name; picklable.
         directory: to work in; on another machine, the same folder of a shared file system.
         logs: folder; what the task `a` prints goes to `a.log` there.
+        imports: modules that tasks need, to be loaded once where workers can share what is loaded.
     """
 
     function: Callable[[str], None]
     directory: Path
     logs: Path
+    imports: tuple[str, ...] = ()
 
     def log_of(self, name: str) -> Path:
         """Where the output of the task `name` goes."""
@@ -47,6 +53,7 @@ class Engine(Protocol):
 def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
     """Run one task in this process, which must be its own, and return its error or `DONE`."""
     os.environ.update(environment)
+    use_one_thread()
     os.chdir(job.directory)
     _print_to(job.log_of(name))
     try:
@@ -57,6 +64,27 @@ def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}; the traceback stands in {job.log_of(name)}"
     return DONE
+
+
+def enter_worker() -> None:
+    """Make this process a worker of one core: it computes on one thread, and hands no work on."""
+    os.environ.update(INSIDE_A_WORKER)
+    use_one_thread()
+
+
+def end_with_parent() -> None:
+    """Have this process, started by `multiprocessing`, end when the one that started it is killed.
+
+    Else it would go on by itself, and hold the locks that the next run needs.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _print_to(log: Path) -> None:

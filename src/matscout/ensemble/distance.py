@@ -15,9 +15,9 @@ from typing import Self
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from matscout.engine import n_workers
 from matscout.errors import StoreError
 from matscout.files import atomic_path
 
@@ -76,7 +76,7 @@ class TrainingReference:
         """(n,) mean distance to the nearest training crystals; about 1 within the distribution."""
         standardised = (embeddings - self.mean) / self.scale
         parts = [standardised[start : start + CHUNK_ROWS] for start in range(0, len(embeddings), CHUNK_ROWS)]
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets go of the interpreter lock
+        with ThreadPoolExecutor(n_workers()) as pool:  # numpy lets go of the interpreter lock
             chunks = list(pool.map(self._nearest, parts))
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 

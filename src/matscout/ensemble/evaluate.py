@@ -1,17 +1,18 @@
 """The stage `evaluate`: members to one calibrated prediction, judged on the real rows of the test fold."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import formula_key
+from matscout.engine import n_workers
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.baselines import baseline_predictions
 from matscout.ensemble.bootstrap import Resampling
@@ -66,7 +67,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Args:
         members: folder of trained members, one folder each.
-        params: sections `members` and `finetuned` (names), `targets`, `ensemble`, `compute`.
+        params: sections `members` and `finetuned` (names), `targets`, `ensemble`.
         materials: curated table.
         graphs: folder of the graph store.
         split: material_id and fold.
@@ -76,7 +77,6 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
         StoreError: a member is missing, broken, or does not fit the others or the graphs.
         InputError: the folds hold no usable rows, or synthetic ones where real ones are due.
     """
-    torch.set_num_threads(params.compute.threads)
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))
     check_store(loaded, store)
@@ -155,19 +155,24 @@ def _measure(
     calibration: EnsembleCalibration, held_out: HeldOut, folds: pd.DataFrame, params: Params
 ) -> dict[str, Any]:
     resampling = Resampling(params.ensemble.bootstrap, params.ensemble.seed)
-    measured = {}
-    for name in progress(params.targets, description="metrics", unit="target"):
-        validation, test = (
-            _labelled(held_out, fold, params.targets[name]) for fold in (columns.VALIDATION, columns.TEST)
-        )
-        measured[name] = measure_target(
+
+    def measure(name: str) -> dict[str, Any]:
+        target = params.targets[name]
+        validation, test = (_labelled(held_out, fold, target) for fold in (columns.VALIDATION, columns.TEST))
+        return measure_target(
             calibration.targets[name],
-            _labelled_predictions(calibration, held_out, validation, name, params.targets[name]),
-            _labelled_predictions(calibration, held_out, test, name, params.targets[name]),
+            _labelled_predictions(calibration, held_out, validation, name, target),
+            _labelled_predictions(calibration, held_out, test, name, target),
             _test_facts(held_out, folds, params, test=test, target=name),
-            unit=columns.UNITS.get(params.targets[name].label, ""),
+            unit=columns.UNITS.get(target.label, ""),
             resampling=resampling,
         )
+
+    with ThreadPoolExecutor(n_workers()) as pool:  # half of it is gradient boosting, which frees the interpreter
+        found = progress(
+            pool.map(measure, params.targets), description="metrics", total=len(params.targets), unit="target"
+        )
+        measured = dict(zip(params.targets, found, strict=True))
     distance = held_out.distance[held_out.fold(columns.TEST)]
     return {
         "members": list(calibration.members),

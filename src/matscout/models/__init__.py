@@ -1,1 +1,5 @@
 """Encoders, one a file, and the shared head that turns them into distributions."""
+
+from typing import Final
+
+WEIGHTS_FILE: Final = "weights.safetensors"  # of a saved member, here for those who must not wait for torch

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from matscout.engine import n_workers
+from matscout.engine.arithmetic import flush_subnormals
 from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.resident import ResidentGraphs
@@ -76,7 +78,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
     if device != "cpu" and has_gpu:
         return InferencePlan(max_edges=500_000, workers=2, device="cuda", compiled=compiled, resident=True)
-    return InferencePlan(max_edges=4_000, workers=torch.get_num_threads(), device="cpu")
+    return InferencePlan(max_edges=4_000, workers=n_workers(), device="cpu")
 
 
 def embed(
@@ -107,6 +109,7 @@ def embed(
     """
     rows = np.asarray(rows, dtype=np.int64)
     plan = plan or plan_inference("cpu")
+    flush_subnormals()  # before the threads that predict are started: they inherit it
     keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
     settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
@@ -163,6 +166,6 @@ def _one_torch_thread() -> Iterator[None]:
 def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
     """Every target's distribution for the (n, hidden_dim) outputs of the model's encoder."""
     head = model.cpu().head
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_torch_thread():
         outputs = head(torch.from_numpy(embeddings))
     return {target: DISTRIBUTIONS[kind].from_head(outputs[target].numpy()) for target, kind in head.kinds.items()}

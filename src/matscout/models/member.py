@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from matscout.errors import StoreError
 from matscout.files import sha256_of, write_bytes, write_json
+from matscout.models import WEIGHTS_FILE
 from matscout.models.elements import element_table_sha256
 from matscout.models.heads import PropertyHead
 from matscout.models.model import CrystalModel
@@ -23,7 +24,6 @@ from matscout.models.registry import ENCODERS, build_encoder
 
 FORMAT_VERSION = 1
 SHOWN = 3  # differences in an error message
-WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "member.json"
 ELEMENT_TABLE = "encoder.elements.element_table"  # where `ElementEmbedding` keeps it in the weights
 RETRAIN = "train the member again with this version (dvc repro train)"

@@ -42,7 +42,7 @@ class Compute(Section):
     """What decides bytes beside the data: threads, precision, device."""
 
     device: Literal["cpu", "cuda", "auto"]
-    threads: Count = Field(description="torch threads; another count gives other rounding")
+    threads: Count = Field(description="torch threads of a training; another count gives other rounding")
     deterministic: bool
     precision: Literal["float32", "bfloat16"] = Field(description="of the encoders in training; prediction is float32")
     compile: bool = Field(description="torch.compile the encoders: in training, and in screening on a GPU")

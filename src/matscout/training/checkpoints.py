@@ -18,8 +18,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
 from matscout.errors import StoreError, TrainingError
 from matscout.files import write_bytes
 from matscout.training.provenance import repository
@@ -77,7 +75,7 @@ def open_checkpoints(member: str, fingerprint: str) -> Iterator[CheckpointStore]
     Raises:
         TrainingError: another process trains this member with these parameters, code and inputs.
     """
-    directory = _directory(member, fingerprint)
+    directory = checkpoint_directory(member, fingerprint)
     descriptor = _lock(directory, member)
     try:
         for partial in directory.glob(".*.partial"):
@@ -89,12 +87,14 @@ def open_checkpoints(member: str, fingerprint: str) -> Iterator[CheckpointStore]
 
 def epochs_saved(member: str, fingerprint: str) -> int:
     """How many epochs of this training stand in checkpoints, by their names alone; for whoever watches it."""
-    names = (file.stem for file in _directory(member, fingerprint).glob("epoch-*.ckpt"))
+    names = (file.stem for file in checkpoint_directory(member, fingerprint).glob("epoch-*.ckpt"))
     return max((int(name.removeprefix("epoch-")) for name in names), default=0)
 
 
 def encode(state: dict[str, Any]) -> bytes:
     """The state behind a magic line and its SHA-256."""
+    import torch  # heavy, and who only looks at a folder needs none of it
+
     stream = io.BytesIO()
     torch.save(state, stream)
     payload = stream.getvalue()
@@ -107,6 +107,8 @@ def decode(content: bytes, file: Path) -> dict[str, Any]:
     Raises:
         StoreError: the content is cut off, altered, or not a checkpoint of this format.
     """
+    import torch
+
     start = len(MAGIC) + DIGEST_BYTES
     digest, payload = content[len(MAGIC) : start], content[start:]
     if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
@@ -120,7 +122,8 @@ def decode(content: bytes, file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _directory(member: str, fingerprint: str) -> Path:
+def checkpoint_directory(member: str, fingerprint: str) -> Path:
+    """Folder of one training."""
     return repository() / ".checkpoints" / member / fingerprint
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from matscout.engine.arithmetic import flush_subnormals
 from matscout.errors import ParameterError
 from matscout.memory import keep_freed_memory
 from matscout.params import Compute
@@ -16,7 +17,7 @@ _memory: Any = torch.utils.deterministic
 
 @contextmanager
 def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
-    """Seed torch, set threads and determinism, and yield the device.
+    """Seed torch, set threads and determinism, flush subnormals, and yield the device.
 
     The same seed and threads on the same kind of processor give the same bytes.
 
@@ -24,6 +25,7 @@ def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
         ParameterError: `cuda` is asked for and there is none.
     """
     keep_freed_memory()
+    flush_subnormals()
     device = _device(compute.device)
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()

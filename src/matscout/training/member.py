@@ -16,6 +16,7 @@ from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store import GraphStore
 from matscout.models.member import CARD_FILE, MemberCard, save_member
 from matscout.params import Params
+from matscout.training.beforehand import FOLDER, keep_member
 from matscout.training.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.compute import reproducible
 from matscout.training.distributed import from_first, is_first, launch, only_first
@@ -73,27 +74,26 @@ def train_plan(plan: Plan, *, graphs: Path, split: Path, materials: Path, destin
     if plan.params.compute.processes > 1:
         launch(plan, graphs=graphs, split=split, materials=materials)
     with _fitted(plan, graphs=graphs, split=split, materials=materials) as fitted:
-        metrics = _metrics(fitted.task, fitted.folds)
-        fitted.run.log(metrics["epochs"], flat_metrics(metrics))
-        _write(destination, fitted, metrics)
+        _finish(fitted, destination)
         fitted.checkpoints.delete()
 
 
 def fit_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path) -> None:
-    """Train the member `name` to its last checkpoint and stop there; arguments as of `train_member`.
+    """Train the member `name` and keep it beside its checkpoints, for `take_member`; arguments as of `train_member`.
 
-    For members in parallel: workers outside of DVC call this, and the stage, finding the checkpoint of the
-    last epoch, has only the files left to write.
+    For members in parallel: workers outside of DVC call this, and the stage has only to put the member in its place.
     """
     plan = plan_member(name, params)
     if params.compute.processes > 1:
         launch(plan, graphs=graphs, split=split, materials=materials)
-    else:
-        fit_here(plan, graphs=graphs, split=split, materials=materials)
+    with _fitted(plan, graphs=graphs, split=split, materials=materials) as fitted:
+        directory = fitted.checkpoints.directory
+        _finish(fitted, directory / FOLDER)
+        keep_member(directory)
 
 
 def fit_here(plan: Plan, *, graphs: Path, split: Path, materials: Path) -> None:
-    """`fit_member` in this process, alone or as one of those that share the training."""
+    """Train to the last checkpoint in this process, alone or as one of those that share the training."""
     with _fitted(plan, graphs=graphs, split=split, materials=materials):
         pass
 
@@ -221,6 +221,13 @@ def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
         mae = {target: figures[f"mae_{target}"] for target in task.params.targets}
         metrics[name] = {"mae": {target: error if math.isfinite(error) else None for target, error in mae.items()}}
     return metrics
+
+
+def _finish(fitted: Prepared, destination: Path) -> None:
+    """Work out the errors, tell the tracker, write the member's folder."""
+    metrics = _metrics(fitted.task, fitted.folds)
+    fitted.run.log(metrics["epochs"], flat_metrics(metrics))
+    _write(destination, fitted, metrics)
 
 
 def _write(destination: Path, fitted: Prepared, metrics: Mapping[str, Any]) -> None:

@@ -43,10 +43,14 @@ class Plan:
 
     def provenance(self, start: Start | None, hashes: Mapping[str, str]) -> Provenance:
         """What decides the weights, by the hashes of code and inputs (`training_hashes`)."""
-        begins = {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)} if start else None
-        own = provenance_of(self.name, self.params, hashes, start=begins)
+        own = self.params.members[self.name].training.start
+        is_own = self.start is not None and own is not None and self.start == Path(own)
+        begins = (
+            {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)} if start and not is_own else None
+        )
+        decided = provenance_of(self.name, self.params, hashes, start=begins)
         pipeline = self.pipeline.model_dump(mode="json")
-        return replace(own, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
+        return replace(decided, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, for another process; `from_json` reads it back."""

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import matscout
+from matscout.errors import ParameterError
 from matscout.files import sha256_of, sha256_of_json
+from matscout.models import WEIGHTS_FILE
 from matscout.params import Params
 
 # the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
@@ -103,12 +104,28 @@ def provenance_of(
 ) -> Provenance:
     """The code, the inputs (`training_hashes`) and the parameters that decide the weights of the member `name`.
 
-    `start` says what weights it begins with, if others.
+    `start` says what weights it begins with, if others than those of `training.start`.
+
+    Raises:
+        ParameterError: `training.start` holds no trained member.
     """
     tree = params.model_dump(mode="json")
     shared = ("targets", "model", "hypothetical", "compute")
     parameters = {"member": tree["members"][name], **{key: tree[key] for key in shared}}
+    own = params.members[name].training.start
+    if start is None and own is not None:
+        start = {"weights_sha256": _weights_sha256(name, Path(own))}
     if start:
         parameters["start"] = start
-    fingerprint = sha256_of_json([name, parameters, dict(hashes), torch.__version__])
+    fingerprint = sha256_of_json([name, parameters, dict(hashes), version("torch")])
     return Provenance(name, fingerprint, parameters, tree, hashes)
+
+
+def _weights_sha256(name: str, start: Path) -> str:
+    try:
+        return sha256_of(start / WEIGHTS_FILE)
+    except OSError as error:
+        raise ParameterError(
+            f"members.{name}.training.start = {str(start)!r} holds no {WEIGHTS_FILE}; name the folder of a trained "
+            "member, or null to train from nothing"
+        ) from error

@@ -1,0 +1,98 @@
+"""`matscout repro`: what `dvc repro` does, with the members trained side by side.
+
+`dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains the
+members that DVC would train, one a core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
+place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from matscout.engine.switch import Switch
+from matscout.errors import InputError
+from matscout.params import load_params
+
+INPUT_STAGES = ("featurize",)  # curate, split and hypothetical come before it
+
+
+def reproduce(switch: Switch) -> int:
+    """Bring the pipeline up to date; DVC's exit code.
+
+    Raises:
+        InputError: no DVC repository here, or DVC is at work in it.
+        TrainingError: members failed.
+    """
+    if changed_stages(INPUT_STAGES) and (code := _dvc("repro", *INPUT_STAGES)):
+        return code
+    params = load_params()
+    names = members_to_train(list(params.members))
+    if len(names) > 1:  # one alone is trained by its stage
+        from matscout.train import make_engine, train_members
+
+        train_members(names, params, make_engine(switch, params.compute))
+    return _dvc("repro")
+
+
+def changed_stages(names: Sequence[str]) -> list[str]:
+    """Those of the stages, and of the stages before them, that `dvc repro` would run.
+
+    Raises:
+        InputError: no DVC repository here, or DVC is at work in it.
+    """
+    with _repository() as repo:
+        return sorted(repo.status(targets=list(names), with_deps=True))
+
+
+def members_to_train(names: Sequence[str]) -> list[str]:
+    """Members that `dvc repro` would train: neither up to date nor in its cache.
+
+    Raises:
+        InputError: no DVC repository here, or DVC is at work in it.
+    """
+    with _repository() as repo, repo.lock:
+        return [name for name in names if _would_run(repo.stage.load_one(name=f"train@{name}"))]
+
+
+def _would_run(stage: Any) -> bool:
+    return stage.changed() and not _can_be_restored(stage)
+
+
+def _can_be_restored(stage: Any) -> bool:
+    """Whether DVC has the outputs in its cache, by dvc.lock or by what it ran before: what its `repro` looks for."""
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    try:
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except RunCacheNotFoundError:
+        stage.save_deps()  # of this object alone: their present hashes, by which to look for an earlier run
+        stage.cmd_changed = True  # else they would be taken for those of dvc.lock
+        try:
+            stage.repo.stage_cache.restore(stage, dry=True)
+        except RunCacheNotFoundError:
+            return False
+    return True
+
+
+@contextmanager
+def _repository() -> Iterator[Any]:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    told = logging.getLogger("dvc")
+    level = told.level
+    told.setLevel(logging.WARNING)  # a question is not news
+    try:
+        with Repo() as repo:
+            yield repo
+    except DvcException as error:
+        raise InputError(f"DVC: {error}") from error
+    finally:
+        told.setLevel(level)
+
+
+def _dvc(*arguments: str) -> int:
+    from dvc.cli import main
+
+    return main(list(arguments))
