@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "graphs": set(),
     "models": {"graphs"},
     "training": {"models", "graphs"},
-    "ensemble": {"training", "models", "graphs", "curation"},
+    "ensemble": {"training", "models", "graphs", "hypothetical", "curation"},
     "discovery": {"ensemble", "models", "graphs", "curation", "sources"},
     "report": set(FLOW[:-1]),
 }

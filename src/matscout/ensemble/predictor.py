@@ -13,6 +13,7 @@ from matscout import columns
 from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.calibration import TargetCalibration
 from matscout.ensemble.distance import TrainingReference
+from matscout.ensemble.hypothetical import as_metals, surely_metals
 from matscout.ensemble.inference import run_members
 from matscout.ensemble.membership import check_store, check_weights, load_members
 from matscout.ensemble.mixture import Mixture
@@ -51,11 +52,13 @@ class EnsemblePredictor:
         members: in the calibration's order.
         calibration: fitted by `evaluate`.
         reference: for the distance from the training set.
+        hypothetical: whether it predicts crystals that nobody has made.
     """
 
     members: tuple[LoadedMember, ...]
     calibration: EnsembleCalibration
     reference: Reference
+    hypothetical: bool = False
 
     @classmethod
     def load(cls, members: Path, ensemble: Path) -> Self:
@@ -81,9 +84,9 @@ class EnsemblePredictor:
         return Graphs.model_validate(self.calibration.graphs)
 
     def for_hypothetical(self) -> Self:
-        """The same with the calibration for crystals that nobody has made."""
+        """The same for crystals that nobody has made: with their calibration, and metals told by composition too."""
         targets = {**self.calibration.targets, **self.calibration.hypothetical}
-        return replace(self, calibration=replace(self.calibration, targets=targets))
+        return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
         """One member in place of all, with a calibration of its own."""
@@ -145,6 +148,8 @@ class EnsemblePredictor:
         distance = self.reference.distance(outputs.embeddings)
         by_target = outputs.at(distance)
         predictions = calibrated(self.calibration, by_target)
+        if self.hypothetical and (metal := self.calibration.metal_target) is not None:
+            predictions[metal] = as_metals(predictions[metal], surely_metals(store, rows))
         table = prediction_table(self.calibration, by_target, predictions, ids=store.ids[rows], sources=sources)
         table[columns.TRAINING_DISTANCE] = distance
         table[columns.FAR_FROM_TRAINING] = self.reference.is_far(distance)

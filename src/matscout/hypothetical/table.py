@@ -23,6 +23,7 @@ from matscout.curation.pairs import N_ELEMENTS, Pairs, atomic_fractions
 from matscout.curation.table import MATERIALS_SCHEMA
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
+from matscout.hypothetical.draw import LARGEST_CELL, VOLUME_JITTER
 from matscout.hypothetical.labels import (
     CORRECTION,
     ENERGY,
@@ -42,9 +43,16 @@ CRYSTALS_NAME: Final = "crystals.parquet"
 SUMMARY_NAME: Final = "summary.json"
 SPLIT_NAME: Final = "split.parquet"
 SOURCE_NAME: Final = "potential"
+COPY: Final = "copy"  # the route of known crystals with another volume
 SHRINKAGE: Final = 20.0  # rows of the mean error that an element's own is mixed with
 DISAGREEMENT_TO_ERROR: Final = 1.4  # of the label over two potentials' difference; chosen on WBM's and OQMD's rows
 
+COPIED: Final = (  # columns that a copy has from its original
+    *(columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS, columns.FORMULA),
+    *(columns.SPECIES, columns.FRAC_COORDS),
+    *(columns.FORMATION_ENERGY_ALIGNED, columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP),
+)
+COPY_SEED: Final = 29
 TRAINING_LABELS: Final = (columns.FORMATION_ENERGY_ALIGNED, columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP_NOISE)
 
 CRYSTALS_SCHEMA: Final = pa.schema(
@@ -104,6 +112,9 @@ def make_hypothetical(
     table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
     if settings.n:
         table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
+        copies = _copies(known)
+        summary["copies"] = len(copies)
+        table = pd.concat([table, copies], ignore_index=True)
     with atomic_path(destination, mark=CRYSTALS_NAME) as folder:
         folder.mkdir()
         write_parquet(folder / CRYSTALS_NAME, table, CRYSTALS_SCHEMA)
@@ -115,7 +126,7 @@ def make_hypothetical(
 
 
 def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The curated rows, then the hypothetical ones, which have no gap and are a duplicate of nothing."""
+    """The curated rows, then the hypothetical ones, which are duplicates of nothing."""
     known = curated.assign(**{columns.CALCULATION: columns.BY_DFT})
     made = table.assign(**{columns.SYNTHETIC: False, columns.DUPLICATE_GROUP: table[columns.MATERIAL_ID]})
     parts = [part.reindex(columns=TRAINING_SCHEMA.names) for part in (known, made) if len(part)]
@@ -179,6 +190,31 @@ def _table(
         "offsets": _offsets_told(fit, pairs, residuals),
     }
     return table, summary
+
+
+def _copies(known: pd.DataFrame) -> pd.DataFrame:
+    """Genuine training crystals with a volume as wrong as a hypothetical one's, and DFT's labels of the originals.
+
+    Else a cell that is not relaxed would be a sign of a label by the potential: of a high energy, and of a metal.
+    """
+    rows = known.loc[
+        (known[columns.FOLD] == columns.TRAIN)
+        & ~known[columns.SYNTHETIC].astype(bool)
+        & (known[columns.SPECIES].map(len) <= LARGEST_CELL)
+    ].sort_values(columns.MATERIAL_ID, ignore_index=True)
+    scales = np.cbrt(np.exp(np.random.default_rng(COPY_SEED).normal(0.0, VOLUME_JITTER, len(rows))))
+    lattices = [np.asarray(cell) * scale for cell, scale in zip(rows[columns.LATTICE], scales, strict=True)]
+    return pd.DataFrame(
+        {
+            columns.MATERIAL_ID: "copy-" + rows[columns.MATERIAL_ID],
+            columns.CALCULATION: columns.COPIED,
+            ROUTE: COPY,
+            columns.PARENT_ID: rows[columns.MATERIAL_ID],
+            columns.LATTICE: lattices,
+            **{name: rows[name] for name in COPIED if name in rows},
+            columns.FOLD: columns.TRAIN,
+        }
+    ).reindex(columns=CRYSTALS_SCHEMA.names)
 
 
 def _noise(labels: Labels, rows: pd.DataFrame, known: pd.DataFrame, fractions: Array, curation: Curation) -> Array:
