@@ -76,7 +76,7 @@ def judged(members: Path, ensemble: Path, sets: dict[str, LabelledSet], device: 
     """All figures of one ensemble."""
     began, used = time.perf_counter(), time.process_time()
     predictor = EnsemblePredictor.load(members, ensemble)
-    table = predicted(predictor, sets, device)
+    table = predicted(predictor.for_hypothetical(), sets, device)  # the intervals that `screen` gives
     figures = {name: score_set(rows, table) for name, rows in sets.items()}
     figures[KNOWN] = score_known(pd.read_parquet(ensemble / "predictions.parquet"))
     return {
