@@ -15,7 +15,6 @@ CALCULATION: Final = "calculation"  # what gave a label: `dft` or `potential`
 BY_DFT: Final = "dft"
 BY_POTENTIAL: Final = "potential"
 YEAR: Final = "year"
-CALCULATION: Final = "calculation"  # `potential` for a hypothetical crystal that a universal potential labelled
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
