@@ -16,7 +16,6 @@ BY_DFT: Final = "dft"
 BY_POTENTIAL: Final = "potential"
 COPIED: Final = "copied"  # DFT, for the crystal of which this one is a copy with another volume
 YEAR: Final = "year"
-CALCULATION: Final = "calculation"  # `potential` for a hypothetical crystal that a universal potential labelled
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"

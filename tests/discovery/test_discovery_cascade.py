@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -135,14 +136,22 @@ def test_what_the_ensemble_reached_is_judged_as_without_a_cascade(screened, keep
         assert found.index.tolist() == obeying.tolist()
 
 
-def test_what_the_ensemble_reached_competes_with_what_it_did_not_reach(screened):
-    ranked = screened[0.3][0]
+def test_what_the_ensemble_reached_competes_with_what_it_did_not_reach(outputs, ensemble, folder, screened):
+    """Known compounds so high that all candidates lie below their hull: everything is a rival of everything."""
+    high = pd.read_parquet(outputs.materials)
+    high.assign(formation_energy_aligned=high["formation_energy_aligned"] + 50).to_parquet(folder / "high.parquet")
+    rivalled = replace(outputs, materials=folder / "high.parquet")
+    cascade = Cascade(member="cgcnn", keep=0.3)
+    files = run_screening(rivalled, ensemble, folder / "candidates.parquet", folder / "rivals", cascade=cascade)
+    ranked = pd.read_parquet(io.BytesIO(files["ranked.parquet"]))
     assert (ranked["energy_above_hull"] >= ranked["energy_above_known_hull"] - 1e-9).all()
     reached = (ranked["judged_by"] == ENSEMBLE).to_numpy()
-    rivals = set(" ".join(ranked.loc[reached, "competing_phases"]).replace("(", " ").replace(",", " ").split())
-    assert rivals & set(ranked.loc[~reached, "candidate_id"])
+    named = ranked["competing_phases"].str.findall(r"c-\d{4}").explode().dropna()
     lowest = ranked.loc[ranked.groupby("formula")["formation_energy_per_atom"].idxmin(), "candidate_id"]
-    assert rivals & set(ranked["candidate_id"]) <= set(lowest)
+    assert set(named[reached[named.index]]) & set(ranked.loc[~reached, "candidate_id"])
+    assert set(named[reached[named.index]]) <= set(lowest)
+    higher = ~ranked["candidate_id"].isin(lowest) & reached
+    assert (ranked.loc[higher, "energy_above_hull"] >= 0).all()
 
 
 def test_a_member_alone_says_what_it_says_within_the_ensemble(outputs, ensemble, screened):

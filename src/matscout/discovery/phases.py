@@ -15,7 +15,7 @@ from matscout.discovery.curated import formula_key
 
 KNOWN = ""  # computed by DFT for a crystal of a database
 PREDICTED = "predicted"  # by the ensemble, for a candidate
-POTENTIAL = "potential"  # by a universal potential, for a hypothetical crystal
+POTENTIAL = columns.BY_POTENTIAL  # by a universal potential, for a hypothetical crystal
 CAUTION = 0.5  # standard errors by which a rival enters the hull above its energy (docs/discovery.md)
 FORMULAS_KEPT = 100_000
 
