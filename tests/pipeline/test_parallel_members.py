@@ -89,4 +89,4 @@ def test_a_failing_member_is_named_and_unfit_inputs_are_refused(copied):
     assert "choose from" in done.stderr
     copied.edit_params(lambda tree: tree["split"].update(seed=5))
     done = copied.run("matscout", "train", check=False)
-    assert "dvc repro featurize split" in done.stderr
+    assert "dvc repro featurize" in done.stderr
