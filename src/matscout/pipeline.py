@@ -6,8 +6,8 @@ place. A run that is killed goes on, by this command or by `dvc repro`, and ends
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matscout.engine.switch import Switch
@@ -15,6 +15,7 @@ from matscout.errors import InputError
 from matscout.params import load_params
 
 INPUT_STAGES = ("featurize",)  # curate, split and hypothetical come before it
+PATIENCE_S = 20.0  # with a lock of DVC's
 
 
 def reproduce(switch: Switch) -> int:
@@ -41,8 +42,7 @@ def changed_stages(names: Sequence[str]) -> list[str]:
     Raises:
         InputError: no DVC repository here, or DVC is at work in it.
     """
-    with _repository() as repo:
-        return sorted(repo.status(targets=list(names), with_deps=True))
+    return _answer(lambda repo: sorted(repo.status(targets=list(names), with_deps=True)))
 
 
 def members_to_train(names: Sequence[str]) -> list[str]:
@@ -51,8 +51,12 @@ def members_to_train(names: Sequence[str]) -> list[str]:
     Raises:
         InputError: no DVC repository here, or DVC is at work in it.
     """
-    with _repository() as repo, repo.lock:
-        return [name for name in names if _would_run(repo.stage.load_one(name=f"train@{name}"))]
+
+    def to_train(repo: Any) -> list[str]:
+        with repo.lock:
+            return [name for name in names if _would_run(repo.stage.load_one(name=f"train@{name}"))]
+
+    return _answer(to_train)
 
 
 def _would_run(stage: Any) -> bool:
@@ -75,17 +79,25 @@ def _can_be_restored(stage: Any) -> bool:
     return True
 
 
-@contextmanager
-def _repository() -> Iterator[Any]:
+def _answer(question: Callable[[Any], list[str]]) -> list[str]:
+    """What DVC says. It is locked for moments: the jobs of a cluster that begin together wait for each other."""
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
     told = logging.getLogger("dvc")
     level = told.level
     told.setLevel(logging.WARNING)  # a question is not news
+    until = time.monotonic() + PATIENCE_S
     try:
-        with Repo() as repo:
-            yield repo
+        while True:
+            try:
+                with Repo() as repo:
+                    return question(repo)
+            except LockError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
     except DvcException as error:
         raise InputError(f"DVC: {error}") from error
     finally:

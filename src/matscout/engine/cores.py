@@ -1,6 +1,8 @@
 """Many short pieces of work over this machine's cores, with the same results in the same order."""
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -28,10 +30,11 @@ def parallel_stream(
 ) -> Iterator[Result]:
     """`function` of each item over `workers` processes, yielded in order as they come, with a progress bar.
 
-    `function` and `items` must be picklable. Workers are spawned, not forked: a fork of a process
-    that holds threads (torch, numba, arrow) can deadlock. Each computes on one thread. One worker means this
-    process, and `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster
-    instead, with the same results.
+    `function` and `items` must be picklable. Workers are not forked from this process, since a fork of one that
+    holds threads (torch, numba, arrow) can deadlock, but from a server without threads, which imports once what this
+    process has imported of matscout. Each computes on one thread. One worker means this process, and
+    `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster instead, with the same
+    results.
 
     Raises:
         ParameterError: the variable names no engine.
@@ -46,9 +49,11 @@ def parallel_stream(
         results = ray_stream(function, items, workers=workers)
         yield from progress(results, description=description, total=len(items), unit=unit)
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(sorted(name for name in sys.modules if name.startswith("matscout.")))
+    begin = {"initializer": _begin, "initargs": (dict(os.environ),)}
     try:
-        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_begin) as pool:
+        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context, **begin) as pool:
             results = pool.map(function, items)
             yield from progress(results, description=description, total=len(items), unit=unit)
     except BrokenProcessPool as error:
@@ -58,6 +63,7 @@ def parallel_stream(
         ) from error
 
 
-def _begin() -> None:
+def _begin(environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # the server's is of the time when it was started
     enter_worker()
     end_with_parent()
