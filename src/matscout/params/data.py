@@ -28,7 +28,7 @@ class Service(Section):
 class FileImport(Section):
     """How to read the origin `file`."""
 
-    format: Literal["auto", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"]
+    format: Literal["auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"]
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")
