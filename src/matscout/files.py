@@ -112,7 +112,10 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     safe = table.copy(deep=False)
     for name in safe.columns:
         if not pd.api.types.is_numeric_dtype(safe[name]) and not pd.api.types.is_bool_dtype(safe[name]):
-            safe[name] = [f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value for value in safe[name]]
+            safe[name] = [
+                f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+                for value in safe[name]
+            ]
     with atomic_path(path) as temporary:
         safe.to_csv(temporary, index=False)
 

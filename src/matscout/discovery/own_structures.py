@@ -62,9 +62,7 @@ def predict_texts(
     return table.rename_axis(columns.MATERIAL_ID).reset_index()
 
 
-def _sorted_out(
-    items: Iterable[Record | Rejection], limits: Validity
-) -> tuple[dict[str, Crystal], list[Rejection]]:
+def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[dict[str, Crystal], list[Rejection]]:
     """Crystals within the limits by name, and the rest with reasons."""
     kept: dict[str, Crystal] = {}
     rejections: list[Rejection] = []

@@ -75,7 +75,9 @@ def parse_cell(row: Mapping[str, Any]) -> Crystal:
         message = f"{len(species)} species and {len(counts)} entries in composition; they must be equal in number"
         raise RowError("count_mismatch", message)
     if min(counts, default=0) < 0 or sum(counts) > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"composition {counts!s:.60} asks for {sum(counts)} atoms; at most {MAX_ATOMS} are read")
+        raise RowError(
+            "too_many_atoms", f"composition {counts!s:.60} asks for {sum(counts)} atoms; at most {MAX_ATOMS} are read"
+        )
     symbols = [symbol for symbol, count in zip(species, counts, strict=True) for _ in range(count)]
     positions = _numbers(row, "positions_fractional")
     if len(positions) % 3:

@@ -116,7 +116,9 @@ def parse_cif(text: str) -> Crystal:
     """
     blocks = [block for block in read_blocks(text) if "_atom_site_fract_x" in block.columns]
     if not blocks:
-        raise RowError("unreadable_structure", "no data block holds atoms (_atom_site_fract_x in a loop); export it again")
+        raise RowError(
+            "unreadable_structure", "no data block holds atoms (_atom_site_fract_x in a loop); export it again"
+        )
     if len(blocks) > 1:
         names = ", ".join(block.name for block in blocks[:5])
         detail = f"{len(blocks)} data blocks hold crystals ({names}); write one crystal a file"
@@ -223,7 +225,9 @@ def _number(value: str | None, what: str) -> float | None:
 
 
 def _lattice(block: Block) -> NDArray[np.float64]:
-    names = [f"_cell_{part}" for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")]
+    names = [
+        f"_cell_{part}" for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    ]
     values = [_number(block.first([name]), name) for name in names]
     lengths, angles = values[:3], [90.0 if value is None else value for value in values[3:]]
     missing = [name for name, value in zip(names, lengths, strict=False) if value is None]
@@ -300,7 +304,9 @@ def _formula(text: str | None) -> dict[str, float] | None:
     for part in re.split(r"[\s,]+", text.strip(" '\"")):
         parts = [part] if FORMULA_PART.fullmatch(part) else [found[0] for found in FORMULA_PART.finditer(part)]
         if "".join(parts) != part:
-            raise RowError("formula_unreadable", f"_chemical_formula_sum {text!r:.60} is no list of elements and counts")
+            raise RowError(
+                "formula_unreadable", f"_chemical_formula_sum {text!r:.60} is no list of elements and counts"
+            )
         for one in parts:
             symbol, number = FORMULA_PART.fullmatch(one).groups()  # type: ignore[union-attr]
             element = to_element(symbol)
@@ -338,7 +344,9 @@ def _settings(block: Block, lattice: NDArray[np.float64]) -> Iterator[tuple[Oper
             raise RowError("symmetry_unclear", "only magnetic symmetry operations are listed; give the crystal's")
         yield (np.eye(3)[None], np.zeros((1, 3))), False
     elif not known:
-        raise RowError("symmetry_disagrees", f"space group {block.first(NAMES)!r:.40} does not fit the cell's lengths and angles")
+        raise RowError(
+            "symmetry_disagrees", f"space group {block.first(NAMES)!r:.40} does not fit the cell's lengths and angles"
+        )
     certain = len(known) == 1 and not (listed or single)
     for operations in known:
         yield operations, certain
@@ -531,7 +539,9 @@ def _are_too_near(crystal: Crystal) -> bool:
 def _elements(sites: list[Site], multiplicities: list[int], statement: Statement) -> list[str]:
     """The element of each site, from its type symbol, else from its label and the formula."""
     options = [_options(site, statement.formula) for site in sites]
-    open_labels = sorted({(_letters(site.label), choice) for site, choice in zip(sites, options, strict=True) if len(choice) > 1})
+    open_labels = sorted(
+        {(_letters(site.label), choice) for site, choice in zip(sites, options, strict=True) if len(choice) > 1}
+    )
     if not open_labels:
         return [choice[0] for choice in options]
     readings = []
@@ -576,7 +586,10 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
         raise RowError("element_unclear", detail)
     if not choice:
         known = " ".join(formula or ())
-        raise RowError("unknown_element", f"label {site.label!r:.20} is no element of the formula {known}; add _atom_site_type_symbol")
+        raise RowError(
+            "unknown_element",
+            f"label {site.label!r:.20} is no element of the formula {known}; add _atom_site_type_symbol",
+        )
     return choice
 
 
@@ -588,7 +601,9 @@ def _letters(label: str) -> str:
 def _check_volume(lattice: NDArray[np.float64], statement: Statement) -> None:
     volume = abs(float(np.linalg.det(lattice)))
     if statement.volume is not None and abs(volume / statement.volume - 1) > VOLUME_TOLERANCE:
-        detail = f"lengths and angles span {volume:.2f} Å³, _cell_volume says {statement.volume:.2f}; one of them is wrong"
+        detail = (
+            f"lengths and angles span {volume:.2f} Å³, _cell_volume says {statement.volume:.2f}; one of them is wrong"
+        )
         raise RowError("cell_disagrees", detail)
 
 
@@ -611,7 +626,9 @@ def _check_contents(crystal: Crystal, statement: Statement) -> bool:
         raise _formula_fault(counts, statement.formula)
     reduced = crystal.n_atoms / math.gcd(*counts.values())
     units = {crystal.n_atoms / sum(statement.formula.values()), crystal.n_atoms / reduced}
-    has_units = statement.units is not None and any(abs(u / statement.units - 1) < RATIO_TOLERANCE for u in units if statement.units)
+    has_units = statement.units is not None and any(
+        abs(u / statement.units - 1) < RATIO_TOLERANCE for u in units if statement.units
+    )
     if statement.units is not None and not has_units and not is_dense:
         found = " or ".join(f"{unit:g}" for unit in sorted(units))
         detail = f"the cell holds {found} formula units, _cell_formula_units_Z says {statement.units:g}"

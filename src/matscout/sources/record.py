@@ -102,7 +102,6 @@ class Rejection:
     reason: str
     detail: str
 
-
     def __post_init__(self) -> None:
         """Make every text one that a table can hold, whatever the row or the disk had in it."""
         for name in ("material_id", "file", "detail"):

@@ -152,7 +152,9 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
     if matrix.shape == (9,):
         matrix = matrix.reshape(3, 3)
     if matrix.shape != (3, 3):
-        raise RowError("lattice_malformed", f"lattice has the shape {matrix.shape}; it must be three rows of three numbers")
+        raise RowError(
+            "lattice_malformed", f"lattice has the shape {matrix.shape}; it must be three rows of three numbers"
+        )
     symbols = _symbols(species)
     coordinates = _array(frac_coords, "coordinates")
     if coordinates.ndim != 2 or coordinates.shape[1] != 3:
@@ -176,7 +178,9 @@ def _symbols(species: Any) -> tuple[str, ...]:
     if not len(species):
         raise RowError("no_atoms", "the cell holds no atom")
     symbols = tuple(ISOTOPES.get(symbol, symbol) if isinstance(symbol, str) else symbol for symbol in species)
-    unknown = sorted({f"{symbol!s:.20}" for symbol in symbols if not isinstance(symbol, str) or symbol not in ATOMIC_NUMBERS})
+    unknown = sorted(
+        {f"{symbol!s:.20}" for symbol in symbols if not isinstance(symbol, str) or symbol not in ATOMIC_NUMBERS}
+    )
     if unknown:
         raise RowError("unknown_element", f"{', '.join(unknown)[:80]}: symbols H to Og are known")
     return tuple(str(symbol) for symbol in symbols)

@@ -33,7 +33,7 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
     kinds = [detect(path) for path in paths]  # before any is read: a misspelt path must not cost the work before it
     single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
     names = iter(unique_names(single))
-    taken: set[str] = set()
+    taken: dict[str, str] = {}  # file by name
     for path, kind in zip(paths, kinds, strict=True):
         name = next(names) if kind == "structure" else None
         is_empty = True
@@ -66,15 +66,15 @@ def has_structures(folder: Path) -> bool:
     return bool(files_of(folder))
 
 
-def _named(item: Record | Rejection, name: str | None, taken: set[str]) -> Record | Rejection:
+def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) -> Record | Rejection:
     """The item under its name; a name that another file took already gets the file before it."""
     item = item if name is None else replace(item, material_id=name)
     if isinstance(item, Rejection):
         return item
+    if taken.get(item.material_id, item.file) != item.file:
+        item = replace(item, material_id=f"{item.file}:{item.material_id}")
     if item.material_id in taken:
-        item = replace(item, material_id=f"{shown(item.file)}:{item.material_id}")
-    if item.material_id in taken:
-        detail = "that name was given already in the same file; rename one of the rows"
+        detail = "that file was given already, or has the name in an earlier row; rename one"
         return Rejection(USER_SOURCE, item.material_id, item.file, item.row, "duplicate_id", detail)
-    taken.add(item.material_id)
+    taken[item.material_id] = item.file
     return item

@@ -34,7 +34,9 @@ def parse_text(content: str | bytes) -> Crystal:
         RowError: it holds none, several, or one that is not an ordered bulk crystal written whole.
     """
     if len(content) > MAX_BYTES:
-        raise RowError("too_large", f"{len(content) / 1e6:.0f} MB of text; one crystal has at most {MAX_BYTES / 1e6:.0f} MB")
+        raise RowError(
+            "too_large", f"{len(content) / 1e6:.0f} MB of text; one crystal has at most {MAX_BYTES / 1e6:.0f} MB"
+        )
     text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
     if not text.strip():
         raise RowError("empty_file", "the file holds nothing")
@@ -101,7 +103,9 @@ def parse_poscar(text: str) -> Crystal:
         scales = [float(word) for word in _words(lines, 1)[:3] if _is_number(word)]
         rows = [[float(word) for word in _words(lines, row)[:3]] for row in (2, 3, 4)]
     except (ValueError, IndexError) as error:
-        raise RowError("unreadable_structure", f"no POSCAR, CIF or JSON: lines 2 to 5 must hold a scale and a cell ({error!s:.80})") from error
+        raise RowError(
+            "unreadable_structure", f"no POSCAR, CIF or JSON: lines 2 to 5 must hold a scale and a cell ({error!s:.80})"
+        ) from error
     if any(len(row) != 3 for row in rows) or len(scales) not in {1, 3}:
         raise RowError("unreadable_structure", "no POSCAR, CIF or JSON: lines 2 to 5 must hold a scale and a cell")
     lattice, scale = _scaled(np.array(rows), scales)
@@ -247,7 +251,9 @@ def _from_optimade(attributes: Mapping[str, Any]) -> Crystal:
         raise RowError("structure_missing", "species_at_sites is absent or no list")
     symbols = _optimade_species(attributes.get("species") or [])
     frac_coords = to_fractional(attributes["cartesian_site_positions"], lattice)
-    return make_crystal(lattice, [symbols.get(name, name) if isinstance(name, str) else name for name in names], frac_coords)
+    return make_crystal(
+        lattice, [symbols.get(name, name) if isinstance(name, str) else name for name in names], frac_coords
+    )
 
 
 def _optimade_species(species: Any) -> dict[str, str]:
@@ -284,7 +290,11 @@ def _check_periodic(periodic: Any) -> None:
     """Three directions, each periodic, or nothing said."""
     if periodic is None:
         return
-    if not isinstance(periodic, list | tuple | np.ndarray) or len(periodic) != 3 or not all(p in {1, True} for p in periodic):
+    if (
+        not isinstance(periodic, list | tuple | np.ndarray)
+        or len(periodic) != 3
+        or not all(p in {1, True} for p in periodic)
+    ):
         detail = f"it repeats in the directions {list(periodic) if hasattr(periodic, '__iter__') else periodic!r}"
         raise RowError("not_periodic", f"{detail}; matscout knows bulk crystals")
 
@@ -293,7 +303,9 @@ def _matrix(parameters: list[Any]) -> NDArray[np.float64]:
     try:
         return np.array(Lattice.from_parameters(*(float(value) for value in parameters)).matrix)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise RowError("lattice_malformed", f"lengths and angles {parameters!r:.80} span no cell ({error!s:.60})") from error
+        raise RowError(
+            "lattice_malformed", f"lengths and angles {parameters!r:.80} span no cell ({error!s:.60})"
+        ) from error
 
 
 def from_ase(atoms: Any) -> Crystal:

@@ -15,7 +15,9 @@ from matscout.sources.importers.raw import BadRow, RawRow
 from matscout.sources.record import RowError
 from matscout.sources.record_file import parse_line
 
-BY_ENDING: Final = MappingProxyType({".parquet": "records", ".csv": "csv", ".tsv": "csv", ".xyz": "extxyz", ".extxyz": "extxyz"})
+BY_ENDING: Final = MappingProxyType(
+    {".parquet": "records", ".csv": "csv", ".tsv": "csv", ".xyz": "extxyz", ".extxyz": "extxyz"}
+)
 # A frame that pandas splits: columns and index, or rows that are lists.
 SPLIT: Final = re.compile(rb'\{\s*("columns"|"index"|"data"\s*:\s*\[\s*\[)')
 
@@ -82,7 +84,9 @@ def until_cut_off(rows: Iterator[RawRow | BadRow], path: Path) -> Iterator[RawRo
             yield BadRow(shown(path.name), n_rows, "", "truncated_file", detail)
             return
         except (OSError, zlib.error, ValueError, csv.Error, RecursionError) as error:
-            detail = f"{type(error).__name__}: {error!s:.300}; the rows before it were kept, nothing after it could be read"
+            detail = (
+                f"{type(error).__name__}: {error!s:.300}; the rows before it were kept, nothing after it could be read"
+            )
             yield BadRow(shown(path.name), n_rows, "", "unreadable_file", detail)
             return
         n_rows += 1

@@ -30,7 +30,9 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
             yield BadRow(name, number, key or "", "structure_malformed", detail)
         elif not _is_beside(document):
             labels = _labels_of(document) if isinstance(document, dict) else {}
-            yield RawRow(name, number, labels, parse_document, document, f"{stem}-{number}" if key is None else key or stem)
+            yield RawRow(
+                name, number, labels, parse_document, document, f"{stem}-{number}" if key is None else key or stem
+            )
 
 
 def _is_beside(document: Any) -> bool:
@@ -41,7 +43,8 @@ def _is_beside(document: Any) -> bool:
 
 
 def _labels_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
+    parts = CELL_KEYS | PARTS
+    plain = {key: value for key, value in document.items() if key not in parts and not isinstance(value, dict)}
     for key in ("data", "properties", "attributes"):
         if isinstance(part := document.get(key), dict):
             plain |= {name: value for name, value in part.items() if not isinstance(value, dict)}

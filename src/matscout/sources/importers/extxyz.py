@@ -67,5 +67,7 @@ def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow |
         detail = f"ASE reads no frame: {type(error).__name__}: {error!s:.200}"
         return BadRow(name, number, "", "structure_malformed", detail)
     labels = dict(atoms.info) | (dict(atoms.calc.results) if atoms.calc else {})  # type: ignore[union-attr]
-    plain = {key: value.item() if hasattr(value, "item") and value.ndim == 0 else value for key, value in labels.items()}
+    plain = {
+        key: value.item() if hasattr(value, "item") and value.ndim == 0 else value for key, value in labels.items()
+    }
     return RawRow(name, number, plain, from_ase, atoms, default_id)

@@ -96,7 +96,9 @@ def _prove(path: Path, _changed: int, size: int) -> None:
                     raise InputError(f"{shown(path)} {rule}; decompress it yourself if it is meant")
     except (EOFError, OSError, zlib.error) as error:
         detail = f"{type(error).__name__}: {error}"
-        raise InputError(f"{shown(path)} is damaged or cut off ({detail}); no row of it was used, copy it again") from error
+        raise InputError(
+            f"{shown(path)} is damaged or cut off ({detail}); no row of it was used, copy it again"
+        ) from error
 
 
 @lru_cache(maxsize=1024)

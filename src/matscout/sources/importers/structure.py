@@ -53,16 +53,18 @@ def unique_names(files: Iterable[Path]) -> list[str]:
     depth = [1 if name.lower() not in VASP_NAMES else 2 for name in names]
     with_ending = [False] * len(paths)
     for _ in range(2 + max((len(path.parts) for path in paths), default=0)):
-        told = [_told(path, name, n, ending) for path, name, n, ending in zip(paths, names, depth, with_ending, strict=True)]
+        told = [
+            _told(path, name, n, ending) for path, name, n, ending in zip(paths, names, depth, with_ending, strict=True)
+        ]
         counts = Counter(told)
         again = [row for row, name in enumerate(told) if counts[name] > 1]
         if not again:
             break
         for row in again:
-            same = [paths[other] for other in again if told[other] == told[row] and other != row]
-            if any(other.parent == paths[row].parent and other != paths[row] for other in same):
+            same = {paths[other] for other in again if told[other] == told[row]} - {paths[row]}
+            if any(other.parent == paths[row].parent for other in same):
                 with_ending[row] = True  # a.cif and a.vasp
-            else:
+            elif same:
                 depth[row] += 1
     return told if paths else []
 
@@ -73,7 +75,9 @@ def _told(path: Path, name: str, depth: int, with_ending: bool) -> str:  # noqa:
     return "/".join(shown(part) for part in [*front, shown(path.name) if with_ending else name])
 
 
-def read_folder(folder: Path, reader_of: Callable[[Path], "Callable[[Path], Iterator[RawRow | BadRow]] | None"]) -> Iterator[RawRow | BadRow]:
+def read_folder(
+    folder: Path, reader_of: Callable[[Path], "Callable[[Path], Iterator[RawRow | BadRow]] | None"]
+) -> Iterator[RawRow | BadRow]:
     """Every file of a folder and those below it, by name; what is no structure is told as passed over.
 
     Args:
@@ -103,7 +107,10 @@ def _names_below(structures: list[Path]) -> list[str]:
     """Names with the folders below the one given; with the ending where two would be one."""
     names = [(place.parent / plain_name(place)).as_posix() for place in structures]
     counts = Counter(names)
-    return [shown(place.as_posix()) if counts[name] > 1 else shown(name) for place, name in zip(structures, names, strict=True)]
+    return [
+        shown(place.as_posix()) if counts[name] > 1 else shown(name)
+        for place, name in zip(structures, names, strict=True)
+    ]
 
 
 def _of_file(path: Path, place: Path, reader: Callable[[Path], Iterator[RawRow | BadRow]]) -> Iterator[RawRow | BadRow]:

@@ -33,7 +33,9 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
             raise InputError(f"{shown(path)} has the columns {header[:20]}; {rule}")
         for number, row in enumerate(reader):
             if row.get(cell) is None or None in row:
-                detail = f"{sum(value is not None for value in row.values())} fields where the header names {len(header)}"
+                detail = (
+                    f"{sum(value is not None for value in row.values())} fields where the header names {len(header)}"
+                )
                 yield BadRow(name, number, row.get("material_id") or "", "count_mismatch", detail)
                 continue
             yield RawRow(name, number, row, parse_text, row[cell], f"{stem}-{number}")
