@@ -63,9 +63,16 @@ def test_every_path_in_the_command_is_declared(name):
         for out in stage.get(key, [])
     ]
     declared = [*stage["deps"], *outs]
-    for path in re.findall(r"--\S+ ((?:data|metrics)/\S+)", stage["cmd"]):
+    for path in re.findall(r"--\S+ '?((?:data|metrics)/[^\s']+)", stage["cmd"]):
         known = any(covers(path, item) or covers(item, path) for item in declared)
         assert known, f"stage {name} uses {path} without declaring it"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_name_of_params_yaml_is_read_by_the_shell(name):
+    """What DVC puts into a command stands in quotes; that it holds none itself is checked by `params`."""
+    bare = re.sub(r"'[^']*'", "", STAGES[name]["cmd"])
+    assert "${" not in bare
 
 
 IN_GIT = {"data/feedback", "data/own_candidates"}  # what users put in by hand

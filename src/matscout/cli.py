@@ -36,6 +36,7 @@ EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
 CURATED = Path("data/curated")
+SHOWN = 10  # reasons on the console
 RANKED = Path("data/screening/ranked.parquet")
 
 
@@ -178,7 +179,7 @@ def predict(
     from matscout.ensemble.predictor import EnsemblePredictor
     from matscout.params import load_params
 
-    check_table_name(out)
+    check_table_name(out, structures)
     limits = load_params().curation.validity
     predictions, rejections = predict_structures(structures, EnsemblePredictor.load(members, ensemble), limits)
     write_table(out, predictions)
@@ -212,8 +213,10 @@ def screen(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
-    from matscout.discovery.own_structures import screen_structures, write_table
+    from matscout.discovery.own_structures import check_table_name, screen_structures, write_table
 
+    if out is not None:
+        check_table_name(out, [*structures, CURATED / "materials.parquet"])
     ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
     typer.echo(ranked.head(top).to_string(index=False))
     if out is not None:
@@ -272,8 +275,10 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
     """Say which files could not be used, and keep the reasons beside the output."""
     if not rejections:
         return
-    for rejection in rejections[:10]:
+    for rejection in rejections[:SHOWN]:
         typer.echo(f"left out {rejection.file} row {rejection.row}: {rejection.reason}: {rejection.detail}", err=True)
+    if len(rejections) > SHOWN:
+        typer.echo(f"... and {len(rejections) - SHOWN} more", err=True)
     if out is not None:
         from matscout.discovery.own_structures import write_rejections
 

@@ -19,6 +19,7 @@ from matscout.errors import InputError
 
 CHUNK_BYTES = 1 << 20
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is nobody's output
 
 _SWEPT: set[Path] = set()  # folders in which this process has looked for what killed ones left
@@ -104,6 +105,22 @@ def write_parquet(path: Path, table: "pd.DataFrame | pa.Table", schema: "pa.Sche
     table = table.replace_schema_metadata(None)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically as CSV that a spreadsheet shows and never runs.
+
+    Text that begins as a formula does (`=`, `+`, `-`, `@`) comes behind an apostrophe.
+    """
+    safe = table.copy(deep=False)
+    for name in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[name]) and not pd.api.types.is_bool_dtype(safe[name]):
+            safe[name] = [
+                f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+                for value in safe[name]
+            ]
+    with atomic_path(path) as temporary:
+        safe.to_csv(temporary, index=False)
 
 
 def sha256_of(path: Path) -> str:

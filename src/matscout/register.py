@@ -19,10 +19,12 @@ from matscout.training.tracking import EXPERIMENT, experiment_id, tracking_uri
 
 # what a machine that only answers must install; the code of matscout itself travels with the model
 REQUIREMENTS = (
+    "ase",
     "moyopy",
     "numba",
     "numpy",
     "pandas",
+    "paretoset",
     "pyarrow",
     "pydantic",
     "pymatgen",
@@ -31,6 +33,7 @@ REQUIREMENTS = (
     "scikit-learn",
     "scipy",
     "smact",
+    "threadpoolctl",
     "torch",
     "torch-geometric",
     "tqdm",

@@ -5,8 +5,8 @@ members' safetensors, the calibration and the limits of what counts as a crystal
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -14,13 +14,12 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from matscout import columns
-from matscout.discovery.own_structures import predict_structures
+from matscout.discovery.own_structures import predict_texts
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.errors import InputError
 from matscout.params import Validity
 
 CIF = "cif"
-ERROR = "error"
+MOST_CHARACTERS = 1 << 20  # of one posted text: a request has a minute, and no crystal of 200 atoms has so many
 ROCK_SALT = """data_NaCl
 _cell_length_a 5.64
 _cell_length_b 5.64
@@ -68,24 +67,14 @@ class EnsembleModel(PythonModel):
         predictions = predict_cifs(list(model_input[CIF]), self.predictor, self.limits)
         if columns.MATERIAL_ID in model_input:
             predictions[columns.MATERIAL_ID] = list(model_input[columns.MATERIAL_ID])
-        return predictions
+        plain = predictions.astype(object)
+        return plain.where(predictions.notna(), None)  # NaN is no JSON
 
 
-def predict_cifs(cifs: list[str], predictor: EnsemblePredictor, limits: Validity) -> pd.DataFrame:
+def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Validity) -> pd.DataFrame:
     """Predictions for CIF texts, named by their position; see `EnsembleModel.predict`."""
-    names = [f"{number:06d}" for number in range(len(cifs))]
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{name}.cif" for name in names]
-        for file, cif in zip(files, cifs, strict=True):
-            file.write_text(cif)
-        try:
-            predictions, rejections = predict_structures(files, predictor, limits)
-        except InputError as error:
-            return pd.DataFrame({columns.MATERIAL_ID: names, ERROR: str(error).replace(f"{folder}/", "")})
-    told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
-    table = predictions.set_index(columns.MATERIAL_ID).reindex(names)
-    table[ERROR] = [told.get(name) for name in names]
-    return table.rename_axis(columns.MATERIAL_ID).reset_index()
+    texts = {f"{number:06d}": cif for number, cif in enumerate(cifs)}
+    return predict_texts(texts, predictor, limits, most=MOST_CHARACTERS)
 
 
 set_model(EnsembleModel())

@@ -258,13 +258,29 @@ def test_a_truncated_file_keeps_the_rows_before_the_cut(tmp_path, kind):
     assert len(rejected) == 1
 
 
-def test_a_truncated_gzip_keeps_the_rows_before_the_cut(tmp_path):
-    raw = "".join(json.dumps(plain(r)) + "\n" for r in rows() * 40).encode()
+def test_a_damaged_gzip_gives_no_row_at_all(tmp_path):
+    """Its checksum stands at the end: before that nobody knows whether a label is what was written."""
+    raw = gzip.compress("".join(json.dumps(plain(r)) + "\n" for r in rows() * 40).encode(), compresslevel=1)
     path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(gzip.compress(raw, compresslevel=1)[:-200])
-    n_records, rejected = reasons(path)
-    assert n_records > N_ROWS
-    assert rejected[-1][1] == "truncated_file"
+    chance = np.random.default_rng(5)
+    for trial in range(40):
+        broken = bytearray(raw)
+        broken[chance.integers(20, len(raw))] ^= 1 << chance.integers(8)
+        path.write_bytes(bytes(broken) if trial else raw[:-200])
+        with pytest.raises(InputError, match="damaged or cut off .* no row of it was used"):
+            list(import_file(path, PLAIN, "lab"))
+
+
+def test_a_gzip_that_expands_beyond_reason_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb") as stream:
+        for _ in range(100):
+            stream.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="times its size"):
+        list(import_file(path, PLAIN, "lab"))
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_a_cgcnn_folder_names_absent_cifs_and_absent_labels(tmp_path):
@@ -282,7 +298,7 @@ def test_a_cgcnn_folder_names_absent_cifs_and_absent_labels(tmp_path):
     [
         ("empty.csv", b"", "is empty"),
         ("no_cif.csv", b"a,b\n1,2\n", "one must be 'cif'"),
-        ("x.docx", b"hello", "unknown format"),
+        ("x.docx", b"hello", "unknown kind of file"),
         ("frames.xyz", b"H 0 0 0\n", "where a number of atoms must stand"),
         ("x.parquet", b"PAR1 no", "no whole parquet"),
         ("none.jsonl", b"{broken\n", "holds no usable row; none.jsonl row 0: invalid_json"),

@@ -13,6 +13,11 @@ from matscout.sources.structure_files import read_structures
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
+def item_of(items, reason):
+    (item,) = (item for item in items if isinstance(item, Rejection) and item.reason == reason)
+    return item
+
+
 def write(path, fmt):
     path.write_text(SALT.to(fmt=fmt))
     return path
@@ -40,16 +45,17 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path / name, "cif")
     (tmp_path / "notes.txt").write_text("no structure")
-    assert [item.material_id for item in read_structures([tmp_path])] == ["a", "b", "below/c"]
+    assert [item.material_id for item in read_structures([tmp_path])] == ["a", "b", "below/c", ""]
+    assert item_of(read_structures([tmp_path]), "passed_over").file.endswith("notes.txt")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("empty.cif", "", "unreadable_structure"),
+        ("empty.cif", "", "empty_file"),
         ("cut.cif", "data_NaCl\n_cell_length_a 5.64\n", "unreadable_structure"),
         ("POSCAR", "NaCl\n1.0\n5.6 0 0\n", "unreadable_structure"),
-        ("x.json", "{", "unreadable_structure"),
+        ("x.json", "{", "truncated_file"),
         ("flat.vasp", "NaCl\n1.0\n1 0 0\n2 0 0\n0 0 1\nNa\n1\ndirect\n0 0 0\n", "unreadable_structure"),
     ],
 )

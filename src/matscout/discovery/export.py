@@ -17,7 +17,7 @@ from matscout.discovery.provenance import Origins, provenance_card
 from matscout.discovery.relaxation import AFTER, RELAXED_NAME
 from matscout.discovery.vasp import write_vasp_inputs
 from matscout.errors import InputError
-from matscout.files import atomic_path, check_replaceable, sha256_of, write_json
+from matscout.files import atomic_path, check_replaceable, sha256_of, write_csv, write_json
 
 NOT_IN_CSV = (*columns.CRYSTAL,)
 MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
@@ -61,7 +61,7 @@ def export_bundle(
         folder.mkdir()
         names = [_write_candidate(folder, row, provenance_card(row, evidence)) for row in rows.to_dict("records")]
         _write_relaxed(folder, dict(zip(rows[columns.CANDIDATE_ID], names, strict=True)), ranked)
-        rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]).to_csv(folder / "candidates.csv", index=False)
+        write_csv(folder / "candidates.csv", rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]))
         (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
         (folder / SCRIPT_NAME).write_text(workflow_script(names))
         write_json(folder / MARK, _hashes(folder))

@@ -63,6 +63,9 @@ def compare_feedback(files: Sequence[Path], ranked: Path, folder: Path) -> tuple
     items = [item for file in files for item in read_results(file)]
     rejections = [item for item in items if isinstance(item, Rejection)]
     records = [item for item in items if isinstance(item, Record)]
+    if not items:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"{names} in {folder} holds no line; write one JSON object a line, see its README.md")
     if not records:
         raise InputError(
             f"none of {len(rejections)} line(s) in {folder} is a result; the first: {rejections[0].detail}"

@@ -1,10 +1,11 @@
 """Ions: which oxidation states occur, how to balance a formula, what replaces what."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import product
+from functools import cache, cached_property, reduce
+from itertools import combinations_with_replacement, product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
 LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
 LAST_METAL = 94  # plutonium: beyond it no compound of metals is known well
+OXYGEN_IN_PAIRS = (-1, -0.5)  # of an atom in a peroxide and in a superoxide
+UNITS_BALANCED = 12  # formula units among which the atoms of one element may differ: AgO is Ag+ and Ag3+
 UNSEEN_LAMBDA = -5  # weight of a substitution that was never observed: pymatgen's default
 
 
@@ -89,6 +92,44 @@ class IonTable:
             return None
         score = np.log(self.commonness[options]).sum(axis=1)
         return tuple(int(row) for row in options[np.argmax(score)])
+
+    def can_balance(self, counts: Mapping[str, int]) -> bool | None:
+        """Whether reported ions balance the formula, atoms of one cation in two oxidation states where they must.
+
+        Pb3O4 does (2 Pb2+, Pb4+), and Fe7S8, Mn8Se9O, Na4Mn9O18. Cations are less electronegative than anions, and
+        every anion has one state. The totals of each element are sets of integers, so nothing grows beyond a
+        few thousand numbers.
+
+        Returns:
+            None where no ion of some element is reported, so that nothing can be said.
+        """
+        if any(element not in self.ions_of for element in counts):
+            return None
+        divisor = math.gcd(*counts.values())
+        elements = sorted(counts, key=lambda element: self._chi(element))
+        numbers = [UNITS_BALANCED * counts[element] // divisor for element in elements]
+        for cut in range(1, len(elements)):
+            if self._chi(elements[cut - 1]) < self._chi(elements[cut]):
+                parts = [
+                    self._totals(element, number, is_cation=place < cut)
+                    for place, (element, number) in enumerate(zip(elements, numbers, strict=True))
+                ]
+                if 0 in reduce(lambda sums, part: {a + b for a in sums for b in part}, parts, {0}):
+                    return True
+        return False
+
+    def _chi(self, element: str) -> float:
+        return float(self.electronegativities[self.ions_of[element][0]])
+
+    def _totals(self, element: str, number: int, *, is_cation: bool) -> set[int]:
+        """Charges that so many atoms of an element can have together."""
+        charges = [int(self.charges[row]) for row in self.ions_of[element]]
+        if not is_cation:
+            states = [*(charge for charge in charges if charge < 0), *OXYGEN_IN_PAIRS * (element == "O")]
+            return {round(charge * number) for charge in states}
+        states = [charge for charge in charges if charge > 0]
+        pairs = combinations_with_replacement(states, 2)
+        return {first * part + second * (number - part) for first, second in pairs for part in range(number + 1)}
 
     def is_ordered(self, ions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether in each row of `ions`, (m, n_slots), every cation is less electronegative than every anion."""

@@ -1,8 +1,9 @@
 """Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,13 @@ from matscout.discovery.prediction import predict_usable
 from matscout.discovery.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
-from matscout.files import atomic_path, write_parquet
+from matscout.files import write_csv, write_parquet
 from matscout.params import Validity, load_params
 from matscout.sources.record import Record, Rejection
-from matscout.sources.structure_files import USER_SOURCE, read_structures
+from matscout.sources.structure_files import USER_SOURCE, read_structures, read_text
+from matscout.sources.structures import MAX_BYTES
+
+ERROR = "error"  # a column of `predict_texts`
 
 
 def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
@@ -26,19 +30,50 @@ def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str],
     Raises:
         InputError: a path does not exist, or no file at all holds a usable crystal.
     """
+    kept, rejections = _sorted_out(read_structures(paths), limits)
+    if not kept:
+        told = f"; the first: {rejections[0].file}: {rejections[0].detail}" if rejections else ": there is no file"
+        raise InputError(f"none of {len(rejections)} structure(s) can be used{told}")
+    return list(kept), list(kept.values()), rejections
+
+
+def predict_texts(
+    texts: Mapping[str, Any], predictor: EnsemblePredictor, limits: Validity, *, most: int = MAX_BYTES
+) -> pd.DataFrame:
+    """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
+
+    Args:
+        texts: CIF, POSCAR or JSON; what is no text is refused like any other.
+        predictor: the ensemble.
+        limits: physical limits.
+        most: characters of one text; a longer one is refused unread.
+
+    Returns:
+        the table of `predict_structures` with null figures where a text cannot be used, and `error`, which says why.
+    """
+    kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
+    table = pd.DataFrame({columns.MATERIAL_ID: []})
+    if kept:
+        table, refused = _predicted(list(kept), list(kept.values()), predictor)
+        rejections += refused
+    told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
+    table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
+    table[ERROR] = [told.get(name) for name in texts]
+    return table.rename_axis(columns.MATERIAL_ID).reset_index()
+
+
+def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[dict[str, Crystal], list[Rejection]]:
+    """Crystals within the limits by name, and the rest with reasons."""
     kept: dict[str, Crystal] = {}
     rejections: list[Rejection] = []
-    for number, item in enumerate(read_structures(paths)):
+    for item in items:
         if isinstance(item, Rejection):
             rejections.append(item)
-        elif fault := _fault(item, kept, limits):
-            rejections.append(Rejection(item.source, item.material_id, item.material_id, number, *fault))
+        elif fault := find_fault(item, limits):
+            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, *fault))
         else:
             kept[item.material_id] = item.crystal
-    if not kept:
-        first = f"; the first: {rejections[0].file}: {rejections[0].detail}" if rejections else ""
-        raise InputError(f"none of {len(rejections)} structure(s) can be used{first}")
-    return list(kept), list(kept.values()), rejections
+    return kept, rejections
 
 
 def predict_structures(
@@ -50,16 +85,16 @@ def predict_structures(
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    table, refusals = predict_by_population(predictor, ids, crystals)
-    rejections += _rejected(refusals)
-    if not len(table):
+    table, refused = _predicted(ids, crystals, predictor)
+    rejections += refused
+    if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
     return table, rejections
 
 
-def predict_by_population(
-    predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]
-) -> tuple[pd.DataFrame, list[Refusal]]:
+def _predicted(
+    ids: Sequence[str], crystals: Sequence[Crystal], predictor: EnsemblePredictor
+) -> tuple[pd.DataFrame, list[Rejection]]:
     """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
 
     Returns:
@@ -67,7 +102,7 @@ def predict_by_population(
         others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
-    tables, refusals = [], []
+    tables, refusals = [pd.DataFrame()], []
     kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
     for calibrated, kind, chosen in kinds:
         rows = np.flatnonzero(chosen)
@@ -77,8 +112,8 @@ def predict_by_population(
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
         refusals += predicted.refusals
     table = pd.concat(tables).sort_index()
-    table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    return table.reset_index(drop=True), refusals
+    table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
+    return table.reset_index(drop=True), _rejected(refusals)
 
 
 def screen_structures(
@@ -104,12 +139,6 @@ def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
     ]
 
 
-def _fault(record: Record, kept: dict[str, Crystal], limits: Validity) -> tuple[str, str] | None:
-    if record.material_id in kept:
-        return "duplicate_id", f"{record.material_id!r} was given already; rename one of the files"
-    return find_fault(record, limits)
-
-
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write `.parquet` or `.csv`, whole or not at all.
 
@@ -120,23 +149,30 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     if path.suffix == ".parquet":
         write_parquet(path, table)
         return
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(path, table)
 
 
-def check_table_name(path: Path) -> None:
-    """Refuse a name that `write_table` could not write, before any work.
+def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a name that `write_table` could not write, or that is a file to be read, before any work.
 
     Raises:
-        InputError: it ends neither in .parquet nor in .csv.
+        InputError: it ends neither in .parquet nor in .csv, or is one of `inputs`.
     """
     if path.suffix not in {".parquet", ".csv"}:
         raise InputError(f"{path}: write to a name that ends in .parquet or .csv")
+    written = [path, _beside(path)]
+    for given in inputs:
+        if any(place.exists() and given.exists() and place.samefile(given) for place in written):
+            raise InputError(f"{given} is to be read, so nothing is written there; give -o another name than {path}")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".quarantine.csv")
 
 
 def write_rejections(path: Path, rejections: Sequence[Rejection]) -> Path:
     """Write the reasons beside `path`, as `NAME.quarantine.csv`; return where."""
-    beside = path.with_suffix(".quarantine.csv")
+    beside = _beside(path)
     names = [field.name for field in fields(Rejection)]
     write_table(beside, pd.DataFrame([asdict(rejection) for rejection in rejections], columns=names))
     return beside

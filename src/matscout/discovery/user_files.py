@@ -4,19 +4,23 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from smact.metallicity import metallicity_score
 from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
 from matscout.discovery.curated import formula_key
 from matscout.discovery.gates import CHARGE, CONTACT, VOLUME
+from matscout.discovery.ions import ion_table
 from matscout.discovery.selection import Known
 from matscout.discovery.templates import Template, make_template
 from matscout.discovery.volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
 from matscout.errors import InputError
-from matscout.sources.record import Rejection
+from matscout.sources.record import Record, Rejection
 from matscout.sources.structure_files import USER_SOURCE, has_structures, read_structures
 
 GIVEN = "given"
+MOST_ELEMENTS = 6  # smact tries every combination of their states
+METALLIC = 0.7  # smact's score of a metal, between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; it may be empty, but it must exist (git checkout -- {folder})")
     found: list[UserCandidate] = []
+    files: list[Record] = []
     labels: list[str] = []
     rejections: list[Rejection] = []
     for item in read_structures([folder]) if has_structures(folder) else ():
@@ -50,20 +55,21 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
         template = make_template(item.material_id, item.crystal)
         if template is None:
             detail = "no space group could be found; check the coordinates"
-            rejections.append(_reject(item.material_id, folder, "without_symmetry", detail))
+            rejections.append(_reject(item, "without_symmetry", detail))
             continue
         if fault := _fault(item.crystal.reduced_formula, template):
-            rejections.append(_reject(item.material_id, folder, *fault))
+            rejections.append(_reject(item, *fault))
             continue
         found.append(UserCandidate(item.material_id, item.crystal, template.space_group))
+        files.append(item)
         labels.append(template.label(template.elements))
     keys = [formula_key(candidate.crystal.species) for candidate in found]
     structures = [(candidate.crystal, label) for candidate, label in zip(found, labels, strict=True)]
     verdicts = known.judge(keys, structures, {}, workers=workers)
     new = []
-    for candidate, key, structure, verdict in zip(found, keys, structures, verdicts, strict=True):
+    for candidate, key, structure, verdict, file in zip(found, keys, structures, verdicts, files, strict=True):
         if verdict is not None:
-            rejections.append(_reject(candidate.name, folder, verdict, "the same structure is there already"))
+            rejections.append(_reject(file, verdict, "the same structure is there already"))
             continue
         known.users.setdefault(key, []).append(structure)
         new.append(candidate)
@@ -88,11 +94,25 @@ def _fault(formula: str, template: Template) -> tuple[str, str] | None:
     if closest**3 > SCALE_RANGE[1]:
         rule = f"more than {SCALE_RANGE[1]:g} times the volume at which its closest atoms would touch"
         return VOLUME, f"no atoms nearer than {closest:.2f} typical bond lengths: {rule}; relax the cell first"
-    if len(template.elements) > 1 and not smact_validity(formula, mixed_valence=True, check_metallicity=True):
-        detail = "no oxidation states balance with cations below anions in electronegativity, and it is no metal"
-        return CHARGE, f"{formula}: {detail}; check the formula"
-    return None
+    return _charge_fault(formula, template)
 
 
-def _reject(name: str, folder: Path, reason: str, detail: str) -> Rejection:
-    return Rejection(USER_SOURCE, name, str(folder / name), 0, reason, detail)
+def _charge_fault(formula: str, template: Template) -> tuple[str, str] | None:
+    """Why the formula is neither an element, an alloy, a metal by smact's measure nor a neutral compound."""
+    table = ion_table()
+    if len(template.elements) == 1 or all(element in table.metals for element in template.elements):
+        return None
+    counts = {element: int(count) for element, count in zip(template.elements, template.counts, strict=True)}
+    balance = table.can_balance(counts)
+    if balance is None:
+        unknown = ", ".join(element for element in template.elements if element not in table.ions_of)
+        return CHARGE, f"{formula}: no oxidation state of {unknown} is reported, so charges cannot be balanced"
+    is_rare = len(counts) <= MOST_ELEMENTS and smact_validity(formula)  # states too rare for the table of ions
+    if balance or is_rare or metallicity_score(formula) >= METALLIC:
+        return None
+    rule = "no reported oxidation states balance, cations less electronegative than anions, mixed valence included"
+    return CHARGE, f"{formula}: {rule}; and its score as a metal is below {METALLIC:g}. Check the formula"
+
+
+def _reject(record: Record, reason: str, detail: str) -> Rejection:
+    return Rejection(USER_SOURCE, record.material_id, record.file, record.row, reason, detail)

@@ -1,20 +1,27 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative, Positive, Section, Seed, check_range
 
 
 class Query(Section):
     """What to ask a database for."""
 
-    elements: tuple[str, ...] | None = Field(description="only crystals made of these elements; null = all")
+    elements: tuple[ElementSymbol, ...] | None = Field(description="only crystals made of these elements; null = all")
     n_elements: tuple[Count, Count] = Field(description="fewest and most elements")
     n_atoms: tuple[Count, Count] = Field(description="fewest and most atoms per cell")
     energy_above_hull: NonNegative | None = Field(description="at most, eV/atom; null = any")
     limit: Count = Field(description="at most so many rows")
+
+    @model_validator(mode="after")
+    def _ranges_hold_something(self) -> Self:
+        check_range("n_elements", *self.n_elements)
+        check_range("n_atoms", *self.n_atoms)
+        return self
 
 
 class Service(Section):
@@ -28,7 +35,9 @@ class Service(Section):
 class FileImport(Section):
     """How to read the origin `file`."""
 
-    format: Literal["auto", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"]
+    format: Literal[
+        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"
+    ]
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")
@@ -45,6 +54,23 @@ class Database(Section):
     service: Service
     file: FileImport
 
+    @model_validator(mode="after")
+    def _endpoints_keep_secrets(self) -> Self:
+        """No secret goes over an open line, or into a record of what was asked."""
+        for key in ("endpoint", "optimade_endpoint"):
+            address = getattr(self, key)
+            if address is None:
+                continue
+            parts = urlsplit(address)
+            if parts.username or parts.password:
+                message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
+                raise ValueError(message)
+            is_here = (parts.hostname or "") in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
+            if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
+                message = f"{key} = {address!r:.80} must be an address that begins with https:// (http:// only to this machine)"
+                raise ValueError(message)
+        return self
+
 
 class Validity(Section):
     """Physical limits outside which a row is quarantined."""
@@ -57,6 +83,12 @@ class Validity(Section):
     shear_modulus: tuple[float, float] = Field(description="GPa")
     max_atoms: Count
     outlier: Positive = Field(description="most robust deviations of an energy from rows of the same chemistry")
+
+    @model_validator(mode="after")
+    def _ranges_hold_something(self) -> Self:
+        for name in ("volume_per_atom", "formation_energy_per_atom", "band_gap", "bulk_modulus", "shear_modulus"):
+            check_range(name, *getattr(self, name))
+        return self
 
 
 class Matching(Section):
@@ -76,7 +108,7 @@ class Offsets(Section):
     min_pairs: Count = Field(description="fewer duplicate pairs than this and no offset is fitted")
     ridge: Positive = Field(description="shrinkage of element terms towards a constant, in pairs")
     bootstrap: Count = Field(description="resamples for the confidence intervals")
-    seed: int
+    seed: Seed
 
 
 class Curation(Section):
@@ -112,7 +144,7 @@ class Split(Section):
     test: Fraction
     held_out: str | None = Field(description="the database held out by the strategy `database`")
     train_on_synthetic: bool = Field(description="let rows marked synthetic into the training fold")
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative, Positive, Section, Seed
 
 
 class Routes(Section):
@@ -30,8 +30,8 @@ class Candidates(Section):
     max_elements: Count
     substitution_threshold: Fraction = Field(description="lowest ionic substitution probability")
     routes: Routes
-    exclude_elements: tuple[str, ...] = Field(description="never propose these elements")
-    seed: int
+    exclude_elements: tuple[ElementSymbol, ...] = Field(description="never propose these elements")
+    seed: Seed
 
 
 class Objective(Section):
@@ -57,9 +57,9 @@ class Goal(Section):
 
     description: str
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
-    require_elements: tuple[str, ...] = Field(description="at least one of these; empty = no demand")
-    allow_elements: tuple[str, ...] | None = Field(description="only these; null = all")
-    deny_elements: tuple[str, ...]
+    require_elements: tuple[ElementSymbol, ...] = Field(description="at least one of these; empty = no demand")
+    allow_elements: tuple[ElementSymbol, ...] | None = Field(description="only these; null = all")
+    deny_elements: tuple[ElementSymbol, ...]
 
 
 class Relaxation(Section):
@@ -87,7 +87,7 @@ class Screening(Section):
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
     relaxation: Relaxation
     cascade: Cascade | None = Field(description="null = the whole ensemble judges every candidate")
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _goal_is_known(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from matscout.params.section import Count, Fraction, NonNegative, Positive, Section
+from matscout.params.section import Count, Fraction, NonNegative, Positive, Section, Seed
 
 
 class Target(Section):
@@ -61,7 +61,7 @@ class MemberTraining(Section):
 
     epochs: Count
     lr_scale: Positive = Field(description="times model.lr")
-    seed: int
+    seed: Seed
     target_weights: dict[str, Positive] = Field(
         default_factory=dict, description="by target: its weight in this member's loss, in place of targets.*.weight"
     )
@@ -183,7 +183,11 @@ class FineTuned(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)  # `from` is a word of Python
 
-    from_: str = Field(alias="from", description="folder of a trained member, such as data/pretrained/all")
+    from_: str = Field(
+        alias="from",
+        pattern=r"^[A-Za-z0-9_./-]+$",
+        description="folder of a trained member, such as data/pretrained/all",
+    )
     heads: Literal["continued", "fresh"] = Field(
         description="continued: predictions begin as the start's where it has the target; fresh: from the labels alone"
     )
@@ -207,4 +211,4 @@ class Ensemble(Section):
         description="a member whose validation MAE exceeds this times the median member's is left out; null = keep all"
     )
     bootstrap: Count = Field(description="resamples for the intervals of the metrics")
-    seed: int
+    seed: Seed

@@ -11,7 +11,7 @@ from matscout.errors import ParameterError
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
 from matscout.params.discovery import Candidates, Screening
 from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target, base_target
-from matscout.params.section import Section
+from matscout.params.section import Name, Section
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -21,7 +21,7 @@ Block = TypeVar("Block")
 class Params(Section):
     """All of `params.yaml`."""
 
-    databases: Annotated[dict[str, Database], Field(min_length=1)]
+    databases: Annotated[dict[Name, Database], Field(min_length=1)]
     curation: Curation
     hypothetical: Hypothetical
     graphs: Graphs
@@ -29,10 +29,10 @@ class Params(Section):
     targets: Annotated[dict[str, Target], Field(min_length=1)]
     model: Model
     compute: Compute
-    members: Annotated[dict[str, Member], Field(min_length=1)]
-    pretrained: dict[str, Member]
-    finetuned: dict[str, FineTuned]
-    distilled: dict[str, Distilled]
+    members: Annotated[dict[Name, Member], Field(min_length=1)]
+    pretrained: dict[Name, Member]
+    finetuned: dict[Name, FineTuned]
+    distilled: dict[Name, Distilled]
     ensemble: Ensemble
     candidates: Candidates
     screening: Screening

@@ -17,7 +17,8 @@ def write_cards(run: Run, folder: Path) -> None:
     """Write `model_card.md` and `data_card.md`."""
     environment = Environment(
         loader=PackageLoader("matscout.report"),
-        autoescape=False,  # noqa: S701 -- Markdown, no HTML
+        autoescape=False,  # noqa: S701 -- Markdown, in which a name of somebody's file must open no tag
+        finalize=lambda value: value.replace("<", "&lt;") if isinstance(value, str) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -4,7 +4,6 @@ Today's answer is a list of objects with native types; that of 2017 to 2020 a di
 values are all text. Both are read.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -14,7 +13,7 @@ from pymatgen.core import Lattice
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.sources.record import Record, RowError
-from matscout.sources.rows import make_crystal, number, required
+from matscout.sources.rows import MAX_ATOMS, flag, make_crystal, number, parse_json, required
 
 NAME: Final = "aflow"
 FORMAT: Final = "aflow_aflux"
@@ -27,9 +26,15 @@ YEAR: Final = re.compile(r"(19|20)\d\d")
 def rows_of(page: Any) -> Iterator[Any]:
     """The objects of one answer, in the order of their numbers where it is keyed by them."""
     if isinstance(page, Mapping):
-        yield from (page[key] for key in sorted(page, key=lambda key: int(key.split()[0])))
+        yield from (page[key] for key in sorted(page, key=_place))
     else:
         yield from page
+
+
+def _place(key: str) -> tuple[int, str]:
+    """The number in `"1 of 912"`."""
+    first = key.split(maxsplit=1)[0] if key.strip() else ""
+    return (int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0), key
 
 
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
@@ -50,7 +55,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         is_hubbard=any(row.get(key) not in UNSET for key in ("ldau_TLUJ", "ldau_type")),
         pseudopotentials=FUNCTIONAL,
         energy_corrections=columns.UNCORRECTED,
-        synthetic=bool(row.get("synthetic", False)),
+        synthetic=bool(flag(row, "synthetic")),
         crystal=parse_cell(row),
         band_gap=None if gap is not None and gap < 0 else gap,  # AFLOW writes a negative gap for none computed
         formation_energy_per_atom=number(row, "enthalpy_formation_atom"),
@@ -71,6 +76,10 @@ def parse_cell(row: Mapping[str, Any]) -> Crystal:
     if len(species) != len(counts):
         message = f"{len(species)} species and {len(counts)} entries in composition; they must be equal in number"
         raise RowError("count_mismatch", message)
+    if min(counts, default=0) < 0 or sum(counts) > MAX_ATOMS:
+        raise RowError(
+            "too_many_atoms", f"composition {counts!s:.60} asks for {sum(counts)} atoms; at most {MAX_ATOMS} are read"
+        )
     symbols = [symbol for symbol, count in zip(species, counts, strict=True) for _ in range(count)]
     positions = _numbers(row, "positions_fractional")
     if len(positions) % 3:
@@ -102,7 +111,7 @@ def _texts(row: Mapping[str, Any], key: str) -> list[str]:
     """A list of words from a list, JSON text or `"Cl,Na"`."""
     value = required(row, key)
     if isinstance(value, str):
-        value = json.loads(value) if value.startswith("[") else value.split(",")
+        value = parse_json(value) if value.startswith("[") else value.split(",")
     return [str(part).strip() for part in value]
 
 

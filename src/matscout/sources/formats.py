@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from matscout.sources import aflow, materials_project, oqmd, record_file
-from matscout.sources.record import Record, Rejection, RowError
+from matscout.sources.record import MALFORMED, Record, Rejection, RowError
 
 ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
 
@@ -51,10 +51,10 @@ def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: 
         return record if record.file else replace(record, file=file, row=number)
     except RowError as error:
         return Rejection(source, _id_of(row), file, number, error.reason, error.detail)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        detail = f"{type(error).__name__}: {error}; a field has another type than the format says"
+    except MALFORMED as error:
+        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
         return Rejection(source, _id_of(row), file, number, "malformed_row", detail)
 
 
 def _id_of(row: Any) -> str:
-    return next((str(row[key]) for key in ID_FIELDS if row.get(key)), "") if isinstance(row, Mapping) else ""
+    return next((f"{row[key]!s:.80}" for key in ID_FIELDS if row.get(key)), "") if isinstance(row, Mapping) else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -38,6 +38,7 @@ class HttpClient:
         self.pace = Pace(service.requests_per_second)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = user_agent()
+        keep_to_host(self._session)
 
     def json(self, url: str, *, check: Check | None = None, max_tries: int = NO_LIMIT) -> Any:
         """The JSON answer of a GET.
@@ -79,6 +80,32 @@ class HttpClient:
         if check is not None:
             check(content)
         return content
+
+
+def keep_to_host(session: requests.Session) -> None:
+    """Follow no redirect to another host: a key in the headers would go along.
+
+    Raises, when a service redirects so:
+        SourceError: the message names both hosts.
+    """
+    follow = session.get_redirect_target
+
+    def target(response: requests.Response) -> str | None:
+        address = follow(response)
+        if address is not None:
+            asked, wanted = urlsplit(response.url), urlsplit(urljoin(response.url, address))
+            is_safer = (asked.scheme, wanted.scheme) == ("http", "https")
+            if asked.hostname != wanted.hostname or not (
+                is_safer or (asked.scheme, asked.port) == (wanted.scheme, wanted.port)
+            ):
+                there = f"{wanted.scheme}://{wanted.netloc}"
+                message = (
+                    f"{asked.netloc} sends on to {there}, which is not followed; if it is right, state it as endpoint"
+                )
+                raise SourceError(message)
+        return address
+
+    session.get_redirect_target = target
 
 
 class Pace:

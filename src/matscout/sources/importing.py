@@ -1,7 +1,5 @@
 """A lab's own file as records: columns mapped, units converted, bad rows told apart."""
 
-import csv
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,16 +9,17 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import ParameterError
 from matscout.params import FileImport
-from matscout.sources.importers.detect import READERS, detect
+from matscout.sources.importers.detect import READERS, detect, until_cut_off
 from matscout.sources.importers.raw import BadRow, RawRow
-from matscout.sources.record import Record, Rejection, RowError
-from matscout.sources.rows import number, whole_number
+from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+from matscout.sources.rows import flag, identifier, number, text, year_of
+from matscout.sources.structures import check_bulk
 from matscout.sources.units import LENGTH, check_units, to_ours
 
 # Names that the common files use; `columns` in params.yaml goes before these.
 ALIASES: Final = MappingProxyType(
     {
-        columns.MATERIAL_ID: ("material_id", "mp_id", "mpid", "id"),
+        columns.MATERIAL_ID: ("material_id", "mp_id", "mpid", "jid", "auid", "id"),
         columns.BAND_GAP: ("band_gap", "gap pbe", "gap", "bandgap", "_mp_band_gap", "_oqmd_band_gap"),
         columns.FORMATION_ENERGY: ("formation_energy_per_atom", "e_form", "delta_e", "_oqmd_delta_e"),
         columns.ENERGY_ABOVE_HULL: ("energy_above_hull", "e_above_hull", "_oqmd_stability"),
@@ -34,7 +33,6 @@ ALIASES: Final = MappingProxyType(
         columns.YEAR: ("year",),
     }
 )
-TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
 def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:
@@ -46,11 +44,8 @@ def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record
     """
     check_options(options, f"databases.{source}.file")
     kind = detect(path) if options.format == "auto" else options.format
-    for row in _until_cut_off(READERS[kind](path), path):
-        if isinstance(row, BadRow):
-            yield Rejection(source, row.material_id, row.file, row.number, row.reason, row.detail)
-        else:
-            yield _to_record(row, options, source)
+    for row in until_cut_off(READERS[kind](path), path):
+        yield to_record(row, options, source)
 
 
 def check_options(options: FileImport, path: str) -> None:
@@ -61,37 +56,20 @@ def check_options(options: FileImport, path: str) -> None:
     check_units(options.units, f"{path}.units")
 
 
-def _until_cut_off(rows: Iterator[RawRow | BadRow], path: Path) -> Iterator[RawRow | BadRow]:
-    """Rows up to where the file breaks off, then one `BadRow` that says so."""
-    n_rows = 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except EOFError as error:
-            yield BadRow(
-                path.name, n_rows, "", "truncated_file", f"{error}; the rows before it were kept, copy it again"
-            )
-            return
-        except (OSError, zlib.error, ValueError, csv.Error) as error:
-            detail = f"{type(error).__name__}: {error}; the rows before it were kept, nothing after it could be read"
-            yield BadRow(path.name, n_rows, "", "unreadable_file", detail)
-            return
-        n_rows += 1
-        yield row
-
-
-def _to_record(row: RawRow, options: FileImport, source: str) -> Record | Rejection:
+def to_record(row: RawRow | BadRow, options: FileImport, source: str) -> Record | Rejection:
+    """One row of any file as a record, or why not."""
+    if isinstance(row, BadRow):
+        return Rejection(source, row.material_id, row.file, row.number, row.reason, row.detail)
     material_id = row.default_id
     try:
         fields = {name: _find(row.fields, name, options.columns) for name in ALIASES}
-        material_id = str(fields[columns.MATERIAL_ID] or row.default_id)
+        if fields[columns.MATERIAL_ID] not in {None, ""}:
+            material_id = identifier(fields[columns.MATERIAL_ID])
         return _record(row, fields, material_id, options, source)
     except RowError as error:
         return Rejection(source, material_id, row.file, row.number, error.reason, error.detail)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        detail = f"{type(error).__name__}: {error}; a field has another type than the format says"
+    except MALFORMED as error:
+        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
         return Rejection(source, material_id, row.file, row.number, "malformed_row", detail)
 
 
@@ -99,19 +77,20 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
     crystal = row.parse_cell(row.cell)
     if unit := options.units.get(columns.LATTICE):
         crystal = Crystal(crystal.lattice * LENGTH[unit], crystal.species, crystal.frac_coords)
+    check_bulk(crystal)
     labels = {
         name: to_ours(number(fields, name), name, options.units.get(name), crystal.n_atoms) for name in columns.LABELS
     }
     return Record(
         material_id=material_id,
         source=source,
-        functional=str(fields[columns.FUNCTIONAL] or options.functional),
-        is_hubbard=_flag(fields, columns.IS_HUBBARD),
-        pseudopotentials=_text(fields, columns.PSEUDOPOTENTIALS),
-        energy_corrections=_text(fields, columns.ENERGY_CORRECTIONS),
-        synthetic=bool(_flag(fields, columns.SYNTHETIC)),
+        functional=text(fields, columns.FUNCTIONAL) or options.functional,
+        is_hubbard=flag(fields, columns.IS_HUBBARD),
+        pseudopotentials=text(fields, columns.PSEUDOPOTENTIALS),
+        energy_corrections=text(fields, columns.ENERGY_CORRECTIONS),
+        synthetic=bool(flag(fields, columns.SYNTHETIC)),
         crystal=crystal,
-        year=whole_number(fields, columns.YEAR),
+        year=year_of(fields, columns.YEAR),
         file=row.file,
         row=row.number,
         **labels,  # type: ignore[arg-type]
@@ -125,18 +104,3 @@ def _find(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> A
             raise RowError("column_missing", f"{mapped!r}, mapped to {name}, is not among {list(fields)[:20]}")
         return fields[mapped]
     return next((fields[alias] for alias in ALIASES[name] if fields.get(alias) is not None), None)
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields[name]
-    return None if value is None or not str(value).strip() else str(value).strip()
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
-    value = fields[name]
-    if value is None or isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text not in TRUE + FALSE:
-        raise RowError("not_a_flag", f"{name} = {value!r:.40} must be true, false or absent")
-    return None if not text else text in TRUE

@@ -1,11 +1,12 @@
 """The resume point of a download: pages on disk and, in `journal.jsonl`, one line for each of them.
 
-A page is written whole before its line is appended, and a torn last line counts as absent: so whatever
-moment the process is killed at, the next one goes on after the last page that both agree on.
+A page is written whole before its line is appended, and a torn or damaged line counts as absent, with all that
+follow it: so whatever moment the process is killed at, the next one goes on after the last page that both agree on.
 """
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from matscout.sources.pages import write_page
 
 JOURNAL_NAME = "journal.jsonl"
 LOCK_NAME = "lock"
+FIRST_KEYS = frozenset({"version"})
+PAGE_KEYS = frozenset({"page", "sha256", "ids", "next"})
+LOG = logging.getLogger(__name__)
 
 
 def downloads_root() -> Path:
@@ -119,8 +123,28 @@ class Journal:
         self._size += len(raw)
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
-        """The whole lines and their bytes."""
+        """The whole lines up to the first damaged one, and their bytes."""
+        lines: list[dict[str, Any]] = []
+        size = 0
         if not self._path.exists():
-            return [], 0
-        whole = [line for line in self._path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        return [json.loads(line) for line in whole], sum(map(len, whole))
+            return lines, size
+        for raw in self._path.read_bytes().splitlines(keepends=True):
+            line = _whole_line(raw, FIRST_KEYS if not lines else PAGE_KEYS)
+            if line is None:
+                LOG.warning("%s: line %d is damaged; what follows it is fetched again", self._path, len(lines) + 1)
+                break
+            lines.append(line)
+            size += len(raw)
+        return lines, size
+
+
+def _whole_line(raw: bytes, keys: frozenset[str]) -> dict[str, Any] | None:
+    """The object of a line; None where it is torn, no JSON, or lacks a key."""
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    is_whole = isinstance(line, dict) and keys <= line.keys() and isinstance(line.get("ids", []), list)
+    return line if is_whole else None

@@ -1,14 +1,16 @@
 """What a snapshot is: where its rows come from, how they are shaped, and the hashes of its pages."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from matscout.errors import InputError
 from matscout.files import write_json
 
 MANIFEST_NAME = "manifest.json"
+PAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Manifest(BaseModel):
@@ -28,6 +30,16 @@ class Manifest(BaseModel):
     licence: str
     citation: str = Field(description="BibTeX")
     client: str = Field(description="what fetched or converted the rows, with its version")
+
+    @field_validator("pages")
+    @classmethod
+    def _pages_lie_in_the_folder(cls, pages: dict[str, str]) -> dict[str, str]:
+        for name in pages:
+            if not PAGE_NAME.fullmatch(name):
+                message = f"page {name!r:.60} is no name of a file in the snapshot's folder"
+                raise ValueError(message)
+        return pages
+
     planted: dict[str, Any] | None = Field(default=None, description="what a synthetic stand-in was made with")
 
 

@@ -13,7 +13,8 @@ from emmet.core.mpid import AlphaID
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.sources.record import Record, RowError
-from matscout.sources.rows import make_crystal, number, required, to_number, whole_number
+from matscout.sources.rows import flag, number, required, to_number, year_of
+from matscout.sources.structures import parse_pymatgen
 
 NAME: Final = "materials_project"
 FORMAT: Final = "materials_project_summary"
@@ -56,7 +57,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     Raises:
         RowError: it holds no usable identifier or structure, or a label is no number.
     """
-    crystal = parse_structure(required(row, "structure"))
+    crystal = parse_pymatgen(required(row, "structure"))
     energies = row.get("thermo", row)
     return Record(
         material_id=normalise_id(required(row, "material_id")),
@@ -65,35 +66,14 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         is_hubbard=_is_hubbard(crystal, energies.get("energy_type")),
         pseudopotentials=PSEUDOPOTENTIALS,
         energy_corrections=str(row.get(columns.ENERGY_CORRECTIONS) or columns.MP2020),  # the service's, since 2021
-        synthetic=bool(row.get("synthetic", False)),
+        synthetic=bool(flag(row, "synthetic")),
         crystal=crystal,
         band_gap=number(row, "band_gap"),
         **{label: number(energies, label) for label in THERMO_LABELS},  # type: ignore[arg-type]
         bulk_modulus=_vrh(row, "bulk_modulus"),
         shear_modulus=_vrh(row, "shear_modulus"),
-        year=whole_number(row, "year"),
+        year=year_of(row, "year"),
     )
-
-
-def parse_structure(structure: Any) -> Crystal:
-    """A pymatgen dict as a crystal; only ordered cells pass.
-
-    Raises:
-        RowError: a part is missing or malformed, or a site is partially occupied.
-    """
-    try:
-        lattice = structure["lattice"]["matrix"]
-        sites = structure["sites"]
-        occupants = [site["species"] for site in sites]
-        symbols = [occupant[0]["element"] for occupant in occupants]
-        is_ordered = all(len(occupant) == 1 and occupant[0].get("occu", 1) == 1 for occupant in occupants)
-        coordinates = [site["abc"] for site in sites]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        message = f"structure is no pymatgen dict: {type(error).__name__} {error}"
-        raise RowError("structure_malformed", message) from error
-    if not is_ordered:
-        raise RowError("disordered", "a site is partially occupied; give an ordered cell")
-    return make_crystal(lattice, symbols, coordinates)
 
 
 def _is_hubbard(crystal: Crystal, energy_type: Any) -> bool:

@@ -19,7 +19,7 @@ from matscout.errors import SourceError
 from matscout.params import Database, Query
 from matscout.sources import http
 from matscout.sources.fetcher import Cursor, Page
-from matscout.sources.http import OFFLINE, HttpClient, Pace, judge_status, user_agent
+from matscout.sources.http import OFFLINE, HttpClient, Pace, judge_status, keep_to_host, user_agent
 from matscout.sources.materials_project import FORMAT, NAME, normalise_id
 from matscout.sources.retrying import TransientError, patiently
 
@@ -169,6 +169,7 @@ class MaterialsProjectClient:
             session.mount(scheme, HTTPAdapter(max_retries=0))
         session.headers["user-agent"] = f"{user_agent()} mp-api/{version('mp-api')}"
         session.hooks["response"].append(self._note)
+        keep_to_host(session)
 
     def _note(self, response: requests.Response, *_args: Any, **_kwargs: Any) -> None:
         self._last = (response.status_code, response.headers.get("Retry-After"), response.text[:200])

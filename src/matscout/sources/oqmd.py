@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from matscout import columns
 from matscout.sources.record import Record, RowError
-from matscout.sources.rows import make_crystal, number, required, to_fractional
+from matscout.sources.rows import flag, make_crystal, number, required, to_fractional, whole_number
 
 NAME: Final = "oqmd"
 FORMAT: Final = "oqmd_rest_optimade"
@@ -20,8 +20,12 @@ HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 
 def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
     """The labels of one page, each with its cell's attributes under `cell` (None where OPTIMADE has none)."""
-    cells = {str(entry["id"]): entry["attributes"] for entry in page["structures"]["data"]}
+    entries = (entry for entry in page["structures"]["data"] if isinstance(entry, Mapping))
+    cells = {str(entry.get("id")): entry.get("attributes") for entry in entries}
     for label in page["labels"]["data"]:
+        if not isinstance(label, Mapping):
+            yield label
+            continue
         yield {**label, "cell": cells.get(str(label.get("formationenergy_id")))}
 
 
@@ -35,6 +39,8 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         message = f"OPTIMADE has no structure {row.get('formationenergy_id')}; the label stands alone"
         raise RowError("structure_missing", message)
     cell = row["cell"]
+    if not isinstance(cell, Mapping):
+        raise RowError("structure_malformed", f"attributes = {cell!r:.60} must be an object")
     lattice = cell.get("lattice_vectors")
     species = cell.get("species_at_sites") or ()
     crystal = make_crystal(lattice, species, to_fractional(cell.get("cartesian_site_positions"), lattice))
@@ -47,7 +53,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         is_hubbard="O" in elements and bool(elements & HUBBARD_ELEMENTS),
         pseudopotentials=PSEUDOPOTENTIALS,
         energy_corrections=columns.UNCORRECTED,
-        synthetic=bool(row.get("synthetic", False)),
+        synthetic=bool(flag(row, "synthetic")),
         crystal=crystal,
         band_gap=number(row, "band_gap"),
         formation_energy_per_atom=number(row, "delta_e"),
@@ -60,9 +66,9 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
 
 def _check_same_cell(row: Mapping[str, Any], n_atoms: int, volume: float) -> None:
     """`natoms` and `volume` (Å³ per cell) of the label against the cell."""
-    expected = number(row, "natoms")
-    if expected is not None and int(expected) != n_atoms:
-        raise RowError("count_mismatch", f"the label says {int(expected)} atoms, the cell holds {n_atoms}")
+    expected = whole_number(row, "natoms")
+    if expected is not None and expected != n_atoms:
+        raise RowError("count_mismatch", f"the label says {expected} atoms, the cell holds {n_atoms}")
     stated = number(row, "volume")
     if stated and abs(stated / volume - 1) > VOLUME_TOLERANCE:
         message = f"the label says {stated:g} Å³, the cell spans {volume:g} Å³; they are not one material"

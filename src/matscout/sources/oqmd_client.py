@@ -95,7 +95,7 @@ class OqmdClient:
 
         def collect() -> list[Row]:
             rows, available = self._walk(self._labels_url(start, stop, limit=self._page_size))
-            by_id = {int(row["formationenergy_id"]): row for row in rows}
+            by_id = {_id(row, "formationenergy_id"): row for row in rows}
             if isinstance(available, int) and len(by_id) != available:
                 message = f"the window [{start}, {stop}) holds {len(by_id)} of {available} rows that it announces"
                 raise TransientError(message)
@@ -105,12 +105,12 @@ class OqmdClient:
 
     def _cells(self, labels: list[Row]) -> list[Row]:
         """The cells of these labels, by id; those that stay absent are left to the quarantine."""
-        wanted = {int(label["formationenergy_id"]) for label in labels}
+        wanted = {_id(label, "formationenergy_id") for label in labels}
         found: dict[int, Row] = {}
 
         def collect() -> None:
             rows, _ = self._walk(self._cells_url(min(wanted), max(wanted) + 1))
-            found.update({int(row["id"]): _slim(row) for row in rows if int(row["id"]) in wanted})
+            found.update({_id(row, "id"): _slim(row) for row in rows if _id(row, "id") in wanted})
             if missing := wanted - found.keys():
                 raise TransientError(f"OPTIMADE gives no cell for {len(missing)} label(s), such as {min(missing)}")
 
@@ -134,8 +134,11 @@ class OqmdClient:
             if available is None:
                 available = answer["meta"].get("data_available")
             rows += answer["data"]
-            following = (answer.get("links") or {}).get("next")
+            links = answer.get("links")
+            following = links.get("next") if isinstance(links, Mapping) else None
             url = following.get("href") if isinstance(following, Mapping) else following
+            if url is not None and not isinstance(url, str):
+                raise TransientError(f"links.next is no address: {url!r:.80}")
             # OQMD says that more follows even on the last page; an empty one is the end.
             url = url if answer["data"] else None
         return rows, available
@@ -163,14 +166,28 @@ def label_filter(query: Query) -> str:
     return " AND ".join(parts)
 
 
+def _id(row: Row, key: str) -> int:
+    """The number that names a row.
+
+    Raises:
+        TransientError: there is none, or it is no number.
+    """
+    try:
+        return int(row[key])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise TransientError(f"a row's {key} = {row.get(key)!r:.60} is no whole number") from error
+
+
 def _slim(row: Row) -> Row:
     """What the parser reads; a server may add more, and links that hold its address."""
-    attributes = row.get("attributes") or {}
-    return {"id": str(int(row["id"])), "attributes": {key: attributes.get(key) for key in KEPT_ATTRIBUTES}}
+    attributes = row.get("attributes")
+    attributes = attributes if isinstance(attributes, Mapping) else {}
+    return {"id": str(_id(row, "id")), "attributes": {key: attributes.get(key) for key in KEPT_ATTRIBUTES}}
 
 
 def _check(content: Any) -> None:
-    if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or "meta" not in content:
+    is_whole = isinstance(content, Mapping) and isinstance(content.get("data"), list)
+    if not is_whole or not isinstance(content.get("meta"), Mapping):
         raise TransientError(f"the answer has no data and meta: {str(content)[:200]}")
     if not all(isinstance(row, Mapping) for row in content["data"]):
         raise TransientError(f"the answer's data are no rows: {str(content['data'])[:200]}")

@@ -11,6 +11,9 @@ import pyarrow as pa
 from matscout import columns
 from matscout.crystal import Crystal
 
+LONGEST_TEXT: Final = 500  # characters of a rejection's texts
+# What parsers raise on a row whose fields have other types than the format says.
+MALFORMED: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 LOUD_SHARE: Final = 0.1  # of a source's rows: a loss beyond it is said on the console
 RECORD_SCHEMA: Final = pa.schema(
     [
@@ -101,6 +104,12 @@ class Rejection:
     row: int
     reason: str
     detail: str
+
+    def __post_init__(self) -> None:
+        """Make every text one that a table can hold, whatever the row or the disk had in it."""
+        for name in ("material_id", "file", "detail"):
+            value = str(getattr(self, name)).encode("utf-8", "surrogateescape" if name == "file" else "replace")
+            object.__setattr__(self, name, value.decode("utf-8", "replace")[:LONGEST_TEXT])
 
 
 class RowError(Exception):

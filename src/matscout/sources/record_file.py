@@ -4,19 +4,16 @@ A line holds `material_id`, a crystal (`lattice` 9 numbers or 3x3 in Å, `specie
 n x 3) and any of the labels in the units of `columns.UNITS`; other fields default to None, `functional` to PBE.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from matscout import columns
-from matscout.crystal import Crystal
-from matscout.sources.record import Record, Rejection, RowError
-from matscout.sources.rows import make_crystal, number, required, whole_number
+from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+from matscout.sources.rows import flag, identifier, number, parse_json, required, text, whole_number, year_of
+from matscout.sources.structures import parse_document
 
 FORMAT: Final = "records"
 
@@ -64,10 +61,13 @@ def read_lines(
             material_id = ""
             try:
                 row = parse_line(line)
-                material_id = str(row.get(columns.MATERIAL_ID, ""))
-                yield parse(row)
+                material_id = f"{row.get(columns.MATERIAL_ID, '')!s:.80}"
+                yield replace(parse(row), file=name, row=number)
             except RowError as error:
                 yield Rejection(source, material_id, name, number, error.reason, error.detail)
+            except MALFORMED as error:
+                detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+                yield Rejection(source, material_id, name, number, "malformed_row", detail)
 
 
 def parse_line(line: str | bytes) -> Any:
@@ -76,10 +76,7 @@ def parse_line(line: str | bytes) -> Any:
     Raises:
         RowError: the line is no JSON object, such as the last one of a file that was cut off.
     """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise RowError("invalid_json", f"{error}; a line must hold one JSON object") from error
+    row = parse_json(line)
     if not isinstance(row, dict):
         raise RowError("invalid_json", f"a line must hold one JSON object, not {type(row).__name__}")
     return row
@@ -91,31 +88,17 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     Raises:
         RowError: no id, no usable crystal, or a label that is no number.
     """
-    hubbard = row.get(columns.IS_HUBBARD)
     return Record(
-        material_id=str(required(row, columns.MATERIAL_ID)),
+        material_id=identifier(required(row, columns.MATERIAL_ID)),
         source=source,
-        functional=str(row.get(columns.FUNCTIONAL) or "PBE"),
-        is_hubbard=None if hubbard is None else bool(hubbard),
-        pseudopotentials=row.get(columns.PSEUDOPOTENTIALS) or None,
-        energy_corrections=row.get(columns.ENERGY_CORRECTIONS) or None,
-        synthetic=bool(row.get(columns.SYNTHETIC) or False),
-        crystal=parse_crystal(row),
+        functional=text(row, columns.FUNCTIONAL) or "PBE",
+        is_hubbard=flag(row, columns.IS_HUBBARD),
+        pseudopotentials=text(row, columns.PSEUDOPOTENTIALS),
+        energy_corrections=text(row, columns.ENERGY_CORRECTIONS),
+        synthetic=bool(flag(row, columns.SYNTHETIC)),
+        crystal=parse_document(row),
         **{label: number(row, label) for label in columns.LABELS},  # type: ignore[arg-type]
-        year=whole_number(row, columns.YEAR),
+        year=year_of(row, columns.YEAR),
         file=str(row.get("file") or ""),
         row=whole_number(row, "row") or 0,
     )
-
-
-def parse_crystal(row: Mapping[str, Any]) -> Crystal:
-    """The three columns of a crystal."""
-    if missing := [key for key in (columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS) if row.get(key) is None]:
-        raise RowError("structure_missing", f"{', '.join(missing)} absent or null; a record needs a whole crystal")
-    return make_crystal(row[columns.LATTICE], row[columns.SPECIES], _flat(row[columns.FRAC_COORDS]))
-
-
-def _flat(values: Any) -> Any:
-    """Rows of three out of a flat list, for the error messages of `make_crystal` to count atoms."""
-    array = np.asarray(values, dtype=object)
-    return array.reshape(-1, 3) if array.ndim == 1 and array.size % 3 == 0 else values

@@ -1,103 +1,80 @@
-"""Crystals that a user has as files: CIF, POSCAR, a folder of them, or a record JSONL."""
+"""Crystals that a user has as files, named: what `matscout predict`, `screen` and `data/own_candidates/` read."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-from pymatgen.core import Structure
+from typing import Any, Final
 
 from matscout.errors import InputError
-from matscout.sources.record import Record, Rejection, RowError
-from matscout.sources.record_file import parse_row, read_lines
-from matscout.sources.rows import make_crystal
+from matscout.params import FileImport
+from matscout.sources.importers.detect import detect
+from matscout.sources.importers.opening import shown
+from matscout.sources.importers.raw import BadRow, RawRow
+from matscout.sources.importers.structure import files_of, unique_names
+from matscout.sources.importing import import_file, to_record
+from matscout.sources.record import Record, Rejection
+from matscout.sources.structures import MAX_BYTES, parse_text
 
-USER_SOURCE = "user"
-RECORD_SUFFIX = ".jsonl"
-STRUCTURE_SUFFIXES = (".cif", ".vasp", ".poscar", ".json")
+USER_SOURCE: Final = "user"
+AS_WRITTEN: Final = FileImport(format="auto", columns={}, units={}, functional="PBE")
 
 
 def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
-    """Read every structure of the given files and folders, in their order; folders sorted by name.
+    """Every crystal of the given files and folders, in their order; the files of a folder by name.
 
-    A structure's id is its file's name without the ending, or its path below the given folder. A
-    file that holds no usable crystal becomes a `Rejection`; the others go on.
+    Each comes under a name of its own: a file of one structure has the file's, without its ending, and as many
+    folders before it as tell it from the others; a row has its id. What is no usable crystal comes as a
+    `Rejection`, what a folder holds beside crystals too.
 
     Raises:
-        InputError: a path does not exist, a folder holds no structure, or an ending is unknown.
+        InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; give a CIF, a POSCAR, a folder of them, or a record JSONL")
-        if path.is_dir():
-            yield from _read_folder(path)
-        elif path.suffix == RECORD_SUFFIX:
-            yield from _read_records(path)
-        elif _is_structure(path):
-            yield _read_file(path, path.stem if path.suffix else path.name)
-        else:
-            known = ", ".join((*STRUCTURE_SUFFIXES, "POSCAR*", "CONTCAR*", RECORD_SUFFIX))
-            raise InputError(f"{path}: unknown kind of file; known are {known}")
+    paths = [Path(path) for path in paths]
+    kinds = [detect(path) for path in paths]  # before any is read: a misspelt path must not cost the work before it
+    single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
+    names = iter(unique_names(single))
+    taken: dict[str, str] = {}  # file by name
+    for path, kind in zip(paths, kinds, strict=True):
+        name = next(names) if kind == "structure" else None
+        is_empty = True
+        for item in import_file(path, AS_WRITTEN, USER_SOURCE):
+            is_empty = False
+            yield _named(item, name, taken)
+        if is_empty:
+            raise InputError(f"{shown(path)} holds no structure; give a CIF, a POSCAR, or a folder of them")
+
+
+def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rejection:
+    """The crystal of a text, such as one that was posted: read as the file of that name would be.
+
+    Args:
+        content: the text; anything else is refused.
+        name: of the crystal.
+        most: characters; a longer text is refused unread.
+    """
+    if not isinstance(content, str | bytes):
+        row = BadRow(name, 0, name, "no_text", f"{content!r:.40} is no text of a structure")
+    elif len(content) > most:
+        row = BadRow(name, 0, name, "too_large", f"{len(content)} characters; at most {most} are taken")
+    else:
+        row = RawRow(name, 0, {}, parse_text, content, name)
+    return to_record(row, AS_WRITTEN, USER_SOURCE)
 
 
 def has_structures(folder: Path) -> bool:
-    """Whether the folder, or one below it, holds a structure file."""
-    return any(path.is_file() and _is_structure(path) for path in folder.rglob("*"))
+    """Whether the folder, or one below it, holds more than hidden files and a README."""
+    return bool(files_of(folder))
 
 
-def _read_folder(folder: Path) -> Iterator[Record | Rejection]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_structure(path))
-    if not files:
-        raise InputError(f"{folder} holds no structure; known are {', '.join(STRUCTURE_SUFFIXES)}, POSCAR*, CONTCAR*")
-    for file in files:
-        name = file.relative_to(folder)
-        yield _read_file(file, name.with_suffix("").as_posix() if name.suffix else name.as_posix())
-
-
-def _read_records(path: Path) -> Iterator[Record | Rejection]:
-    return read_lines(path, partial(parse_row, source=USER_SOURCE), source=USER_SOURCE, name=str(path))
-
-
-def _is_structure(path: Path) -> bool:
-    return path.suffix.lower() in STRUCTURE_SUFFIXES or path.name.upper().startswith(("POSCAR", "CONTCAR"))
-
-
-def _read_file(path: Path, material_id: str) -> Record | Rejection:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pymatgen warns of rounding that the checks below judge
-            structure = Structure.from_str(path.read_text(), fmt=_format_of(path))
-        return _record(structure, material_id)
-    except RowError as error:
-        return Rejection(USER_SOURCE, material_id, str(path), 0, error.reason, error.detail)
-    except Exception as error:  # noqa: BLE001 - pymatgen's parsers raise nearly anything on a broken file
-        detail = f"{type(error).__name__}: {str(error)[:200]}; export the structure again as CIF or POSCAR"
-        return Rejection(USER_SOURCE, material_id, str(path), 0, "unreadable_structure", detail)
-
-
-def _format_of(path: Path) -> Literal["cif", "json", "poscar"]:
-    suffix = path.suffix.lower()
-    return "cif" if suffix == ".cif" else "json" if suffix == ".json" else "poscar"
-
-
-def _record(structure: Structure, material_id: str) -> Record:
-    if not structure.is_ordered:
-        raise RowError("disordered", f"{structure.formula} has partially occupied sites; give an ordered cell")
-    crystal = make_crystal(structure.lattice.matrix, [site.specie.symbol for site in structure], structure.frac_coords)
-    return Record(
-        material_id=material_id,
-        source=USER_SOURCE,
-        functional="",
-        is_hubbard=None,
-        pseudopotentials=None,
-        energy_corrections=None,
-        synthetic=False,
-        crystal=crystal,
-        band_gap=None,
-        formation_energy_per_atom=None,
-        energy_above_hull=None,
-        bulk_modulus=None,
-        shear_modulus=None,
-        year=None,
-    )
+def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) -> Record | Rejection:
+    """The item under its name; a name that another file took already gets the file before it."""
+    item = item if name is None else replace(item, material_id=name)
+    if isinstance(item, Rejection):
+        return item
+    if taken.get(item.material_id, item.file) != item.file:
+        item = replace(item, material_id=f"{item.file}:{item.material_id}")
+    if item.material_id in taken:
+        detail = "that file was given already, or has the name in an earlier row; rename one"
+        return Rejection(USER_SOURCE, item.material_id, item.file, item.row, "duplicate_id", detail)
+    taken[item.material_id] = item.file
+    return item

@@ -12,6 +12,7 @@ but the run's id.
 import fcntl
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -228,8 +229,8 @@ def _find(client: "MlflowClient", experiment: str, tags: Mapping[str, str], extr
 
 
 def _name(key: str) -> str:
-    """A name that MLflow takes: it has no @, which stands in the targets of a pretraining."""
-    return key.replace("@", ":")
+    """A name that MLflow takes: `band_gap@oqmd` of a pretraining, or a goal's `Li-ion (cathode)`, with colons instead."""
+    return re.sub(r"[^\w\-. :/]", ":", key, flags=re.ASCII)
 
 
 def _log_parameters(client: "MlflowClient", run: "Run", tree: Mapping[str, Any]) -> None:

@@ -2,52 +2,72 @@
 
 import io
 import itertools
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from ase.io import read as read_ase
 
 from matscout.errors import InputError
-from matscout.sources.importers.cells import from_ase
-from matscout.sources.importers.opening import name_of, open_text
+from matscout.sources.importers.opening import open_text, shown, stem_of
 from matscout.sources.importers.raw import BadRow, RawRow
+from matscout.sources.rows import MAX_ATOMS
+from matscout.sources.structures import from_ase
+
+COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 
 def read(path: Path) -> Iterator[RawRow | BadRow]:
     """Frames of the file, one at a time.
 
     Raises:
-        InputError: a frame does not begin with its number of atoms, so that the next cannot be found.
+        InputError: the file does not begin with a number of atoms.
     """
-    stem = name_of(path).rsplit(".", 1)[0]
+    stem = shown(stem_of(path))
     with open_text(path) as stream:
         for number, frame in enumerate(_frames(stream, path)):
+            if isinstance(frame, str):
+                yield BadRow(shown(path.name), number, "", "unreadable_file", frame)
+                return
             yield _row(path, number, frame, f"{stem}-{number}")
 
 
-def _frames(stream: IO[str], path: Path) -> Iterator[list[str]]:
+def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
+    """The lines of each frame; a text where the next frame cannot be found."""
     line_number = 0
     while first := stream.readline():
         line_number += 1
         if not first.strip():
             continue
-        if not first.strip().isdigit():
-            message = f"{path}, line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
-            raise InputError(message)
-        body = list(itertools.islice(stream, int(first) + 1))
-        line_number += len(body)
-        yield [first, *body]
+        if not COUNT.fullmatch(first.strip()):
+            message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
+            if line_number == 1:
+                raise InputError(f"{shown(path)}, {message}")
+            yield f"{message}; the frames before it were kept"
+            return
+        n_lines = int(first) + 1
+        kept = list(itertools.islice(stream, min(n_lines, MAX_ATOMS + 2)))
+        line_number += len(kept) + sum(1 for _ in itertools.islice(stream, n_lines - len(kept)))
+        yield [first, *kept]
 
 
 def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow | BadRow:
-    missing = int(frame[0]) + 2 - len(frame)
-    if missing:
-        return BadRow(path.name, number, "", "truncated_file", f"the file ends {missing} lines before its last frame")
+    name, n_atoms = shown(path.name), int(frame[0])
+    if n_atoms > MAX_ATOMS:
+        return BadRow(name, number, "", "too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
+    if missing := n_atoms + 2 - len(frame):
+        return BadRow(name, number, "", "truncated_file", f"the file ends {missing} lines before its last frame")
     try:
-        atoms = read_ase(io.StringIO("".join(frame)), format="extxyz")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys that it keeps in other places: nothing here reads them
+            atoms = read_ase(io.StringIO("".join(frame)), format="extxyz")
     except Exception as error:  # noqa: BLE001 - ASE leaks whatever its parts raise
         detail = f"ASE reads no frame: {type(error).__name__}: {error!s:.200}"
-        return BadRow(path.name, number, "", "structure_malformed", detail)
+        return BadRow(name, number, "", "structure_malformed", detail)
     labels = dict(atoms.info) | (dict(atoms.calc.results) if atoms.calc else {})  # type: ignore[union-attr]
-    return RawRow(path.name, number, labels, from_ase, atoms, default_id)
+    plain = {
+        key: value.item() if hasattr(value, "item") and value.ndim == 0 else value for key, value in labels.items()
+    }
+    return RawRow(name, number, plain, from_ase, atoms, default_id)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-CHUNK = 1 << 18  # characters
+CHUNK = 1 << 18  # characters; a value that is longer is read in chunks that grow with it
 MAX_VALUE = 1 << 26  # characters: a broken file must not be read into memory in search of a bracket
 WHITESPACE = " \t\r\n"
 LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may go on in the next chunk
@@ -50,6 +50,8 @@ class JsonStream:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._position)
+            except RecursionError as error:
+                raise ValueError("brackets nest too deeply to be read") from error
             except ValueError as error:
                 if len(self._buffer) - self._position > MAX_VALUE:
                     raise ValueError(f"no whole JSON value within {MAX_VALUE} characters: {error}") from error
@@ -85,7 +87,7 @@ class JsonStream:
                 return
 
     def _read_more(self) -> bool:
-        chunk = self._stream.read(CHUNK)
+        chunk = self._stream.read(max(CHUNK, len(self._buffer) - self._position))
         self._buffer = self._buffer[self._position :] + chunk
         self._position = 0
         return bool(chunk)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from matscout.errors import InputError
-from matscout.sources.importers.cells import from_pymatgen
 from matscout.sources.importers.json_stream import JsonStream
-from matscout.sources.importers.opening import name_of, open_text
+from matscout.sources.importers.opening import open_text, shown, stem_of
 from matscout.sources.importers.raw import BadRow, RawRow
+from matscout.sources.structures import parse_document
 
 STRUCTURE = "structure"
 
@@ -21,17 +21,17 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
     """
     columns, index = _names_of(path)
     if STRUCTURE not in columns:
-        raise InputError(f"{path} has the columns {columns}; one must be {STRUCTURE!r} and hold pymatgen dicts")
-    stem = name_of(path).removesuffix(".json")
+        raise InputError(f"{shown(path)} has the columns {columns}; one must be {STRUCTURE!r} and hold pymatgen dicts")
+    name, stem = shown(path.name), shown(stem_of(path))
     for number, values in enumerate(_data_of(path)):
         label = index[number] if number < len(index) else number
         default_id = label if isinstance(label, str) else f"{stem}-{label}"
         if not isinstance(values, list) or len(values) != len(columns):
             detail = f"{values!r:.60} where {len(columns)} values must stand: {columns}"
-            yield BadRow(path.name, number, default_id, "count_mismatch", detail)
+            yield BadRow(name, number, default_id, "count_mismatch", detail)
             continue
         fields = dict(zip(columns, values, strict=True))
-        yield RawRow(path.name, number, fields, from_pymatgen, fields.pop(STRUCTURE), default_id)
+        yield RawRow(name, number, fields, parse_document, fields.pop(STRUCTURE), default_id)
 
 
 def _names_of(path: Path) -> tuple[list[str], list[Any]]:
