@@ -107,11 +107,13 @@ def write_parquet(path: Path, table: "pd.DataFrame | pa.Table", schema: "pa.Sche
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table atomically as CSV that a spreadsheet shows and never runs.
 
     Text that begins as a formula does (`=`, `+`, `-`, `@`) comes behind an apostrophe.
     """
+    import pandas as pd
+
     safe = table.copy(deep=False)
     for name in safe.columns:
         if not pd.api.types.is_numeric_dtype(safe[name]) and not pd.api.types.is_bool_dtype(safe[name]):

@@ -15,8 +15,10 @@ from matscout.sources.record import Record
 DATABASES = ("materials_project", "aflow", "oqmd")
 
 
-def test_the_sample_stays_under_two_megabytes():
-    assert sum(path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()) < 2e6
+@pytest.mark.parametrize(("folders", "limit"), [(DATABASES, 2e6), (("potential",), 8e6), (("pretrained",), 5e6)])
+def test_the_sample_stays_small(folders, limit):
+    files = [path for folder in folders for path in (SAMPLE / folder).rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) < limit
 
 
 @pytest.mark.parametrize("name", DATABASES)
