@@ -3,6 +3,7 @@
 from itertools import islice
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -78,11 +79,14 @@ def subnormals_of(architecture, member_of, repository_params, store) -> dict[str
     return seen.found
 
 
+@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("architecture", sorted(ENCODERS))
-def test_no_operation_gives_a_subnormal_number(architecture, member_of, repository_params, store):
+def test_no_operation_gives_a_subnormal_number(architecture, kernels, member_of, repository_params, store, monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", not kernels)  # what happens within a kernel is not seen
     assert subnormals_of(architecture, member_of, repository_params, store) == {}
 
 
 def test_gaussians_to_their_end_would_give_some(member_of, repository_params, store, monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     monkeypatch.setattr(radial, "LARGEST_SQUARE", torch.inf)
     assert subnormals_of("cgcnn", member_of, repository_params, store)["aten.exp.default"] > 0

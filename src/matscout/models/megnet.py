@@ -40,9 +40,7 @@ class MEGNetLayer(nn.Module):
         v, u = self.atoms_and_state(mean_over_edges(e, graph), v_and_u, u, graph)
         return v, e, u
 
-    def atoms_and_state(
-        self, mean_e: Tensor, v_and_u: Tensor, u: Tensor, graph: CrystalGraph
-    ) -> tuple[Tensor, Tensor]:
+    def atoms_and_state(self, mean_e: Tensor, v_and_u: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor]:
         """The updated v and u, from the mean of the updated edges of each atom."""
         v = self.phi_v(torch.cat([mean_e, v_and_u], dim=1))
         u = self.phi_u(torch.cat([mean_over_atoms(mean_e, graph), mean_over_atoms(v, graph), u], dim=1))

@@ -34,9 +34,9 @@ def band_of(values: Tensor, centers: Tensor, inverse_width: float) -> Band:
 
 def table_of(weight: Tensor) -> NDArray[np.float32]:
     """The (n_out, n_gaussians) weight of a linear layer as rows to add: (at least BAND, n_out), zeros below."""
-    table = np.zeros((max(weight.shape[1], BAND), weight.shape[0]), np.float32)
-    table[: weight.shape[1]] = weight.detach().numpy().T
-    return table
+    table = torch.zeros(max(weight.shape[1], BAND), weight.shape[0])
+    table[: weight.shape[1]] = weight.detach().t()
+    return table.numpy()
 
 
 @kernel
@@ -59,7 +59,7 @@ def _band(
 def add_band(
     z: NDArray[np.float32], row: NDArray[np.float32], table: NDArray[np.float32], start: int, width: int
 ) -> None:
-    """z += W b for one row b of Gaussians: nine rows of the table instead of all."""
+    """Z += W b for one row b of Gaussians: nine rows of the table instead of all."""
     b0, b1, b2, b3, b4, b5, b6, b7, b8 = row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8]
     for c in range(width):
         z[c] += (

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matscout.graphs.compiled import kernel
-from matscout.models.kernels.dense import ROWS, add_dense, columns_of, normalise
+from matscout.models.kernels.dense import ROWS, add_dense, columns_of, normalise, scratch
 from matscout.models.kernels.elementary import sigmoid, swish
 
 
@@ -47,10 +46,10 @@ def edge_gated(
 
 
 @cache
-def _kernel(width: int, updates: bool) -> Callable[..., None]:  # noqa: FBT001 -- a kernel's constant
+def _kernel(width: int, updates: bool) -> Callable[..., None]:
     @kernel
     def run(nodes, y, receivers, senders, weight, gain, shift, total, weights, y_new):
-        x, z = np.zeros((ROWS, width), np.float32), np.zeros((ROWS, width), np.float32)
+        x, z = scratch(ROWS, width), scratch(ROWS, width)
         for base in range(0, len(receivers), ROWS):
             n = min(ROWS, len(receivers) - base)
             for t in range(n):

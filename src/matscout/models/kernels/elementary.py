@@ -17,8 +17,8 @@ def exp(x: float) -> float:
     e^x = 2^n e^r with n the whole number nearest to x / ln 2; ln 2 is subtracted in two parts, so that r is exact. e^r
     on |r| <= ln(2) / 2 is Cephes' polynomial.
     """
-    x = f32(-87.0) if x < f32(-87.0) else x  # not `max`, which would make a number of what is none
-    x = f32(87.0) if x > f32(87.0) else x
+    x = max(x, f32(-87.0))  # not `max`, which would make a number of what is none
+    x = min(x, f32(87.0))
     n = (x * f32(1.44269504) + f32(12582912.0)) - f32(12582912.0)  # 1.5 2^23: what is added to it is rounded
     r = (x - n * f32(0.693359375)) - n * f32(-2.12194440e-4)
     p = f32(1.9875691500e-4)
@@ -39,7 +39,7 @@ def sigmoid(x: float) -> float:
 
 @inlined
 def swish(x: float) -> float:
-    """x sigmoid(x)."""
+    """X sigmoid(x)."""
     return x / (f32(1.0) + exp(-x))
 
 
@@ -67,4 +67,4 @@ def softplus(x: float) -> float:
     p = p * y + f32(0.3332971036)
     p = p * y + f32(-0.4999989271)
     p = p * y + f32(1.0)
-    return (x if x > f32(0.0) else f32(0.0)) + p * y
+    return (max(f32(0.0), x)) + p * y

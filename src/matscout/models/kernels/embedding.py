@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matscout.graphs.compiled import kernel
 from matscout.models.kernels.band import Band, add_band, table_of
-from matscout.models.kernels.dense import normalise
+from matscout.models.kernels.dense import normalise, scratch
 from matscout.models.kernels.elementary import softplus, swish
 
 PLAIN, SOFTPLUS, NORMALISED_SWISH = range(3)
@@ -46,7 +45,7 @@ def embedded(rows: Tensor | Band, linear: nn.Linear, *then: nn.Module) -> Tensor
 def _kernel(width: int, then: int) -> Callable[..., None]:
     @kernel
     def run(first, values, table, bias, gain, shift, out):
-        z = np.empty(width, np.float32)
+        z = scratch(1, width)[0]
         for row in range(len(out)):
             for c in range(width):
                 z[c] = bias[c]

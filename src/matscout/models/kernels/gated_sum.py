@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from matscout.graphs.compiled import kernel
 from matscout.models.kernels.band import BAND, Band, add_band, table_of
+from matscout.models.kernels.dense import scratch
 from matscout.models.kernels.edges import Edges
 from matscout.models.kernels.elementary import f32, sigmoid, softplus
 
@@ -22,9 +23,7 @@ class GatedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, center: Tensor, neighbor: Tensor, weight: Tensor, band: Band, edges: Edges
-    ) -> Tensor:
+    def forward(ctx: Any, center: Tensor, neighbor: Tensor, weight: Tensor, band: Band, edges: Edges) -> Tensor:
         """(n_atoms, 2 d), (n_atoms, 2 d), (2 d, n_gaussians) of W, rows b and their edges -> (n_atoms, d)."""
         ctx.save_for_backward(center, neighbor, weight)
         ctx.band, ctx.edges = band, edges
@@ -63,7 +62,7 @@ def _kernels(width: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @kernel
     def forward(center, neighbor, table, first, values, starts, neighbors, out):
-        z = np.empty(double, np.float32)
+        z = scratch(1, double)[0]
         for atom in range(len(out)):
             for c in range(width):
                 out[atom, c] = f32(0.0)
@@ -76,10 +75,8 @@ def _kernels(width: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     out[atom, c] += sigmoid(z[c]) * softplus(z[width + c])
 
     @kernel
-    def backward(
-        center, neighbor, table, first, values, starts, neighbors, gradient, of_center, of_neighbor, of_table
-    ):
-        z = np.empty(double, np.float32)
+    def backward(center, neighbor, table, first, values, starts, neighbors, gradient, of_center, of_neighbor, of_table):
+        z = scratch(1, double)[0]
         for atom in range(len(center)):
             for c in range(double):
                 of_center[atom, c] = f32(0.0)

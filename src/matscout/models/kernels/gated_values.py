@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matscout.graphs.compiled import kernel
-from matscout.models.kernels.dense import ROWS, add_dense, columns_of, dense, normalise
+from matscout.models.kernels.dense import ROWS, add_dense, columns_of, dense, normalise, scratch
 from matscout.models.kernels.elementary import f32, sigmoid, swish
 
 
@@ -23,7 +22,9 @@ def gated_values(
     norm: nn.LayerNorm,
     scale: float,
 ) -> Tensor:
-    """sum_j sigmoid(LN(scale query_i ⊙ key(h_ij))) ⊙ value(h'_ij), h_ij ⊕ h'_ij = swish(center_i + neighbor_j + W e_ij).
+    """sum_j sigmoid(LN(scale query_i ⊙ key(h_ij))) ⊙ value(h'_ij).
+
+    h_ij ⊕ h'_ij = swish(center_i + neighbor_j + W e_ij).
 
     Args:
         nodes: (n, 5 d): query (d), center (2 d) and neighbor (2 d) of each node side by side.
@@ -63,8 +64,8 @@ def gated_values(
 def _kernel(width: int) -> Callable[..., None]:
     @kernel
     def run(nodes, e, receivers, senders, w_edge, w_key, b_key, w_value, b_value, gain, shift, scale, out):
-        x, z = np.zeros((ROWS, width), np.float32), np.zeros((ROWS, 2 * width), np.float32)
-        keys, values = np.zeros((ROWS, width), np.float32), np.zeros((ROWS, width), np.float32)
+        x, z = scratch(ROWS, width), scratch(ROWS, 2 * width)
+        keys, values = scratch(ROWS, width), scratch(ROWS, width)
         for base in range(0, len(receivers), ROWS):
             n = min(ROWS, len(receivers) - base)
             for t in range(n):

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from matscout.graphs.compiled import kernel
 from matscout.models.kernels.band import Band, add_band, table_of
-from matscout.models.kernels.dense import ROWS, add_dense, columns_of, dense, swish_rows
+from matscout.models.kernels.dense import ROWS, add_dense, dense, scratch, swish_rows
 
 
 def linears_of(*modules: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """All square linear layers of some modules in their order: (n_layers, d, d), (n_layers, d); no bias is zero."""
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
     width = layers[0].out_features if layers else 1
-    weights = np.stack([columns_of(layer.weight) for layer in layers]) if layers else np.zeros((0, width, width), "f4")
-    biases = [np.zeros(width, np.float32) if layer.bias is None else layer.bias.detach().numpy() for layer in layers]
-    return weights, np.stack(biases) if layers else np.zeros((0, width), "f4")
+    weights, biases = torch.zeros(len(layers), width, width), torch.zeros(len(layers), width)
+    for n, layer in enumerate(layers):
+        weights[n] = layer.weight.detach().t()
+        if layer.bias is not None:
+            biases[n] = layer.bias.detach()
+    return weights.numpy(), biases.numpy()
 
 
 def mean_of_perceptron(
@@ -102,7 +105,7 @@ def _kernels(width: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @kernel
     def mean(center, neighbor, table, first, values, receivers, senders, weights, biases, out):
-        x, z = np.zeros((ROWS, width), np.float32), np.zeros((ROWS, width), np.float32)
+        x, z = scratch(ROWS, width), scratch(ROWS, width)
         for base in range(0, len(receivers), ROWS):
             n = min(ROWS, len(receivers) - base)
             for t in range(n):
@@ -121,7 +124,7 @@ def _kernels(width: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @kernel
     def update(e, center, neighbor, receivers, senders, weights, biases, n_before, e_new, total):
-        x, z = np.zeros((ROWS, width), np.float32), np.zeros((ROWS, width), np.float32)
+        x, z = scratch(ROWS, width), scratch(ROWS, width)
         for base in range(0, len(receivers), ROWS):
             n = min(ROWS, len(receivers) - base)
             for t in range(n):
