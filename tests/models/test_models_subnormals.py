@@ -79,8 +79,7 @@ def subnormals_of(architecture, member_of, repository_params, store) -> dict[str
     return seen.found
 
 
-@pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("architecture", sorted(ENCODERS))
+@pytest.mark.parametrize(("architecture", "kernels"), [*((name, False) for name in sorted(ENCODERS)), ("cgcnn", True)])
 def test_no_operation_gives_a_subnormal_number(architecture, kernels, member_of, repository_params, store, monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", not kernels)  # what happens within a kernel is not seen
     assert subnormals_of(architecture, member_of, repository_params, store) == {}
