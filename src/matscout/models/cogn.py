@@ -77,7 +77,7 @@ class CoGN(nn.Module):
     def forward(self, graph: CrystalGraph) -> Tensor:
         """Graph -> (n_crystals, hidden_dim)."""
         v = self.elements(graph.atomic_numbers)
-        b = self.radial.rows(graph.distances)
+        b = self.radial.rows(graph.distances, differentiable=True)
         if isinstance(b, Band):
             for block in self.blocks:
                 v = block.of_distances(v, b, self.edge_embedding, graph)

@@ -62,7 +62,7 @@ class MEGNetBlock(nn.Module):
     def forward(self, v: Tensor, e: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor, Tensor]:
         """(n_atoms, dim), (n_edges, dim), (n_crystals, dim) -> the updated three."""
         dense_v, dense_e, dense_u = self.dense
-        if not runs_here(e):
+        if not runs_here(e, differentiable=True):
             v_new, e_new, u_new = self.layer(dense_v(v), dense_e(e), dense_u(u), graph)
             return v + v_new, e + e_new, u + u_new
         pair, state = self.layer.pair, dense_u(u)

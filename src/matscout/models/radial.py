@@ -37,5 +37,5 @@ class GaussianExpansion(nn.Module):
 
     def rows(self, values: Tensor, *, differentiable: bool = False) -> Tensor | Band:
         """`forward`, without its zeros where a kernel reads them; see `runs_here`."""
-        runs = runs_here(values, differentiable=differentiable)
+        runs = runs_here(values, differentiable=differentiable and not values.requires_grad)
         return band_of(values, self.centers, self.inverse_width) if runs else self(values)

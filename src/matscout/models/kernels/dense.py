@@ -89,3 +89,12 @@ def lane_sum(x: Floats, mean: float, width: int, squared: bool) -> float:
         rest = x[c] - mean
         total += rest * rest if squared else rest
     return total
+
+
+@inlined
+def add_outer(x: Floats, y: Floats, out: Floats, n_in: int, n_out: int) -> None:
+    """Add x^T y of four rows x and y to out, (n_in, n_out)."""
+    for k in range(n_in):
+        x0, x1, x2, x3 = x[0, k], x[1, k], x[2, k], x[3, k]
+        for c in range(n_out):
+            out[k, c] += x0 * y[0, c] + x1 * y[1, c] + x2 * y[2, c] + x3 * y[3, c]

@@ -39,7 +39,6 @@ def runs_here(values: Tensor, *, differentiable: bool = False) -> bool:
         (differentiable or not torch.is_grad_enabled())
         and values.device.type == "cpu"
         and values.dtype == torch.float32
-        and not values.requires_grad
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
