@@ -42,6 +42,7 @@ bench: setup
 	.venv/bin/python benchmarks/graphs.py
 	.venv/bin/python benchmarks/batch_sizes.py
 	.venv/bin/python benchmarks/models.py
+	.venv/bin/python benchmarks/subnormals.py
 	.venv/bin/python benchmarks/precision.py
 	.venv/bin/python benchmarks/threads.py
 	.venv/bin/python benchmarks/bounds.py

@@ -3,8 +3,9 @@
     python benchmarks/bounds.py [--candidates 10000]
 
 Screens the last `make repro`'s candidates once more in a process of its own, with a clock around its parts, and runs
-each member's encoder on some of its graphs under torch's profiler. The floor is the rate at which the encoder's matrix
-products alone (torch's flop counter) would run at the rate of a large one, on one thread of this machine in this run.
+each member's encoder on some of its graphs. The floor is the rate at which the matrix products of its plain layers
+alone (torch's flop counter) would run at the rate of a large one, on one thread of this machine in this run; the
+shares are of the plain layers' time under torch's profiler, which sees no operator within a kernel.
 Writes benchmarks/results/bounds.json.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from graphs import machine
+from subnormals import variant
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,7 +154,11 @@ def bound_of(name: str, store: GraphStore, gflops: float) -> dict[str, Any]:
     cut = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan_inference("cpu").max_edges)
     batches = [store.batch(rows[some], **settings) for some in cut]
     encoder = member.model.encoder
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # its tracker needs gradients
+    with (
+        variant("plain"),
+        torch.enable_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):  # its tracker needs gradients
         for batch in batches:
             encoder(batch)
     with torch.inference_mode():
@@ -162,7 +168,7 @@ def bound_of(name: str, store: GraphStore, gflops: float) -> dict[str, Any]:
             for batch in batches:
                 encoder(batch)
             times.append(time.perf_counter() - start)
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        with variant("plain"), profile(activities=[ProfilerActivity.CPU]) as profiled:
             for batch in batches:
                 encoder(batch)
     spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}

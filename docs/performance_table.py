@@ -75,6 +75,26 @@ def models_table(results: Results) -> str:
     return "\n".join([*lines, "", words])
 
 
+def subnormals_table(results: Results) -> str:
+    """Each member by what its numbers and its passes over edges are, inference and training."""
+    subnormals = results["subnormals"]
+    columns = {
+        "tails": "Gaussians to their end",
+        "tails_flushed": "the same, flushed",
+        "plain": "ending at four steps",
+        "kernels": "and with kernels",
+    }
+    lines = [f"| inference / training | {' | '.join(columns.values())} |", "|---" * (1 + len(columns)) + "|"]
+    for name, found in subnormals["members"].items():
+        rates = [f"{found['inference_per_s'][key]:,} / {found['training_per_s'][key]:,}" for key in columns]
+        lines.append(f"| `{name}` | {' | '.join(rates)} |")
+    together = [f"{subnormals['ensemble_inference_per_s'][key]:,}" for key in columns]
+    lines.append(f"| all six, one after the other | {' | '.join(together)} |")
+    setting = subnormals["setting"]
+    words = f"{setting['crystals']:,} cells of {setting['cells']}, one thread, {_cpu({'machine': setting})}."
+    return "\n".join([*lines, "", words])
+
+
 def screening_table(results: Results) -> str:
     """The stages from candidates to a ranked list, by number of candidates."""
     lines = [
@@ -194,6 +214,7 @@ def threads_table(results: Results) -> str:
 TABLES = {
     "graphs": graphs_table,
     "models": models_table,
+    "subnormals": subnormals_table,
     "screening": screening_table,
     "bounds": bounds_table,
     "parts": parts_table,

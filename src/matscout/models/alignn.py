@@ -7,7 +7,10 @@ from torch.nn.functional import silu
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.angles import AngleGraph, build_angle_graph
 from matscout.models.elements import ElementEmbedding
-from matscout.models.mlp import PairLinear
+from matscout.models.kernels.edge_gated import edge_gated
+from matscout.models.kernels.edges import runs_here
+from matscout.models.kernels.embedding import embedded
+from matscout.models.mlp import PairLinear, side_by_side
 from matscout.models.radial import GaussianExpansion
 from matscout.models.segments import gather, mean_over_atoms, segment_sum
 
@@ -39,12 +42,16 @@ class EdgeGatedGraphConv(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, centers: Tensor, neighbors: Tensor) -> tuple[Tensor, Tensor]:
         """(n, hidden_dim), (m, hidden_dim), two (m,) int64 -> the updated pair."""
-        gate = self.gate(x, y, centers, neighbors)
-        sigma = torch.sigmoid(gate)
-        total = segment_sum(sigma * gather(self.message(x), neighbors), centers, len(x))
-        weights = segment_sum(sigma, centers, len(x))
+        if runs_here(y):
+            nodes = side_by_side(x, self.gate.center, self.gate.neighbor, self.message)
+            total, weights, y_new = edge_gated(nodes, y, centers, neighbors, self.gate.edge.weight, self.edge_norm)
+        else:
+            gate = self.gate(x, y, centers, neighbors)
+            sigma = torch.sigmoid(gate)
+            total = segment_sum(sigma * gather(self.message(x), neighbors), centers, len(x))
+            weights = segment_sum(sigma, centers, len(x))
+            y_new = y if self.edge_norm is None else y + silu(self.edge_norm(gate))
         x_new = x + silu(self.node_norm(self.node(x) + total / (weights + EPSILON)))
-        y_new = y if self.edge_norm is None else y + silu(self.edge_norm(gate))
         return x_new, y_new
 
 
@@ -118,7 +125,9 @@ class ALIGNN(nn.Module):
         """Graph -> (n_crystals, hidden_dim)."""
         distances = graph.distances
         angles = build_angle_graph(graph, distances, self.n_angle_neighbors)
-        x, y, z = self.elements(graph.atomic_numbers), self.bonds(distances), self.angles(angles.cosines)
+        x = self.elements(graph.atomic_numbers)
+        y = embedded(self.bonds[0].rows(distances), *self.bonds[1])
+        z = embedded(self.angles[0].rows(angles.cosines), *self.angles[1])
         for layer in self.alignn_layers:
             x, y, z = layer(x, y, z, graph, angles)
         for layer in self.gcn_layers:

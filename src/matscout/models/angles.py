@@ -7,6 +7,8 @@ from torch import Tensor
 
 from matscout.graphs.graph import CrystalGraph
 from matscout.graphs.shells import TIE_TOLERANCE
+from matscout.models.kernels.angle_pairs import angle_pairs
+from matscout.models.kernels.edges import Edges, runs_here
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ def build_angle_graph(graph: CrystalGraph, distances: Tensor, n_angle_neighbors:
         distances: (n_edges,) lengths of the edges, Å.
         n_angle_neighbors: shells are taken in turn until so many edges are there.
     """
+    if runs_here(distances):
+        starts = Edges.of(graph.centers, graph.neighbors, graph.n_atoms).starts
+        vectors = graph.edge_vectors.numpy()
+        pairs = angle_pairs(starts, vectors, distances.numpy(), n_angle_neighbors, TIE_TOLERANCE)
+        return AngleGraph(*(torch.from_numpy(array) for array in pairs))
     counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
     first_of_center = (counts.cumsum(0) - counts).index_select(0, graph.centers)
     nearest = _nearest_shells(first_of_center, distances, n_angle_neighbors)

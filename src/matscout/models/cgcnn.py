@@ -6,6 +6,9 @@ from torch.nn.functional import softplus
 
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.elements import ElementEmbedding
+from matscout.models.kernels.band import Band
+from matscout.models.kernels.edges import Edges
+from matscout.models.kernels.gated_sum import GatedSum
 from matscout.models.mlp import PairLinear
 from matscout.models.radial import GaussianExpansion
 from matscout.models.segments import mean_over_atoms, segment_sum
@@ -29,14 +32,18 @@ class CGCNNConvolution(nn.Module):
         self.gate_and_core = PairLinear(hidden_dim, edge_dim, 2 * hidden_dim)
         self.norm = nn.LayerNorm(hidden_dim)
 
-    def messages(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:
-        """The summands of Eq. 5, (n_edges, hidden_dim)."""
-        gate, core = self.gate_and_core(v, u, graph.centers, graph.neighbors).chunk(2, dim=-1)
-        return torch.sigmoid(gate) * softplus(core)
+    def gated_sum(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
+        """The sum of Eq. 5, (n_atoms, hidden_dim); `GatedSum` is the same in one pass."""
+        pair = self.gate_and_core
+        if isinstance(u, Band):
+            edges = Edges.of(graph.centers, graph.neighbors, graph.n_atoms)
+            return GatedSum.apply(pair.center(v), pair.neighbor(v), pair.edge.weight, u, edges)  # type: ignore[return-value]
+        gate, core = pair(v, u, graph.centers, graph.neighbors).chunk(2, dim=-1)
+        return segment_sum(torch.sigmoid(gate) * softplus(core), graph.centers, graph.n_atoms)
 
-    def forward(self, v: Tensor, u: Tensor, graph: CrystalGraph) -> Tensor:
+    def forward(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
         """(n_atoms, hidden_dim), (n_edges, edge_dim) -> (n_atoms, hidden_dim)."""
-        return v + self.norm(segment_sum(self.messages(v, u, graph), graph.centers, graph.n_atoms))
+        return v + self.norm(self.gated_sum(v, u, graph))
 
 
 class CGCNN(nn.Module):
@@ -59,7 +66,7 @@ class CGCNN(nn.Module):
     def forward(self, graph: CrystalGraph) -> Tensor:
         """Graph -> (n_crystals, hidden_dim)."""
         v = self.elements(graph.atomic_numbers)
-        u = self.radial(graph.distances)
+        u = self.radial.rows(graph.distances, differentiable=True)
         for convolution in self.convolutions:
             v = convolution(v, u, graph)
         return mean_over_atoms(v, graph)

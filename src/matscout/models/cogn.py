@@ -9,6 +9,8 @@ from torch.nn.functional import silu
 
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.elements import ElementEmbedding
+from matscout.models.kernels.band import Band
+from matscout.models.kernels.perceptron import mean_of_perceptron
 from matscout.models.mlp import MLP, PairLinear
 from matscout.models.radial import GaussianExpansion
 from matscout.models.segments import mean_over_atoms, mean_over_edges
@@ -36,6 +38,16 @@ class CoGNBlock(nn.Module):
         """(n_atoms, hidden_dim), (n_edges, hidden_dim) -> (n_atoms, hidden_dim)."""
         messages = self.edge_mlp(silu(self.pair(v, e, graph.centers, graph.neighbors)))
         return v + self.node_mlp(mean_over_edges(messages, graph))
+
+    def of_distances(self, v: Tensor, band: Band, embedding: nn.Linear, graph: CrystalGraph) -> Tensor:
+        """`forward` for e = embedding(band), in one pass: two linear layers in a row are one."""
+        weight = self.pair.edge.weight
+        center = self.pair.center(v) + weight @ embedding.bias
+        merged = weight @ embedding.weight
+        mean = mean_of_perceptron(
+            center, self.pair.neighbor(v), merged, band, graph.centers, graph.neighbors, self.edge_mlp
+        )
+        return v + self.node_mlp(mean)
 
 
 class CoGN(nn.Module):
@@ -65,7 +77,12 @@ class CoGN(nn.Module):
     def forward(self, graph: CrystalGraph) -> Tensor:
         """Graph -> (n_crystals, hidden_dim)."""
         v = self.elements(graph.atomic_numbers)
-        e = self.edge_embedding(self.radial(graph.distances))
-        for block in self.blocks:
-            v = block(v, e, graph)
+        b = self.radial.rows(graph.distances, differentiable=True)
+        if isinstance(b, Band):
+            for block in self.blocks:
+                v = block.of_distances(v, b, self.edge_embedding, graph)
+        else:
+            e = self.edge_embedding(b)
+            for block in self.blocks:
+                v = block(v, e, graph)
         return mean_over_atoms(self.atom_mlp(v), graph)

@@ -9,7 +9,10 @@ from torch.nn.functional import silu
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.angles import build_angle_graph
 from matscout.models.elements import ElementEmbedding
-from matscout.models.mlp import PairLinear
+from matscout.models.kernels.edges import runs_here
+from matscout.models.kernels.embedding import embedded
+from matscout.models.kernels.gated_values import gated_values
+from matscout.models.mlp import PairLinear, side_by_side
 from matscout.models.radial import GaussianExpansion
 from matscout.models.segments import gather, mean_over_atoms, segment_sum
 
@@ -45,10 +48,15 @@ class ComFormerConvolution(nn.Module):
 
     def forward(self, f: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
         """(n, dim), (m, dim), two (m,) int64 -> (n, dim)."""
-        for_key, for_value = silu(self.pair(f, e, centers, neighbors)).chunk(2, dim=1)
-        alpha = gather(self.query(f), centers) * self.key(for_key) * self.scale
-        messages = torch.sigmoid(self.gate_norm(alpha)) * self.value(for_value)
-        return f + self.out_norm(self.out(segment_sum(messages, centers, len(f))))
+        if runs_here(e):
+            nodes = side_by_side(f, self.query, self.pair.center, self.pair.neighbor)
+            layers = self.pair.edge, self.key, self.value, self.gate_norm
+            total = gated_values(nodes, e, centers, neighbors, *layers, self.scale)
+        else:
+            for_key, for_value = silu(self.pair(f, e, centers, neighbors)).chunk(2, dim=1)
+            alpha = gather(self.query(f), centers) * self.key(for_key) * self.scale
+            total = segment_sum(torch.sigmoid(self.gate_norm(alpha)) * self.value(for_value), centers, len(f))
+        return f + self.out_norm(self.out(total))
 
 
 class ComFormer(nn.Module):
@@ -94,8 +102,8 @@ class ComFormer(nn.Module):
         distances = graph.distances
         angles = build_angle_graph(graph, distances, self.n_angle_neighbors)
         v = self.elements(graph.atomic_numbers)
-        e = self.edge_embedding(self.radial(-1.0 / distances))
-        theta = self.angle_embedding(self.angular(angles.cosines))
+        e = embedded(self.radial.rows(-1.0 / distances), *self.edge_embedding)
+        theta = embedded(self.angular.rows(angles.cosines), *self.angle_embedding)
         e = self.edge_layer(e, theta, angles.first, angles.second)
         for layer in self.node_layers:
             v = layer(v, e, graph.centers, graph.neighbors)

@@ -6,6 +6,9 @@ from torch.nn.functional import silu
 
 from matscout.graphs.graph import CrystalGraph
 from matscout.models.elements import ElementEmbedding
+from matscout.models.kernels.edges import runs_here
+from matscout.models.kernels.embedding import embedded
+from matscout.models.kernels.perceptron import updated_edges
 from matscout.models.mlp import MLP, PairLinear
 from matscout.models.radial import GaussianExpansion
 from matscout.models.segments import gather, mean_over_atoms, mean_over_edges
@@ -34,10 +37,14 @@ class MEGNetLayer(nn.Module):
         """(n_atoms, dim), (n_edges, dim), (n_crystals, dim) -> the updated three."""
         v_and_u = torch.cat([v, gather(u, graph.crystal_of_atom)], dim=1)
         e = self.phi_e(silu(self.pair(v_and_u, e, graph.centers, graph.neighbors)))
-        mean_e = mean_over_edges(e, graph)
+        v, u = self.atoms_and_state(mean_over_edges(e, graph), v_and_u, u, graph)
+        return v, e, u
+
+    def atoms_and_state(self, mean_e: Tensor, v_and_u: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor]:
+        """The updated v and u, from the mean of the updated edges of each atom."""
         v = self.phi_v(torch.cat([mean_e, v_and_u], dim=1))
         u = self.phi_u(torch.cat([mean_over_atoms(mean_e, graph), mean_over_atoms(v, graph), u], dim=1))
-        return v, e, u
+        return v, u
 
 
 class MEGNetBlock(nn.Module):
@@ -55,8 +62,17 @@ class MEGNetBlock(nn.Module):
     def forward(self, v: Tensor, e: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor, Tensor]:
         """(n_atoms, dim), (n_edges, dim), (n_crystals, dim) -> the updated three."""
         dense_v, dense_e, dense_u = self.dense
-        v_new, e_new, u_new = self.layer(dense_v(v), dense_e(e), dense_u(u), graph)
-        return v + v_new, e + e_new, u + u_new
+        if not runs_here(e, differentiable=True):
+            v_new, e_new, u_new = self.layer(dense_v(v), dense_e(e), dense_u(u), graph)
+            return v + v_new, e + e_new, u + u_new
+        pair, state = self.layer.pair, dense_u(u)
+        v_and_u = torch.cat([dense_v(v), gather(state, graph.crystal_of_atom)], dim=1)
+        ends = graph.centers, graph.neighbors
+        e, mean_e = updated_edges(
+            e, pair.center(v_and_u), pair.neighbor(v_and_u), *ends, dense_e, pair.edge, self.layer.phi_e
+        )
+        v_new, u_new = self.layer.atoms_and_state(mean_e, v_and_u, state, graph)
+        return v + v_new, e, u + u_new
 
 
 class MEGNet(nn.Module):
@@ -88,7 +104,7 @@ class MEGNet(nn.Module):
     def forward(self, graph: CrystalGraph) -> Tensor:
         """Graph -> (n_crystals, hidden_dim)."""
         v = self.elements(graph.atomic_numbers)
-        e = self.edge_embedding(self.radial(graph.distances))
+        e = embedded(self.radial.rows(graph.distances), self.edge_embedding)
         u = self.state.expand(graph.n_crystals, -1)
         for block in self.blocks:
             v, e, u = block(v, e, u, graph)

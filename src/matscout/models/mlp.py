@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from matscout.models.segments import gather
 
@@ -27,6 +29,12 @@ class MLP(nn.Sequential):
             if isinstance(layer, nn.Linear) and isinstance(follower, nn.SiLU):
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
+
+
+def side_by_side(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Several linear layers of the same rows as one product, (n, d) -> (n, all outputs): no bias is zero."""
+    biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+    return linear(x, torch.cat([layer.weight for layer in layers]), torch.cat(biases))
 
 
 class PairLinear(nn.Module):

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from matscout.models.kernels.band import Band, band_of
+from matscout.models.kernels.edges import runs_here
+
 # exp(-16) = 1.1e-7 is what float32 can't add to the largest of a row, which is above 0.7
 LARGEST_SQUARE = 16.0
 
@@ -31,3 +34,8 @@ class GaussianExpansion(nn.Module):
         """(m,) -> (m, n)."""
         square = ((values[:, None] - self.centers) * self.inverse_width).square()
         return torch.exp(-square.masked_fill(square > LARGEST_SQUARE, torch.inf))
+
+    def rows(self, values: Tensor, *, differentiable: bool = False) -> Tensor | Band:
+        """`forward`, without its zeros where a kernel reads them; see `runs_here`."""
+        runs = runs_here(values, differentiable=differentiable and not values.requires_grad)
+        return band_of(values, self.centers, self.inverse_width) if runs else self(values)

@@ -1,0 +1,49 @@
+"""The pairs of `build_angle_graph`, compiled."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.graphs.compiled import compiled
+
+
+@compiled
+def angle_pairs(
+    starts: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    distances: NDArray[np.float32],
+    n_angle_neighbors: int,
+    tolerance: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Both edges of each pair and the cosine between them.
+
+    Args:
+        starts: (n_atoms + 1,): the edges of atom i are starts[i] to starts[i + 1] - 1, by distance.
+        vectors: (n_edges, 3), Å.
+        distances: (n_edges,), Å.
+        n_angle_neighbors: an atom's shells are taken in turn until so many edges are there.
+        tolerance: a shell begins where the distance grows by more, Å.
+    """
+    n_near = np.empty(len(starts) - 1, np.int64)
+    total = 0
+    for atom in range(len(n_near)):
+        edge = starts[atom]
+        while edge < starts[atom + 1]:
+            begins = edge == starts[atom] or distances[edge] - distances[edge - 1] > np.float32(tolerance)
+            if begins and edge - starts[atom] >= n_angle_neighbors:
+                break
+            edge += 1
+        n_near[atom] = edge - starts[atom]
+        total += n_near[atom] * (n_near[atom] - 1)
+    first, second, cosines = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.float32)
+    pair = 0
+    for atom in range(len(n_near)):
+        start = starts[atom]
+        for a in range(start, start + n_near[atom]):
+            for b in range(start, start + n_near[atom]):
+                if a == b:
+                    continue
+                dot = vectors[a, 0] * vectors[b, 0] + vectors[a, 1] * vectors[b, 1] + vectors[a, 2] * vectors[b, 2]
+                first[pair], second[pair] = a, b
+                cosines[pair] = dot / (distances[a] * distances[b])
+                pair += 1
+    return first, second, cosines
