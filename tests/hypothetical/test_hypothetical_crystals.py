@@ -294,13 +294,31 @@ def test_the_noise_is_that_of_two_potentials_disagreement(world, tmp_path):
 
 def test_the_training_set_keeps_every_curated_row_and_judges_by_none_of_the_others(world, tmp_path):
     table = run(world, tmp_path)
-    training = pd.read_parquet(tmp_path / "training" / "materials.parquet")
+    training = pd.read_parquet(tmp_path / "training" / "materials.parquet").set_index(columns.MATERIAL_ID)
     split = pd.read_parquet(tmp_path / "training" / "split.parquet").set_index(columns.MATERIAL_ID)[columns.FOLD]
-    by_dft = training[columns.CALCULATION] == columns.BY_DFT
-    assert training.loc[by_dft, columns.MATERIAL_ID].tolist() == list(PARENTS)
+    by_dft = training.index[training[columns.CALCULATION] == columns.BY_DFT]
+    assert by_dft.tolist() == list(PARENTS)
     assert (training.loc[by_dft, columns.BAND_GAP] == 1.0).all()
-    assert (~by_dft).sum() == len(table)
-    assert set(split[training.loc[~by_dft, columns.MATERIAL_ID]]) == {columns.TRAIN, columns.CALIBRATION}
+    by_potential = training.index[training[columns.CALCULATION] == columns.BY_POTENTIAL]
+    assert by_potential.tolist() == table[columns.MATERIAL_ID].tolist()
+    assert set(split[by_potential]) == {columns.TRAIN, columns.CALIBRATION}
+
+
+def test_copies_are_those_of_training_rows_with_their_labels_and_another_volume(world, tmp_path):
+    table = run(world, tmp_path)
+    assert not (table[columns.CALCULATION] == columns.COPIED).any(), "a copy competes with no candidate"
+    training = pd.read_parquet(tmp_path / "training" / "materials.parquet").set_index(columns.MATERIAL_ID)
+    split = pd.read_parquet(tmp_path / "training" / "split.parquet").set_index(columns.MATERIAL_ID)[columns.FOLD]
+    copies = training.loc[training[columns.CALCULATION] == columns.COPIED]
+    originals = copies.index.str.removeprefix("copy-")
+    assert set(originals) == {key for key in PARENTS if split[key] == columns.TRAIN}
+    assert set(split[copies.index]) == {columns.TRAIN}
+    for name in (columns.FORMATION_ENERGY_ALIGNED, columns.BAND_GAP):
+        np.testing.assert_array_equal(copies[name], training.loc[originals, name])
+    for key, copy in zip(originals, copies.to_dict("records"), strict=True):
+        parent, child = PARENTS[key], Crystal.from_row(copy)
+        np.testing.assert_array_equal(child.frac_coords, parent.frac_coords)
+        assert 0 < abs(np.log(child.volume / parent.volume)) < 0.5
 
 
 def test_formulas_that_became_known_are_left_out_and_counted(world, tmp_path):

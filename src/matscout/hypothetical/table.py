@@ -1,7 +1,7 @@
 """The stage `hypothetical`: labels by a potential become rows that can train, on the curated table's energy scale.
 
 Two tables come out. `crystals.parquet` holds the hypothetical crystals alone. The training set, `materials.parquet`
-and `split.parquet`, holds them after the curated rows: featurising, training and evaluation read it, and nothing
+and `split.parquet`, holds them after the curated rows, and copies of those with another volume: featurising, training and evaluation read it, and nothing
 else does, so no such crystal can become a known phase, a duplicate or a parent.
 """
 
@@ -110,19 +110,20 @@ def make_hypothetical(
     curated, folds = pd.read_parquet(materials), pd.read_parquet(split)
     known = curated.merge(folds, on=columns.MATERIAL_ID, validate="one_to_one")
     table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
+    made = table  # what trains beside the curated rows
     if settings.n:
         table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
         copies = _copies(known)
         summary["copies"] = len(copies)
-        table = pd.concat([table, copies], ignore_index=True)
+        made = pd.concat([table, copies], ignore_index=True)
     with atomic_path(destination, mark=CRYSTALS_NAME) as folder:
         folder.mkdir()
         write_parquet(folder / CRYSTALS_NAME, table, CRYSTALS_SCHEMA)
         write_json(folder / SUMMARY_NAME, summary)
     with atomic_path(training, mark=MATERIALS_NAME) as folder:
         folder.mkdir()
-        write_parquet(folder / MATERIALS_NAME, _training_set(curated, table), TRAINING_SCHEMA)
-        write_parquet(folder / SPLIT_NAME, pd.concat([folds, table[list(folds.columns)]], ignore_index=True))
+        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made), TRAINING_SCHEMA)
+        write_parquet(folder / SPLIT_NAME, pd.concat([folds, made[list(folds.columns)]], ignore_index=True))
 
 
 def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
