@@ -83,7 +83,7 @@ def fit_hypothetical(
         fitted[name] = fit_target(
             unmade.outputs[name].take(labelled),
             _labelled_rows(unmade, labelled, target, known, params),
-            method=params.ensemble.combine,
+            method="stack",  # thousands of labelled rows: weights that are worth fitting
             drop_factor=params.ensemble.drop_factor,
             lower_bound=lower_bound_of(target),
             scale_power=SCALE_POWER,
