@@ -51,7 +51,7 @@ MAY_LOAD = {
         *("pandas", "plotly.graph_objects", "plotly.offline", "pymatgen.core", "pymatgen.io.cif"),
         "pymatgen.analysis.molecule_structure_comparator",
     },
-    "stage screen": ENSEMBLE | SYMMETRY | {"pymatgen.analysis", "pymatgen.io.cif", "paretoset", "smact"},
+    "stage screen": ENSEMBLE | SYMMETRY | {"pymatgen.analysis", "pymatgen.io.cif", "paretoset", "smact.data_loader"},
     "stage split": {"pandas", "pymatgen.core"},
     "stage summarize": {"pandas", "pymatgen.core"},
     "stage train": TRAINING,
