@@ -28,12 +28,12 @@ PACKAGES = [
     "torch_geometric",
 ]
 GRAPHS = {"numba", "pymatgen.core"}
-LEARNING = GRAPHS | {"torch", "torch.nn.functional", "pandas"}
+LEARNING = GRAPHS | {"torch", "torch.nn.functional", "torch.autograd.function", "pandas"}
 TRAINING = LEARNING | {"torch.distributed"}
 ENSEMBLE = LEARNING | {"scipy.special"}
 SYMMETRY = {"moyopy", "pymatgen.util.coord"}
 MAY_LOAD = {
-    "stage acquire": {"pymatgen.core", "emmet.core.mpid"},
+    "stage acquire": {"pymatgen.core", "emmet.core.mpid", "moyopy"},
     "stage curate": {
         *("pandas", "moyopy", "scipy.spatial", "sklearn.ensemble", "emmet.core.mpid"),
         *("pymatgen.core", "pymatgen.analysis.structure_matcher"),
@@ -42,16 +42,20 @@ MAY_LOAD = {
     "stage evaluate": ENSEMBLE | {"sklearn.ensemble"},
     "stage featurize": GRAPHS,
     "stage finetune": TRAINING,
+    "stage hypothetical": {
+        *("pandas", "moyopy", "scipy.optimize", "scipy.spatial", "sklearn.ensemble", "emmet.core.mpid"),
+        *("pymatgen.core", "pymatgen.analysis.structure_matcher"),
+    },
     "stage pretrain": TRAINING,
     "stage propose": SYMMETRY
     | {"pymatgen.analysis.prototypes", "pymatgen.analysis.prototypes.matcher", "pymatgen.util"}
     | {"pymatgen.core", "pymatgen.core.structure_matcher", "pymatgen.core.structure_prediction"}
-    | {"scipy.optimize", "smact", "smact.screening", "smact.utils.oxidation"},
+    | {"scipy.optimize", "smact", "smact.metallicity", "smact.screening", "smact.utils.oxidation"},
     "stage report": {
         *("pandas", "plotly.graph_objects", "plotly.offline", "pymatgen.core", "pymatgen.io.cif"),
         "pymatgen.analysis.molecule_structure_comparator",
     },
-    "stage screen": ENSEMBLE | SYMMETRY | {"pymatgen.analysis", "pymatgen.io.cif", "paretoset", "smact"},
+    "stage screen": ENSEMBLE | SYMMETRY | {"pymatgen.analysis", "pymatgen.io.cif", "paretoset", "smact.data_loader"},
     "stage split": {"pandas", "pymatgen.core"},
     "stage summarize": {"pandas", "pymatgen.core"},
     "stage train": TRAINING,
@@ -66,7 +70,7 @@ MAY_LOAD = {
     "register": ENSEMBLE,
     "screen": ENSEMBLE | {"moyopy"},
     "export": SYMMETRY | {"pandas", "pymatgen.core", "pymatgen.io.cif", "pymatgen.io.vasp.sets"},
-    "feedback": {"pandas", "pymatgen.core"},
+    "feedback": {"pandas", "pymatgen.core", "moyopy"},
     "why_merged": {"pandas"},
 }
 

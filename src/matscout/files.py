@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matscout.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-from matscout.errors import InputError
 
 CHUNK_BYTES = 1 << 20
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
@@ -113,6 +113,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     Text that begins as a formula does (`=`, `+`, `-`, `@`) comes behind an apostrophe.
     """
     import pandas as pd
+
 
     safe = table.copy(deep=False)
     for name in safe.columns:

@@ -103,11 +103,12 @@ def gather(
     parents: list[Parent] = []
     metals: list[Parent] = []
     fillings = []
-    for templates in template_blocks(curated, settings, attrition, rng, workers=workers):
-        block = balanced(table, templates, settings, attrition, prefix="parents")
-        metals += metallic_parents(table, templates, settings, attrition)
-        parents += block
-        fillings += [gathering.substitute(parent) for parent in block]
+    for block in template_blocks(curated, settings, attrition, rng, workers=workers):
+        for templates in block:
+            salts = balanced(table, templates, settings, attrition, prefix="parents")
+            metals += metallic_parents(table, templates, settings, attrition)
+            parents += salts
+            fillings += [gathering.substitute(parent) for parent in salts]
         if sum(len(joint) for _, joint in fillings) >= OVERDRAW * settings.n:
             break
     volumes = fit_ionic_volumes(table, parents)

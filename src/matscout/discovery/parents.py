@@ -11,10 +11,11 @@ from matscout.discovery.curated import CuratedTable
 from matscout.discovery.gates import Attrition
 from matscout.discovery.ions import IonTable
 from matscout.discovery.templates import Template, make_template
-from matscout.engine import parallel_map
+from matscout.engine import parallel_stream
 
 BLOCK = 10_000  # parents read before asking whether they suffice
 CHUNK = 500  # crystals a task
+PARALLEL_FROM = 3_000  # crystals: for fewer, starting processes takes longer than the work
 LARGEST_CELL = 4  # times max_atoms: a conventional cell holds up to four primitive ones
 
 
@@ -33,8 +34,11 @@ def template_blocks(
     rng: np.random.Generator,
     *,
     workers: int,
-) -> Iterator[list[Template | None]]:
-    """Templates of the curated set's crystals of usable size, in random order, block by block."""
+) -> Iterator[Iterator[list[Template | None]]]:
+    """Templates of the curated set's crystals of usable size, in random order, block by block, in chunks.
+
+    Chunks come while later ones are being made: use up those of one block before the next.
+    """
     rows = rng.permutation(curated.parents)
     for start in range(0, len(rows), BLOCK):
         usable = [row for row in rows[start : start + BLOCK] if _has_usable_size(curated.species[row], settings)]
@@ -44,9 +48,8 @@ def template_blocks(
             [(curated.ids[row], curated.crystal(row)) for row in usable[i : i + CHUNK]]
             for i in range(0, len(usable), CHUNK)
         ]
-        processes = workers if len(rows) > BLOCK else 1  # two processes start more slowly than one block is done
-        made = parallel_map(make_templates, chunks, workers=processes, description="templates from known crystals")
-        yield [template for chunk in made for template in chunk]
+        processes = workers if len(usable) >= PARALLEL_FROM else 1
+        yield parallel_stream(make_templates, chunks, workers=processes, description="templates from known crystals")
 
 
 def balanced(

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import smact
 from numpy.typing import NDArray
 from pymatgen.analysis import hhi
 from pymatgen.core import Element
+from smact.data_loader import lookup_element_data
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
@@ -64,10 +64,9 @@ def _prices() -> dict[str, float]:
 
 
 def _crustal_abundance(symbol: str) -> float | None:
-    try:
-        return smact.Element(symbol).crustal_abundance
-    except KeyError:  # an element that the table lacks
-        return None
+    """From the table behind `smact.Element`, whose constructor reads seven others; None where it lacks the element."""
+    row = lookup_element_data(symbol, copy=False)
+    return None if row is None else row["Abundance"]
 
 
 def _mass_fractions(species: Sequence[Sequence[str]]) -> Array:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from ase.io import read as read_ase
-
 from matscout.errors import InputError
 from matscout.sources.importers.opening import open_text, shown, stem_of
 from matscout.sources.importers.raw import BadRow, RawRow
@@ -54,6 +52,8 @@ def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
 
 
 def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow | BadRow:
+    from ase.io import read as read_ase  # loads half of scipy: no other format needs it
+
     name, n_atoms = shown(path.name), int(frame[0])
     if n_atoms > MAX_ATOMS:
         return BadRow(name, number, "", "too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
