@@ -36,12 +36,16 @@ class KnownEnsemble:
 
     targets = TARGETS
     not_finite = ()  # ids that it can say nothing of
+    reference = SimpleNamespace(is_known=lambda formulas: np.zeros(len(formulas), dtype=bool))
 
     def __init__(self, graphs):
         self.graphs = graphs
         combination = SimpleNamespace(weights={"a": 0.5, "b": 0.5})
         tuned = SimpleNamespace(tuning=SimpleNamespace(combination=combination))
         self.calibration = SimpleNamespace(targets=dict.fromkeys(TARGETS, tuned))
+
+    def for_hypothetical(self):
+        return self
 
     def predict_mixtures(self, store: GraphStore, *, device="cpu", compiled=False):
         graph = store.batch(np.arange(len(store)), n_neighbors=1, cutoff=1.0)
