@@ -25,6 +25,7 @@ from written_files import FILES, OPTIMADE, PYMATGEN, content_of
 from matscout.errors import MatscoutError
 from matscout.params import FileImport, check_params
 from matscout.sources.formats import FORMATS, parse_page
+from matscout.sources.importers.opening import GZIP_MAGIC
 from matscout.sources.importing import import_file
 from matscout.sources.journal import Journal
 from matscout.sources.manifest import read_manifest
@@ -302,7 +303,7 @@ def outcome(item: BadInput, folder) -> Outcome:
         _answer(lambda: list(read_structures([path])), item),
         _answer(lambda: list(import_file(path, PLAIN, "lab")), item),
     ]
-    if item.packed is None and item.name.endswith((".cif", ".vasp", "POSCAR")):
+    if not item.content.startswith(GZIP_MAGIC) and item.name.endswith((".cif", ".vasp", "POSCAR")):
         answers.append(_answer(lambda: [read_text(item.content, item.name)], item))
     path.unlink()
     complaint = next((a.complaint for a in answers if a.complaint), None)

@@ -185,13 +185,21 @@ def read_blocks(text: str) -> list[Block]:
         elif names is not None:
             values.append(token)
         elif key:
-            if items.get(key, token) != token and key.startswith(STATED_ONCE):
-                raise RowError("structure_malformed", f"{key} is {items[key]!r:.40} and {token!r:.40}; state it once")
-            items[key] = token
+            _keep(items, key, token)
             key = ""
     if names is not None:
         _end_loop(names, values, columns)
     return blocks
+
+
+def _keep(items: dict[str, str], key: str, value: str) -> None:
+    """Add a value; what a crystal is made of may be stated twice only if it is the same."""
+    known = items.get(key, "")
+    if value in ABSENT and known not in ABSENT:
+        return
+    if known not in ABSENT and known != value and key.startswith(STATED_ONCE):
+        raise RowError("structure_malformed", f"{key} is {known!r:.40} and {value!r:.40}; state it once")
+    items[key] = value
 
 
 def _tokens(text: str) -> Iterator[tuple[str, bool]]:
