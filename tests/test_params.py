@@ -113,3 +113,43 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 def test_params_are_frozen():
     with pytest.raises(ValidationError):
         load_params(ROOT / "params.yaml").model.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("screening", "goals", "battery", "deny_elements"), ["pb"], "'pb' is no element; did you mean Pb?"),
+        (("screening", "goals", "battery", "deny_elements"), ["lead"], "did you mean Pb?"),
+        (("candidates", "exclude_elements"), ["tc"], "did you mean Tc?"),
+        (("databases", "oqmd", "query", "elements"), ["Sodium"], "did you mean Na?"),
+        (("curation", "validity", "band_gap"), [5.0, 1.0], "band_gap = [5.0, 1.0] is empty"),
+        (("curation", "validity", "volume_per_atom"), [float("nan"), 1.0], "finite number"),
+        (("databases", "aflow", "query", "n_atoms"), [9, 1], "n_atoms = [9, 1] is empty"),
+        (("split", "seed"), -1, "greater than or equal to 0"),
+        (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
+        (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is no name: write letters, digits"),
+        (("members", "a'b"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),
+        (("members", "../a"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),
+    ],
+)
+def test_what_could_mislead_is_refused_with_the_nearest_right_word(path, value, told):
+    tree = copy.deepcopy(TREE)
+    parent_of(tree, path)[path[-1]] = value
+    with pytest.raises(ParameterError) as error:
+        check_params(tree)
+    assert told in str(error.value)
+
+
+def test_a_secret_in_an_endpoint_is_refused_and_never_shown():
+    tree = copy.deepcopy(TREE)
+    tree["databases"]["aflow"]["endpoint"] = "https://me:hunter2@aflow.org/"
+    with pytest.raises(ParameterError, match="a name or a password") as error:
+        check_params(tree)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8765/", "http://localhost:1/", "https://aflow.org/"])
+def test_addresses_of_this_machine_need_no_encryption(address):
+    tree = copy.deepcopy(TREE)
+    tree["databases"]["aflow"]["endpoint"] = address
+    check_params(tree)

@@ -1,9 +1,12 @@
 """Oxidation states, substitution probabilities and the fillings made with them."""
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Composition
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
 
 from matscout.discovery.ions import ion_name, ion_table
@@ -97,3 +100,37 @@ def test_decorations_are_neutral_ordered_and_keep_the_sign_of_each_slot(seed, na
 
 def test_names_are_spelt_as_pymatgen_spells_them():
     assert [ion_name("Ti", 4), ion_name("Na", 1), ion_name("O", -2), ion_name("F", -1)] == ["Ti4+", "Na+", "O2-", "F-"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "balances"),
+    [
+        ("Mn8Se9O", True), ("Pb3O4", True), ("Fe7S8", True), ("Na4Mn9O18", True), ("Fe3O4", True), ("Eu3S4", True), ("AgO", True),
+        ("NaCl", True), ("Na2O2", True), ("KO2", True), ("SrF", False), ("NaCl3", False), ("CuZn", False),
+        ("RfO2", None), ("HeO", None),
+    ],
+)  # fmt: skip
+def test_mixed_valence_balances_where_some_choice_of_two_states_does(formula, balances):
+    counts = {element.symbol: int(number) for element, number in Composition(formula).items()}
+    assert TABLE.can_balance(counts) is balances
+
+
+def test_balance_agrees_with_trying_every_atom():
+    """Brute force over the state of each single cation of small formulas."""
+    for formula in ("Fe3O4", "Mn2O3", "FeO2", "Mn3O4", "Pb2O3", "Sn2S3", "VO2", "Cu3N", "TiN", "FeF2"):
+        (cation, n), (anion, m) = ((e.symbol, int(x)) for e, x in Composition(formula).items())
+        plus = [int(TABLE.charges[row]) for row in TABLE.ions_of[cation] if TABLE.charges[row] > 0]
+        minus = [int(TABLE.charges[row]) for row in TABLE.ions_of[anion] if TABLE.charges[row] < 0]
+        found = any(
+            sum(states) + m * charge == 0 and len(set(states)) <= 2
+            for states in combinations_with_replacement(plus, n)
+            for charge in minus
+        )
+        if found:
+            assert TABLE.can_balance({cation: n, anion: m}), formula
+
+
+def test_a_formula_of_many_elements_is_decided_at_once():
+    """A formula over whose states a product would run into the hundreds of millions."""
+    counts = dict.fromkeys(("Mn", "Fe", "Co", "Ni", "Cu", "Cr", "V", "Ti", "Mo", "W"), 7) | {"O": 90, "S": 11}
+    assert TABLE.can_balance(counts) in {True, False}

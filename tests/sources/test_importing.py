@@ -267,7 +267,7 @@ def test_a_damaged_gzip_gives_no_row_at_all(tmp_path):
         broken = bytearray(raw)
         broken[chance.integers(20, len(raw))] ^= 1 << chance.integers(8)
         path.write_bytes(bytes(broken) if trial else raw[:-200])
-        with pytest.raises(InputError, match="damaged or cut off .* no row of it was used"):
+        with pytest.raises(InputError, match=r"damaged or cut off .* no row of it was used"):
             list(import_file(path, PLAIN, "lab"))
 
 

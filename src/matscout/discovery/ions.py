@@ -106,7 +106,7 @@ class IonTable:
         if any(element not in self.ions_of for element in counts):
             return None
         divisor = math.gcd(*counts.values())
-        elements = sorted(counts, key=lambda element: self._chi(element))
+        elements = sorted(counts, key=self._chi)
         numbers = [UNITS_BALANCED * counts[element] // divisor for element in elements]
         for cut in range(1, len(elements)):
             if self._chi(elements[cut - 1]) < self._chi(elements[cut]):

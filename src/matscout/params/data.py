@@ -67,7 +67,7 @@ class Database(Section):
                 raise ValueError(message)
             is_here = (parts.hostname or "") in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
-                message = f"{key} = {address!r:.80} must be an address that begins with https:// (http:// only to this machine)"
+                message = f"{key} = {address!r:.80} must begin with https:// (http:// only to this machine)"
                 raise ValueError(message)
         return self
 

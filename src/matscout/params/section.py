@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+ISOTOPES = ("D", "T")  # symbols to pymatgen, no elements
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # becomes a folder and a word of a shell's command
 
 
@@ -17,9 +18,9 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_element(symbol: str) -> str:
-    from matscout.crystal import ATOMIC_NUMBERS
+    from pymatgen.core import Element
 
-    if symbol not in ATOMIC_NUMBERS:
+    if symbol in ISOTOPES or not Element.is_valid_symbol(symbol):
         message = f"{symbol!r} is no element; {_nearest_element(symbol)}"
         raise ValueError(message)
     return symbol
@@ -44,7 +45,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def check_range(name: str, low: float | None, high: float | None) -> None:
@@ -54,7 +55,7 @@ def check_range(name: str, low: float | None, high: float | None) -> None:
         ValueError: the low end lies above the high one.
     """
     if low is not None and high is not None and low > high:
-        message = f"{name} = [{low:g}, {high:g}] is empty; write [low, high] with low at most high"
+        message = f"{name} = [{low!s:.40}, {high!s:.40}] is empty; write [low, high] with low at most high"
         raise ValueError(message)
 
 

@@ -29,6 +29,7 @@ TOKEN: Final = re.compile(
     r"""|(?<!\S)\#[^\n]*|(?P<bare>\S+)""",
     re.MULTILINE | re.DOTALL,
 )
+LARGEST: Final = 1e6  # of any number that a cell is made of
 ABSENT: Final = ("", "?", ".")
 NUMBER: Final = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 FRACTION: Final = re.compile(r"([-+]?)(\d+)/(\d+)")
@@ -36,6 +37,7 @@ OPERATOR_TERM: Final = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?)?
 FORMULA_PART: Final = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
 TYPE_SYMBOL: Final = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]\d*|[+-]?\d*\.?\d*)")
 
+STATED_ONCE: Final = ("_cell_", "_chemical_formula_sum", "_symmetry_", "_space_group_")
 OPERATORS: Final = (
     "_space_group_symop_operation_xyz",
     "_symmetry_equiv_pos_as_xyz",
@@ -183,11 +185,21 @@ def read_blocks(text: str) -> list[Block]:
         elif names is not None:
             values.append(token)
         elif key:
-            items[key] = token
+            _keep(items, key, token)
             key = ""
     if names is not None:
         _end_loop(names, values, columns)
     return blocks
+
+
+def _keep(items: dict[str, str], key: str, value: str) -> None:
+    """Add a value; what a crystal is made of may be stated twice only if it is the same."""
+    known = items.get(key, "")
+    if value in ABSENT and known not in ABSENT:
+        return
+    if known not in ABSENT and known != value and key.startswith(STATED_ONCE):
+        raise RowError("structure_malformed", f"{key} is {known!r:.40} and {value!r:.40}; state it once")
+    items[key] = value
 
 
 def _tokens(text: str) -> Iterator[tuple[str, bool]]:
@@ -208,6 +220,8 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
             detail = f"{len(values)} values in a loop of {len(names)} columns ({names[0]}, ...); the file is cut off"
             raise RowError("structure_malformed", detail)
         return  # a loop that nothing here reads
+    if twice := [name for name in names if name in columns and name.startswith("_atom_site_")]:
+        raise RowError("structure_malformed", f"two lists of atoms ({twice[0]}); write one")
     columns |= {name: values[start :: len(names)] for start, name in enumerate(names)}
 
 
@@ -217,11 +231,11 @@ def _number(value: str | None, what: str) -> float | None:
     if value is None or value in ABSENT:
         return None
     found = NUMBER.fullmatch(value)
-    if found:
+    if found and abs(float(found[1])) < LARGEST:
         return float(found[1])
     if fraction := FRACTION.fullmatch(value):
         return float(f"{fraction[1]}1") * int(fraction[2]) / max(int(fraction[3]), 1)
-    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number")
+    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number of common size")
 
 
 def _lattice(block: Block) -> NDArray[np.float64]:
@@ -229,11 +243,10 @@ def _lattice(block: Block) -> NDArray[np.float64]:
         f"_cell_{part}" for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
     ]
     values = [_number(block.first([name]), name) for name in names]
-    lengths, angles = values[:3], [90.0 if value is None else value for value in values[3:]]
-    missing = [name for name, value in zip(names, lengths, strict=False) if value is None]
+    missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         raise RowError("lattice_missing", f"{missing[0]} is absent; a crystal needs its cell")
-    a, b, c = (float(value or 0) for value in lengths)
+    a, b, c, *angles = (float(value or 0) for value in values)
     if min(a, b, c) <= 0 or max(a, b, c) > 1e4 or not all(0 < angle < 180 for angle in angles):
         raise RowError("zero_volume", f"cell {a:g} {b:g} {c:g} Å, {angles}°: lengths and angles must span a volume")
     alpha, beta, gamma = np.cos(np.radians(angles))
@@ -243,42 +256,40 @@ def _lattice(block: Block) -> NDArray[np.float64]:
 
 
 def _sites(block: Block) -> list[Site]:
-    column = block.columns.get
-    xyz = [column(f"_atom_site_fract_{axis}") for axis in "xyz"]
+    xyz = [block.columns.get(f"_atom_site_fract_{axis}") for axis in "xyz"]
     if any(axis is None for axis in xyz):
         raise RowError("coordinates_missing", "_atom_site_fract_y or _z is absent")
     n_lines = len(xyz[0] or ())
-    labels = column("_atom_site_label") or [""] * n_lines
-    symbols = column("_atom_site_type_symbol") or [""] * n_lines
     if n_lines > MAX_ATOMS:
         raise RowError("too_many_atoms", f"{n_lines} sites; at most {MAX_ATOMS} are read")
     if block.first(["_cell_modulation_dimension"]) not in {None, "0"}:
         raise RowError("disordered", "the structure is modulated; matscout needs an ordered cell")
-    sites = []
-    for row in range(n_lines):
-        label, symbol = labels[row], symbols[row]
-        if _cell_of(column("_atom_site_calc_flag"), row).lower() == "dum":
-            continue
-        name = label or symbol
-        occupancy = _number(_cell_of(column("_atom_site_occupancy"), row), f"{name}: occupancy")
-        if occupancy == 0:
-            continue
-        if occupancy is not None and abs(occupancy - 1) > 1e-3:
-            raise RowError("disordered", f"site {name} has the occupancy {occupancy:g}; give an ordered cell")
-        hydrogens = _number(_cell_of(column("_atom_site_attached_hydrogens"), row), f"{name}: attached hydrogens")
-        if hydrogens:
-            raise RowError("hydrogens_missing", f"site {name} carries {hydrogens:g} hydrogens without positions")
-        position = [_number((axis or ())[row], f"{name}: coordinate") for axis in xyz]
-        if any(value is None for value in position):
-            raise RowError("coordinates_missing", f"site {name} has no position; every atom needs one")
-        sites.append(Site(label, symbol if symbol not in ABSENT else None, np.array(position, dtype=float)))
-    if not sites:
+    lines = [_site(block, row) for row in range(n_lines)]
+    if not (sites := [site for site in lines if site is not None]):
         raise RowError("no_atoms", "the cell holds no atom")
     return sites
 
 
-def _cell_of(column: Sequence[str] | None, row: int) -> str:
-    return column[row] if column is not None else ""
+def _site(block: Block, row: int) -> Site | None:
+    """One line of the list of atoms; None for a dummy and for a site that nothing occupies."""
+
+    def value(name: str) -> str:
+        column = block.columns.get(f"_atom_site_{name}")
+        return "" if column is None else column[row]
+
+    label, symbol = value("label"), value("type_symbol")
+    name = label or symbol
+    occupancy = _number(value("occupancy"), f"{name}: occupancy")
+    if occupancy == 0 or value("calc_flag").lower() == "dum":
+        return None
+    if occupancy is not None and abs(occupancy - 1) > 1e-3:
+        raise RowError("disordered", f"site {name} has the occupancy {occupancy:g}; give an ordered cell")
+    if hydrogens := _number(value("attached_hydrogens"), f"{name}: attached hydrogens"):
+        raise RowError("hydrogens_missing", f"site {name} carries {hydrogens:g} hydrogens without positions")
+    position = [_number(value(f"fract_{axis}"), f"{name}: coordinate") for axis in "xyz"]
+    if any(part is None for part in position):
+        raise RowError("coordinates_missing", f"site {name} has no position; every atom needs one")
+    return Site(label, symbol if symbol not in ABSENT else None, np.array(position, dtype=float))
 
 
 def _statement(block: Block) -> Statement:
@@ -667,4 +678,4 @@ def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
 
 
 def _density_detail(crystal: Crystal, stated: float | None) -> str:
-    return f"the sites give {_mass_density(crystal):.2f} g/cm³, _exptl_crystal_density_diffrn says {stated}; sites are missing"
+    return f"the sites give {_mass_density(crystal):.2f} g/cm³, _exptl_crystal_density_diffrn says {stated}"

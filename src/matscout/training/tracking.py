@@ -229,7 +229,7 @@ def _find(client: "MlflowClient", experiment: str, tags: Mapping[str, str], extr
 
 
 def _name(key: str) -> str:
-    """A name that MLflow takes: `band_gap@oqmd` of a pretraining, or a goal's `Li-ion (cathode)`, with colons instead."""
+    """A name that MLflow takes: `band_gap@oqmd` of a pretraining, or a goal's `Li-ion (cathode)`, with colons."""
     return re.sub(r"[^\w\-. :/]", ":", key, flags=re.ASCII)
 
 

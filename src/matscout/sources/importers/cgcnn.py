@@ -36,7 +36,7 @@ def read(folder: Path) -> Iterator[RawRow | BadRow]:
                 continue
             name = values[0].strip()
             if (file := _file_of(folder, name)) is None:
-                detail = f"{name!r:.80} is no file of the folder, with or without .cif or .vasp; every id needs its structure"
+                detail = f"{name!r:.80} is no file of the folder, with or without .cif or .vasp; add it"
                 yield BadRow(LABEL_FILE, number, name, "structure_missing", detail)
                 continue
             named.add(file)

@@ -39,7 +39,8 @@ def _is_beside(document: Any) -> bool:
     """A line of an OPTIMADE file that is no structure by the standard."""
     if not isinstance(document, dict):
         return False
-    return "x-optimade" in document or (document.get("type") in OPTIMADE_ENTRIES and not CELL_KEYS & document.keys())
+    is_other = isinstance(kind := document.get("type"), str) and kind in OPTIMADE_ENTRIES
+    return "x-optimade" in document or (is_other and not CELL_KEYS & document.keys())
 
 
 def _labels_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _is_document(value: Any) -> bool:
 
 
 def _rows_of(frame: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a frame by columns, `{"structure": {"0": ..., "1": ...}, "gap": {"0": ...}}`; none for what is none."""
+    """The rows of a frame by columns, `{"structure": {"0": ..., "1": ...}, "gap": {"0": ...}}`; else none."""
     cells = next((frame[key] for key in CELL_KEYS if isinstance(frame.get(key), dict)), None)
     if cells is None or not all(isinstance(column, dict) for column in frame.values()) or _is_document(cells):
         return
