@@ -114,7 +114,6 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """
     import pandas as pd
 
-
     safe = table.copy(deep=False)
     for name in safe.columns:
         if not pd.api.types.is_numeric_dtype(safe[name]) and not pd.api.types.is_bool_dtype(safe[name]):
