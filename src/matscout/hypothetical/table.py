@@ -1,8 +1,9 @@
 """The stage `hypothetical`: labels by a potential become rows that can train, on the curated table's energy scale.
 
-Two tables come out. `crystals.parquet` holds the hypothetical crystals alone. The training set, `materials.parquet`
-and `split.parquet`, holds them after the curated rows, and copies of those with another volume: featurising, training and evaluation read it, and nothing
-else does, so no such crystal can become a known phase, a duplicate or a parent.
+Two tables come out. `crystals.parquet` holds the hypothetical crystals alone. The training set, `materials.parquet` and
+`split.parquet`, holds the curated rows, these crystals, and copies of curated rows with another volume. Featurising,
+training and evaluation read it, and nothing else does, so no such crystal can become a known phase, a duplicate or a
+parent.
 """
 
 import hashlib
