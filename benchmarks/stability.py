@@ -2,7 +2,7 @@
 
     python benchmarks/stability.py --candidates 8000
 
-Known phases are the bundled sample; candidates are formulas of mp_36k (../shared/data) that it lacks, their energies
+Known phases are the bundled sample's compounds; candidates are others of mp_36k (../shared/data), their energies
 lifted by an exponential of 0.12 eV/atom, since most candidates lie above the hull. Predictions err by a Laplace: about
 the truth as a noisy measurement does, or so that the truth scatters about them, as it does about a calibrated one.
 Ensembles lie between the two. The hull of all true energies is what a rule should find, measured on the candidates
@@ -41,19 +41,22 @@ def depths(references: References) -> dict[str, list[float]]:
     }
 
 
-def unknown(known: World, world: World, n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Compounds whose formulas are not known, with lifted energies."""
-    taken = {formula_key(species) for species in known.species}
-    keys = np.array([formula_key(species) for species in world.species])
-    new = [i for i in np.unique(keys, return_index=True)[1] if keys[i] not in taken and " " in keys[i]]
+def split(sample: World, world: World, n: int, rng: np.random.Generator) -> tuple[References, pd.DataFrame]:
+    """The compounds of the sample as known phases, and others with lifted energies; both on the scale of `world`."""
+    taken = {formula_key(species) for species in sample.species}
+    keys = [formula_key(species) for species in world.species]
+    is_known = np.array([key in taken for key in keys])
+    first = np.unique(keys, return_index=True)[1]
+    new = [i for i in first if not is_known[i] and " " in keys[i]]
     rows = rng.choice(new, min(n, len(new)), replace=False)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             columns.CANDIDATE_ID: [world.ids[i] for i in rows],
             columns.SPECIES: [world.species[i] for i in rows],
             columns.FORMATION_ENERGY: world.energy[rows] + rng.exponential(LIFT, len(rows)),
         }
     )
+    return world.hull_of(np.flatnonzero(is_known)), table
 
 
 def hulls(references: References, table: pd.DataFrame, energies: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -104,8 +107,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     sample, world = load_world("sample"), load_world("mp_36k")
-    known, everything = (w.hull_of(np.arange(len(w.ids))) for w in (sample, world))
-    table = unknown(sample, world, arguments.candidates, rng)
+    known, table = split(sample, world, arguments.candidates, rng)
+    everything = world.hull_of(np.arange(len(world.ids)))
     figures = {
         "n_candidates": len(table),
         "depths: median, 95 %, 99 %, n": {"sample": depths(known), "mp_36k": depths(everything)},
