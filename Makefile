@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench bench-accuracy bench-hypothetical lock
+.PHONY: help setup repro test test-all lint bench bench-accuracy bench-hypothetical lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -12,6 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:
 	@echo "make repro   install what is missing, run the whole pipeline, say where the results are"
 	@echo "make test    install what is missing, run the tests"
+	@echo "make test-all   the rest: all of what make test tries a part of (every stage killed, all random moments, ...)"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
 	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
@@ -29,9 +30,14 @@ repro: setup
 
 # three workers for two cores: a quarter of the time tests wait for processes and servers; a thread that waits must not
 # keep another's core
-test: export OMP_WAIT_POLICY := passive
+test test-all: export OMP_WAIT_POLICY := passive
+test test-all: export OMP_NUM_THREADS := 1
+PYTEST := .venv/bin/python -m pytest -n 3 --no-loadscope-reorder
 test: setup
-	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) --dist loadfile $(PYTEST_ARGS)
+
+test-all: setup
+	$(PYTEST) --dist load -m exhaustive $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

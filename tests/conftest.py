@@ -1,15 +1,29 @@
-"""What several rooms share: a clone, in a folder with a space in its name, whose pipeline ran once."""
+"""What several rooms share: a clone, in a folder with a space in its name, whose pipeline ran once; quick processes."""
 
+import multiprocessing
+import os
 import shutil
+import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from imports import ROOT
 
 # Files are shared out in this order (`-n 3 --dist loadfile`): the longest first, so that no worker is left with one
 # alone; while one makes the tiny run that most of them need, the others find files that do not.
-FIRST = ("docs/test_docs_commands", "sources", "notebooks", "pipeline")
+FIRST = (
+    "docs/test_docs_commands",
+    "test_engine_on_ray",
+    "curation/test_curation_table",
+    "training/test_training_shared",
+    "ensemble/test_distill",
+    "pipeline",
+    "notebooks",
+    "training",
+    "sources",
+    "report",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -23,10 +37,28 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory, worker_id):
-    """That clone, made by whichever worker asks first; to be copied, never changed. `told` is what `dvc repro` said."""
+def processes():
+    """Children that start at once: their server has imported what trains.
+
+    A fork of this process could deadlock on its threads. Python 3.11 does not hand its path to that server, which
+    then imports nothing and says nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny_training", "mlflow.tracking"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory, worker_id, pytestconfig):
+    """That clone, made by whichever worker asks first; to be copied, never changed. `told` is what `dvc repro` said.
+
+    Its outputs are kept in pytest's cache for as long as what decides them stays as it is; `--cache-clear` forgets them.
+    """
     # heavy: only for tests that need it
-    from tiny_clone import Clone, copy_clone, copy_machine_code, make_clone, tiny_params, tiny_records
+    from tiny_clone import Clone, copy_clone, run_once
 
     own = tmp_path_factory.getbasetemp()
     place = (own if worker_id == "master" else own.parent) / "tiny run"
@@ -34,12 +66,8 @@ def first_run(tmp_path_factory, worker_id):
     with FileLock(f"{place}.lock"):
         if not told.exists():
             shutil.rmtree(place, ignore_errors=True)  # another worker's attempt that failed
-            clone = make_clone(root, tiny_params(), tiny_records())
-            output = clone.dvc("repro").stdout
-            clone.run("git", "add", "dvc.lock", "metrics")
-            clone.run("git", "commit", "-q", "-m", "first run")
-            copy_clone(clone, place / "as it was")
-            copy_machine_code(root, ROOT)
+            output = run_once(root, kept=pytestconfig.cache.mkdir("tiny_run"))
+            copy_clone(Clone(root), place / "as it was")
             told.write_text(output)
     clone = Clone(root)
     clone.told = told.read_text()

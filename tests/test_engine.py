@@ -1,4 +1,7 @@
-"""Where work runs changes nothing but the time."""
+"""Where work runs changes nothing but the time.
+
+Worker processes import this file for the functions in it: what is heavy is imported where it is used.
+"""
 
 import os
 import signal
@@ -18,8 +21,6 @@ from matscout.engine.on_ray import RayEngine
 from matscout.engine.switch import Switch
 from matscout.engine.tasks import DONE, Job
 from matscout.errors import ParameterError, WorkerError
-from matscout.params import Compute
-from matscout.train import make_engine
 
 
 def square(value):
@@ -191,53 +192,10 @@ def test_stopping_ends_what_still_runs(tmp_path):
     assert not psutil.pid_exists(int((tmp_path / "a").read_text()))
 
 
-def die_once(folder, name):
-    if not (folder / name).exists():
-        (folder / name).write_text("was here")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets it leaves open
-def test_ray_tries_a_dead_worker_s_task_again_and_names_failures(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path])))
-    ended = outcomes(RayEngine(workers=2, cpus=1, max_retries=0), tmp_path, ["a", "killed", "mistaken"])
-    assert ended["a"] == DONE
-    assert ended["mistaken"] == "wrong, do this"
-    assert "Ray gave it up" in ended["killed"]
-    job = Job(partial(die_once, tmp_path), tmp_path, tmp_path / "logs")
-    assert [some for some in RayEngine(workers=1, cpus=1).run(job, ["twice"]) if some] == [{"twice": DONE}]
-
-
-def die_on_seven_once(folder, value):
-    if value == 7 and not (folder / "seven").exists():
-        (folder / "seven").write_text("was here")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return value * value
-
-
 def test_an_unknown_engine_is_named(monkeypatch):
     monkeypatch.setenv("MATSCOUT_ENGINE", "spark")
     with pytest.raises(ParameterError, match="MATSCOUT_ENGINE='spark' is unknown; choose from local, ray"):
         parallel_map(square, range(4), workers=2, description="squares")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets it leaves open
-def test_short_pieces_on_ray_give_the_same_results_although_a_worker_dies(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path])))
-    monkeypatch.setenv("MATSCOUT_ENGINE", "ray")
-    function = partial(die_on_seven_once, tmp_path)
-    assert parallel_map(function, range(20), workers=2, description="squares") == [n * n for n in range(20)]
-    assert (tmp_path / "seven").exists()
-    with pytest.raises(ValueError, match=r"^three$"):
-        parallel_map(fail_on_three, range(5), workers=2, description="fails")
-    with pytest.raises(ValueError, match=r"^three$"):
-        held_for_each(fail_on_three, range(5), workers=2, description="fails", unit="piece")
-    with pytest.raises(WorkerError, match=r"gave a piece of work up after 4 tries.*MATSCOUT_WORKERS=1"):
-        held_for_each(die, range(1), workers=2, description="dies", unit="piece")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +231,9 @@ def test_a_killed_worker_is_told_with_what_to_do():
     [(1, "0,1,2", ["0", "1", "2"]), (2, "0,1,2,3,4", ["0,1", "2,3"]), (3, "5,6,7", ["5,6,7"]), (4, "0,1", ["0,1"])],
 )
 def test_members_share_cards_in_groups_of_their_processes(processes, cards, groups, monkeypatch):
+    from matscout.params import Compute
+    from matscout.train import make_engine
+
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
     settings = {"device": "auto", "threads": 1, "deterministic": True, "precision": "float32", "compile": False}
     engine = make_engine(Switch("local", None), Compute(**settings, processes=processes))

@@ -1,16 +1,11 @@
 """`matscout tune`: a search that is recorded, goes on when killed, and never reads the test fold."""
 
 import itertools
-import multiprocessing
 import os
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent / "training"))
 from tiny_training import MEMBER, kill_self, no_tracker, tiny_params, write_tiny_inputs
 
 from matscout import columns, files
@@ -113,10 +108,8 @@ def search_and_die(inputs, root, epoch):
 
 
 @pytest.mark.parametrize("epoch", [2, 6])
-def test_killed_it_goes_on_and_ends_like_one_that_was_not(epoch, whole, inputs, root, monkeypatch):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_training"])
-    process = context.Process(target=search_and_die, args=(inputs, root, epoch))
+def test_killed_it_goes_on_and_ends_like_one_that_was_not(epoch, processes, whole, inputs, root, monkeypatch):
+    process = processes.Process(target=search_and_die, args=(inputs, root, epoch))
     process.start()
     process.join()
     assert process.exitcode == -9

@@ -3,6 +3,7 @@
 import os
 import signal
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from matscout.params import Goal, Objective
 
 N_CANDIDATES = 90
 ROWS_A_SHARD = 20
-NOTES = "TEST_NOTES"  # folder where workers leave what they did
+NOTES = "TEST_NOTES"  # names the folder where workers leave what they did
 DEADLY = "c-0047"  # a candidate of the third shard
 GOAL = Goal(
     description="",
@@ -69,21 +70,23 @@ def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destinatio
     return {str(f.relative_to(destination)): f.read_bytes() for f in sorted(destination.rglob("*")) if f.is_file()}
 
 
+@dataclass(frozen=True)
 class NotingJudge(Judge):
     """Notes each time that it is brought to a process, and ends the first process that predicts `DEADLY`."""
 
+    notes: Path = field(default_factory=lambda: Path(os.environ[NOTES]))
+
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        note(f"loaded {os.getpid()} {uuid.uuid4()}")
+        self.note(f"loaded {os.getpid()} {uuid.uuid4()}")
 
     def predict(self, ids, crystals):
         predicted = super().predict(ids, crystals)
-        note(f"predicted {os.getpid()} {ids[0]} {uuid.uuid4()}")
-        if DEADLY in ids and not (Path(os.environ[NOTES]) / "killed").exists():
-            note("killed")
+        self.note(f"predicted {os.getpid()} {ids[0]} {uuid.uuid4()}")
+        if DEADLY in ids and not (self.notes / "killed").exists():
+            self.note("killed")
             os.kill(os.getpid(), signal.SIGKILL)
         return predicted
 
-
-def note(name: str) -> None:
-    (Path(os.environ[NOTES]) / name).touch()
+    def note(self, name: str) -> None:
+        (self.notes / name).touch()

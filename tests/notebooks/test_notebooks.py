@@ -117,9 +117,9 @@ def test_a_second_time_the_small_member_is_loaded(executed, tiny):
 @pytest.mark.slow
 def test_a_fresh_clone_makes_what_it_lacks(tiny, tmp_path):
     """Without the run, the third notebook trains three small members and the fourth predicts with them."""
-    from tiny_clone import make_clone, tiny_params, tiny_records
+    from tiny_clone import make_clone
 
-    fresh = make_clone(tmp_path / "fresh clone", tiny_params(), tiny_records())
+    fresh = make_clone(tmp_path / "fresh clone")
     assert {"curate", "featurize", "split"} <= set(fresh.stages_run(printed(execute(fresh, "03_ensemble_training"))))
     execute(fresh, "04_high_throughput_screening")
     assert not (fresh.root / "data/members").exists()

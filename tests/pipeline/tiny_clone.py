@@ -1,10 +1,16 @@
 """Clones of the repository with a tiny set of real rows, driven by the commands that users type."""
 
+import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -14,8 +20,11 @@ from matscout.sources.record import Record
 from matscout.sources.snapshot import read_snapshot
 
 MAX_ATOMS = 8
-N_REAL = 260
-N_STAND_IN = 40
+N_REAL = 150
+N_STAND_IN = 30
+OUTPUTS = ("data", "metrics", "dvc.lock", ".dvc/cache", "mlflow.db")  # of a run, in the clone
+DECIDING = ("src/", "stages/", "data/", "dvc.yaml", "params.yaml", "requirements.txt", "tests/pipeline/tiny_clone.py")
+N_KEPT = 3  # runs in pytest's cache: of a branch or two, and of the main one
 MACHINE_CODE = ("*.nbi", "*.nbc")  # numba's, made once a working copy: most of a minute of processor for each clone
 ENCODER_SIZES = {
     "hidden_dim": 8,
@@ -29,7 +38,7 @@ ENCODER_SIZES = {
 
 
 def tiny_params() -> dict:
-    """The repository's parameters, shrunk so that the whole pipeline runs in about two minutes."""
+    """The repository's parameters, shrunk so that the whole pipeline takes little more than its imports."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, database in params["databases"].items():
         database |= {"origin": "file", "path": f"data/tiny/{name}.jsonl"}
@@ -42,11 +51,12 @@ def tiny_params() -> dict:
         member["training"]["start"] = None
     params["hypothetical"] |= {"path": "data/tiny/potential", "n": 400, "per_epoch": 30}
     params["ensemble"] |= {"bootstrap": 10, "drop_factor": None}
-    params["candidates"] |= {"n": 60, "max_atoms": 12}
+    params["candidates"] |= {"n": 40, "max_atoms": 12}
     params["screening"]["top_k"] = 4
     return params
 
 
+@cache
 def tiny_records() -> dict[str, list[Record]]:
     """Real Materials Project rows of small cells, and the stand-ins that match some of them."""
     rows = {name: [] for name in ("materials_project", "aflow", "oqmd")}
@@ -88,6 +98,7 @@ class Clone:
             "PYTHONPATH": str(root / "src"),
             "DVC_NO_ANALYTICS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MATSCOUT_WORKERS": "1",  # so few rows are done before another process has started
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
         }
@@ -113,11 +124,29 @@ class Clone:
         change(tree)
         (self.root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
+    def changed(self) -> set[str]:
+        """Stages that `dvc status` names; asked in this process, since a command takes a second to start."""
+        from dvc.repo import Repo
+
+        with Repo(str(self.root)) as repo:
+            return {name.split(":")[-1] for name in repo.status()}
+
     def lock(self) -> str:
         return (self.root / "dvc.lock").read_text()
 
     def stages_run(self, output: str) -> list[str]:
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+    def members_trained(self, told: subprocess.CompletedProcess) -> list[str]:
+        return re.findall(r"train: (\S+) trained", told.stderr)
+
+    def lose_members(self, names: list[str]) -> None:
+        """Members that are neither there nor in DVC's cache."""
+        stages = yaml.safe_load(self.lock())["stages"]
+        for name in names:
+            digest = stages[f"train@{name}"]["outs"][0]["md5"]
+            (self.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+            shutil.rmtree(self.root / "data/members" / name)
 
 
 def copy_clone(original: Clone, root: Path) -> Clone:
@@ -147,17 +176,18 @@ def copy_machine_code(source: Path, target: Path) -> None:
             partial.replace(place)  # at once: others may read it
 
 
-def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Clone:
+@cache
+def tracked_files() -> tuple[str, ...]:
+    """What is or will be in Git, from the root of the repository."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return tuple(sorted(name for name in set(names) if name and (ROOT / name).is_file()))
+
+
+def make_clone(root: Path) -> Clone:
     """Copy the working tree's tracked files and machine code, put tiny data and parameters in, commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if name == "dvc.lock" or name.startswith(("data/sample", "metrics/")) or not (ROOT / name).is_file():
+    for name in tracked_files():
+        if name == "dvc.lock" or name.startswith(("data/sample", "metrics/")):
             continue
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
@@ -166,13 +196,13 @@ def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Cl
     shutil.copytree(ROOT / "data" / "sample" / "potential", root / "data" / "tiny" / "potential")
     (root / "data" / "sample" / "pretrained").mkdir(parents=True)
     (root / "data" / "sample" / "pretrained" / "README.md").write_text("Tiny members begin from nothing.\n")
-    for name, rows in records.items():
+    for name, rows in tiny_records().items():
         lines = "".join(json.dumps(row.to_row()) + "\n" for row in rows)
         if name == "materials_project":
             multi = next(row for row in rows if row.crystal.n_atoms > 1)
             lines += "".join(f"{line}\n" for line in broken_rows(multi).values())
         (root / "data" / "tiny" / f"{name}.jsonl").write_text(lines)
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     clone = Clone(root)
     clone.run("git", "init", "-q", "-b", "main")
     clone.run("git", "config", "user.name", "test")
@@ -181,3 +211,41 @@ def make_clone(root: Path, params: dict, records: dict[str, list[Record]]) -> Cl
     clone.run("git", "add", "-f", "data/tiny")
     clone.run("git", "commit", "-q", "-m", "tiny")
     return clone
+
+
+def run_once(root: Path, kept: Path) -> str:
+    """Make a clone whose pipeline ran and is committed; what `dvc repro` said.
+
+    Args:
+        root: of the clone.
+        kept: folder of archives with the outputs of former runs; one with the same key is taken instead of running.
+    """
+    clone, archive, told = make_clone(root), kept / f"{run_key()}.tar", root.parent / "said.txt"
+    if archive.exists():
+        archive.touch()
+        shutil.unpack_archive(archive, root.parent)
+    else:
+        told.write_text(clone.dvc("repro").stdout)
+        copy_machine_code(root, ROOT)
+        partial = archive.with_suffix(f".{os.getpid()}")
+        with tarfile.open(partial, "w") as outputs:
+            for name in (told.name, *(f"{root.name}/{output}" for output in OUTPUTS)):
+                outputs.add(root.parent / name, name)
+        partial.replace(archive)  # at once: a test run that is stopped here leaves none
+        for old in sorted(kept.glob("*.tar"), key=lambda file: file.stat().st_mtime)[:-N_KEPT]:
+            old.unlink()
+    clone.run("git", "add", "dvc.lock", "metrics")
+    clone.run("git", "commit", "-q", "-m", "first run")
+    return told.read_text()
+
+
+def run_key() -> str:
+    """Of all that decides the outputs: code, parameters, rows, packages, and the processor, which rounds its own way."""
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else platform.processor()
+    processor = dict.fromkeys(re.findall(r"^(?:model name|flags)\s*:.*", told, re.MULTILINE)) or told
+    versions = [sys.version, *(f"{name} {version(name)}" for name in ("dvc", "numba", "torch"))]
+    digest = hashlib.sha256("\n".join([*processor, *versions]).encode())
+    for name in tracked_files():
+        if name.startswith(DECIDING):
+            digest.update(f"{name}\0".encode() + hashlib.sha256((ROOT / name).read_bytes()).digest())
+    return digest.hexdigest()[:32]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import random
 import time
 
@@ -14,16 +13,6 @@ from tiny_training import EPOCHS, MEMBER, MOMENTS, kill_at_call, tiny_params, tr
 from matscout.errors import TrainingError
 from matscout.files import sha256_of
 from matscout.training import member
-
-N_RANDOM_KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Children of a server that has imported torch already: a fork of this process could deadlock on its threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_training"])
-    return context
 
 
 @pytest.fixture(autouse=True)
@@ -96,11 +85,12 @@ def run_and_kill(processes, epochs, seconds, *args, dvc_root):
     return process.exitcode
 
 
-def test_killed_at_20_random_moments_it_ends_in_the_same_bytes_each_time(
-    processes, tiny_inputs, uninterrupted, tmp_path, monkeypatch
+@pytest.mark.parametrize("wanted", [5, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_killed_at_random_moments_it_ends_in_the_same_bytes_each_time(
+    wanted, processes, tiny_inputs, uninterrupted, tmp_path, monkeypatch
 ):
     chance, kills = random.Random(5), 0
-    for attempt in range(5 * N_RANDOM_KILLS):
+    for attempt in range(5 * wanted):
         folder, epochs, seconds = tmp_path / str(attempt), chance.randrange(EPOCHS), chance.expovariate(1 / 0.1)
         monkeypatch.setenv("DVC_ROOT", str(folder))
         inputs = (tiny_inputs, folder / "member", folder)
@@ -112,7 +102,7 @@ def test_killed_at_20_random_moments_it_ends_in_the_same_bytes_each_time(
         assert sha256_of(folder / "member") == uninterrupted[1], moment
         note("a member's training", moment, "goes on; same bytes")
         kills += 1
-        if kills == N_RANDOM_KILLS:
+        if kills == wanted:
             return
     pytest.fail(f"only {kills} of {attempt + 1} kills met a running training")
 

@@ -1,7 +1,6 @@
 """MLflow: one parent per pipeline run, one child per member, every point once, whatever fails or is killed."""
 
 import logging
-import multiprocessing
 import os
 import sqlite3
 
@@ -196,11 +195,9 @@ def write_run(number, barrier, root):
 
 
 @pytest.mark.slow
-def test_several_processes_on_a_fresh_database_share_one_parent(dvc_root):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_training", "mlflow.tracking"])
-    barrier = context.Barrier(N_WRITERS)
-    writers = [context.Process(target=write_run, args=(number, barrier, dvc_root)) for number in range(N_WRITERS)]
+def test_several_processes_on_a_fresh_database_share_one_parent(processes, dvc_root):
+    barrier = processes.Barrier(N_WRITERS)
+    writers = [processes.Process(target=write_run, args=(number, barrier, dvc_root)) for number in range(N_WRITERS)]
     for writer in writers:
         writer.start()
     for writer in writers:

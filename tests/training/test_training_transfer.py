@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import multiprocessing
 
 import numpy as np
 import pandas as pd
@@ -162,11 +161,9 @@ def test_the_card_tells_the_start_and_another_start_is_another_training(
 
 
 @pytest.mark.parametrize("moment", ["in the middle of an epoch", "while the third checkpoint is written"])
-def test_killed_it_ends_in_the_same_bytes(moment, pretrained, inputs, tmp_path, dvc_root):
+def test_killed_it_ends_in_the_same_bytes(moment, processes, pretrained, inputs, tmp_path, dvc_root):
     paths = {**inputs, "start": pretrained}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny_training"])
-    process = context.Process(target=train_and_die, args=(moment, paths, tmp_path / "killed", dvc_root))
+    process = processes.Process(target=train_and_die, args=(moment, paths, tmp_path / "killed", dvc_root))
     process.start()
     process.join()
     assert process.exitcode == -9
