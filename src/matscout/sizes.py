@@ -12,6 +12,7 @@ from matscout.files import write_bytes
 from matscout.params import PARAMS_FILE, check_params
 
 SIZES = Path("sizes")
+OPTIONAL = ("start",)  # keys that a member may leave out, and then goes without
 BY_ARCHITECTURE = "architectures"  # in a file of sizes: goes to every member of that architecture
 
 KeyPath = tuple[str, ...]
@@ -61,6 +62,8 @@ def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[Key
         for key in path:
             node = next((child for name, child in node.value if name.value == key), None) if node else None
             before = before.get(key) if isinstance(before, Mapping) else None
+        if node is None and path[-1] in OPTIONAL:
+            continue
         if node is None:
             raise ParameterError(f"{'.'.join(path)}: params.yaml has no such key; add it, or take it out of sizes/")
         if before != value:
