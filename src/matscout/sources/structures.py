@@ -290,11 +290,7 @@ def _check_periodic(periodic: Any) -> None:
     """Three directions, each periodic, or nothing said."""
     if periodic is None:
         return
-    if (
-        not isinstance(periodic, list | tuple | np.ndarray)
-        or len(periodic) != 3
-        or not all(p in {1} for p in periodic)
-    ):
+    if not isinstance(periodic, list | tuple | np.ndarray) or len(periodic) != 3 or not all(p in {1} for p in periodic):
         detail = f"it repeats in the directions {list(periodic) if hasattr(periodic, '__iter__') else periodic!r}"
         raise RowError("not_periodic", f"{detail}; matscout knows bulk crystals")
 
