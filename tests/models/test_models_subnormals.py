@@ -54,8 +54,11 @@ def store(repository_params):
 
 @pytest.fixture(autouse=True)
 def not_flushed():
-    """A process that flushes sees none and would prove nothing."""
-    assert count_subnormals(torch.full((1,), 1e-30) * 1e-10) == 1
+    """Where they are flushed none is seen and nothing proved; predicting, in another test, flushes from then on."""
+    flushed = count_subnormals(torch.full((1,), 1e-30) * 1e-10) == 0
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(flushed)
 
 
 def subnormals_of(architecture, member_of, repository_params, store) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Linear layers and normalisation of four rows at a time, which stay in registers and the nearest cache."""
+"""Linear layers and normalisation of a few rows at a time, which stay in registers and the nearest cache."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from torch import Tensor
 from matscout.graphs.compiled import inlined
 from matscout.models.kernels.elementary import f32, swish
 
-ROWS = 4  # what a pass over edges takes at once: the weights are read once for so many
+ROWS = 16  # what a pass over edges takes at once: four rows of weights stay in registers for so many of its own
 Floats = NDArray[np.float32]
 
 
@@ -26,31 +26,36 @@ def scratch(rows: int, width: int) -> Floats:
 
 @inlined
 def dense(x: Floats, weight: Floats, bias: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Out = x W + b for four rows x."""
-    for c in range(n_out):
-        out[0, c] = out[1, c] = out[2, c] = out[3, c] = bias[c]
+    """Set out to x W + b for `ROWS` rows x."""
+    for t in range(ROWS):
+        for c in range(n_out):
+            out[t, c] = bias[c]
     add_dense(x, weight, out, n_in, n_out)
 
 
 @inlined
 def add_dense(x: Floats, weight: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Out += x W for four rows x: four rows of W at once, so that a sum is loaded and stored a fourth as often."""
+    """Add x W to out for `ROWS` rows x: four rows of W at once, so that a sum is loaded and stored a fourth as often."""
     whole = n_in - n_in % 4
     for k in range(0, whole, 4):
-        a0, a1, a2, a3 = x[0, k], x[0, k + 1], x[0, k + 2], x[0, k + 3]
-        b0, b1, b2, b3 = x[1, k], x[1, k + 1], x[1, k + 2], x[1, k + 3]
-        c0, c1, c2, c3 = x[2, k], x[2, k + 1], x[2, k + 2], x[2, k + 3]
-        d0, d1, d2, d3 = x[3, k], x[3, k + 1], x[3, k + 2], x[3, k + 3]
-        for c in range(n_out):
-            w0, w1, w2, w3 = weight[k, c], weight[k + 1, c], weight[k + 2, c], weight[k + 3, c]
-            out[0, c] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
-            out[1, c] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
-            out[2, c] += c0 * w0 + c1 * w1 + c2 * w2 + c3 * w3
-            out[3, c] += d0 * w0 + d1 * w1 + d2 * w2 + d3 * w3
+        for t in range(ROWS):
+            x0, x1, x2, x3 = x[t, k], x[t, k + 1], x[t, k + 2], x[t, k + 3]
+            for c in range(n_out):
+                out[t, c] += x0 * weight[k, c] + x1 * weight[k + 1, c] + x2 * weight[k + 2, c] + x3 * weight[k + 3, c]
     for k in range(whole, n_in):
         for t in range(ROWS):
             for c in range(n_out):
                 out[t, c] += x[t, k] * weight[k, c]
+
+
+@inlined
+def add_outer(x: Floats, y: Floats, out: Floats, n_in: int, n_out: int) -> None:
+    """Add x^T y of `ROWS` rows x and y to out, (n_in, n_out)."""
+    for t in range(0, ROWS, 4):
+        for k in range(n_in):
+            x0, x1, x2, x3 = x[t, k], x[t + 1, k], x[t + 2, k], x[t + 3, k]
+            for c in range(n_out):
+                out[k, c] += x0 * y[t, c] + x1 * y[t + 1, c] + x2 * y[t + 2, c] + x3 * y[t + 3, c]
 
 
 @inlined
@@ -89,12 +94,3 @@ def lane_sum(x: Floats, mean: float, width: int, squared: bool) -> float:
         rest = x[c] - mean
         total += rest * rest if squared else rest
     return total
-
-
-@inlined
-def add_outer(x: Floats, y: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Add x^T y of four rows x and y to out, (n_in, n_out)."""
-    for k in range(n_in):
-        x0, x1, x2, x3 = x[0, k], x[1, k], x[2, k], x[3, k]
-        for c in range(n_out):
-            out[k, c] += x0 * y[0, c] + x1 * y[1, c] + x2 * y[2, c] + x3 * y[3, c]
