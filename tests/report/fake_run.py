@@ -157,6 +157,16 @@ def ensemble_metrics() -> dict:
     }
 
 
+def hypothetical_summary():
+    return {
+        "rows": 900,
+        "by_fold": {"train": 800, "calibration": 100},
+        "copies": 300,
+        "potential": {"name": "Toy-1", "version": "1.0", "licence": "MIT"},
+        "offsets": {"n_pairs": 350, "held_out_mae": 0.0123},
+    }
+
+
 def curation_summary(n_real: int, n_synthetic: int) -> dict:
     elements = {
         s: {"offset": 0.1 * i, "low95": 0.1 * i - 0.03, "high95": 0.1 * i + 0.03, "n_pairs": 40 - i}
@@ -274,6 +284,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
         ),
     )
     write_json(data / "curated" / "summary.json", curation_summary(n_real, n_synthetic))
+    write_json(data / "hypothetical" / "summary.json", hypothetical_summary())
     fold = np.where(
         table[columns.SYNTHETIC],
         "unused",

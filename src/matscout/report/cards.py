@@ -43,6 +43,8 @@ def model_facts(run: Run) -> dict[str, Any]:
         "scores": {target: readings.scores(run, target).to_dict("records") for target in run.targets},
         "n_train": folds.get(columns.TRAIN, 0),
         "n_validation": folds.get(columns.VALIDATION, 0),
+        "hypothetical": run.hypothetical,
+        "started": sorted(name for name, member in run.params.ensembled.items() if member.training.start),
         "split": run.params.split,
         "combine": run.params.ensemble.combine,
         "share_far": run.ensemble["flags"]["test_share_far"],
@@ -64,6 +66,7 @@ def data_facts(run: Run) -> dict[str, Any]:
         "reference": run.params.curation.offsets.reference,
         "validity": run.params.curation.validity,
         "split": run.params.split,
+        "hypothetical": run.hypothetical,
     }
 
 

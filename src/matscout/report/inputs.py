@@ -70,6 +70,11 @@ class Run:
         return read_json(self.data / "curated" / "summary.json", "curate")
 
     @cached_property
+    def hypothetical(self) -> dict[str, Any]:
+        """Counts of the crystals that a potential labelled; `rows` is 0 where none are used."""
+        return read_json(self.data / "hypothetical" / "summary.json", "hypothetical")
+
+    @cached_property
     def split(self) -> pd.DataFrame:
         """Fold of each material."""
         return read_table(self.data / "splits" / "split.parquet", "split")

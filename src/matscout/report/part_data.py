@@ -68,6 +68,19 @@ def _intro(run: Run) -> str:
         f"{labels.plural(found['groups'], 'different material')}; {found['groups_of_several_databases']:,} stand "
         f"in more than one database. {labels.plural(found['edges_related_other_space_group'], 'pair')} alike but of "
         "another space group were kept apart. A material and its duplicates never cross from training to test."
+        f"{_by_potential(run)}"
+    )
+
+
+def _by_potential(run: Run) -> str:
+    """What trains beside the curated crystals, if anything."""
+    found = run.hypothetical
+    if not found["rows"]:
+        return ""
+    return (
+        f" Beside them, {found['by_fold'].get(columns.TRAIN, 0):,} hypothetical crystals with energies of a potential "
+        f"({found['potential']['name']}, no DFT) train the members; {found['by_fold'].get(columns.CALIBRATION, 0):,} "
+        "more calibrate what is said of candidates; none of them is a known phase or a test crystal."
     )
 
 

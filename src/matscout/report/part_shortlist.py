@@ -66,7 +66,8 @@ def _intro(run: Run) -> str:
     return (
         f"{outcome[:1].upper()}{outcome[1:]}. By the predicted probabilities, {expected} of the shortlist do. Click a "
         "point of the front or a row of the table to turn its structure and read where it comes from. Candidates are "
-        "unlike the training crystals by design: take their intervals as optimistic."
+        "unlike the known crystals by design: their intervals are calibrated on hypothetical crystals that a potential "
+        "labelled."
     )
 
 

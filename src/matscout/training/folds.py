@@ -94,6 +94,18 @@ class Fold:
         n_known = int(self.is_known.sum())
         return n_known + min(self.per_epoch, len(self) - n_known)
 
+    def known(self) -> Self:
+        """The rows that DFT labelled."""
+        kept = torch.from_numpy(self.is_known)
+        return replace(
+            self,
+            material_ids=self.material_ids[self.is_known],
+            labels={target: values[kept] for target, values in self.labels.items()},
+            noise={target: values[kept] for target, values in self.noise.items()},
+            rows=self.rows[self.is_known],
+            is_known=self.is_known[self.is_known],
+        )
+
     def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
         """All known rows and this epoch's draw of the others, in its order; the same in every run."""
         chosen = self.rows_of_epoch(seed=seed, epoch=epoch)

@@ -214,7 +214,8 @@ def _metrics(task: Task, folds: Mapping[str, Fold]) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "epochs": len(task.trainer.history),
         "n_parameters": task.model.n_parameters,
-        "n_rows": {name: len(fold) for name, fold in folds.items()},
+        "n_rows": {name: int(fold.is_known.sum()) for name, fold in folds.items()},
+        "n_hypothetical": int((~folds[columns.TRAIN].is_known).sum()),
     }
     for name in (columns.VALIDATION, columns.TEST):
         figures = fold_figures(task.averaged, folds[name], task.objective)
@@ -256,6 +257,6 @@ def _start_hash(provenance: Provenance) -> dict[str, str]:
 
 def _trained_elements(fold: Fold) -> tuple[str, ...]:
     numbers: set[int] = set()
-    for _, batch in fold.ordered_batches():
+    for _, batch in fold.known().ordered_batches():
         numbers.update(batch.inputs.atomic_numbers.unique().tolist())
     return tuple(SYMBOLS[number] for number in sorted(numbers))
