@@ -11,7 +11,7 @@ f32 = np.float32
 
 
 @inlined
-def exp(x: float) -> float:
+def exp(x: np.float32) -> np.float32:
     """e^x for |x| <= 87, and the value at the nearer end beyond: neither it nor its inverse is subnormal or infinite.
 
     e^x = 2^n e^r with n the whole number nearest to x / ln 2; ln 2 is subtracted in two parts, so that r is exact. e^r
@@ -32,26 +32,26 @@ def exp(x: float) -> float:
 
 
 @inlined
-def sigmoid(x: float) -> float:
+def sigmoid(x: np.float32) -> np.float32:
     """1 / (1 + e^-x)."""
     return f32(1.0) / (f32(1.0) + exp(-x))
 
 
 @inlined
-def swish(x: float) -> float:
+def swish(x: np.float32) -> np.float32:
     """X sigmoid(x)."""
     return x / (f32(1.0) + exp(-x))
 
 
 @inlined
-def swish_slope(x: float) -> float:
+def swish_slope(x: np.float32) -> np.float32:
     """The derivative of swish: s (1 + x (1 - s)), s = sigmoid(x)."""
     s = sigmoid(x)
     return s * (f32(1.0) + x * (f32(1.0) - s))
 
 
 @inlined
-def softplus(x: float) -> float:
+def softplus(x: np.float32) -> np.float32:
     """ln(1 + e^x) = max(x, 0) + ln(1 + y), y = e^-|x| in (0, 1].
 
     ln(1 + y) / y is a polynomial of degree 9 that meets it at Chebyshev's nodes.
