@@ -11,9 +11,10 @@ from pymatgen.core import Element, Lattice, Species, Structure
 from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
-from matscout.discovery import selection
+from matscout.discovery import selection, user_files
 from matscout.discovery.candidates import CANDIDATE_SCHEMA, propose
 from matscout.discovery.curated import CuratedTable, formula_key
+from matscout.discovery.templates import make_template
 from matscout.errors import InputError
 
 
@@ -192,6 +193,16 @@ def test_user_files_pass_the_gates_or_are_told(materials, settings, sample_recor
         "known": "in_curated_set",
     }
     assert told["user_files"] == {"given": 7, **dict.fromkeys(reasons.values(), 1)}
+
+
+@pytest.mark.parametrize("species", [["Rf", "O", "O"], ["Og", "Ts"], ["Rf", "Db"], ["He", "O"]])
+def test_elements_without_a_known_ion_are_told_as_such(species):
+    """No balance is claimed that was not tried."""
+    places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
+    crystal = Crystal(np.diag([4.2, 4.2, 4.2]), tuple(species), np.array(places[: len(species)], dtype=float))
+    gate, detail = user_files._fault(crystal.reduced_formula, make_template("x", crystal))
+    assert gate == "not_charge_neutral"
+    assert "no oxidation state of" in detail
 
 
 def test_the_folder_of_the_user_must_exist(materials, settings, tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from matscout.curation.table import curate
-from matscout.discovery.feedback import check_feedback
+from matscout.discovery.feedback import check_feedback, compare_feedback
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.feedback import read_feedback, write_receipt
@@ -186,3 +186,9 @@ def test_an_empty_folder_is_told(tmp_path, ranked):
     with pytest.raises(InputError, match="holds no"):
         check_feedback(tmp_path / "nothing", tmp_path / "ranked.parquet")
     assert len(pd.read_parquet(tmp_path / "ranked.parquet")) == 20
+
+
+def test_an_empty_file_is_told(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(InputError, match=r"empty\.jsonl in .* holds no line"):
+        compare_feedback([tmp_path / "empty.jsonl"], tmp_path / "ranked.parquet", tmp_path)

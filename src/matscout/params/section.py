@@ -30,8 +30,9 @@ def _nearest_element(word: str) -> str:
     """What may have been meant: another spelling of a symbol, or the element's name."""
     from pymatgen.core import Element
 
-    names = {element.long_name.lower(): element.symbol for element in Element}
-    symbols = {element.symbol.lower(): element.symbol for element in Element}
+    elements = [Element.from_Z(number) for number in range(1, 119)]
+    names = {element.long_name.lower(): element.symbol for element in elements}
+    symbols = {element.symbol.lower(): element.symbol for element in elements}
     near = get_close_matches(word.lower(), [*symbols, *names], n=1, cutoff=0.5)
     found = (
         symbols.get(word.lower()) or names.get(word.lower()) or next((symbols.get(n) or names[n] for n in near), None)

@@ -392,7 +392,7 @@ def settings_of(name: str) -> tuple[int, ...]:
     found = _name_table().get(OLD_NAMES.get(plain, plain), ())
     choice = choice.strip().upper()
     if choice:
-        exact = tuple(number for number in found if _entries()[number - 1].setting.upper() == choice)
+        exact = tuple(number for number in found if str(_entries()[number - 1].setting).upper() == choice)
         return exact or (found if len(found) == 1 else ())
     return found
 

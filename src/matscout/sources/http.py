@@ -90,10 +90,10 @@ def keep_to_host(session: requests.Session) -> None:
     """
     follow = session.get_redirect_target
 
-    def target(response: requests.Response) -> str | None:
-        address = follow(response)
+    def target(resp: requests.Response) -> str | None:
+        address = follow(resp)
         if address is not None:
-            asked, wanted = urlsplit(response.url), urlsplit(urljoin(response.url, address))
+            asked, wanted = urlsplit(resp.url), urlsplit(urljoin(resp.url, address))
             is_safer = (asked.scheme, wanted.scheme) == ("http", "https")
             if asked.hostname != wanted.hostname or not (
                 is_safer or (asked.scheme, asked.port) == (wanted.scheme, wanted.port)

@@ -14,6 +14,7 @@ from matscout.sources.importers.raw import BadRow, RawRow
 from matscout.sources.rows import MAX_ATOMS
 from matscout.sources.structures import from_ase
 
+ISOTOPE: Final = re.compile(r"^(\s*)[DT](?=\s)")  # ASE knows no isotopes; everywhere else they are hydrogen
 COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -60,6 +61,7 @@ def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow |
     if missing := n_atoms + 2 - len(frame):
         return BadRow(name, number, "", "truncated_file", f"the file ends {missing} lines before its last frame")
     try:
+        frame = [*frame[:2], *(ISOTOPE.sub(r"\1H", line) for line in frame[2:])]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that it keeps in other places: nothing here reads them
             atoms = read_ase(io.StringIO("".join(frame)), format="extxyz")
