@@ -29,7 +29,7 @@ def test_a_crystal_is_answered_while_the_model_is_loaded_so_that_no_request_wait
     artifacts = {"members": outputs.members, "ensemble": tmp_path / "ensemble", "validity": validity}
     served_model.EnsembleModel().load_context(SimpleNamespace(artifacts=artifacts))
     (answer,) = answers
-    assert answer[served_model.ERROR].isna().all()
+    assert answer["error"].isna().all()
     assert answer["band_gap"].notna().all()
 
 

@@ -295,7 +295,8 @@ def _site(block: Block, row: int) -> Site | None:
 def _statement(block: Block) -> Statement:
     return Statement(
         formula=_formula(block.first(["_chemical_formula_sum"])),
-        units=_number(block.first(["_cell_formula_units_z"]), "_cell_formula_units_Z"),
+        # pymatgen writes 0 for half a formula unit: one atom of an element whose molecule has two
+        units=_number(block.first(["_cell_formula_units_z"]), "_cell_formula_units_Z") or None,
         density=_soft_number(block.first(["_exptl_crystal_density_diffrn"])),
         volume=_soft_number(block.first(["_cell_volume"])),
     )

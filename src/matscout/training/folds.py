@@ -96,7 +96,7 @@ class Fold:
 
     def known(self) -> Self:
         """The rows that DFT labelled."""
-        kept = torch.from_numpy(self.is_known)
+        kept = torch.from_numpy(self.is_known.copy())
         return replace(
             self,
             material_ids=self.material_ids[self.is_known],
