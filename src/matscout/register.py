@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 import matscout
-from matscout.discovery.own_structures import ERROR
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.models.member import CARD_FILE
@@ -65,7 +64,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
     mlflow.set_tracking_uri(tracking_uri())
     example = pd.DataFrame({served_model.CIF: [served_model.ROCK_SALT]})
     answer = served_model.predict_cifs([served_model.ROCK_SALT], predictor, limits)
-    signature = infer_signature(example, answer.drop(columns=ERROR))
+    signature = infer_signature(example, answer.drop(columns="error"))
     with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment_id(), run_name=f"register {name}"):
         validity = Path(folder) / "validity.json"
         write_json(validity, limits.model_dump(mode="json"))
