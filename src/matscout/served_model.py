@@ -14,7 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from matscout import columns
-from matscout.discovery.own_structures import predict_texts
+from matscout.discovery.own_structures import ERROR, predict_texts  # noqa: F401 -- ERROR is a column of the answers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.params import Validity
 
