@@ -13,8 +13,8 @@ METRICS = ("mae", "rmse", "r2", "nll", "crps", "ence", "miscalibration_area", "s
 LEVELS = (50, 80, 90, 95)
 HEAD = """# Uncertainty: every table
 
-Written by `python benchmarks/uncertainty.py`; [docs/uncertainty.md](../../docs/uncertainty.md) explains the method and the
-result. Figures in parentheses are 95 % bootstrap intervals over test rows. "metal" is by label, "predicted metal" by
+Written by `python benchmarks/uncertainty.py`; [docs/uncertainty.md](../../docs/uncertainty.md) explains the method.
+Figures in parentheses are 95 % bootstrap intervals over test rows. "metal" is by label, "predicted metal" by
 the ensemble."""
 WAYS_SHOWN = ("validation_width", "width", "coverage", "spearman", "farthest_fifth", "widest_fifth", "least_by_metal")
 
