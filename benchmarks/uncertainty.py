@@ -5,7 +5,8 @@
 `sample` reads what `make repro` left in data/; the others train the members of accuracy_recipes.yaml into
 `--work`/members and keep what is there, so that members trained elsewhere can be put there. `--hold-out` trains members
 anew into `--work`/without_ELEMENT; `--databases` judges the ensemble on OQMD, AFLOW and JARVIS as well.
-Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, and the tables of docs/uncertainty.md.
+Writes benchmarks/results/uncertainty.json, keeping the figures of other runs, every table to
+benchmarks/results/uncertainty.md, and the summary of docs/uncertainty.md.
 """
 
 import argparse
@@ -113,8 +114,9 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     results |= found
     write_json(RESULTS, results)
-    write_tables(json.loads(RESULTS.read_text()), ROOT / "docs" / "uncertainty.md")
-    print(f"written: {RESULTS.relative_to(ROOT)}, docs/uncertainty.md")
+    details = RESULTS.with_suffix(".md")
+    write_tables(json.loads(RESULTS.read_text()), ROOT / "docs" / "uncertainty.md", details)
+    print(f"written: {RESULTS.relative_to(ROOT)}, {details.relative_to(ROOT)}, docs/uncertainty.md")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def shift(name: str, run: dict[str, Any]) -> str:
         f"Flagged of them: {_flagged(run['flagged'])}; of the test fold: {_flagged(run['flagged_in_distribution'])}."
     )
     rows = [[*row] for target, figures in run["targets"].items() for row in _remedies(target, figures)]
-    return "\n\n".join([f"### {name}", said, table(SHIFT_HEAD, rows)])
+    return "\n\n".join([f"## {name}", said, table(SHIFT_HEAD, rows)])
 
 
 def databases(name: str, run: dict[str, Any]) -> str:
@@ -33,7 +33,7 @@ def databases(name: str, run: dict[str, Any]) -> str:
             rows += [[database, *row] for row in _remedies(target, figures)]
     said = f"Members {', '.join(run['members'])}. Flagged of the test fold: {_flagged(run['flagged_in_distribution'])}."
     head = ["database", "rows judged", "pairs for offsets", "far", "unseen element", "either"]
-    return "\n\n".join([f"### {name}", said, table(head, flags), table(["database", *SHIFT_HEAD], rows)])
+    return "\n\n".join([f"## {name}", said, table(head, flags), table(["database", *SHIFT_HEAD], rows)])
 
 
 def _remedies(target: str, figures: dict[str, Any]) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""The tables of docs/uncertainty.md, written from the benchmark's figures."""
+"""Every table of the uncertainty benchmark, and the short one of docs/uncertainty.md, written from its figures."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,47 @@ from uncertainty_limits import limits
 from uncertainty_markdown import interval, table, value
 from uncertainty_shift_tables import databases, shift
 
-START, END = "<!-- figures: written by benchmarks/uncertainty.py -->", "<!-- end of figures -->"
+START, END = "<!-- table: written by benchmarks/uncertainty.py -->", "<!-- end of table -->"
 ROWS = ("all", "metal", "non_metal", "predicted_metal", "predicted_non_metal", "near", "far")
 METRICS = ("mae", "rmse", "r2", "nll", "crps", "ence", "miscalibration_area", "spearman", "ause", "roc_auc_metal")
 LEVELS = (50, 80, 90, 95)
+HEAD = """# Uncertainty: every table
+
+Written by `python benchmarks/uncertainty.py`; [docs/uncertainty.md](../../docs/uncertainty.md) explains the method.
+Figures in parentheses are 95 % bootstrap intervals over test rows. "metal" is by label, "predicted metal" by
+the ensemble."""
 WAYS_SHOWN = ("validation_width", "width", "coverage", "spearman", "farthest_fifth", "widest_fifth", "least_by_metal")
 
 
-def write_tables(results: dict[str, Any], document: Path) -> None:
-    """Replace what stands between the two marks of the document."""
-    text = document.read_text()
-    before, rest = text.split(START)
+def write_tables(results: dict[str, Any], page: Path, details: Path) -> None:
+    """Write every table to `details`, and the summary between the two marks of `page`.
+
+    Args:
+        results: figures by the name of the run.
+        page: a Markdown page that holds both marks.
+        details: a Markdown file, replaced as a whole.
+    """
+    before, rest = page.read_text().split(START)
     _, after = rest.split(END)
+    page.write_text(f"{before}{START}\n{_summary(results)}\n{END}{after}")
     parts = [_part(name, run) for name, run in sorted(results.items())]
-    parts.append(_limits())
-    document.write_text(f"{before}{START}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}")
+    details.write_text("\n\n".join([HEAD, *parts, _limits()]) + "\n")
+
+
+def _summary(results: dict[str, Any]) -> str:
+    """Coverage and width of the 90 % intervals of each run and target, beside one width for all rows."""
+    rows = []
+    for name, run in sorted(results.items()):
+        if not name.isidentifier():  # an element held out, or other databases: no run of its own
+            continue
+        for target, figures in run["targets"].items():
+            ours, one, floor = (figures["widths"][key] for key in ("scaled", "constant", "constant_holding_floor"))
+            least = [f"{100 * width['least_coverage_of_a_stratum']:.0f} %" for width in (ours, one)]
+            gains = [f"{100 * gain:.0f} %" for gain in (one["narrower_by_uncut"], floor["narrower_by"])]
+            cover = f"{100 * ours['coverage_90']:.1f} %"
+            rows.append([f"`{name}`, {len(run['members'])}", target, figures["n_test"], cover, *least, *gains])
+    head = ["run, members", "target", "test rows", "covered", "least of a stratum", "the same, one width for all"]
+    return table([*head, "narrower than one width for all", "than one that covers 85 % in every stratum"], rows)
 
 
 def _part(name: str, run: dict[str, Any]) -> str:
@@ -31,10 +57,10 @@ def _part(name: str, run: dict[str, Any]) -> str:
 
 
 def _run(name: str, run: dict[str, Any]) -> str:
-    parts = [f"### {name}: {len(run['members'])} members"]
+    parts = [f"## {name}: {len(run['members'])} members"]
     for target, figures in run["targets"].items():
         parts += [
-            _summary(target, figures),
+            _about(target, figures),
             _errors(figures),
             _quality(figures),
             _coverage(figures),
@@ -49,7 +75,7 @@ def _run(name: str, run: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _summary(name: str, run: dict[str, Any]) -> str:
+def _about(name: str, run: dict[str, Any]) -> str:
     temperature = run["temperature"]
     return (
         f"**{name}** ({run['unit']}; {run['n_test']} test rows, {run['n_validation']} validation rows). "
@@ -150,7 +176,7 @@ def _limits() -> str:
     ]
     head = ["σ", "Spearman of scale and error", "90 % of every row: narrower by", "narrowest possible: narrower by"]
     head += ["which cover of the hardest tenth", "one width for all covers of it"]
-    return "\n\n".join(["### A world where the scale of every error is known", table(head, rows)])
+    return "\n\n".join(["## Simulated errors of known scale", table(head, rows)])
 
 
 def _by_distance(run: dict[str, Any]) -> str:

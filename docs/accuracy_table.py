@@ -1,4 +1,4 @@
-"""Write the tables of docs/accuracy.md from benchmarks/results/: python docs/accuracy_table.py."""
+"""Write the tables of docs/accuracy.md and of benchmarks/results/accuracy.md: python docs/accuracy_table.py."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from matscout.ensemble.combine import METHODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "accuracy.md"
+PAGES = (ROOT / "docs" / "accuracy.md", RESULTS / "accuracy.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 GAP, ENERGY = "band_gap", "formation_energy_per_atom"
 # measured with their defaults on the rows of bench6k and two cores: gap (eV), formation energy (eV/atom)
@@ -37,10 +37,23 @@ def updated(page: str, results: Figures) -> str:
     return MARKED.sub(table, page)
 
 
-def bench6k_table(result: Figures) -> str:
-    """`ensemble_table` with the peers that were measured on the same rows."""
-    beside = "; ".join(f"{name} {_number(gap)} / {_number(energy)}" for name, (gap, energy) in PEERS.items())
-    return f"{ensemble_table(result)}\n\nPeers on the rows of bench6k: {beside}."
+def summary_table(result: Figures) -> str:
+    """Baseline, best member for each target and ensemble: errors with bootstrap intervals."""
+    gap, energy = (result["figures"]["targets"][target] for target in (GAP, ENERGY))
+    members = {target["best_member"]["name"] for target in (gap, energy)}
+    lines = ["| | gap MAE, eV | formation energy MAE, eV/atom |", "|---|---|---|"]
+    shown = [("gradient boosting", "baselines", "gradient_boosting")]
+    shown += [(f"best member, `{member}`", "members", member) for member in sorted(members)]
+    for label, kind, name in shown:
+        lines.append(f"| {label} | {_interval(gap[kind][name])} | {_interval(energy[kind][name])} |")
+    title = f"**ensemble**, {gap['method']} of {len(result['figures']['times'])}"
+    return "\n".join([*lines, f"| {title} | {_interval(gap['ensemble'])} | {_interval(energy['ensemble'])} |"])
+
+
+def bench6k_summary(result: Figures) -> str:
+    """`summary_table` with the peers that were measured on the same rows."""
+    peers = [f"| {name} | {_number(gap)} | {_number(energy)} |" for name, (gap, energy) in PEERS.items()]
+    return "\n".join([summary_table(result), *peers])
 
 
 def ensemble_table(result: Figures) -> str:
@@ -208,7 +221,9 @@ def _number(value: float | None) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
-    "bench6k": ("bench6k", bench6k_table),
+    "bench6k_summary": ("bench6k", bench6k_summary),
+    "mp_36k_summary": ("mp_36k", summary_table),
+    "bench6k": ("bench6k", ensemble_table),
     "bench6k_groups": ("bench6k", groups_table),
     "curves": ("curves", curves_table),
     "ablations": ("ablations", ablations_table),
@@ -231,8 +246,10 @@ def read_results() -> Figures:
 
 
 def main() -> None:
-    """Rewrite docs/accuracy.md in place."""
-    PAGE.write_text(updated(PAGE.read_text(), read_results()))
+    """Rewrite both pages in place."""
+    results = read_results()
+    for page in PAGES:
+        page.write_text(updated(page.read_text(), results))
 
 
 if __name__ == "__main__":
