@@ -20,8 +20,8 @@ from matscout.sources.record import Record
 from matscout.sources.snapshot import read_snapshot
 
 MAX_ATOMS = 8
-N_REAL = 150
-N_STAND_IN = 30
+N_REAL = 260
+N_STAND_IN = 40
 OUTPUTS = ("data", "metrics", "dvc.lock", ".dvc/cache", "mlflow.db")  # of a run, in the clone
 DECIDING = ("src/", "stages/", "data/", "dvc.yaml", "params.yaml", "requirements.txt", "tests/pipeline/tiny_clone.py")
 N_KEPT = 3  # runs in pytest's cache: of a branch or two, and of the main one
