@@ -35,7 +35,7 @@ def dense(x: Floats, weight: Floats, bias: Floats, out: Floats, n_in: int, n_out
 
 @inlined
 def add_dense(x: Floats, weight: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Add x W to out for `ROWS` rows x: four rows of W at once, so that a sum is loaded and stored a fourth as often."""
+    """Add x W to out for `ROWS` rows x: four rows of W at once, so a sum is loaded and stored a fourth as often."""
     whole = n_in - n_in % 4
     for k in range(0, whole, 4):
         for t in range(ROWS):
