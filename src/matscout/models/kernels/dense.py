@@ -35,7 +35,7 @@ def dense(x: Floats, weight: Floats, bias: Floats, out: Floats, n_in: int, n_out
 
 @inlined
 def add_dense(x: Floats, weight: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Add x W to out for `ROWS` rows x: four rows of W at once, so that sums are loaded and stored less often."""
+    """Add x W to out for `ROWS` rows x: four rows of W at once, so a sum is loaded and stored a fourth as often."""
     whole = n_in - n_in % 4
     for k in range(0, whole, 4):
         for t in range(ROWS):
@@ -77,7 +77,7 @@ def normalise(x: Floats, gain: Floats, bias: Floats, width: int) -> None:
 
 
 @inlined
-def lane_sum(x: Floats, mean: np.float32, width: int, squared: bool) -> np.float32:
+def lane_sum(x: Floats, mean: float, width: int, squared: bool) -> float:
     """The sum of x - mean, or of its squares, as eight sums side by side, in an order that no processor changes."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = f32(0.0)
     whole = width - width % 8
