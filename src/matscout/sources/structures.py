@@ -21,7 +21,7 @@ from matscout.sources.record import RowError
 from matscout.sources.rows import MAX_ATOMS, flag, make_crystal, parse_json, required, to_element, to_fractional
 
 MAX_BYTES: Final = 16 << 20  # of one structure as text; published CIFs carry their reflections in some megabytes
-VACUUM: Final = 8.0  # Å without an atom across a whole cell; crystals of the Materials Project have at most 5
+VACUUM: Final = 10.0  # Å without an atom across a whole cell; PBE leaves up to 8.5 between the layers of known crystals
 MAX_DEPTH: Final = 4  # of documents that hold a document
 
 INTEGER: Final = re.compile(r"\d+")
