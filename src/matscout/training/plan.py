@@ -19,7 +19,7 @@ class Plan:
         name: of the member.
         params: the parameters that its training reads: `members` holds its own block alone, `targets` what it learns.
         pipeline: all of `params.yaml`, by which the tracker knows the pipeline run.
-        start: folder of a trained member to begin with, or none.
+        start: folder of a trained member to begin with, in place of that of the member's `training.start`.
         heads: `continued` or `fresh`, see `load_start`.
         title: of the runs it belongs with in the tracker, where that is no run of the pipeline.
         run_name: its own in the tracker, where that is not `name`.
@@ -34,23 +34,22 @@ class Plan:
     run_name: str = ""
 
     def load_start(self) -> Start | None:
-        """The weights to begin with, checked against the member."""
-        if self.start is None:
+        """The weights to begin with, checked against the member: those of `start`, else of its `training.start`."""
+        member, targets = self.params.members[self.name], self.params.targets
+        start = self.start or (None if member.training.start is None else Path(member.training.start))
+        if start is None:
             return None
         database = self.params.curation.offsets.reference
-        member, targets = self.params.members[self.name], self.params.targets
-        return load_start(self.start, member, targets, heads=self.heads, database=database)
+        return load_start(start, member, targets, heads=self.heads, database=database)
 
     def provenance(self, start: Start | None, hashes: Mapping[str, str]) -> Provenance:
         """What decides the weights, by the hashes of code and inputs (`training_hashes`)."""
-        own = self.params.members[self.name].training.start
-        is_own = self.start is not None and own is not None and self.start == Path(own)
-        begins = (
-            {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)} if start and not is_own else None
-        )
-        decided = provenance_of(self.name, self.params, hashes, start=begins)
+        begins = None  # `training.start` is a parameter like others
+        if start and self.start is not None:
+            begins = {"weights_sha256": start.weights_sha256, "continued": sorted(start.heads)}
+        own = provenance_of(self.name, self.params, hashes, start=begins)
         pipeline = self.pipeline.model_dump(mode="json")
-        return replace(decided, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
+        return replace(own, member=self.run_name or self.name, pipeline_parameters=pipeline, title=self.title)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, for another process; `from_json` reads it back."""
@@ -82,5 +81,4 @@ def plan_member(name: str, params: Params, start: Path | None = None) -> Plan:
         return Plan(name, own, params, start or Path(block.from_), block.heads)
     if name not in params.members:
         raise ParameterError(f"member {name!r} is not in params.yaml; choose one of {sorted(params.ensembled)}")
-    own = params.members[name].training.start
-    return Plan(name, params, params, start or (None if own is None else Path(own)))
+    return Plan(name, params, params, start)
