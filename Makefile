@@ -10,14 +10,14 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help:
-	@echo "make repro   install what is missing, run the whole pipeline, say where the results are"
+	@echo "make repro   install what is missing, run the whole pipeline, show where the results are"
 	@echo "make test    install what is missing, run the tests"
-	@echo "make test-all   the rest: all of what make test tries a part of (every stage killed, all random moments, ...)"
+	@echo "make test-all   exhaustive tests of what make test samples (every stage killed, all random moments, ...)"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
 	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
 	@echo "make bench-accuracy   train on the benchmark rows of ../shared/data (hours, resumable), write docs/accuracy.md"
-	@echo "make bench-hypothetical   judge compounds that nobody has made (../shared/data, a minute), write docs/hypothetical.md"
+	@echo "make bench-hypothetical   test on compounds that nobody has made (../shared/data, a minute), write docs/hypothetical.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:

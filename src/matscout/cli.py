@@ -1,6 +1,6 @@
 """`matscout ...`: predict, screen, explain and check from the command line.
 
-Exit codes: 0 done, 1 an input, parameter or artifact that the message tells how to mend, 2 wrong usage.
+Exit codes: 0 done, 1 a problem with an input, parameter or artifact (the message gives the remedy), 2 wrong usage.
 """
 
 import os
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Find new materials: predict, screen and explain with the ensemble that `make repro` trained.",
     epilog="Example: `matscout screen my_cifs/ --goal solar_absorber -o ranked.parquet`. "
-    "Exit codes: 0 done, 1 something that the message tells how to mend, 2 wrong usage.",
+    "Exit codes: 0 done, 1 an error whose message gives the remedy, 2 wrong usage.",
 )
 Structures = Annotated[
     list[Path], typer.Argument(help="CIF, POSCAR, a folder of them, or a record JSONL", show_default=False)
@@ -30,7 +30,7 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="local or ray (RAY_ADDRESS, or here); else MATSCOUT_ENGINE")
+    str | None, typer.Option("--engine", help="local or ray (at RAY_ADDRESS, or started here); else MATSCOUT_ENGINE")
 ]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
 MEMBERS = Path("data/members")
@@ -49,7 +49,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and leave")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     pass
@@ -59,7 +59,7 @@ def _options(
 def doctor(
     online: Annotated[bool, typer.Option(help="also try the databases' endpoints")] = False,
 ) -> None:
-    """Say what is installed, set, reachable and free; exit 1 on a problem."""
+    """Show what is installed, set, reachable and free; exit 1 on a problem."""
     from matscout.doctor import examine
 
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -73,7 +73,7 @@ def doctor(
 
 @app.command(epilog="Example: `matscout results`")
 def results() -> None:
-    """Say where the results of the last run lie, what they say, and what to run next."""
+    """Show where the results of the last run are, a summary, and what to run next."""
     from matscout.results import lines_of_results
 
     for line in lines_of_results(Path.cwd()):
@@ -82,7 +82,7 @@ def results() -> None:
 
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
-    """Put back dvc.lock where a kill left DVC's own files half-written; `make repro` does so itself."""
+    """Restore dvc.lock if a kill left DVC's own files half-written; `make repro` runs this first."""
     from matscout.mend import mend as put_back
 
     for line in put_back(Path.cwd()):
@@ -91,7 +91,7 @@ def mend() -> None:
 
 @app.command(epilog="Examples: `matscout repro`; on four cores of many: `matscout repro --workers 4`")
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
-    """Run the pipeline as `dvc repro` does, but train as many members at once as there are cores."""
+    """Run the pipeline like `dvc repro`, training one member per core at the same time."""
     from matscout.engine.switch import Switch
     from matscout.pipeline import reproduce
 
@@ -121,17 +121,17 @@ def train(
 )
 def tune(
     member: Annotated[str, typer.Argument(help="a member of params.yaml", show_default=False)],
-    trials: Annotated[int, typer.Option(min=1, help="finished trials, those of an earlier call included")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="finished trials, including those of an earlier call")] = 20,
     over: Annotated[
         list[str] | None,
         typer.Option(
-            help="search this one, repeat it for several: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
+            help="parameter to search, repeatable: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
             "grad_clip, epochs; by default lr, batch_size, weight_decay, averaging, epochs",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the proposals")] = 17,
+    seed: Annotated[int, typer.Option(help="seed of the proposals")] = 17,
 ) -> None:
-    """Search the recipe that suits your data; judged on validation rows, every trial in MLflow, goes on if killed."""
+    """Search the training recipe for your data: scored on validation rows, tracked in MLflow, resumable."""
     from matscout.params import load_params
     from matscout.train import INPUTS, check_inputs
     from matscout.tune import DEFAULT_KNOBS, experiment_command, tune
@@ -158,7 +158,7 @@ def size(
         str, typer.Argument(help="small (two cores) or large (one GPU): a file of sizes/", show_default=False)
     ],
 ) -> None:
-    """Put another size of the members into params.yaml; comments, seeds and all else stay."""
+    """Write another size of the members into params.yaml; comments, seeds and everything else stay."""
     from matscout.sizes import resize
 
     changes = resize(name)
@@ -231,10 +231,10 @@ def export(
         Path, typer.Option("--out", "-o", help="folder to write: absent, empty, or an earlier hand-off")
     ] = Path("handoff"),
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
-    candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate; repeat it for several")] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
-    """Hand candidates on: CIF, VASP inputs, an atomate2 script, OPTIMADE, and where each number comes from."""
+    """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
     from matscout.discovery.export import export_bundle
 
     rows = export_bundle(ranked, out, top=top, ids=candidate)
@@ -248,7 +248,7 @@ def feedback(
     ),
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
-    """Hold new results against predictions; those that pass join the training data with the next `dvc repro`."""
+    """Check new results against predictions; results that pass train with the next `dvc repro`."""
     from matscout.discovery.feedback import check_feedback
 
     table, rejections = check_feedback(folder, ranked)
@@ -261,7 +261,7 @@ def why_merged(
     material_id: Annotated[str, typer.Argument(help="id of a curated row")],
     curated: Annotated[Path, typer.Option(help="folder of the curated table")] = CURATED,
 ) -> None:
-    """Explain in plain words which rows are one material with this one, and why."""
+    """Explain which rows are the same material as this one, and why."""
     from matscout.curation.explain import why_merged as explain
 
     typer.echo(explain(material_id, curated))
