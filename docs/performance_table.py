@@ -151,8 +151,8 @@ def cascade_table(results: Results) -> str:
         words = " and ".join(f"{found:.3f} {UNITS[target]}" for target, found in sorted(differences.items()))
         taught = told["teacher"]["crystals"]["taught"]
         lines.append(
-            f"`{name}` has {told['n_parameters']:,} weights, was taught with {taught:,} crystals, and differs from the "
-            f"ensemble by {words} on average on those that it did not learn. {_cpu({'machine': setting})}."
+            f"`{name}` has {told['n_parameters']:,} weights, was trained on {taught:,} crystals, and differs from the "
+            f"ensemble by {words} on average on held-out crystals. {_cpu({'machine': setting})}."
         )
     return "\n".join(lines)
 

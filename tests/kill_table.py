@@ -1,4 +1,4 @@
-"""The table of kills in docs/teamwork.md: each test that kills notes when it did and what came of it.
+"""The table of kills in benchmarks/results/kills.md: each test that kills notes when it did and what came of it.
 
 MATSCOUT_KILL_TABLE=kills.md python -m pytest -m "" tests/training/test_training_resume.py tests/pipeline/test_pipeline_killed.py
 """
