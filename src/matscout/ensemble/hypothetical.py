@@ -1,9 +1,9 @@
-"""Calibration for crystals that nobody has made, on held-out crystals that a potential labelled.
+"""Calibration for hypothetical crystals, on held-out ones that a potential labelled.
 
-The validation fold holds compounds that exist. Members err more on the others, and their spreads do not tell by how
-much. So the same tuning and the same conformal step are fitted a second time, on hypothetical crystals that trained
-nothing. Their labels are not DFT's: to each is added a draw of the potential's own error, which is known from
-crystals with both energies, so that intervals hold for DFT energies.
+The validation fold holds known compounds. Members err more on hypothetical ones, and their spreads do not tell by how
+much. So tuning and conformal step are fitted a second time, on hypothetical crystals that trained no member. Their
+labels are a potential's energies, not DFT's. A random draw of the potential's estimated error is added to each label,
+so that the intervals hold for DFT energies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,25 +28,24 @@ from matscout.ensemble.outputs import TargetOutputs
 from matscout.ensemble.predictions import CHUNK_ROWS, INTERVAL_LEVEL, strata
 from matscout.graphs.store import GraphStore
 from matscout.hypothetical.metals import is_surely_metal
+from matscout.models.distributions import HurdleLaplace
 from matscout.models.member import LoadedMember
 from matscout.params import Params, Target
 
 Array = NDArray[np.float64]
 
-SCALE_POWER = (
-    1.0  # of the spread, to which intervals are proportional: here it differs tenfold between kinds of crystal
-)
-METAL_BY_COMPOSITION = 0.95  # probability of no gap: of the hypothetical compounds of WBM 96 % have none
-FEWEST_ROWS = 100  # labelled by a potential: fewer say too little for quantiles of their own
+SCALE_POWER = 1.0  # see `Tuning`; higher than for known crystals, since spreads differ tenfold between kinds of crystal
+METAL_BY_COMPOSITION = 0.95  # least probability of no gap; 96 % of WBM's compounds of such compositions have none
+FEWEST_ROWS = 100  # labelled rows that a target needs for a calibration of its own
 
 
 @dataclass(frozen=True)
 class HypotheticalRows:
-    """Held-out hypothetical crystals and what the members say of them.
+    """Held-out hypothetical crystals and the members' outputs for them.
 
     Attributes:
-        table: one row each: labels with their noise, source, formula's group.
-        outputs: by target.
+        table: one row a crystal: labels with their noise, source, duplicate group.
+        outputs: by target, rows as in `table`.
     """
 
     table: pd.DataFrame
@@ -56,7 +55,14 @@ class HypotheticalRows:
 def run_hypothetical(
     loaded: Sequence[LoadedMember], store: GraphStore, folds: pd.DataFrame, reference: TrainingReference
 ) -> HypotheticalRows:
-    """All members over the fold `calibration`, which may be empty."""
+    """Run all members on the fold `calibration`, which may be empty.
+
+    Args:
+        loaded: the members.
+        store: graphs of the training set.
+        folds: see `held_out.read_folds`.
+        reference: for the distance from the training set.
+    """
     table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
     if table.empty:
         return HypotheticalRows(table, {})
@@ -68,11 +74,11 @@ def run_hypothetical(
 def fit_hypothetical(
     unmade: HypotheticalRows, known: Mapping[str, TargetCalibration], params: Params
 ) -> dict[str, TargetCalibration]:
-    """Calibrate every target that at least `FEWEST_ROWS` of the crystals have.
+    """Calibrate every target that has at least `FEWEST_ROWS` labels.
 
     Args:
         unmade: the crystals.
-        known: calibration of the same targets for known crystals, which says what is taken for a metal.
+        known: calibration of the same targets for known crystals; it decides which crystals count as metals.
         params: sections `targets` and `ensemble`.
     """
     fitted = {}
@@ -83,7 +89,7 @@ def fit_hypothetical(
         fitted[name] = fit_target(
             unmade.outputs[name].take(labelled),
             _labelled_rows(unmade, labelled, target, known, params),
-            method="stack",  # thousands of labelled rows: weights that are worth fitting
+            method="stack",  # thousands of labelled rows are enough to fit weights
             drop_factor=params.ensemble.drop_factor,
             lower_bound=lower_bound_of(target),
             scale_power=SCALE_POWER,
@@ -92,7 +98,7 @@ def fit_hypothetical(
 
 
 def _is_labelled(table: pd.DataFrame, target: Target) -> NDArray[np.bool_]:
-    """(n,) rows with a label whose error is known: a gap of zero that the composition suggests has none."""
+    """(n,) rows with a label and its error. Gaps of zero that were set by composition have no error: not labelled."""
     if target.noise is None or table.empty:
         return np.zeros(len(table), dtype=bool)
     return table[[target.label, target.noise]].notna().all(axis=1).to_numpy(bool)
@@ -119,7 +125,7 @@ def _labelled_rows(
 
 
 def _dft_like(table: pd.DataFrame, target: Target, *, seed: int) -> Array:
-    """(n,) labels with a draw of the potential's error, Laplace-distributed, since few of its errors are large."""
+    """(n,) labels plus a draw of the potential's error, Laplace-distributed: many errors are small, few are large."""
     noise = np.zeros(len(table)) if target.noise is None else table[target.noise].to_numpy(np.float64, na_value=0.0)
     return labels_of(table, target) + np.random.default_rng(seed).laplace(size=len(table)) * noise / np.sqrt(2.0)
 
@@ -127,7 +133,16 @@ def _dft_like(table: pd.DataFrame, target: Target, *, seed: int) -> Array:
 def measure_hypothetical(
     calibration: EnsembleCalibration, unmade: HypotheticalRows, targets: Mapping[str, Target]
 ) -> dict[str, Any]:
-    """Errors against the potential's labels, which are no DFT energies, and coverage of them; by target."""
+    """Errors against the potential's labels (not DFT's) and coverage of these labels.
+
+    Args:
+        calibration: with the part for hypothetical crystals.
+        unmade: the crystals.
+        targets: by name.
+
+    Returns:
+        By target that has a calibration for hypothetical crystals: number of rows and metrics.
+    """
     measured = {}
     for name, fitted in calibration.hypothetical.items():
         rows = _is_labelled(unmade.table, targets[name])
@@ -145,7 +160,7 @@ def measure_hypothetical(
 
 
 def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) crystals of a composition that no oxidation states balance, see `hypothetical.metals`."""
+    """(n,) whether no oxidation states balance a crystal's composition, see `hypothetical.metals`."""
     found: list[bool] = []
     for start in range(0, len(rows), CHUNK_ROWS):
         graph = store.batch(rows[start : start + CHUNK_ROWS], n_neighbors=1, cutoff=1.0)
@@ -159,9 +174,11 @@ def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> TargetPrediction:
-    """The prediction of a gap where some crystals are metals by their composition, whatever the members say."""
+    """The prediction of a gap with these (n,) crystals made metals, whatever the members say."""
     components = []
     for component in prediction.mixture.components:
+        if not isinstance(component, HurdleLaplace):
+            raise TypeError(f"{type(component).__name__} has no probability of zero: only a hurdle target has metals")
         probability = np.where(
             metals, np.maximum(component.probability_zero, METAL_BY_COMPOSITION), component.probability_zero
         )

@@ -1,1 +1,1 @@
-"""Crystals that nobody has made, labelled by a potential: what the members learn of compounds above the hull."""
+"""Hypothetical crystals, labelled by a universal potential: they teach the members about compounds above the hull."""

@@ -1,6 +1,7 @@
-"""Label hypothetical crystals by a potential: draw, minimise over the volume, write; resumable part by part.
+"""Label hypothetical crystals with a potential: draw them, minimise over the volume, write the labels.
 
-`data/sample/build_potential.py` made the bundled labels with it, from the bundled sample's training rows.
+The work is done in parts, so a killed run resumes where it stopped. `data/sample/build_potential.py` made the bundled
+labels this way from the training rows of the bundled sample.
 """
 
 import itertools
@@ -38,11 +39,11 @@ from matscout.hypothetical.volume import least_energies
 from matscout.progress import progress
 from matscout.sources.corrections import correction_per_atom
 
-PART: Final = 200  # crystals: what a killed run loses at most
+PART: Final = 200  # crystals per part; a killed run loses one part per process at most
 SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
-LARGEST_KNOWN: Final = 60  # atoms of a known crystal whose energy joins the scales
-SECOND_SHARE: Final = 8  # every so many-th part is labelled by the second potential too
+LARGEST_KNOWN: Final = 60  # atoms; larger known crystals do not help to align the energy scales
+SECOND_SHARE: Final = 8  # the second potential labels one part in eight
 
 
 def build_labels(
@@ -61,14 +62,14 @@ def build_labels(
 
     Args:
         materials: curated table.
-        split: material_id and fold: test and validation rows are neither parents nor labelled.
+        split: material_id and fold. Test and validation rows are never parents, and never labelled.
         destination: folder to write.
-        n: crystals to draw; a few in a hundred have no minimum and are left out.
+        n: crystals to draw. A few per cent have no minimum and are left out.
         seed: of the draws.
-        potential: name of the one that labels, see `POTENTIALS`.
-        second: name of another, which labels a share: where the two differ, neither is sure.
+        potential: name of the potential that labels all crystals, see `POTENTIALS`.
+        second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
-        parts: folder where finished parts wait, so that a killed run goes on.
+        parts: folder of finished parts, from which a killed run resumes.
     """
     curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
@@ -83,11 +84,11 @@ def build_labels(
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
     todo = [(number, piece) for number, piece in enumerate(pieces) if not (parts / f"known-{number:04d}.npz").is_file()]
     _map(partial(_known_part, potential, second, parts), todo, workers, "known crystals")
-    _write(destination, (potential, second), drawn, parents, [known, len(pieces)], parts)
+    _write(destination, (potential, second), drawn, parents, (known, len(pieces)), parts)
 
 
 def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, description: str) -> None:
-    """All tasks, in as many processes; each writes its own file."""
+    """Run all tasks in `workers` processes; each task writes its own file."""
     if workers == 1:
         for task in progress(tasks, description=description, unit="part"):
             function(task)
@@ -163,7 +164,7 @@ def _write(
     )
     references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
     for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
-        if POTENTIALS[name].corrections == columns.MP2020:  # all energies are kept without
+        if POTENTIALS[name].corrections == columns.MP2020:  # stored energies contain no corrections
             table[column] -= table[CORRECTION]
             references[column] -= references[CORRECTION]
     loaded = _loaded(names[0])
@@ -192,8 +193,8 @@ def _corrections(crystals: Sequence[Crystal]) -> list[float]:
 
 
 def _parents(training: pd.DataFrame) -> tuple[dict[str, Crystal], dict[str, str]]:
-    """Primitive, symmetrised cells of the training rows by id, and what a prototype shares."""
-    logging.getLogger("moyo").setLevel(logging.ERROR)  # its warning on cells that are not primitive changes nothing
+    """Primitive, symmetrised cells of the training rows, and the name of each one's prototype; both by id."""
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns about cells that are not primitive, which is harmless
     parents, prototypes = {}, {}
     for row in training.to_dict("records"):
         primitive = _primitive(Crystal.from_row(row))
@@ -206,7 +207,7 @@ def _parents(training: pd.DataFrame) -> tuple[dict[str, Crystal], dict[str, str]
 
 
 def _primitive(crystal: Crystal) -> Crystal | None:
-    """None where the symmetry search fails."""
+    """The primitive, symmetrised cell; None where the symmetry search fails."""
     elements = sorted(set(crystal.species))
     numbers = [elements.index(symbol) for symbol in crystal.species]
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)

@@ -1,8 +1,8 @@
-"""Hypothetical crystals drawn from known ones: elements exchanged for their neighbours, prototypes decorated anew.
+"""Draw hypothetical crystals from known ones: exchange elements for similar ones, or decorate prototypes anew.
 
-Compounds that exist lie on the hull or little above it. A member that has seen nothing else takes whatever
-`propose` makes for such a compound too. These crystals are drawn to lie where nobody has looked: over all
-chemistries of the training set, charge-balanced or not.
+Compounds in databases lie on the hull or slightly above it. A member that has seen nothing else expects the same of
+every candidate that `propose` makes. These crystals therefore cover all chemistries of the training set, whether
+charge-balanced or not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,29 +20,27 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal, formula_key
 EXCHANGE: Final = "exchange"
 DECORATION: Final = "decoration"
 ROUTES: Final = {EXCHANGE: 0.6, DECORATION: 0.4}  # shares of the draws
-NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases bind to next to nothing
+NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases form hardly any compounds
 ANIONS: Final = ("H", "N", "O", "F", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
-N_EXCHANGED: Final = (0.5, 0.4, 0.1)  # chances that one, two or three elements are exchanged
-NEAR, FAR, FAR_SHARE = 3.0, 12.0, 0.3  # decay of an exchange's chance along the Mendeleev number, and the share of FAR
-KEEPS_ANIONS: Final = 0.5  # share of decorations whose most electronegative site holds an anion
-VOLUME_JITTER: Final = 0.08  # standard deviation of the logarithm of the input cell's volume about its estimate
+N_EXCHANGED: Final = (0.5, 0.4, 0.1)  # probabilities of exchanging one, two or three elements
+NEAR, FAR, FAR_SHARE = 3.0, 12.0, 0.3  # decay lengths of the probability along Mendeleev numbers, and FAR's share
+KEEPS_ANIONS: Final = 0.5  # share of decorations that put an anion where the prototype's anion was
+VOLUME_JITTER: Final = 0.08  # standard deviation of the logarithm of the cell's volume about its estimate
 LARGEST_CELL: Final = 16  # atoms of a parent
 LARGEST_PROTOTYPE: Final = 12
-PROTOTYPE_POWER: Final = (
-    1.5  # of its compounds, to which a prototype's chance is proportional: common ones are decorated most
-)
+PROTOTYPE_POWER: Final = 1.5  # a prototype of n compounds is drawn with a probability proportional to n to this power
 TRIES_PER_CRYSTAL: Final = 200
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One hypothetical crystal, told by how it was made.
+    """One hypothetical crystal, described by how it was made.
 
     Attributes:
         route: `exchange` or `decoration`.
-        parent_id: the known crystal whose sites it has.
-        exchanged: parent's element -> element in its place; all of the parent's elements, sorted.
-        scale: volume of the cell over the parent's.
+        parent_id: the known crystal whose cell and sites it takes over.
+        exchanged: pairs (element of the parent, element in its place) for all of the parent's elements, sorted.
+        scale: volume of the cell divided by the parent's.
     """
 
     route: str
@@ -51,16 +49,16 @@ class Drawn:
     scale: float
 
     def crystal(self, parent: Crystal) -> Crystal:
-        """The unrelaxed cell, from the parent's."""
+        """The unrelaxed cell, made from the parent's."""
         mapping = dict(self.exchanged)
         species = tuple(mapping[symbol] for symbol in parent.species)
         return Crystal(parent.lattice * np.cbrt(self.scale), species, parent.frac_coords)
 
 
 def fit_atomic_volumes(crystals: Sequence[Crystal]) -> NDArray[np.float64]:
-    """(119,) volume per atom by atomic number, Å³, so that cells come out as sums over their atoms.
+    """(119,) volume per atom by atomic number, Å³, such that the sum over a cell's atoms is about its volume.
 
-    Non-negative least squares on relative errors; NaN for elements that no crystal holds.
+    Non-negative least squares on relative errors; NaN for elements in none of the crystals.
     """
     counts = np.zeros((len(crystals), len(SYMBOLS)))
     for row, crystal in enumerate(crystals):
@@ -79,18 +77,18 @@ def draw(
     barred: frozenset[str],
     seed: int,
 ) -> Iterator[Drawn]:
-    """Endlessly many different hypothetical crystals, the same for the same arguments.
+    """Draw distinct hypothetical crystals without end; the same arguments give the same crystals.
 
     Args:
         parents: known crystals by id, those of the training fold.
-        prototypes: id -> what crystals of one prototype share, such as anonymous formula and space group.
-        barred: `formula_key`s that must not come out: those of all known crystals, so that no crystal that judges a
+        prototypes: name of each crystal's prototype by id, for example anonymous formula and space group.
+        barred: `formula_key`s that are never drawn: those of all known crystals, so that no crystal that tests a
             model is labelled.
         seed: of the draws.
 
     Yields:
-        Crystals in the order in which they were drawn; ends when `TRIES_PER_CRYSTAL` draws in turn were barred or
-        had been drawn before.
+        Crystals in the order in which they were drawn. Ends after `TRIES_PER_CRYSTAL` consecutive draws that were
+        barred or repeated.
     """
     rng = np.random.default_rng(seed)
     usable = {key: crystal for key, crystal in sorted(parents.items()) if crystal.n_atoms <= LARGEST_CELL}
@@ -129,14 +127,14 @@ def _formula(parent: Crystal, mapping: Mapping[str, str]) -> str:
 
 
 def _volume_ratio(parent: Crystal, mapping: Mapping[str, str], volumes: NDArray[np.float64]) -> float:
-    """Estimated volume of the child over the parent's."""
+    """Estimated volume of the new cell divided by the parent's."""
     old = [ATOMIC_NUMBERS[symbol] for symbol in parent.species]
     new = [ATOMIC_NUMBERS[mapping[symbol]] for symbol in parent.species]
     return float(volumes[new].sum() / volumes[old].sum()) if np.isfinite(volumes[old]).all() else 1.0
 
 
 def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, str]) -> list[list[str]]:
-    """Ids of the small compounds, by prototype."""
+    """Ids of the small compounds, one list a prototype."""
     groups: dict[str, list[str]] = {}
     for key, crystal in parents.items():
         if crystal.n_atoms <= LARGEST_PROTOTYPE and len(set(crystal.species)) > 1 and key in prototypes:
@@ -145,7 +143,7 @@ def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, s
 
 
 def _exchange(own: Sequence[str], elements: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
-    """One to three elements for near neighbours along the Mendeleev number (Pettifor, J. Phys. C 19, 285 (1986))."""
+    """Exchange one to three elements for others with a near Mendeleev number (Pettifor, J. Phys. C 19, 285 (1986))."""
     number = min(int(rng.choice(len(N_EXCHANGED), p=N_EXCHANGED)) + 1, len(own))
     mapping = {symbol: symbol for symbol in own}
     for symbol in rng.choice(list(own), size=number, replace=False):
@@ -160,7 +158,7 @@ def _exchange(own: Sequence[str], elements: Sequence[str], rng: np.random.Genera
 
 
 def _decorate(own: Sequence[str], elements: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
-    """Any elements on the sites of a prototype; in half of the draws anions where anions were."""
+    """Put any elements on the sites of a prototype; in half of the draws anions stay on the sites of anions."""
     mapping: dict[str, str] = {}
     with_anions = rng.random() < KEEPS_ANIONS
     top = max(own, key=lambda symbol: Element(symbol).X if symbol not in NEVER else 0.0)

@@ -1,7 +1,8 @@
-"""Labels by a potential on disk: a few numbers a crystal, from which the stage `hypothetical` makes its table.
+"""The folder of a potential's labels: a few numbers a crystal, from which the stage `hypothetical` makes its table.
 
-A hypothetical crystal is its parent's cell with elements exchanged and the volume scaled, so a label needs the
-parent's id, the exchange and two energies. The parents' cells lie beside, so that the folder stands by itself.
+A hypothetical crystal is its parent's cell with elements exchanged and the volume scaled. A row therefore holds the
+parent's id, the exchange, the scale and the energies. The folder also holds the parents' cells, so it is
+self-contained.
 """
 
 import json
@@ -26,10 +27,10 @@ MANIFEST_NAME: Final = "manifest.json"
 
 ROUTE: Final = "route"
 EXCHANGED: Final = "exchanged"  # `O>S Ti>Zr`: parent's element, element in its place
-SCALE: Final = "scale"  # volume of the cell over the parent's
-ENERGY: Final = "energy"  # the potential's, at the volume where it is least; eV/atom
-SECOND_ENERGY: Final = "second_energy"  # a second potential's there, of a share of the crystals; eV/atom
-CORRECTION: Final = "correction"  # of the scheme in the manifest, for a crystal of this composition; eV/atom
+SCALE: Final = "scale"  # volume of the cell divided by the parent's
+ENERGY: Final = "energy"  # the potential's, at the volume that minimises it; eV/atom
+SECOND_ENERGY: Final = "second_energy"  # a second potential's at the same volume, for a share of the crystals; eV/atom
+CORRECTION: Final = "correction"  # by the manifest's scheme of corrections; eV/atom
 
 LABELS_SCHEMA: Final = pa.schema(
     [
@@ -54,14 +55,14 @@ KNOWN_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Potential:
-    """What gave the labels.
+    """The potential that gave the labels.
 
     Attributes:
         name: of the potential.
         version: of the package that ships it.
         weights_sha256: of its weights.
         functional: of the calculations that trained it, such as `PBE`.
-        corrections: scheme of the corrections beside the energies.
+        corrections: scheme of the column `correction`; the energies do not contain them.
         licence: of the weights.
         citation: of the potential.
     """
@@ -80,10 +81,10 @@ class Labels:
     """The content of a folder of labels.
 
     Attributes:
-        potential: what gave them.
+        potential: the one that gave them.
         parents: known crystals by id.
         table: one row a hypothetical crystal, `LABELS_SCHEMA`.
-        known: the potential's energies of known crystals as they are, `KNOWN_SCHEMA`: they join its scale to DFT's.
+        known: energies of known crystals at their own volume, `KNOWN_SCHEMA`; they align its scale with DFT's.
     """
 
     potential: Potential
@@ -112,7 +113,7 @@ class Labels:
         return cls(potential, dict(zip(parents[columns.MATERIAL_ID], cells, strict=True)), table, known)
 
     def write(self, folder: Path) -> None:
-        """Write the folder's files, the same bytes for the same content."""
+        """Write the folder's files; equal content gives equal bytes."""
         used = sorted(set(self.table[columns.PARENT_ID].astype(str)))
         rows = [{columns.MATERIAL_ID: key, **self.parents[key].to_row()} for key in used]
         schema = pa.schema(
@@ -136,6 +137,13 @@ def exchanged_text(drawn: Drawn) -> str:
 
 
 def drawn_from(route: str, parent_id: str, exchanged: str, scale: float) -> Drawn:
-    """The inverse of a row."""
+    """Read a row of `LABELS_SCHEMA` back.
+
+    Args:
+        route: `exchange` or `decoration`.
+        parent_id: the known crystal.
+        exchanged: as `exchanged_text` writes it.
+        scale: volume divided by the parent's.
+    """
     pairs = tuple((old, new) for old, _, new in (part.partition(">") for part in exchanged.split(" ")))
     return Drawn(route, parent_id, pairs, scale)

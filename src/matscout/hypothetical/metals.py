@@ -1,4 +1,4 @@
-"""Which compositions are metals beyond reasonable doubt: what the gap can be taught without a calculation."""
+"""Compositions that are almost certainly metals, so that their gap of zero needs no calculation."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -8,18 +8,18 @@ from typing import Final
 
 from pymatgen.core import Element
 
-MOST_STATES: Final = 2  # different oxidation states of one element in one formula
+MOST_STATES: Final = 2  # oxidation states that one element has in one formula
 
 
 def is_surely_metal(counts: Mapping[str, int]) -> bool:
-    """Whether no oxidation states balance a compound, not even mixed ones.
+    """Whether a compound is a metal because no oxidation states balance it, not even mixed ones.
 
-    A gap needs filled shells: electrons that no oxidation state accounts for stand in a band. Of the known compounds
-    of which this holds most are metals, and of hypothetical ones nearly all, since what would open a gap at such a
-    composition (clusters, Zintl anions) is rarely hit by an exchange of elements.
+    A gap needs filled shells: electrons that no oxidation state accounts for occupy a band. Most known compounds of
+    this kind are metals. Nearly all hypothetical ones are, since an exchange of elements rarely gives the structures
+    that open a gap at such a composition (clusters, Zintl anions). Pure elements never count.
 
     Args:
-        counts: atoms by element symbol, of a cell or a formula.
+        counts: number of atoms by element symbol, of a cell or a formula.
     """
     divisor = gcd(*counts.values())
     return len(counts) > 1 and not _balances(tuple((symbol, counts[symbol] // divisor) for symbol in sorted(counts)))
@@ -27,7 +27,7 @@ def is_surely_metal(counts: Mapping[str, int]) -> bool:
 
 @cache
 def _balances(formula: tuple[tuple[str, int], ...]) -> bool:
-    """Whether oxidation states of the ICSD add up to zero, each element in one state or, of several atoms, in two."""
+    """Whether oxidation states seen in the ICSD can add up to zero, with at most two states of each element."""
     totals = {0}
     for symbol, count in formula:
         totals = {total + own for total in totals for own in _charges(symbol, count)}
@@ -36,7 +36,7 @@ def _balances(formula: tuple[tuple[str, int], ...]) -> bool:
 
 @cache
 def _charges(symbol: str, count: int) -> frozenset[int]:
-    """Charges that `count` atoms of an element can have together."""
+    """Total charges that `count` atoms of an element can have."""
     element = Element(symbol)
     states = element.icsd_oxidation_states or element.common_oxidation_states
     if not states:

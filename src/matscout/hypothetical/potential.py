@@ -15,11 +15,11 @@ from matscout.errors import InputError
 from matscout.files import sha256_of
 
 SEVENNET_0: Final = "7net-0"
-BATCH: Final = 4  # cells at once: larger batches leave the cache and are slower on a CPU
+BATCH: Final = 4  # cells at once; larger batches overflow a CPU's cache and are slower
 
 
 class Potential(Protocol):
-    """Something that gives total energies.
+    """A potential: total energies of crystals.
 
     Attributes:
         name: such as `SevenNet_0__11Jul2024`.
@@ -70,14 +70,17 @@ class SevenNet:
             InputError: the package is not installed.
         """
         try:
-            import sevenn
-            from sevenn.util import load_checkpoint, pretrained_name_to_path
+            import sevenn  # pyright: ignore[reportMissingImports]
+            from sevenn.util import (  # pyright: ignore[reportMissingImports]
+                load_checkpoint,
+                pretrained_name_to_path,
+            )
         except ImportError as error:
             raise InputError(f'{name} needs the extra `potentials`: pip install -e ".[potentials]"') from error
         path = Path(pretrained_name_to_path(name))
         checkpoint = load_checkpoint(str(path))
         model = checkpoint.build_model()
-        model.delete_module_by_key("force_output")  # energies only: no gradient, half the time
+        model.delete_module_by_key("force_output")  # energies alone need no gradient: half the time
         model.key_grad = None
         model.set_is_batch_data(True)
         model.eval()
@@ -98,10 +101,10 @@ class SevenNet:
         return found
 
     def _batch(self, crystals: Sequence[Crystal]) -> NDArray[np.float64]:
-        import sevenn._keys as keys
+        import sevenn._keys as keys  # pyright: ignore[reportMissingImports]
         from ase import Atoms
-        from sevenn.atom_graph_data import AtomGraphData
-        from sevenn.train.dataload import unlabeled_atoms_to_graph
+        from sevenn.atom_graph_data import AtomGraphData  # pyright: ignore[reportMissingImports]
+        from sevenn.train.dataload import unlabeled_atoms_to_graph  # pyright: ignore[reportMissingImports]
         from torch_geometric.data import Batch
 
         cells = [Atoms(list(c.species), scaled_positions=c.frac_coords, cell=c.lattice, pbc=True) for c in crystals]
@@ -113,7 +116,7 @@ class SevenNet:
 
 @dataclass(frozen=True)
 class CHGNet:
-    """CHGNet 0.3: a potential with charges, trained on MPtrj with corrected energies; here without gradients.
+    """CHGNet 0.3: a charge-informed potential trained on corrected energies of MPtrj; energies only.
 
     Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3. BSD licence.
     """
@@ -135,8 +138,8 @@ class CHGNet:
             InputError: the package is not installed.
         """
         try:
-            import chgnet
-            from chgnet.model import CHGNet as Model
+            import chgnet  # pyright: ignore[reportMissingImports]
+            from chgnet.model import CHGNet as Model  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError('chgnet needs the extra `potentials`: pip install -e ".[potentials]"') from error
         model = Model.load(use_device="cpu", verbose=False)

@@ -1,9 +1,9 @@
-"""The stage `hypothetical`: labels by a potential become rows that can train, on the curated table's energy scale.
+"""The stage `hypothetical`: turn a potential's labels into training rows on the curated table's energy scale.
 
-Two tables come out. `crystals.parquet` holds the hypothetical crystals alone. The training set, `materials.parquet` and
-`split.parquet`, holds the curated rows, these crystals, and copies of curated rows with another volume. Featurising,
-training and evaluation read it, and nothing else does, so no such crystal can become a known phase, a duplicate or a
-parent.
+It writes two tables. `crystals.parquet` holds the hypothetical crystals alone. The training set (`materials.parquet`
+and `split.parquet`) holds the curated rows, these crystals, and copies of curated rows at another volume. Only
+featurising, training and evaluation read the training set, so no hypothetical crystal can become a known phase, a
+duplicate or a parent.
 """
 
 import hashlib
@@ -44,11 +44,11 @@ CRYSTALS_NAME: Final = "crystals.parquet"
 SUMMARY_NAME: Final = "summary.json"
 SPLIT_NAME: Final = "split.parquet"
 SOURCE_NAME: Final = "potential"
-COPY: Final = "copy"  # the route of known crystals with another volume
-SHRINKAGE: Final = 20.0  # rows of the mean error that an element's own is mixed with
-DISAGREEMENT_TO_ERROR: Final = 1.4  # of the label over two potentials' difference; chosen on WBM's and OQMD's rows
+COPY: Final = "copy"  # the route of known crystals at another volume
+SHRINKAGE: Final = 20.0  # the error of all elements counts as much as this many rows of an element's own
+DISAGREEMENT_TO_ERROR: Final = 1.4  # a label's error over the difference of two potentials; chosen on WBM and OQMD
 
-COPIED: Final = (  # columns that a copy has from its original
+COPIED: Final = (  # columns that a copy takes over from its original
     *(columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS, columns.FORMULA),
     *(columns.SPECIES, columns.FRAC_COORDS),
     *(columns.FORMATION_ENERGY_ALIGNED, columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP),
@@ -91,27 +91,27 @@ TRAINING_SCHEMA: Final = pa.schema(
 def make_hypothetical(
     materials: Path, split: Path, settings: Hypothetical, curation: Curation, *, destination: Path, training: Path
 ) -> None:
-    """Write the hypothetical crystals, and the training set that holds them beside the curated rows.
+    """Write the hypothetical crystals, and the training set that joins them to the curated rows.
 
-    Every row says what labelled it (`calculation`). A hypothetical crystal is in the fold `train`, or in
-    `calibration`: those train nothing and calibrate predictions of such crystals. Crystals whose formula is known
-    are left out, so that no row that judges a model is labelled here.
+    Every row says what labelled it (`calculation`). Hypothetical crystals of the fold `calibration` train nothing: they
+    calibrate predictions of such crystals. The others are in the fold `train`. Crystals with a known formula are left
+    out, so no row that tests a model is labelled here.
 
     Args:
-        materials: curated table, whose training rows join the potential's scale to DFT's.
+        materials: curated table; its training rows align the potential's energy scale with DFT's.
         split: material_id and fold of its rows.
-        settings: the section `hypothetical`; with `n: 0` there are none.
+        settings: the section `hypothetical`; `n: 0` makes no crystals.
         curation: limits of energies, and how offsets are fitted.
         destination: folder of `crystals.parquet` and `summary.json`, replaced as a whole.
         training: folder of the training set's `materials.parquet` and `split.parquet`, replaced as a whole.
 
     Raises:
-        InputError: the labels are missing, or too few known crystals join the scales.
+        InputError: the labels are missing, or too few known crystals align the scales.
     """
     curated, folds = pd.read_parquet(materials), pd.read_parquet(split)
     known = curated.merge(folds, on=columns.MATERIAL_ID, validate="one_to_one")
     table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
-    made = table  # what trains beside the curated rows
+    made = table  # rows that join the curated ones
     if settings.n:
         table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
         copies = _copies(known)
@@ -195,9 +195,10 @@ def _table(
 
 
 def _copies(known: pd.DataFrame) -> pd.DataFrame:
-    """Genuine training crystals with a volume as wrong as a hypothetical one's, and DFT's labels of the originals.
+    """Real training crystals with a volume as wrong as a hypothetical one's, and the DFT labels of the originals.
 
-    Else a cell that is not relaxed would be a sign of a label by the potential: of a high energy, and of a metal.
+    Without them only the potential's rows would have unrelaxed cells, and members would learn that an unrelaxed cell
+    means a high energy and a metal.
     """
     rows = known.loc[
         (known[columns.FOLD] == columns.TRAIN)
@@ -222,10 +223,10 @@ def _copies(known: pd.DataFrame) -> pd.DataFrame:
 def _noise(labels: Labels, rows: pd.DataFrame, known: pd.DataFrame, fractions: Array, curation: Curation) -> Array:
     """(n,) standard deviation of each label's error, eV/atom.
 
-    The potential's errors on known crystals would flatter it, since it was trained on them. What two potentials say
-    of the same hypothetical crystals differs by both their errors, where those are independent; they share some, and
-    the atoms of the labelled cells are not relaxed, hence `DISAGREEMENT_TO_ERROR`, with which 90 % intervals hold 85 to
-    95 % of the energies of four sets of hypothetical crystals (docs/hypothetical.md).
+    The potential was trained on known crystals, so its errors on them are too small. Instead, two potentials label the
+    same hypothetical crystals, and their difference contains the errors of both. But they share part of their errors,
+    and the atoms of the labelled cells are not relaxed. `DISAGREEMENT_TO_ERROR` makes up for both: with it, 90 %
+    intervals hold 85 to 95 % of the energies of four sets of hypothetical crystals (docs/hypothetical.md).
     """
     both = rows[SECOND_ENERGY].notna().to_numpy()
     aligned = []
@@ -269,13 +270,13 @@ def element_fractions(crystals: Sequence[Crystal]) -> Array:
 def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:
     """(m,) standard deviation of the potential's error by composition, eV/atom.
 
-    An element's own error is the robust spread of the residuals of the known crystals that hold it, mixed with that
-    of all; a composition's is the root of the mean square over its atoms.
+    An element's error is the robust spread of the residuals of the known crystals that contain it, shrunk towards the
+    spread of all residuals. A composition's error is the root mean square over its atoms.
 
     Args:
         residuals: (n,) of known crystals, held out from the fit, eV/atom.
         known: (n, 118) their atomic fractions.
-        fractions: (m, 118) of the crystals asked for.
+        fractions: (m, 118) atomic fractions of the crystals asked for.
     """
     everywhere = MAD_TO_STD * float(np.median(np.abs(residuals)))
     spread = np.full(known.shape[1], everywhere)
@@ -291,7 +292,7 @@ def _id(row: tuple[str, str]) -> str:
 
 
 def _fold(key: str, calibration: float) -> str:
-    """By the hash of the formula, so that one formula never stands on both sides."""
+    """By the hash of the formula, so that all crystals of one formula are in the same fold."""
     draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return columns.CALIBRATION if draw < calibration else columns.TRAIN
 

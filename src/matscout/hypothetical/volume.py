@@ -1,4 +1,4 @@
-"""The volume at which a crystal's energy is least, all else kept: a parabola through a few volumes."""
+"""The volume that minimises a crystal's energy, found with parabolas through three volumes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from matscout.crystal import Crystal
 from matscout.hypothetical.potential import Potential
 
-STEP: Final = 0.08  # between neighbouring volumes, in the logarithm
+STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
 ROUNDS: Final = 4
-FARTHEST_MOVE: Final = 0.25  # of the middle between two rounds, in the logarithm
-RANGE: Final = 0.7  # largest change of the logarithm of the volume in all
+FARTHEST_MOVE: Final = 0.25  # of the middle volume from one round to the next, in the logarithm
+RANGE: Final = 0.7  # largest change of the logarithm of the volume over all rounds
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where n crystals end.
+    """The minima of n crystals.
 
     Attributes:
         energy: (n,) eV/atom, NaN where no minimum was found within `ROUNDS` and `RANGE`.
-        scale: (n,) volume at the minimum over the given volume, NaN likewise.
+        scale: (n,) volume at the minimum divided by the given volume; NaN as above.
     """
 
     energy: NDArray[np.float64]
@@ -30,10 +30,10 @@ class Minimum:
 
 
 def least_energies(potential: Potential, crystals: Sequence[Crystal]) -> Minimum:
-    """Minimise each crystal's energy over its volume, cell shape and fractional coordinates kept.
+    """Minimise each crystal's energy over its volume, with the cell's shape and fractional coordinates fixed.
 
-    Three volumes around a middle give a parabola in the logarithm of the volume; where its minimum lies outside
-    of them the middle moves there and three more are tried.
+    Three volumes give a parabola in the logarithm of the volume. Where its minimum lies outside of them, the middle
+    volume moves towards it and three new volumes are tried.
     """
     n = len(crystals)
     atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.float64)
