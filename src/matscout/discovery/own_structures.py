@@ -108,7 +108,7 @@ def _predicted(
         rows = np.flatnonzero(chosen)
         if not len(rows):
             continue
-        predicted = predict_usable(calibrated, [ids[row] for row in rows], [crystals[row] for row in rows])
+        predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
         refusals += predicted.refusals
     table = pd.concat(tables).sort_index()

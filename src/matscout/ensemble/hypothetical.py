@@ -101,7 +101,7 @@ def _is_labelled(table: pd.DataFrame, target: Target) -> NDArray[np.bool_]:
     """(n,) rows with a label and its error. Gaps of zero that were set by composition have no error: not labelled."""
     if target.noise is None or table.empty:
         return np.zeros(len(table), dtype=bool)
-    return table[[target.label, target.noise]].notna().all(axis=1).to_numpy(bool)
+    return table[target.label].notna().to_numpy(bool) & table[target.noise].notna().to_numpy(bool)
 
 
 def _labelled_rows(

@@ -42,7 +42,11 @@ from matscout.sources.corrections import correction_per_atom
 PART: Final = 200  # crystals per part; a killed run loses one part per process at most
 SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
+<<<<<<< HEAD
 LARGEST_KNOWN: Final = 60  # atoms; larger known crystals do not help to align the energy scales
+=======
+LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
+>>>>>>> 444d8def2cb1afbae531f25a8c252f39bbb7f547
 SECOND_SHARE: Final = 8  # the second potential labels one part in eight
 
 
@@ -117,7 +121,7 @@ def _label_part(potential: str, second: str, parts: Path, task: tuple[int, list[
 
 def _known_part(potential: str, second: str, parts: Path, task: tuple[int, pd.DataFrame]) -> None:
     number, rows = task
-    crystals = [Crystal.from_row(row) for row in rows[list(columns.CRYSTAL)].to_dict("records")]
+    crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
     energies = [_loaded(name).energies(crystals) / atoms for name in (potential, second)]
     with atomic_path(parts / f"known-{number:04d}.npz") as path, path.open("wb") as stream:
@@ -138,7 +142,7 @@ def _write(
 ) -> None:
     n_parts = -(-len(drawn) // PART)
     labelled = _joined(parts / f"{number:04d}.npz" for number in range(n_parts))
-    found = np.flatnonzero(np.isfinite(labelled["energy"]))
+    found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
     crystals = [drawn[row].crystal(parents[drawn[row].parent_id]) for row in found]
     table = pd.DataFrame(
         {
@@ -153,7 +157,7 @@ def _write(
     )
     rows, n_pieces = known
     energies = _joined(parts / f"known-{number:04d}.npz" for number in range(n_pieces))
-    cells = [Crystal.from_row(row) for row in rows[list(columns.CRYSTAL)].to_dict("records")]
+    cells = [Crystal.from_row(row) for row in rows.to_dict("records")]
     references = pd.DataFrame(
         {
             columns.MATERIAL_ID: rows[columns.MATERIAL_ID].to_numpy(),
@@ -215,5 +219,7 @@ def _primitive(crystal: Crystal) -> Crystal | None:
         found = moyopy.MoyoDataset(cell, symprec=SYMPREC).prim_std_cell
     except (ValueError, RuntimeError):
         return None
-    positions = np.round(np.array(found.positions) % 1, DIGITS) % 1
-    return Crystal(np.round(np.array(found.basis), DIGITS), tuple(elements[i] for i in found.numbers), positions)
+    positions = np.round(np.array(found.positions, dtype=np.float64) % 1, DIGITS) % 1
+    return Crystal(
+        np.round(np.array(found.basis, dtype=np.float64), DIGITS), tuple(elements[i] for i in found.numbers), positions
+    )

@@ -109,7 +109,7 @@ class Labels:
                 f"{folder} holds no labels by a potential ({error}); restore it with git, or name another folder in "
                 "hypothetical.path"
             ) from error
-        cells = [Crystal.from_row(row) for row in parents[list(columns.CRYSTAL)].to_dict("records")]
+        cells = [Crystal.from_row(row) for row in parents.to_dict("records")]
         return cls(potential, dict(zip(parents[columns.MATERIAL_ID], cells, strict=True)), table, known)
 
     def write(self, folder: Path) -> None:

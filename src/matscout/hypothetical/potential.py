@@ -145,7 +145,7 @@ class CHGNet:
         model = Model.load(use_device="cpu", verbose=False)
         model.eval()
         model.requires_grad_(requires_grad=False)
-        weights = next((Path(chgnet.__file__).parent / "pretrained" / "0.3.0").glob("*.tar"))
+        weights = next((Path(chgnet.__path__[0]) / "pretrained" / "0.3.0").glob("*.tar"))
         return cls(model, "CHGNet-0.3.0", chgnet.__version__, sha256_of(weights))
 
     def energies(self, crystals: Sequence[Crystal]) -> NDArray[np.float64]:

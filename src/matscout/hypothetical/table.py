@@ -248,10 +248,10 @@ def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str)
             f"curation.offsets.min_pairs = {curation.offsets.min_pairs} must join its scale to DFT's. Set "
             "hypothetical.n: 0 to train without such labels, or label crystals of your own"
         )
-    formulas = both[columns.SPECIES].map(lambda species: formula_key(species).replace(" ", ""))
+    formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
     return Pairs(
         groups=both[columns.MATERIAL_ID].to_numpy(object),
-        fractions=atomic_fractions(formulas),
+        fractions=atomic_fractions(pd.Series(formulas, dtype=object)),
         hubbard=np.zeros(len(both)),
         energies=both[column].to_numpy(np.float64),
         reference=(both[columns.FORMATION_ENERGY_ALIGNED] - both[CORRECTION]).to_numpy(np.float64),

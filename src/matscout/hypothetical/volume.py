@@ -46,7 +46,7 @@ def least_energies(potential: Potential, crystals: Sequence[Crystal]) -> Minimum
         logs = middle[open_rows, None] + offsets
         cells = [
             Crystal(crystals[row].lattice * np.exp(log / 3), crystals[row].species, crystals[row].frac_coords)
-            for row, three in zip(open_rows, logs, strict=True)
+            for row, three in zip(open_rows.tolist(), logs, strict=True)
             for log in three
         ]
         values = potential.energies(cells).reshape(-1, 3) / atoms[open_rows, None]

@@ -126,8 +126,9 @@ class ALIGNN(nn.Module):
         distances = graph.distances
         angles = build_angle_graph(graph, distances, self.n_angle_neighbors)
         x = self.elements(graph.atomic_numbers)
-        y = embedded(self.bonds[0].rows(distances), *self.bonds[1])
-        z = embedded(self.angles[0].rows(angles.cosines), *self.angles[1])
+        # torch's stubs take every layer of a Sequential for a plain Module
+        y = embedded(self.bonds[0].rows(distances), *self.bonds[1])  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
+        z = embedded(self.angles[0].rows(angles.cosines), *self.angles[1])  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
         for layer in self.alignn_layers:
             x, y, z = layer(x, y, z, graph, angles)
         for layer in self.gcn_layers:

@@ -80,7 +80,7 @@ class CoGN(nn.Module):
         b = self.radial.rows(graph.distances, differentiable=True)
         if isinstance(b, Band):
             for block in self.blocks:
-                v = block.of_distances(v, b, self.edge_embedding, graph)
+                v = block.of_distances(v, b, self.edge_embedding, graph)  # pyright: ignore[reportCallIssue]  # to torch's stubs a Module
         else:
             e = self.edge_embedding(b)
             for block in self.blocks:

@@ -102,8 +102,9 @@ class ComFormer(nn.Module):
         distances = graph.distances
         angles = build_angle_graph(graph, distances, self.n_angle_neighbors)
         v = self.elements(graph.atomic_numbers)
-        e = embedded(self.radial.rows(-1.0 / distances), *self.edge_embedding)
-        theta = embedded(self.angular.rows(angles.cosines), *self.angle_embedding)
+        # torch's stubs take every layer of a Sequential for a plain Module
+        e = embedded(self.radial.rows(-1.0 / distances), *self.edge_embedding)  # pyright: ignore[reportArgumentType]
+        theta = embedded(self.angular.rows(angles.cosines), *self.angle_embedding)  # pyright: ignore[reportArgumentType]
         e = self.edge_layer(e, theta, angles.first, angles.second)
         for layer in self.node_layers:
             v = layer(v, e, graph.centers, graph.neighbors)
