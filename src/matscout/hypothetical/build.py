@@ -42,11 +42,7 @@ from matscout.sources.corrections import correction_per_atom
 PART: Final = 200  # crystals per part; a killed run loses one part per process at most
 SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
-<<<<<<< HEAD
-LARGEST_KNOWN: Final = 60  # atoms; larger known crystals do not help to align the energy scales
-=======
 LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
->>>>>>> 444d8def2cb1afbae531f25a8c252f39bbb7f547
 SECOND_SHARE: Final = 8  # the second potential labels one part in eight
 
 
