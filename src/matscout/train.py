@@ -74,8 +74,8 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     if failures:
         told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
         raise TrainingError(
-            f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; training "
-            f"resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
+            f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; "
+            f"training resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
         )
     return wanted
 

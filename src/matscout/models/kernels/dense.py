@@ -77,7 +77,7 @@ def normalise(x: Floats, gain: Floats, bias: Floats, width: int) -> None:
 
 
 @inlined
-def lane_sum(x: Floats, mean: float, width: int, squared: bool) -> float:
+def lane_sum(x: Floats, mean: np.float32, width: int, squared: bool) -> np.float32:
     """The sum of x - mean, or of its squares, as eight sums side by side, in an order that no processor changes."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = f32(0.0)
     whole = width - width % 8
