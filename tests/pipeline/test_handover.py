@@ -88,4 +88,4 @@ def test_a_posted_cif_is_answered_as_on_the_command_line(copied, tmp_path):
     assert together["error"].isna().all()
     assert "unreadable_structure" in mixed["error"][0]
     assert mixed["band_gap"].isna().tolist() == [True, False]
-    assert "can be used" in refused["error"][0]
+    assert "unreadable_structure" in refused["error"][0]
