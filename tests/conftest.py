@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
+
+# a busy machine is slow, and that is no fault of the code
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Files are shared out in this order (`-n 3 --dist loadfile`): the longest first, so that no worker is left with one
 # alone; while one makes the tiny run that most of them need, the others find files that do not.

@@ -67,15 +67,13 @@ def _can_be_restored(stage: Any) -> bool:
     """Whether DVC has the outputs in its cache, by dvc.lock or by what it ran before: what its `repro` looks for."""
     from dvc.stage.cache import RunCacheNotFoundError
 
+    if stage.changed_stage() or stage.changed_deps():
+        stage.save_deps()  # of this object alone: their present hashes, by which to look for an earlier run
+        stage.cmd_changed = True  # else they would be taken for those of dvc.lock
     try:
         stage.repo.stage_cache.restore(stage, dry=True)
     except RunCacheNotFoundError:
-        stage.save_deps()  # of this object alone: their present hashes, by which to look for an earlier run
-        stage.cmd_changed = True  # else they would be taken for those of dvc.lock
-        try:
-            stage.repo.stage_cache.restore(stage, dry=True)
-        except RunCacheNotFoundError:
-            return False
+        return False
     return True
 
 

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import binom
 from simulated_members import hurdle_world, laplace_world
 
-from matscout.ensemble import calibration
 from matscout.ensemble.calibration import (
     METAL,
     SCALE_POWER,
@@ -160,13 +159,12 @@ def test_scaled_intervals_are_narrower_than_constant_ones(rng):
     assert (high - low).mean() < 0.9 * constant
 
 
-def test_where_spreads_are_noisy_their_power_is_narrower_than_they_are_and_than_one_width(rng, monkeypatch):
+def test_where_spreads_are_noisy_their_power_is_narrower_than_they_are_and_than_one_width(rng):
     members, truth = laplace_world(rng, 12_000, spread_noise=0.3)
     (seen, seen_truth), (new, new_truth) = split(members, truth, 6000)
     widths = {}
     for power in (0.0, SCALE_POWER, 1.0):
-        monkeypatch.setattr(calibration, "SCALE_POWER", power)
-        fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None)
+        fitted = fit_target(seen, rows_of(seen_truth), **SETTINGS, lower_bound=None, scale_power=power)
         low, high = fitted.interval(fitted.predict(new), np.full(6000, "all"), 0.9)
         assert in_binomial_band(coverage(new_truth, low, high), 6000, 0.9, 6000)
         widths[power] = (high - low).mean()
