@@ -22,3 +22,22 @@ print(min(before) > 0, max(after) == 0)
 def test_torch_numpy_and_compiled_code_flush_in_every_later_thread():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+BLOCK = """
+import numpy as np
+from matscout.engine.arithmetic import subnormals_flushed
+
+small = np.full(4, 1e-300)
+with subnormals_flushed():
+    within = float((small * 1e-10).max())
+    with subnormals_flushed():
+        pass
+    still = float((small * 1e-10).max())
+print(within == 0, still == 0, float((small * 1e-10).max()) > 0)
+"""
+
+
+def test_after_a_block_numbers_are_what_they_were():
+    done = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]

@@ -1,6 +1,9 @@
 """Arithmetic of a process that computes with floating-point numbers: its threads, and subnormals."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
@@ -29,3 +32,21 @@ def flush_subnormals() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+
+
+@contextmanager
+def subnormals_flushed() -> Iterator[None]:
+    """`flush_subnormals` for a block of code: afterwards this thread computes as before.
+
+    For code that runs in somebody else's process, whose own numbers may be subnormal (SciPy's k-d tree overruns its
+    stack where they are flushed).
+    """
+    import torch
+
+    least = sys.float_info.min
+    were_flushed = least / 4 == 0.0
+    flush_subnormals()
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(were_flushed)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from matscout.engine import n_workers
-from matscout.engine.arithmetic import flush_subnormals
+from matscout.engine.arithmetic import subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.resident import ResidentGraphs
@@ -109,7 +109,6 @@ def embed(
     """
     rows = np.asarray(rows, dtype=np.int64)
     plan = plan or plan_inference("cpu")
-    flush_subnormals()  # before the threads that predict are started: they inherit it
     keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
     settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
@@ -129,7 +128,11 @@ def embed(
 
     pool = ThreadPoolExecutor(plan.workers)
     try:
-        with _one_torch_thread(), progress(description=description, total=len(rows), unit="crystal") as bar:
+        with (
+            subnormals_flushed(),  # the threads that predict start within, and inherit it
+            _one_torch_thread(),
+            progress(description=description, total=len(rows), unit="crystal") as bar,
+        ):
             for batch, embedding in zip(batches, pool.map(embed_batch, batches), strict=True):
                 embeddings[batch] = embedding
                 bar.update(len(batch))

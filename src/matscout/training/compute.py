@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from matscout.engine.arithmetic import flush_subnormals
+from matscout.engine.arithmetic import subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.memory import keep_freed_memory
 from matscout.params import Compute
@@ -25,7 +25,6 @@ def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
         ParameterError: `cuda` is asked for and there is none.
     """
     keep_freed_memory()
-    flush_subnormals()
     device = _device(compute.device)
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -37,7 +36,8 @@ def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
     _memory.fill_uninitialized_memory = False  # a debugging aid that writes every buffer twice
     torch.manual_seed(seed)
     try:
-        yield device
+        with subnormals_flushed():
+            yield device
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
