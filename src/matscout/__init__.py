@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Read when torch is loaded: the threads of a training that has several sleep while they wait for each other. Where they
 # burn their cores instead, it takes many times as long beside another process.
