@@ -127,6 +127,7 @@ def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_pa
     assert sha256_of(tmp_path / "on ray/member") == sha256_of(tmp_path / "here/member")
 
 
+@pytest.mark.exhaustive  # alone on its cluster: a killed actor's place is not free while others hold theirs
 def test_actors_that_load_the_ensemble_once_give_the_same_bytes_although_one_is_killed(cluster, tmp_path, monkeypatch):
     from small_outputs import make_outputs
     from small_screening import N_CANDIDATES, NOTES, ROWS_A_SHARD, NotingJudge, run_screening, write_candidates

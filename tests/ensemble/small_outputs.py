@@ -65,7 +65,8 @@ def small_params() -> Params:
         member = params.members[name]
         encoder = member.encoder.model_copy(update={"hidden_dim": 8, "n_layers": 1})
         graph = member.graph.model_copy(update={"n_neighbors": 6 if name == "cgcnn" else 1, "cutoff": 5.0})
-        small[name] = member.model_copy(update={"encoder": encoder, "graph": graph})
+        training = member.training.model_copy(update={"start": None})
+        small[name] = member.model_copy(update={"encoder": encoder, "graph": graph, "training": training})
     graphs = params.graphs.model_copy(update={"n_neighbors": 8})
     ensemble = params.ensemble.model_copy(update={"bootstrap": 5, "drop_factor": None})
     compute = params.compute.model_copy(update={"threads": 1})
