@@ -16,6 +16,7 @@ from matscout.training.provenance import provenance_of, training_hashes
 logger = logging.getLogger(__name__)
 
 FOLDER, DIGEST = "member", "member.sha256"
+CARD = "member.json"  # in each member's folder, as `models.member` writes it
 
 
 def keep_member(directory: Path) -> None:
@@ -45,7 +46,7 @@ def take_member(name: str, *, params: Params, graphs: Path, split: Path, materia
             logger.warning("%s does not fit its SHA-256; training goes on", checkpoints.directory / FOLDER)
             (checkpoints.directory / DIGEST).unlink(missing_ok=True)
             return False
-        with atomic_path(destination) as folder:
+        with atomic_path(destination, mark=CARD) as folder:
             shutil.copytree(checkpoints.directory / FOLDER, folder)
         checkpoints.delete()
     return True

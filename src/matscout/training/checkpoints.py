@@ -79,7 +79,10 @@ def open_checkpoints(member: str, fingerprint: str) -> Iterator[CheckpointStore]
     descriptor = _lock(directory, member)
     try:
         for partial in directory.glob(".*.partial"):
-            partial.unlink()
+            if partial.is_dir():  # a member that was being written
+                shutil.rmtree(partial)
+            else:
+                partial.unlink()
         yield CheckpointStore(directory)
     finally:
         os.close(descriptor)
