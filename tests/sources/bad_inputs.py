@@ -373,7 +373,8 @@ def _contradicts_formula(counts: dict[str, int], text: str) -> str | None:
     for symbol, number in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", "".join(stated[0])):
         formula["H" if symbol in {"D", "T"} else symbol] += Fraction(number or "1") if number != "." else 1
     ratios = {Fraction(counts.get(s, 0)) / n if n else None for s, n in formula.items()}
-    same = set(counts) == set(formula) and None not in ratios and max(ratios) - min(ratios) <= max(ratios) / 50
+    tolerance = 0 if all(n.denominator == 1 for n in formula.values()) else Fraction(1, 50)  # of rounded formulas
+    same = set(counts) == set(formula) and None not in ratios and max(ratios) - min(ratios) <= max(ratios) * tolerance
     return None if same else f"{counts} read from a file of {dict(formula)}"
 
 

@@ -60,6 +60,10 @@ def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow |
         return BadRow(name, number, "", "too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
     if missing := n_atoms + 2 - len(frame):
         return BadRow(name, number, "", "truncated_file", f"the file ends {missing} lines before its last frame")
+    properties = re.search(r"(?i)\bproperties=\"?([^\s\"]*)", frame[1])
+    if properties and not re.search(r"(^|:)pos:R:3", properties[1]):  # ASE would put every atom at the origin
+        detail = f"Properties={properties[1]:.60} holds no pos:R:3; write Cartesian positions in Å"
+        return BadRow(name, number, "", "coordinates_missing", detail)
     try:
         frame = [*frame[:2], *(ISOTOPE.sub(r"\1H", line) for line in frame[2:])]
         with warnings.catch_warnings():
