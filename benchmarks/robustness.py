@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sources")]
 
 from bad_inputs import _contradicts_formula, inventions, mutations, note_outcome, outcome, page_outcome, params_outcome  # noqa: E402
-
 from pymatgen.io.cif import CifParser  # noqa: E402
 
 from matscout.sources.record import Record  # noqa: E402
