@@ -392,7 +392,9 @@ def _named(block: Block) -> list[Operations]:
     number = _number(block.first(NUMBERS), "space group number")
     found: tuple[int, ...] = ()
     for meant in (
-        () if hall is None or _plain(hall) not in _hall_table() else (_hall_table()[_plain(hall)],),
+        ()
+        if hall is None or (plain := _plain(hall).replace("=", '"')) not in _hall_table()
+        else (_hall_table()[plain],),
         () if name is None else settings_of(name),
         () if number is None else tuple(entry.hall_number for entry in _entries() if entry.number == number),
     ):
@@ -429,7 +431,7 @@ def _entries() -> list[moyopy.HallSymbolEntry]:
 
 @lru_cache(maxsize=1)
 def _hall_table() -> dict[str, int]:
-    return {_plain(entry.hall_symbol): entry.hall_number for entry in _entries()}
+    return {_plain(entry.hall_symbol).replace("=", '"'): entry.hall_number for entry in _entries()}  # 2" is moyo's 2=
 
 
 @lru_cache(maxsize=1)

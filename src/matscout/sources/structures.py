@@ -5,6 +5,7 @@ and the Python API. So one text is one crystal, or one refusal, wherever it is g
 no `@module` or `@class` that stands in them is ever imported.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -230,7 +231,12 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
         if any(symbol is None for symbol in written):
             detail = "it names no elements (VASP 4); write them in line 6, above the numbers of atoms"
             raise RowError("elements_missing", detail)
-        return [str(symbol) for symbol in written]
+        species = [str(symbol) for symbol in written]
+        ends = list(itertools.accumulate(counts))
+        if any(len(set(species[end - count : end])) > 1 for end, count in zip(ends, counts, strict=True)):
+            detail = f"the numbers of atoms {counts} part the positions elsewhere than the elements beside them"
+            raise RowError("elements_disagree", detail)
+        return species
     if len(names) != len(counts):
         detail = f"{len(names)} element names and {len(counts)} numbers of atoms; they must be equal in number"
         raise RowError("count_mismatch", detail)

@@ -34,22 +34,30 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
 
 
 def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
-    """The lines of each frame; a text where the next frame cannot be found."""
+    """The lines of each frame; a text where the next frame cannot be found, in place of the one before it.
+
+    A line that begins no frame is one atom too many, or one too few counted: that frame is not kept.
+    """
     line_number = 0
+    frame: list[str] = []
     while first := stream.readline():
         line_number += 1
         if not first.strip():
             continue
         if not COUNT.fullmatch(first.strip()):
             message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
-            if line_number == 1:
+            if not frame:
                 raise InputError(f"{shown(path)}, {message}")
-            yield f"{message}; the frames before it were kept"
+            yield f"{message}; the frames before the last one were kept"
             return
+        if frame:
+            yield frame
         n_lines = int(first) + 1
         kept = list(itertools.islice(stream, min(n_lines, MAX_ATOMS + 2)))
         line_number += len(kept) + sum(1 for _ in itertools.islice(stream, n_lines - len(kept)))
-        yield [first, *kept]
+        frame = [first, *kept]
+    if frame:
+        yield frame
 
 
 def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow | BadRow:
