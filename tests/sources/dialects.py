@@ -7,6 +7,7 @@ Hall symbol, settings, flags, units of length). A slip is what goes wrong by han
 import json
 import random
 from collections import Counter
+from functools import lru_cache
 
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.groups import SpaceGroup
@@ -32,6 +33,7 @@ KNOWN = {
 }  # fmt: skip
 
 
+@lru_cache
 def crystal_of(name):
     """The whole cell, by pymatgen, and atoms by element as they must be read: deuterium is hydrogen."""
     _, number, _, _, _, lattice, sites = KNOWN[name]
@@ -113,7 +115,7 @@ def cif_of(chance: random.Random):
 def poscar_of(chance: random.Random):
     """POSCAR text in a dialect, and what it must be read as."""
     structure, counts = crystal_of(chance.choice(list(KNOWN)))
-    sites = structure.sites
+    sites = list(structure)
     if chance.random() < 0.3:
         chance.shuffle(sites)  # the same element several times in the line of names
     groups: list[tuple[str, int]] = []
