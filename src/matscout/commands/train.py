@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from matscout.commands.repro import INPUT_STAGES, changed_stages, members_to_train
+from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
 from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
 from matscout.engine.settings import RAY, Switch, n_cores

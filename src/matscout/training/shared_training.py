@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,8 +23,7 @@ import torch
 import torch.distributed as group
 from torch import nn
 
-from matscout.errors import MatscoutError, TrainingError
-from matscout.params import Compute
+from matscout.errors import TrainingError
 from matscout.training.loop.batch_parts import Batch
 from matscout.training.loop.trainer import Trainer
 from matscout.training.training_plan import Plan
@@ -107,56 +105,10 @@ def launch(plan: Plan, **inputs: Path) -> None:
         settings, complaint = Path(folder) / "plan.json", Path(folder) / "error"
         settings.write_text(json.dumps(plan.to_json()))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(compute.processes), "-m", "matscout.training.shared_training"]
+        command += ["--nproc-per-node", str(compute.processes), "-m", "matscout.training.shared_process"]
         command += [str(settings), str(complaint), *(str(inputs[key].resolve()) for key in INPUTS)]
         environment = os.environ | {"OMP_NUM_THREADS": str(compute.threads)}
         code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 -- fixed arguments
         if code:
             told = complaint.read_text() if complaint.exists() else f"torch.distributed.run left with code {code}"
             raise TrainingError(f"train {plan.name} in {compute.processes} processes: {told}")
-
-
-def main(settings: Path, complaint: Path, inputs: Mapping[str, Path]) -> None:
-    """One of the processes that `launch` starts; the first that fails writes why to the file `complaint`."""
-    from matscout.training.train_member import fit_here
-
-    plan = Plan.from_json(json.loads(settings.read_text()))
-    try:
-        _join(plan.params.compute)
-        fit_here(plan, **inputs)
-    except Exception as error:
-        _complain(complaint, str(error) if isinstance(error, MatscoutError) else traceback.format_exc())
-        raise
-    group.destroy_process_group()
-
-
-def _join(compute: Compute) -> None:
-    rank = int(os.environ["LOCAL_RANK"])
-    if compute.device != "cpu" and torch.cuda.is_available():
-        if rank >= torch.cuda.device_count():
-            raise TrainingError(
-                f"compute.processes = {compute.processes}, but torch sees {torch.cuda.device_count()} GPUs; each "
-                "process needs one of its own"
-            )
-        torch.cuda.set_device(rank)
-        group.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        group.init_process_group("gloo")
-    if rank:  # one progress bar is enough; errors go to their file
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-
-
-def _complain(file: Path, text: str) -> None:
-    """The first one's reason stays: the others only say that it left them."""
-    try:
-        with file.open("x") as stream:
-            stream.write(text)
-    except FileExistsError:
-        pass
-
-
-if __name__ == "__main__":
-    settings, complaint, *paths = sys.argv[1:]
-    main(Path(settings), Path(complaint), {key: Path(path) for key, path in zip(INPUTS, paths, strict=True)})
