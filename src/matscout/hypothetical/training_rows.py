@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal, formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
-from matscout.curation.curated_files import MATERIALS_NAME
+from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.energies.database_pairs import N_ELEMENTS, Pairs, atomic_fractions
 from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
 from matscout.errors import InputError

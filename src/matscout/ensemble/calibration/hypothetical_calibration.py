@@ -26,7 +26,7 @@ from matscout.ensemble.calibration.target_calibration import (
     TargetPrediction,
     fit_target,
 )
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import labels_of
 from matscout.ensemble.metrics.interval_metrics import coverage
 from matscout.ensemble.run_members import run_members

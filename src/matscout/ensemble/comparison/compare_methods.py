@@ -15,7 +15,7 @@ from matscout.ensemble.comparison.metric_table import (
     paired_difference,
 )
 from matscout.ensemble.distributions.combination import METHODS
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.metrics.bootstrap import Estimate, Resampling, bootstrap
 from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from matscout.graphs.compiled import compiled
 from matscout.graphs.neighbors.cell_checks import inverse, product
 from matscout.graphs.neighbors.lattice_reduction import reduce_lattice
-from matscout.graphs.symmetry.disjoint_sets import join, root
 from matscout.graphs.symmetry.lattice_rotations import lattice_rotations
 from matscout.graphs.symmetry.pure_translations import primitive_lattice, translations
-from matscout.graphs.symmetry.symmetry_operations import maps_all, rarest_species, rotated
+from matscout.graphs.symmetry.symmetry_operations import join, maps_all, rarest_species, root, rotated
 
 
 @dataclass(frozen=True)
