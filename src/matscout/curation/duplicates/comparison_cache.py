@@ -23,7 +23,10 @@ from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, sha256_of_json
 from matscout.params import Matching
 
-JUDGES: Final = ("reduced_cell.py", "structure_matching.py")  # files whose change makes old comparisons void
+JUDGES: Final = (
+    "reduced_cell.py",
+    "structure_matching.py",
+)  # files whose change makes old comparisons void
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
 CELLS_NAME: Final = "cells.parquet"
 EDGES_NAME: Final = "edges.parquet"
