@@ -1,5 +1,6 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -43,6 +44,14 @@ class FileImport(Section):
     functional: str = Field(description="of rows that don't state it, such as PBE")
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether a host is an address of this machine; `127.example.org` is a name, and anyone's."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Database(Section):
     """Where one database's rows come from."""
 
@@ -65,7 +74,10 @@ class Database(Section):
             if parts.username or parts.password:
                 message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
                 raise ValueError(message)
-            is_here = (parts.hostname or "") in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
+            if parts.query or parts.fragment:
+                message = f"{key} goes on with ? or #, and a key there would be stored with every run; end it before"
+                raise ValueError(message)
+            is_here = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
                 message = f"{key} = {address!r:.80} must begin with https:// (http:// only to this machine)"
                 raise ValueError(message)
