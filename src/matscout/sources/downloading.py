@@ -1,6 +1,7 @@
 """The download loop: resumes, refuses repeated rows, ends in a snapshot."""
 
 import errno
+import logging
 import shutil
 from collections import Counter
 from itertools import islice
@@ -21,6 +22,7 @@ from matscout.sources.plausibility import SAMPLE_ROWS, judge
 from matscout.sources.record import Record
 from matscout.sources.retrying import TransientError, patiently
 
+LOG = logging.getLogger(__name__)
 MAX_REPEATS = 4  # times that a page may hold rows of an earlier one before it counts as the service's fault
 
 
@@ -89,6 +91,9 @@ def _publish(name: str, fetcher: Fetcher, journal: Journal, destination: Path) -
         journal.remove()
         raise SourceError(f"{name}: no row matches {fetcher.query}; widen databases.{name}.query")
     _check_units(name, fetcher, journal)
+    if journal.skipped:
+        told = ", ".join(f"{n} {reason}" for reason, n in journal.skipped.items())
+        LOG.warning("%s: %d rows arrived; could not be had: %s", name, len(journal.ids), told)
     terms = TERMS.get(name, UNKNOWN)
     manifest = Manifest(
         source=name,
@@ -99,6 +104,7 @@ def _publish(name: str, fetcher: Fetcher, journal: Journal, destination: Path) -
         database_version=journal.version or "not offered",
         n_rows=len(journal.ids),
         pages=journal.pages,
+        skipped=journal.skipped,
         licence=terms.licence,
         citation=terms.citation,
         client=fetcher.client,

@@ -40,12 +40,18 @@ class Manifest(BaseModel):
                 raise ValueError(message)
         return pages
 
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="rows that the service holds or announces and did not give, by reason"
+    )
     planted: dict[str, Any] | None = Field(default=None, description="what a synthetic stand-in was made with")
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, last of a snapshot's files."""
-    write_json(Path(directory) / MANIFEST_NAME, manifest.model_dump())
+    """Write `manifest.json`, last of a snapshot's files; `skipped` stands in it only where rows were."""
+    content = manifest.model_dump()
+    if not manifest.skipped:
+        del content["skipped"]
+    write_json(Path(directory) / MANIFEST_NAME, content)
 
 
 def read_manifest(directory: Path) -> Manifest:
