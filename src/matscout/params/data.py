@@ -46,10 +46,12 @@ class FileImport(Section):
 class Database(Section):
     """Where one database's rows come from."""
 
-    origin: Literal["sample", "api", "file"] = Field(description="bundled sample, the live service, or a file")
-    path: str = Field(description="file or folder read by the origins `sample` and `file`")
-    endpoint: str | None = Field(description="base URL of the service, for the origin `api`")
-    optimade_endpoint: str | None = Field(description="base URL of the OPTIMADE service (OQMD coordinates)")
+    origin: Literal["sample", "api", "file", "bulk", "optimade"] = Field(
+        description="bundled sample, the live service, a file, the service's bulk tables, or any OPTIMADE service"
+    )
+    path: str = Field(description="file or folder read by the origins `sample`, `file` and, without endpoint, `bulk`")
+    endpoint: str | None = Field(description="base URL of the service; of the origin `bulk` s3://bucket/prefix")
+    optimade_endpoint: str | None = Field(description="base URL of an OPTIMADE service; at OQMD of its coordinates")
     query: Query = Field(description="asked of the service; sample and file are taken whole")
     service: Service
     file: FileImport
@@ -65,6 +67,8 @@ class Database(Section):
             if parts.username or parts.password:
                 message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
                 raise ValueError(message)
+            if parts.scheme == "s3" and (self.origin, key) == ("bulk", "endpoint") and parts.hostname:
+                continue
             is_here = (parts.hostname or "") in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
                 message = f"{key} = {address!r:.80} must begin with https:// (http:// only to this machine)"

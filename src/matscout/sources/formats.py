@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from matscout.sources import aflow, materials_project, oqmd, record_file
+from matscout.sources import aflow, materials_project, optimade, oqmd, record_file
 from matscout.sources.record import MALFORMED, Record, Rejection, RowError
 
 ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
@@ -28,6 +28,7 @@ FORMATS: Final = MappingProxyType(
     {
         materials_project.FORMAT: Format(materials_project.rows_of, materials_project.parse_row),
         aflow.FORMAT: Format(aflow.rows_of, aflow.parse_row),
+        optimade.FORMAT: Format(optimade.rows_of, optimade.parse_row),
         oqmd.FORMAT: Format(oqmd.rows_of, oqmd.parse_row),
         record_file.FORMAT: Format(record_file.rows_of, record_file.parse_row),
     }

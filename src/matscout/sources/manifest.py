@@ -19,7 +19,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = Field(description="name in params.databases")
-    origin: str = Field(description="sample, api or file")
+    origin: str = Field(description="sample, api, bulk, optimade or file")
     endpoint: str | None = Field(description="base URL asked, or the file read")
     query: dict[str, Any] | None = Field(description="what was asked, in the service's own words; null = all of a file")
     format: str = Field(description="shape of the pages, one of matscout.sources.formats.PARSERS")

@@ -99,17 +99,17 @@ class MaterialsProjectClient:
         """
         skip, total, n_rows = (cursor["skip"], cursor["total"], cursor["rows"]) if cursor else (0, None, 0)
         given, total = self._summaries(skip, total)
-        free = [document for document in given if self._is_free(document)]
+        free = [document for document in given if is_commercial(document, self._controlled)]
         ids = [normalise_id(document.get("material_id")) for document in free]
         thermo = self._documents("thermo", ids, THERMO_FIELDS, {"thermo_types": THERMO_TYPE})
-        rows = [(key, _slim(row)) for key, row in zip(ids, free, strict=True) if self._is_low(thermo.get(key, {}))]
+        rows = [(key, slim(row)) for key, row in zip(ids, free, strict=True) if is_low(thermo.get(key, {}), self._above_hull)]
         rows = rows[: self._limit - n_rows]
         kept = [key for key, _ in rows]
         core = self._documents("core", kept, CORE_FIELDS, {})
         content = {
             "data": [row for _, row in rows],
             "thermo": [thermo[key] for key in kept if key in thermo],
-            "core": [_origins_of(row, core.get(key, {})) for key, row in rows],
+            "core": [origins_of(row, core.get(key, {})) for key, row in rows],
             "meta": {"total_doc": total},
         }
         following = skip + self._page_size if given else total
@@ -140,17 +140,6 @@ class MaterialsProjectClient:
                 break
             time.sleep(wait * retrying.FIRST_WAIT_S)
         return most, total
-
-    def _is_free(self, document: Mapping[str, Any]) -> bool:
-        """Not of a batch with controlled access, whatever the filter did, and not licensed as such."""
-        built = document.get("builder_meta")
-        built = built if isinstance(built, Mapping) else {}
-        return built.get("batch_id") not in self._controlled and built.get("license") != CONTROLLED_LICENCE
-
-    def _is_low(self, thermo: Mapping[str, Any]) -> bool:
-        """Within the query's distance above the GGA(+U) hull, as far as the row has one."""
-        above = thermo.get("energy_above_hull")
-        return self._above_hull is None or not isinstance(above, int | float) or above <= self._above_hull
 
     def _documents(
         self, collection: str, ids: list[str], fields: list[str], wanted: dict[str, Any]
@@ -266,14 +255,27 @@ def criteria(query: Query) -> dict[str, Any]:
     return wanted
 
 
-def _slim(document: Mapping[str, Any]) -> dict[str, Any]:
+def is_commercial(document: Mapping[str, Any], controlled: frozenset[str]) -> bool:
+    """Not of a batch with controlled access, whatever a filter did, and not licensed as such."""
+    built = document.get("builder_meta")
+    built = built if isinstance(built, Mapping) else {}
+    return built.get("batch_id") not in controlled and built.get("license") != CONTROLLED_LICENCE
+
+
+def is_low(thermo: Mapping[str, Any], most: float | None) -> bool:
+    """Within `most` eV/atom above the hull on which the labels stand, as far as the row has a distance; None = any."""
+    above = thermo.get("energy_above_hull")
+    return most is None or not isinstance(above, int | float) or above <= most
+
+
+def slim(document: Mapping[str, Any]) -> dict[str, Any]:
     """A summary without what its page need not repeat: who built it, and when each of its calculations ended."""
     kept = {key: value for key, value in document.items() if key not in {"builder_meta", "origins"}}
     origins = [origin for origin in document.get("origins") or () if isinstance(origin, Mapping)]
     return kept | {"origins": [{key: origin.get(key) for key in ("name", "task_id")} for origin in origins]}
 
 
-def _origins_of(summary: Mapping[str, Any], core: Mapping[str, Any]) -> dict[str, Any]:
+def origins_of(summary: Mapping[str, Any], core: Mapping[str, Any]) -> dict[str, Any]:
     """Of a material's run types those of the calculations that its summary names."""
     named = {normalise_id(origin["task_id"]) for origin in summary["origins"]}
     run_types = core.get("run_types")
