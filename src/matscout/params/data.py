@@ -36,8 +36,9 @@ class FileImport(Section):
     """How to read the origin `file`."""
 
     format: Literal[
-        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"
-    ]
+        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen",
+        "lemat_bulk", "alexandria",
+    ]  # fmt: skip
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")

@@ -63,7 +63,7 @@ ALEXANDRIA: Final = Terms(
         "title={Machine-Learning-Assisted Determination of the Global Zero-Temperature Phase Diagram of Materials}, "
         "journal={Advanced Materials}, volume={35}, pages={2210788}, year={2023}, doi={10.1002/adma.202210788}}\n"
         "@article{Schmidt2024, author={Schmidt, J. and Cerqueira, T. F. T. and Romero, A. H. and Loew, A. and "
-        "J{\\\"a}ger, F. and Wang, H.-C. and Botti, S. and Marques, M. A. L.}, "
+        'J{\\"a}ger, F. and Wang, H.-C. and Botti, S. and Marques, M. A. L.}, '
         "title={Improving machine-learning models in materials science through large datasets}, "
         "journal={Materials Today Physics}, volume={48}, pages={101560}, year={2024}, "
         "doi={10.1016/j.mtphys.2024.101560}}"

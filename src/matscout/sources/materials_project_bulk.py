@@ -130,7 +130,9 @@ class BulkClient:
             "core": [origins_of(row, core.get(key, {})) for key, row in rows],
         }
         n_rows = cursor["rows"] + len(rows)
-        place = {"part": cursor["part"], "row": stop} if stop < len(summaries) else {"part": cursor["part"] + 1, "row": 0}
+        place = (
+            {"part": cursor["part"], "row": stop} if stop < len(summaries) else {"part": cursor["part"] + 1, "row": 0}
+        )
         is_last = n_rows >= self._wanted.limit or place["part"] >= len(parts)
         n_left_out = len(matching) - len(free)
         following = None if is_last else {**place, "rows": n_rows}
@@ -147,7 +149,9 @@ class BulkClient:
             found = []
             for collection, fields in ((THERMO, THERMO_FIELDS), (CORE, CORE_FIELDS)):
                 documents = self._tables.beside(collection, n_elements)
-                found.append({normalise_id(d.get("material_id")): {key: d.get(key) for key in fields} for d in documents})
+                found.append(
+                    {normalise_id(d.get("material_id")): {key: d.get(key) for key in fields} for d in documents}
+                )
             self._joined = (n_elements, found[0], found[1])
         return self._joined[1], self._joined[2]
 
@@ -201,7 +205,9 @@ class ObjectTables:
             document = json.loads(row)
             return {key: document[key] for key in KEPT_FIELDS if key in document}
         except (ValueError, TypeError) as error:
-            raise SourceError(f"{self._store.root}: a line is no JSON object ({error}); fetch the tables again") from error
+            raise SourceError(
+                f"{self._store.root}: a line is no JSON object ({error}); fetch the tables again"
+            ) from error
 
     def beside(self, collection: str, n_elements: int) -> Iterator[Mapping[str, Any]]:
         """From all objects with so many elements: a document may stand under another space group there."""
@@ -395,7 +401,9 @@ class Bucket:
         """See `Store`."""
 
         def ask() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(folder))
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._key(folder)
+            )
             return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
         start = len(self._prefix) + 1 if self._prefix else 0
@@ -428,7 +436,9 @@ class Bucket:
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 if 400 <= status < 500 and status != 429:
-                    raise SourceError(f"{self.root}/{what} was refused: {error}; check endpoint in params.yaml") from error
+                    raise SourceError(
+                        f"{self.root}/{what} was refused: {error}; check endpoint in params.yaml"
+                    ) from error
                 raise TransientError(str(error)) from error
             except (BotoCoreError, OSError) as error:
                 raise TransientError(f"{type(error).__name__}: {error}") from error

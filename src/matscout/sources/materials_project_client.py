@@ -102,7 +102,11 @@ class MaterialsProjectClient:
         free = [document for document in given if is_commercial(document, self._controlled)]
         ids = [normalise_id(document.get("material_id")) for document in free]
         thermo = self._documents("thermo", ids, THERMO_FIELDS, {"thermo_types": THERMO_TYPE})
-        rows = [(key, slim(row)) for key, row in zip(ids, free, strict=True) if is_low(thermo.get(key, {}), self._above_hull)]
+        rows = [
+            (key, slim(row))
+            for key, row in zip(ids, free, strict=True)
+            if is_low(thermo.get(key, {}), self._above_hull)
+        ]
         rows = rows[: self._limit - n_rows]
         kept = [key for key, _ in rows]
         core = self._documents("core", kept, CORE_FIELDS, {})

@@ -9,7 +9,17 @@ from types import MappingProxyType
 from typing import Final
 
 from matscout.errors import InputError
-from matscout.sources.importers import cgcnn, documents, extxyz, matbench, records, structure, table
+from matscout.sources.importers import (
+    alexandria,
+    cgcnn,
+    documents,
+    extxyz,
+    lemat_bulk,
+    matbench,
+    records,
+    structure,
+    table,
+)
 from matscout.sources.importers.opening import head_of, name_of, shown
 from matscout.sources.importers.raw import BadRow, RawRow
 from matscout.sources.record import RowError
@@ -20,6 +30,8 @@ BY_ENDING: Final = MappingProxyType(
 )
 # A frame that pandas splits: columns and index, or rows that are lists.
 SPLIT: Final = re.compile(rb'\{\s*("columns"|"index"|"data"\s*:\s*\[\s*\[)')
+
+ENTRIES: Final = re.compile(rb'\{\s*"entries"\s*:\s*\[')
 
 Reader = Callable[[Path], Iterator[RawRow | BadRow]]
 
@@ -33,12 +45,23 @@ def detect(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{shown(path)} does not exist; give a CIF, a POSCAR, a folder of them, or a file with rows")
     if path.is_dir():
-        return "cgcnn" if cgcnn.is_labelled(path) else "folder"
+        return "cgcnn" if cgcnn.is_labelled(path) else _kind_of_folder(path)
     if kind := kind_of(path):
         return kind
     known = ", ".join([*structure.ENDINGS, "POSCAR*", "CONTCAR*", *BY_ENDING, ".json", *documents.LINES])
     rule = f"known are {known} (each also .gz, parquet aside), and folders of them"
     raise InputError(f"{shown(path)}: unknown kind of file; {rule}")
+
+
+def _kind_of_folder(path: Path) -> str:
+    """A database in several files is one; else every file is read for itself."""
+    files = structure.files_of(path)
+    if files and all(name_of(file).endswith(".parquet") for file in files):
+        return (
+            "lemat_bulk" if all(lemat_bulk.is_lemat(lemat_bulk.parquet_columns(file)) for file in files) else "folder"
+        )
+    is_alexandria = files and all(file.name.lower().endswith(alexandria.ENDINGS) for file in files)
+    return "alexandria" if is_alexandria else "folder"
 
 
 def kind_of(path: Path) -> str | None:
@@ -50,15 +73,21 @@ def kind_of(path: Path) -> str | None:
     name = name_of(path)
     if structure.is_structure(path):
         return "structure"
+    if name.endswith(alexandria.ENDINGS):
+        return "alexandria"
     kind = next((kind for ending, kind in BY_ENDING.items() if name.endswith(ending)), None)
     if kind is None and not name.endswith((".json", *documents.LINES)):
         return None
     if not path.stat().st_size:
         raise InputError(f"{shown(path)} is empty; give a file with rows")
+    if name.endswith(".parquet") and lemat_bulk.is_lemat(lemat_bulk.parquet_columns(path)):
+        return "lemat_bulk"
     return kind or _json_kind(head_of(path).lstrip(), is_lines=name.endswith(documents.LINES))
 
 
 def _json_kind(head: bytes, *, is_lines: bool) -> str:
+    if not is_lines and ENTRIES.match(head):
+        return "alexandria"
     if not is_lines:
         return "matbench" if SPLIT.match(head) else "pymatgen"
     try:
@@ -67,6 +96,8 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
         return "records"  # a first line that is no object says nothing; the reader rejects it by its number
     if "x-optimade" in row or {"type", "attributes"} <= row.keys():
         return "optimade"
+    if lemat_bulk.is_lemat(row):
+        return "lemat_bulk"
     is_pymatgen = "structure" in row or "sites" in row or "@class" in row
     return "pymatgen" if is_pymatgen else "records"
 
@@ -125,5 +156,7 @@ READERS: Final = MappingProxyType(
         "extxyz": extxyz.read,
         "optimade": documents.read,
         "pymatgen": documents.read,
+        "lemat_bulk": lemat_bulk.read,
+        "alexandria": alexandria.read,
     }
 )
