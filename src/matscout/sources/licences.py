@@ -71,14 +71,10 @@ ALEXANDRIA: Final = Terms(
 )
 LEMAT_BULK: Final = Terms(
     licence="CC BY 4.0, and of each row its database's terms (Materials Project, Alexandria, OQMD)",
-    citation="\n".join(
-        [
-            "@misc{LeMatBulk, author={{LeMaterial}}, title={LeMat-Bulk}, year={2024}, "
-            "howpublished={https://huggingface.co/datasets/LeMaterial/LeMat-Bulk}}",
-            MATERIALS_PROJECT.citation,
-            ALEXANDRIA.citation,
-            OQMD.citation,
-        ]
+    citation=(
+        "@misc{LeMatBulk, author={{LeMaterial}}, title={LeMat-Bulk}, year={2024}, "
+        "howpublished={https://huggingface.co/datasets/LeMaterial/LeMat-Bulk}}\n"
+        f"{MATERIALS_PROJECT.citation}\n{ALEXANDRIA.citation}\n{OQMD.citation}"
     ),
 )
 TERMS: Final = MappingProxyType(

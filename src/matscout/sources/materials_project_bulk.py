@@ -48,7 +48,6 @@ ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 class Tables(Protocol):
     """The three collections in one layout."""
 
-    @property
     def release(self) -> str | None:
         """Of the database; None where the layout does not say."""
         ...
@@ -102,7 +101,7 @@ class BulkClient:
         if not self._tables.units():
             rule = f"{SUMMARY}/nelements=N/symmetry_number=M.jsonl.gz or a Delta table {SUMMARY}/ must stand there"
             raise SourceError(f"{self.endpoint} holds no table of summaries: {rule}")
-        return self._tables.release
+        return self._tables.release()
 
     def total(self, cursor: Cursor | None) -> int | None:
         """Not stated: the limit of the query."""
@@ -149,9 +148,8 @@ class BulkClient:
             found = []
             for collection, fields in ((THERMO, THERMO_FIELDS), (CORE, CORE_FIELDS)):
                 documents = self._tables.beside(collection, n_elements)
-                found.append(
-                    {normalise_id(d.get("material_id")): {key: d.get(key) for key in fields} for d in documents}
-                )
+                kept = ({key: document.get(key) for key in fields} for document in documents)
+                found.append({normalise_id(document["material_id"]): document for document in kept})
             self._joined = (n_elements, found[0], found[1])
         return self._joined[1], self._joined[2]
 
@@ -177,11 +175,10 @@ class BulkClient:
 class ObjectTables:
     """Gzip JSON lines, one object for each number of elements and space group."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Folder | Bucket") -> None:
         self._store = store
         self._names: dict[str, list[tuple[int, str]]] = {}
 
-    @property
     def release(self) -> str | None:
         """The last part of the root, if it is a date."""
         last = self._store.root.rstrip("/").rsplit("/", 1)[-1]
@@ -235,26 +232,25 @@ class ObjectTables:
 class DeltaTables:
     """Delta tables, read with `deltalake`, which the Materials Project's own client brings."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Folder | Bucket") -> None:
         self._store = store
         self._tables: dict[str, Any] = {}
 
-    @cached_property
     def release(self) -> str | None:
         """The newest `version`."""
-        import pyarrow.compute as pc
+        return self._release
 
+    @cached_property
+    def _release(self) -> str | None:
         if "version" not in self._dataset(SUMMARY).schema.names:
             return None
-        versions = pc.unique(self._dataset(SUMMARY).to_table(columns=["version"])["version"]).to_pylist()
+        versions = self._dataset(SUMMARY).to_table(columns=["version"])["version"].unique().to_pylist()
         return max((str(one) for one in versions if one), default=None)
 
     def units(self) -> list[tuple[int, str]]:
         """One a number of elements."""
-        import pyarrow.compute as pc
-
         counts = self._dataset(SUMMARY).to_table(columns=["nelements"], filter=self._of_release())["nelements"]
-        return [(number, str(number)) for number in sorted(n for n in pc.unique(counts).to_pylist() if n)]
+        return [(number, str(number)) for number in sorted(n for n in counts.unique().to_pylist() if n)]
 
     def summaries(self, unit: str) -> "ArrowRows":
         """Rows by id."""
@@ -263,7 +259,8 @@ class DeltaTables:
         known = [name for name in KEPT_FIELDS if name in self._dataset(SUMMARY).schema.names]
         wanted = (pc.field("nelements") == int(unit)) & self._of_release()
         table = self._dataset(SUMMARY).to_table(columns=known, filter=wanted)
-        return ArrowRows(table, pc.sort_indices(table, [("material_id", "ascending")]).to_pylist())
+        ids = table["material_id"].to_pylist()
+        return ArrowRows(table, sorted(range(len(ids)), key=ids.__getitem__))
 
     def document(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row; arrow's maps come as pairs."""
@@ -285,7 +282,7 @@ class DeltaTables:
     def _of_release(self) -> Any:
         import pyarrow.compute as pc
 
-        return pc.scalar(True) if self.release is None else pc.field("version") == self.release
+        return pc.scalar(True) if self._release is None else pc.field("version") == self._release
 
     def _dataset(self, collection: str) -> Any:
         if collection not in self._tables:
@@ -324,25 +321,6 @@ class ArrowRows(Sequence[Mapping[str, Any]]):
 
 
 # ------------------------------------------------------------------------------------------------ where they lie
-class Store(Protocol):
-    """Files by name below a root."""
-
-    root: str
-    delta_options: dict[str, str]
-
-    def names(self, folder: str) -> list[str]:
-        """Names of all files below `folder`, from the root on."""
-        ...
-
-    def exists(self, folder: str) -> bool:
-        """Whether there is any file below it."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """The content of a file."""
-        ...
-
-
 class Folder:
     """A folder of this machine."""
 
@@ -353,16 +331,20 @@ class Folder:
         self.delta_options: dict[str, str] = {}
 
     def names(self, folder: str) -> list[str]:
-        """See `Store`."""
+        """Names of all files below `folder`, from the root on."""
         root = Path(self.root)
         return [path.relative_to(root).as_posix() for path in (root / folder).rglob("*") if path.is_file()]
 
     def exists(self, folder: str) -> bool:
-        """See `Store`."""
+        """Whether there is any file below it."""
         return (Path(self.root) / folder).exists()
 
     def read(self, name: str) -> bytes:
-        """See `Store`."""
+        """The content of a file.
+
+        Raises:
+            InputError: it is gone since its name was read.
+        """
         try:
             return (Path(self.root) / name).read_bytes()
         except FileNotFoundError as error:
@@ -398,7 +380,7 @@ class Bucket:
         return boto3.client("s3", region_name=REGION, config=Config(signature_version=UNSIGNED))
 
     def names(self, folder: str) -> list[str]:
-        """See `Store`."""
+        """As of a `Folder`."""
 
         def ask() -> list[str]:
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -410,7 +392,7 @@ class Bucket:
         return [key[start:] for key in self._again(ask, folder)]
 
     def exists(self, folder: str) -> bool:
-        """See `Store`."""
+        """As of a `Folder`."""
 
         def ask() -> bool:
             found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._key(folder), MaxKeys=1)
@@ -419,9 +401,13 @@ class Bucket:
         return self._again(ask, folder)
 
     def read(self, name: str) -> bytes:
-        """See `Store`."""
+        """As of a `Folder`."""
         key = f"{self._prefix}/{name}".lstrip("/")
-        return self._again(lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(), name)
+
+        def ask() -> bytes:
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+        return self._again(ask, name)
 
     def _key(self, folder: str) -> str:
         return f"{self._prefix}/{folder}/".lstrip("/")

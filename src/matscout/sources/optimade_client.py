@@ -107,8 +107,8 @@ class OptimadeClient:
         labels = sorted(name for name in names if name in known and name not in CELL_FIELDS)
         absent = sorted(name for name in self._reading["columns"].values() if name not in known)
         if absent:
-            message = f"{self.endpoint} has no property {', '.join(absent)}, to which databases.{self._name}.file.columns maps"
-            raise SourceError(message)
+            mapping = f"to which databases.{self._name}.file.columns maps"
+            raise SourceError(f"{self.endpoint} has no property {', '.join(absent)}, {mapping}")
         fields = ",".join([*CELL_FIELDS, *labels])
         query = f"filter={quote(self.query['filter'])}&page_limit={self._page_size}&response_fields={fields}"
         return f"structures?{query}"
