@@ -265,3 +265,39 @@ class OqmdCells(Replay):
         following = {"href": f"{self.url}structures?{query}&page_offset={offset + limit}"} if more else None
         meta = {"data_returned": len(rows), "data_available": len(self.cells), "more_data_available": more}
         return answer({"data": rows[offset : offset + limit], "links": {"next": following}, "meta": meta})
+
+
+class Optimade(Replay):
+    """A provider of the standard below `/v1/`: `info/structures`, and `structures` along `links.next`.
+
+    `counts` says whether it tells how many rows match, `base` what its links begin with.
+    """
+
+    def __init__(self, entries, properties):
+        super().__init__()
+        self.entries, self.properties = entries, properties
+        self.counts, self.base = True, None
+
+    def respond(self, request):
+        if request.path == "/v1/info/structures":
+            return answer({"data": {"properties": {name: {} for name in self.properties}}, "meta": {}})
+        if request.path != "/v1/structures":
+            return Response('{"errors": [{"status": "404"}]}', 404)
+        bounds = re.findall(r"(nelements|nsites)(>=|<=)(\d+)", request.args["filter"])
+        rows = [e for e in self.entries if all(is_within(e["attributes"], *bound) for bound in bounds)]
+        limit, offset = int(request.args["page_limit"]), int(request.args.get("page_offset", 0))
+        fields = set(request.args["response_fields"].split(","))
+        page = [
+            {**e, "attributes": {key: value for key, value in e["attributes"].items() if key in fields}}
+            for e in rows[offset : offset + limit]
+        ]
+        query = re.sub(r"&page_offset=\d+", "", request.query_string.decode())
+        base = self.base or self.url
+        link = f"{base}v1/structures?{query}&page_offset={offset + limit}" if offset + limit < len(rows) else None
+        meta = {"data_returned": len(rows)} if self.counts else {}
+        return answer({"data": page, "links": {"next": link}, "meta": meta})
+
+
+def is_within(attributes, name, sign, number):
+    value = len(set(attributes["species_at_sites"])) if name == "nelements" else len(attributes["species_at_sites"])
+    return value >= int(number) if sign == ">=" else value <= int(number)
