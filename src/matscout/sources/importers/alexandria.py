@@ -38,7 +38,9 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
                 yield BadRow(name, number, "", "structure_malformed", detail)
                 continue
             data = entry["data"] if isinstance(entry.get("data"), dict) else {}
-            fields = {LABELS.get(str(key), str(key)): value for key, value in data.items() if not isinstance(value, dict)}
+            fields = {
+                LABELS.get(str(key), str(key)): value for key, value in data.items() if not isinstance(value, dict)
+            }
             fields.setdefault("material_id", entry.get("entry_id"))
             if functional is not None:
                 fields["functional"] = functional
