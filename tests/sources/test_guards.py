@@ -84,6 +84,6 @@ def test_a_damaged_line_of_a_journal_costs_what_follows_it_alone(tmp_path):
     journal = Journal(tmp_path)
     assert list(journal.pages) == ["p0"]
     assert journal.cursor == {"n": 0}
-    journal.add(SimpleNamespace(content=[], ids=[], next=None))
+    journal.add(SimpleNamespace(content=[], ids=[], next=None, skipped={}))
     assert Journal(tmp_path).is_finished
     assert list(Journal(tmp_path).pages) == ["p0"]
