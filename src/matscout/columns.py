@@ -86,6 +86,8 @@ def member_column(target: str, member: str) -> str:
 # candidates and their ranking
 CANDIDATE_ID: Final = "candidate_id"
 PARENT_ID: Final = "parent_id"
+PARENT_IS_EXPERIMENTAL: Final = "parent_is_experimental"  # its own, or of a duplicate; null where none is stated
+PARENT_MADE: Final = "parent_made"  # 1 where the parent is known to have been made, else 0: what goals can ask for
 ROUTE: Final = "route"
 SUBSTITUTION: Final = "substitution"
 PROBABILITY: Final = "probability"
