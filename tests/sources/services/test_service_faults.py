@@ -74,6 +74,16 @@ def test_a_passing_fault_costs_a_try_and_no_row(service, undisturbed, fault, mon
     assert not service.server.faults
 
 
+def test_a_long_outage_within_the_patience_costs_time_and_no_row(start_service, undisturbed_oqmd):
+    """Eighty failures in a row are forty minutes of waiting at the rate of the real waits, half a minute on average."""
+    service = start_service("oqmd")
+    for server in (service.server, service.cells):
+        server.faults = [Fault(PASSING["502"], times=80, match="offset=20|structures")]
+    assert content_of(service.acquire()) == undisturbed_oqmd
+    assert not service.server.faults
+    assert not service.cells.faults
+
+
 @pytest.mark.parametrize("fault", ["500", "200 with HTML", "429 without"])
 def test_a_lasting_fault_ends_within_the_patience_and_keeps_what_was_fetched(service, undisturbed, fault):
     # AFLUX is asked for smaller parts of a page that fails, whose numbers are others
