@@ -59,7 +59,8 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
     [
         (("model", "lr"), -1, "model.lr = -1"),
         (("model", "lr"), "fast", "model.lr = 'fast'"),
-        (("databases", "aflow", "origin"), "ftp", "'sample', 'api' or 'file'"),
+        (("databases", "aflow", "origin"), "ftp", "'sample', 'api', 'file', 'bulk' or 'optimade'"),
+        (("databases", "aflow", "endpoint"), "s3://bucket/prefix", "must begin with https://"),
         (
             ("members", "cogn", "architecture"),
             "cognn",

@@ -37,8 +37,9 @@ class FileImport(Section):
     """How to read the origin `file`."""
 
     format: Literal[
-        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"
-    ]
+        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen",
+        "lemat_bulk", "alexandria",
+    ]  # fmt: skip
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")
@@ -55,10 +56,12 @@ def _is_loopback(host: str) -> bool:
 class Database(Section):
     """Where one database's rows come from."""
 
-    origin: Literal["sample", "api", "file"] = Field(description="bundled sample, the live service, or a file")
-    path: str = Field(description="file or folder read by the origins `sample` and `file`")
-    endpoint: str | None = Field(description="base URL of the service, for the origin `api`")
-    optimade_endpoint: str | None = Field(description="base URL of the OPTIMADE service (OQMD coordinates)")
+    origin: Literal["sample", "api", "file", "bulk", "optimade"] = Field(
+        description="bundled sample, the live service, a file, the service's bulk tables, or any OPTIMADE service"
+    )
+    path: str = Field(description="file or folder read by the origins `sample`, `file` and, without endpoint, `bulk`")
+    endpoint: str | None = Field(description="base URL of the service; of the origin `bulk` s3://bucket/prefix")
+    optimade_endpoint: str | None = Field(description="base URL of an OPTIMADE service; at OQMD of its coordinates")
     query: Query = Field(description="asked of the service; sample and file are taken whole")
     service: Service
     file: FileImport
@@ -77,6 +80,8 @@ class Database(Section):
             if parts.query or parts.fragment:
                 message = f"{key} goes on with ? or #, and a key there would be stored with every run; end it before"
                 raise ValueError(message)
+            if parts.scheme == "s3" and (self.origin, key) == ("bulk", "endpoint") and parts.hostname:
+                continue
             is_here = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
                 message = f"{key} = {address!r:.80} must begin with https:// (http:// only to this machine)"
