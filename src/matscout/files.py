@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK_BYTES = 1 << 20
+SHARD_ROWS = (
+    10_000  # of a row group of tables that are worked on part by part: so many crystals are in memory at a time
+)
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is nobody's output
@@ -26,7 +29,9 @@ _SWEPT: set[Path] = set()  # folders in which this process has looked for what k
 
 
 @contextmanager
-def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: Path, *, mark: str | tuple[str, ...] | None = None, final_name: Callable[[Path], str] | None = None
+) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it, fsynced, if the block succeeds.
 
     A block that raises leaves `path` as it was and removes the temporary file or folder. What killed
@@ -35,6 +40,7 @@ def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Ite
     Args:
         path: file to write; with `mark` a folder, replaced as a whole.
         mark: name of a file, or names of which one stands in every such folder; one without is somebody else's.
+        final_name: from the written file to the name that it gets in the place of `path`'s.
 
     Raises:
         InputError: a folder stands where a file shall go, or one that may not be replaced (`check_replaceable`).
@@ -54,7 +60,7 @@ def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Ite
         if mark is not None:
             check_replaceable(path, mark)  # again: the block may have taken hours
             _remove(path)
-        temporary.replace(path)
+        temporary.replace(path if final_name is None else path.with_name(final_name(temporary)))
         _fsync(path.parent)
     finally:
         _remove(temporary)
