@@ -53,17 +53,17 @@ def atomic_path(
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     temporary = path.parent / f".{path.name}.{_host()}.{os.getpid()}.partial"
-    _remove(temporary)
+    remove(temporary)
     try:
         yield temporary
         _fsync_tree(temporary)
         if mark is not None:
             check_replaceable(path, mark)  # again: the block may have taken hours
-            _remove(path)
+            remove(path)
         temporary.replace(path if final_name is None else path.with_name(final_name(temporary)))
         _fsync(path.parent)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
@@ -151,6 +151,14 @@ def sha256_of_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it; one that is absent already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _host() -> str:
     return platform.node().partition(".")[0] or "host"
 
@@ -163,7 +171,7 @@ def _sweep(folder: Path) -> None:
     for left in list(folder.iterdir()):
         found = PARTIAL.fullmatch(left.name)
         if found and found["host"] == _host() and not _is_alive(int(found["process"])):
-            _remove(left)
+            remove(left)
 
 
 def _is_alive(process: int) -> bool:
@@ -174,13 +182,6 @@ def _is_alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

@@ -69,6 +69,21 @@ def test_a_part_saved_again_replaces_the_one_before(shards):
     assert len(list(shards().folder.glob("judged-1.*"))) == 1
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda folder: (folder / "b").unlink(), lambda folder: (folder / "a").write_text("2")]
+)
+def test_a_folder_is_a_part_too(shards, damage):
+    with shards().writing("member", "folder") as path:
+        path.mkdir()
+        (path / "a").write_text("1")
+        (path / "b").write_text("1")
+    kept = shards().file("member", "folder")
+    assert sorted(file.name for file in kept.iterdir()) == ["a", "b"]
+    damage(kept)
+    assert shards().file("member", "folder") is None
+    assert not kept.exists()
+
+
 def test_what_a_killed_run_was_writing_does_not_count(shards):
     (shards().folder / "judged-2.arrow.written").write_bytes(b"half")
     (shards().folder / ".judged-2.arrow.written.1.partial").write_bytes(b"half")

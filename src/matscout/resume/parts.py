@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout.errors import StoreError
-from matscout.files import atomic_path, sha256_of
+from matscout.files import atomic_path, remove, sha256_of
 from matscout.resume.fingerprint import fingerprint
 from matscout.resume.work_folders import CHECKPOINTS, locked, root
 
@@ -70,16 +70,16 @@ class Parts:
         return type(self)(folder)
 
     def file(self, name: str, kind: str) -> Path | None:
-        """The file of that name and kind if its content is what was written; damaged ones are removed, with a warning.
+        """The file or folder of that name and kind if its content is what was written.
 
-        What this object has verified once it does not hash again.
+        Damaged ones are removed, with a warning. What this object has verified once it does not hash again.
         """
         for path in sorted(self.folder.glob(f"{name}.*.{kind}")):
             if path in self._verified or path.name == f"{name}.{_checksum(path)}.{kind}":
                 self._verified.add(path)
                 return path
             _LOG.warning("%s was cut off or changed on disk (its checksum differs): it is made again", path)
-            path.unlink()
+            remove(path)
         return None
 
     def written(self, name: str, kind: str) -> Path:
@@ -100,18 +100,18 @@ class Parts:
     def remove(self, pattern: str) -> None:
         """Remove the parts whose name matches a pattern with `*`."""
         for path in self.folder.glob(f"{pattern}.*.*"):
-            path.unlink()
+            remove(path)
 
     @contextmanager
     def writing(self, name: str, kind: str) -> Iterator[Path]:
-        """A path to write to; what was written there is kept in place of what had its name and kind before."""
+        """A path for a file or a folder that replaces what had this name and kind before."""
         earlier = set(self.folder.glob(f"{name}.*.{kind}"))
         written = self.folder / f"{name}.{kind}"
         with atomic_path(written, final_name=lambda _: f"{name}.{checksum}.{kind}") as path:
             yield path
             checksum = _checksum(path)
-        for path in earlier - {self.folder / f"{name}.{checksum}.{kind}"}:
-            path.unlink()
+        for other in earlier - {self.folder / f"{name}.{checksum}.{kind}"}:
+            remove(other)
 
     def table(self, name: str) -> pa.Table | None:
         """The table of that name, memory-mapped, so that it takes no memory until it is read."""

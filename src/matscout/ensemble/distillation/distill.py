@@ -86,10 +86,10 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
     inputs = [members, ensemble, candidates]
     with Parts.kept(f"distill-{name}", settings=settings, inputs=inputs, code=[__name__], libraries=["torch"]) as parts:
         lesson, teaching, told = _write_lesson(name, params, predictor, candidates, parts.folder)
-        trained = parts.folder / "member"
-        if not trained.exists():
-            paths = {"graphs": lesson.graphs, "split": lesson.split, "materials": lesson.materials}
-            train_plan(Plan(name, own, params), destination=trained, **paths)
+        paths = {"graphs": lesson.graphs, "split": lesson.split, "materials": lesson.materials}
+        while (trained := parts.file("member", "folder")) is None:
+            with parts.writing("member", "folder") as folder:
+                train_plan(Plan(name, own, params), destination=folder, **paths)
         temperatures, differences = _compared(trained, lesson, teaching, params)
         teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
         with atomic_path(destination, mark=TEACHER_FILE) as folder:
