@@ -21,7 +21,7 @@ from matscout.curation.duplicates import duplicate_search
 from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
-from matscout.errors import InputError, StoreError
+from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record, Rejection
 from matscout.sources.snapshots.manifest import read_manifest
@@ -275,18 +275,21 @@ def test_a_run_stopped_before_its_comparisons_keeps_the_cells_it_reduced(small, 
     run(RECORDS, tmp_path / "b", cache=cache)
     assert n_usable == 8
     assert len(reductions) < 2  # of the last, unfinished part
-    assert not list(cache.rglob("reduced/*"))  # part of the cache as a whole by now
+    assert not list(cache.rglob("reduced-*"))  # part of the cache as a whole by now
     for name in ("materials.parquet", "duplicates.parquet", "summary.json"):
         assert (tmp_path / "b" / name).read_bytes() == (small / name).read_bytes()
 
 
-def test_a_damaged_cache_is_named(tmp_path):
+def test_a_damaged_cache_is_made_again_and_says_so(small, tmp_path, compared, caplog):
     cache = tmp_path / "cache"
     run(RECORDS, tmp_path / "a", cache=cache)
-    (file,) = cache.glob("*/cells.parquet")
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(StoreError, match="delete it"):
-        run(RECORDS, tmp_path / "a", cache=cache)
+    n_pairs = len(compared)
+    (file,) = cache.glob("*/compared.*")
+    file.write_bytes(file.read_bytes()[:-100])
+    run(RECORDS, tmp_path / "b", cache=cache)
+    assert len(compared) == 2 * n_pairs
+    assert "cut off or changed on disk" in caplog.text
+    assert (tmp_path / "b" / "duplicates.parquet").read_bytes() == (small / "duplicates.parquet").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------ the bundled sample

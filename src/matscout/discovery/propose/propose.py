@@ -19,10 +19,10 @@ from matscout.discovery.propose.proposal_pool import FrozenPool, Proposal
 from matscout.discovery.propose.select_new import Known, select
 from matscout.discovery.propose.template_fillings import gather
 from matscout.discovery.propose.user_candidates import UserCandidate, read_user_files, user_summary
-from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.errors import InputError
-from matscout.files import atomic_path, write_json
+from matscout.files import SHARD_ROWS, atomic_path, write_json
 from matscout.progress import progress
+from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 
 CANDIDATES_NAME: Final = "candidates.parquet"
@@ -74,8 +74,7 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     pool = gather(curated, ion_table(), settings, attrition, workers=workers)
     order = pool.draw_order(settings.routes.model_dump(), np.random.default_rng([settings.seed, 2]))
     tree = settings.model_dump(mode="json")
-    rooms = ("discovery", "sources", "columns.py", "crystal.py")
-    with Shards.kept("propose", settings=tree, inputs=[materials, own], rooms=rooms) as shards:
+    with Parts.kept("propose", settings=tree, inputs=[materials, own], code=[__name__]) as shards:
         accepted = select(pool, order, settings.n, known, attrition, workers=workers, shards=shards)
         if len(accepted) < settings.n:
             raise InputError(

@@ -12,11 +12,12 @@ from matscout.errors import InputError, SourceError
 from matscout.files import atomic_path, sha256_of_json
 from matscout.params import Database
 from matscout.progress import progress
+from matscout.resume.work_folders import DOWNLOADS, root
 from matscout.sources.formats.page_formats import FORMATS, parse_page
 from matscout.sources.licences import terms_of
 from matscout.sources.record import Record
 from matscout.sources.services.disk_space import check_download_fits
-from matscout.sources.services.download_journal import Journal, downloads_root
+from matscout.sources.services.download_journal import Journal
 from matscout.sources.services.fetcher import Fetcher, Page
 from matscout.sources.services.retrying import GaveUpError, TransientError, patiently
 from matscout.sources.snapshots.manifest import MANIFEST_NAME, Manifest, write_manifest
@@ -38,7 +39,7 @@ def download(name: str, database: Database, fetcher: Fetcher, destination: Path,
         SourceError: the service cannot be reached, refuses, or contradicts itself; the disk is full.
     """
     identity = {"query": fetcher.query, "endpoint": fetcher.endpoint, "page_size": database.service.page_size}
-    journal = Journal(downloads_root() / name / sha256_of_json(identity)[:16])
+    journal = Journal(root() / DOWNLOADS / name / sha256_of_json(identity)[:16])
     with journal.locked():
         try:
             if refresh or not journal.is_finished:

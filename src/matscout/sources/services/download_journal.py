@@ -4,7 +4,6 @@ A page is written whole before its line is appended, and a torn or damaged line 
 follow it: so whatever moment the process is killed at, the next one goes on after the last page that both agree on.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matscout.errors import SourceError
+from matscout.resume.work_folders import locked
 from matscout.sources.services.fetcher import Cursor, Page
 from matscout.sources.snapshots.page_files import write_page
 
@@ -24,11 +24,6 @@ LOCK_NAME = "lock"
 FIRST_KEYS = frozenset({"version"})
 PAGE_KEYS = frozenset({"page", "sha256", "ids", "next"})
 LOG = logging.getLogger(__name__)
-
-
-def downloads_root() -> Path:
-    """`.downloads` of the repository; under `dvc exp run --temp` still that of the main one."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".downloads"
 
 
 class Journal:
@@ -50,14 +45,11 @@ class Journal:
         Raises:
             SourceError: another process is downloading the same.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_NAME).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SourceError(
-                    f"another process is downloading into {self.folder}; wait for it or end it"
-                ) from error
+
+        def taken(holder: str) -> SourceError:
+            return SourceError(f"another process ({holder}) is downloading into {self.folder}; wait for it or end it")
+
+        with locked(self.folder / LOCK_NAME, taken):
             self._lines, self._size = self._read()
             yield
 
