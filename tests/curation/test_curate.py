@@ -14,6 +14,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records
@@ -23,7 +24,7 @@ from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
 from matscout.sources.snapshots.snapshot_writer import write_records

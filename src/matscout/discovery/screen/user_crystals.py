@@ -1,7 +1,7 @@
 """Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,22 @@ import pandas as pd
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.curation.validity import find_fault
+from matscout.crystal_checks import Rejection
+from matscout.curation.validity import reject_unphysical
 from matscout.discovery.screen.predict_usable import predict_usable
-from matscout.discovery.screen.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import write_csv, write_parquet
 from matscout.params import Validity, load_params
 from matscout.sources.files.named_structures import USER_SOURCE, read_structures, read_text
 from matscout.sources.formats.crystal_parser import MAX_BYTES
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 ERROR = "error"  # a column of `predict_texts`
 
 
 def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
-    """Ids and crystals of the files that hold a physical cell, and why the others are left out.
+    """Ids and crystals of the files that hold a physical cell, and why the others are rejected.
 
     Raises:
         InputError: a path does not exist, or no file at all holds a usable crystal.
@@ -43,10 +43,10 @@ def predict_texts(
     """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
 
     Args:
-        texts: CIF, POSCAR or JSON; what is no text is refused like any other.
+        texts: CIF, POSCAR or JSON; what is no text is rejected like any other.
         predictor: the ensemble.
         limits: physical limits.
-        most: characters of one text; a longer one is refused unread.
+        most: characters of one text; a longer one is rejected unread.
 
     Returns:
         the table of `predict_structures` with null figures where a text cannot be used, and `error`, which says why.
@@ -54,8 +54,8 @@ def predict_texts(
     kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
     table = pd.DataFrame({columns.MATERIAL_ID: []})
     if kept:
-        table, refused = _predicted(list(kept), list(kept.values()), predictor)
-        rejections += refused
+        table, rejected = _predicted(list(kept), list(kept.values()), predictor)
+        rejections += rejected
     told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
     table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
     table[ERROR] = [told.get(name) for name in texts]
@@ -69,8 +69,8 @@ def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[
     for item in items:
         if isinstance(item, Rejection):
             rejections.append(item)
-        elif fault := find_fault(item, limits):
-            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, *fault))
+        elif rejection := reject_unphysical(item, limits):
+            rejections.append(rejection)
         else:
             kept[item.material_id] = item.crystal
     return kept, rejections
@@ -79,14 +79,14 @@ def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[
 def predict_structures(
     paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    table, refused = _predicted(ids, crystals, predictor)
-    rejections += refused
+    table, rejected = _predicted(ids, crystals, predictor)
+    rejections += rejected
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
     return table, rejections
@@ -102,7 +102,7 @@ def _predicted(
         others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
-    tables, refusals = [pd.DataFrame()], []
+    tables, rejections = [pd.DataFrame()], []
     kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
     for calibrated, kind, chosen in kinds:
         rows = np.flatnonzero(chosen)
@@ -110,10 +110,10 @@ def _predicted(
             continue
         predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
-        refusals += predicted.refusals
+        rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    return table.reset_index(drop=True), _rejected(refusals)
+    return table.reset_index(drop=True), _of_user(rejections)
 
 
 def screen_structures(
@@ -128,15 +128,13 @@ def screen_structures(
     ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
     materials = MATERIALS if MATERIALS.exists() else None
     named = dict(zip(ids, crystals, strict=True))
-    table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
-    return table, [*rejections, *_rejected(refusals)]
+    table, rejected = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
+    return table, [*rejections, *_of_user(rejected)]
 
 
-def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
+def _of_user(rejections: Sequence[Rejection]) -> list[Rejection]:
     """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
-    return [
-        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail) for item in refusals
-    ]
+    return [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in rejections]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

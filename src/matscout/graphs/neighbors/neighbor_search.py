@@ -12,10 +12,10 @@ from matscout.graphs.neighbors.cell_checks import (
     FINE,
     cell_problem,
     determinant,
-    explain,
     inverse,
     overlap_problem,
     product,
+    rejection_of,
 )
 from matscout.graphs.neighbors.lattice_reduction import reduce_lattice
 from matscout.graphs.neighbors.neighbor_shells import TIE_TOLERANCE, count_kept, edge_length
@@ -66,16 +66,16 @@ def nearest_neighbors(
     """
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
     frac_coords = np.ascontiguousarray(frac_coords, dtype=np.float64).reshape(-1, 3)
-    _refuse(*cell_problem(lattice, frac_coords))
+    _raise(*cell_problem(lattice, frac_coords))
     wanted = np.arange(len(frac_coords)) if centers is None else np.asarray(centers, dtype=np.int64)
     counts, neighbors, vectors = search(lattice, frac_coords, wanted, n_neighbors)
-    _refuse(*overlap_problem(counts, vectors))
+    _raise(*overlap_problem(counts, vectors))
     return Neighbors(wanted, counts, neighbors, vectors)
 
 
-def _refuse(problem: int, value: float) -> None:
+def _raise(problem: int, value: float) -> None:
     if problem != FINE:
-        raise InputError(explain(problem, value))
+        raise InputError(rejection_of(-1, problem, value).detail)
 
 
 @compiled
