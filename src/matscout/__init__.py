@@ -35,6 +35,7 @@ _HOME = {
     "load_materials_database": "matscout.curation.loading",
     "load_member": "matscout.models.member",
     "load_params": "matscout.params",
+    "predict": "matscout.discovery.own_structures",
     "predict_structures": "matscout.discovery.own_structures",
     "pretrain": "matscout.training.pretraining",
     "rank_candidates": "matscout.discovery.pareto",

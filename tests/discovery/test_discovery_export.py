@@ -77,7 +77,8 @@ def test_an_export_leaves_the_working_directory_its_ranking_and_other_folders(ra
 
 
 def expected(candidates, folder):
-    row = candidates[candidates["candidate_id"] == folder.name.split("_")[-1]].iloc[0]
+    identity = json.loads((folder / "card.json").read_text())["candidate"]["candidate_id"]
+    row = candidates[candidates["candidate_id"] == identity].iloc[0]
     return Crystal.from_row(row).to_structure()
 
 

@@ -225,7 +225,7 @@ def ranked(rng, n: int) -> pd.DataFrame:
         competing_phases="0.60 SrO (fake-00001) + 0.40 TiO2 (fake-00002)",
         missing_references=["" if i % 5 else "Au-Cl" for i in range(n)],
         stability_judged=[bool(i % 5) for i in range(n)],
-        stability_remark=["" if i % 5 else "no known phase of Au-Cl" for i in range(n)],
+        stability_remark=["" if i % 5 else "no Au-Cl phase known" for i in range(n)],
         element_rules_met=True,
     )
     return rows.assign(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.crystal import formula_key
 from matscout.discovery.phases import KNOWN, POTENTIAL, PREDICTED, Phase, Rivals, lowest_phases
 from matscout.discovery.simplex import lowest_mixture
 from matscout.errors import InputError
@@ -160,6 +161,15 @@ class References:
     def n_with_error(self) -> int:
         """Known compounds whose energies have a known standard error."""
         return sum(phase.std > 0 for phases in self.phases.values() for phase in phases)
+
+    @cached_property
+    def ids_of_formulas(self) -> dict[str, str]:
+        """Id of the lowest known phase by `formula_key`."""
+        return {
+            formula_key([symbol for symbol, n in phase.counts.items() for _ in range(n)]): phase.material_id
+            for phases in self.phases.values()
+            for phase in phases
+        }
 
     @cached_property
     def known(self) -> "References":
@@ -359,7 +369,7 @@ def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, 
         limit: how deep below the hull known phases lie, eV/atom; see `References.depth_limit`.
     """
     if found.lacking:
-        return False, f"no known phase of {', '.join(found.lacking)}"
+        return False, f"no {', '.join(found.lacking)} phase known"
     if (depth := found.energy_of_others - energy) > limit:
         words = f"deeper below the hull of other formulas than known phases are ({depth:.2f} > {limit:.2f} eV/atom)"
         return False, f"{words}: rivals are missing"
