@@ -193,6 +193,7 @@ def predict(
     Works in any folder: with this repository's ensemble or, where there is none, with the release that ships with
     matscout.
     """
+    _show_only_long_work()
     from matscout.discovery.own_structures import check_table_name, predict_structures
     from matscout.ensemble.predictor import EnsemblePredictor
     from matscout.ensemble.release import answering
@@ -238,6 +239,7 @@ def screen(
     ensemble: FoundEnsemble = None,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
+    _show_only_long_work()
     from matscout.discovery.own_structures import check_table_name, screen_structures
     from matscout.ensemble.release import answering
 
@@ -320,6 +322,11 @@ def why_merged(
     from matscout.curation.explain import why_merged as explain
 
     typer.echo(explain(material_id, curated))
+
+
+def _show_only_long_work() -> None:
+    """Draw progress bars only where they last: a few crystals take less time than a reader of six bars."""
+    os.environ.setdefault("TQDM_DELAY", "3")  # seconds; read when tqdm is imported
 
 
 def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str) -> None:

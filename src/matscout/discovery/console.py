@@ -10,8 +10,8 @@ import pandas as pd
 from matscout import columns
 
 NARROWEST: Final = 80  # characters to which a table is cut; a wider terminal shows more of the last column
-NAME: Final = 16  # characters of a crystal's name
-ENERGY_ABOVE_HULL: Final = "above hull, eV/atom"
+NAME: Final = 14  # characters of a crystal's name
+ENERGY_ABOVE_HULL: Final = "above hull, eV/at."
 
 
 def predicted_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def predicted_rows(table: pd.DataFrame) -> pd.DataFrame:
     if columns.BAND_GAP in table:
         shown["PBE gap, eV"] = [with_interval(row, columns.BAND_GAP) for row in rows]
     if columns.FORMATION_ENERGY in table:
-        shown["formation, eV/atom"] = [with_interval(row, columns.FORMATION_ENERGY) for row in rows]
+        shown["formation, eV/at."] = [with_interval(row, columns.FORMATION_ENERGY) for row in rows]
     if columns.ENERGY_ABOVE_HULL in table:
         shown[ENERGY_ABOVE_HULL] = [energy_above_hull(row) for row in rows]
         shown["would decay to"] = [phases(row) for row in rows]
@@ -48,7 +48,7 @@ def collected_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "candidate": row[columns.MATERIAL_ID],
             "functional": row[columns.FUNCTIONAL] + ("+U" if row[columns.IS_HUBBARD] else ""),
             "total, eV": f"{row['total_energy']:.3f}",
-            "formation, eV/atom": _figure(row.get(columns.FORMATION_ENERGY)),
+            "formation, eV/at.": _figure(row.get(columns.FORMATION_ENERGY)),
             "correction": _figure(row.get("correction_per_atom")),
             "gap, eV": _figure(row.get(columns.BAND_GAP)),
             "file": row["file"],
@@ -95,7 +95,7 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
 
 
 def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
-    """Aligned lines that fit the terminal: the last column is cut, and moves below its row where too little is left.
+    """Aligned lines for the terminal: the last column is cut, and stands below its row where too little is left.
 
     Args:
         table: text and numbers.
@@ -110,9 +110,9 @@ def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
     rows = ["".join(f"{cells[name][row]:<{widths[name]}}  " for name in left) for row in range(len(table))]
     if width - used >= max(20, len(last)):
         return [f"{head}{last}", *(row + _cut(cells[last][n], width - used) for n, row in enumerate(rows))]
-    lines = [_cut(head.rstrip(), width)]
+    lines = [head.rstrip()]
     for number, row in enumerate(rows):
-        lines.append(_cut(row.rstrip(), width))
+        lines.append(row.rstrip())
         if cells[last][number]:
             lines.append(_cut(f"    {cells[last][number]}", width))
     return lines
