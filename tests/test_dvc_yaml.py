@@ -75,7 +75,7 @@ def test_no_name_of_params_yaml_is_read_by_the_shell(name):
     assert "${" not in bare
 
 
-IN_GIT = {"data/feedback", "data/own_candidates"}  # what users put in by hand
+IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull"}  # what users put in by hand
 
 
 def test_every_data_folder_that_a_stage_reads_is_in_the_cache():

@@ -41,6 +41,7 @@ def screen(
     destination: Path,
     distilled: Path = DISTILLED,
     stand_ins: Path | None = None,
+    hull: Path | None = None,
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
@@ -58,6 +59,7 @@ def screen(
         destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
         stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
+        hull: table or folder of further known phases, see `References.read`; null = none.
 
     Raises:
         InputError: the goal cannot be answered, or nothing is left to rank.
@@ -65,7 +67,7 @@ def screen(
     """
     settings = params.screening
     share_arenas()
-    references = References.read(materials, stand_ins)
+    references = References.read(materials, stand_ins, hull)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble).for_hypothetical(),
         references,
@@ -83,7 +85,7 @@ def screen(
     with Shards.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
-        inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
+        inputs=[candidates, members, ensemble, materials, *taught, *(path for path in (stand_ins, hull) if path)],
         rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
     ) as shards:
         judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)

@@ -33,6 +33,7 @@ from matscout.report.structures import covalent_radius, element_colors, scene
 SECTIONS: Final = (
     ("asked", "Goal"),
     ("shortlist", "Results"),
+    ("together", "Compute"),
     ("trust", "Trust"),
     ("members", "Models"),
     ("data", "Data"),
@@ -75,7 +76,10 @@ def render(run: Run) -> str:
     assets = {name: Markup(_asset(environment, name)) for name in ("style.css", *SCRIPTS)}  # noqa: S704 -- our own files
     return environment.get_template("page.html.j2").render(
         **parts,
-        page={"title": f"{name_of(run.params.screening.goal)}: matscout report", "sections": SECTIONS},
+        page={
+            "title": f"{name_of(run.params.screening.goal)}: matscout report",
+            "sections": [s for s in SECTIONS if s[0] != "together" or parts["shortlist"]["together"]],
+        },
         version=version("matscout"),
         theme=Markup(_theme()),  # noqa: S704 -- our own colours
         style=assets["style.css"],
