@@ -42,6 +42,16 @@ def unit_of(column: str) -> str:
     return columns.UNITS.get(column, "")
 
 
+def capital(text: str) -> str:
+    """The text with a capital first letter; the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def key_of(name: str) -> str:
+    """The name in keys of `metrics/`, which stay as they were: without the functional."""
+    return name_of(name).removeprefix("PBE ")
+
+
 def titled(column: str) -> str:
     """`band gap (eV)`: an axis title or a table head."""
     unit = unit_of(column)
