@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from small_outputs import ROOT, make_outputs
 
 import matscout
-from matscout.ensemble.artifact import EnsembleCalibration
+from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import RELEASE, answering, card, folder_md5, lowest_rows, machine_kind, make_release
@@ -81,6 +81,8 @@ def test_prediction_works_in_an_empty_folder(tmp_path, monkeypatch):
     assert row["formation_energy_per_atom"] == pytest.approx(-2.1, abs=0.2)
     assert row["known_formula"] == "mp-22862"
     assert row["competing_phases"] == "1.00 NaCl (mp-22862)"
+    alone = matscout.predict(salt)  # which is a sequence of sites
+    assert alone["formula"].tolist() == ["NaCl"]
     salt.to(filename="salt.cif")
     from_file = matscout.predict("salt.cif")
     np.testing.assert_allclose(from_file["band_gap"], table["band_gap"], atol=1e-4)
@@ -112,7 +114,7 @@ def test_a_release_predicts_what_its_run_predicts(own, tmp_path):
     assert set(content["members"]) == members_of(made)
     ours = EnsemblePredictor.load(root / "data/members", root / "data/ensemble")
     theirs = EnsemblePredictor.load(tmp_path / "release" / "members", tmp_path / "release")
-    from matscout.graphs.store import GraphStore
+    from matscout.graphs.store.graph_store import GraphStore
 
     store = GraphStore.open(made.graphs)
     rows = np.arange(40)

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 import matscout
 from matscout import columns
 from matscout.crystal import formula_key
-from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE
-from matscout.ensemble.distance import TrainingReference
+from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE
+from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, write_json, write_parquet
 from matscout.models import WEIGHTS_FILE
-from matscout.models.member import CARD_FILE
+from matscout.models.saved_member import CARD_FILE
 from matscout.params import PARAMS_FILE, Goal, Params, Validity, load_params
 
 RELEASE: Final = Path(matscout.__file__).parent / "release"
