@@ -9,8 +9,8 @@ import pytest
 
 from matscout.crystal import Crystal
 from matscout.curation.curate import curate
-from matscout.discovery.collect import shipped_elements
 from matscout.discovery.handoff.check_feedback import check_feedback, compare_feedback
+from matscout.discovery.handoff.collect import shipped_elements
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.feedback_files import read_feedback, write_receipt

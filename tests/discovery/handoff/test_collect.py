@@ -20,7 +20,7 @@ from matscout.sources.feedback_files import read_results
 from matscout.sources.record import Record, RowError
 from matscout.sources.snapshots.snapshot import read_snapshot
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 N = 6
 
