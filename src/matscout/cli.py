@@ -313,6 +313,38 @@ def feedback(
     _tell_rejections(rejections, None)
 
 
+@app.command(
+    "add-data",
+    epilog="Example: `matscout add-data lab.csv --name lab --column band_gap='Eg (opt)' --functional experiment`",
+)
+def add_data(
+    path: Annotated[Path, typer.Argument(help="CSV with structures, extended XYZ, JSON, a folder", show_default=False)],
+    name: Annotated[str, typer.Option(help="of the new database", show_default=False)],
+    column: Annotated[list[str] | None, typer.Option(help="ours=theirs, repeatable: band_gap='Eg (eV)'")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="ours=unit, repeatable: band_gap=meV")] = None,
+    functional: Annotated[str, typer.Option(help="of rows that do not state it: PBE, HSE06, experiment")] = "PBE",
+    licence: Annotated[str, typer.Option(help="owner and terms, for report and data card")] = "own data, not published",
+) -> None:
+    """Make a file of your own one more database: find its columns, count its labels, write params.yaml and dvc.yaml."""
+    from matscout.commands.add_data import add_data as add
+
+    pairs = [dict(_pair(text) for text in given or ()) for given in (column, unit)]
+    found = add(path, name, mapping=pairs[0], units=pairs[1], functional=functional, licence=licence)
+    for ours, theirs in found.mapping.items():
+        typer.echo(f"{ours}: column {theirs!r}" + (f", in {found.units[ours]}" if ours in found.units else ""))
+    counts = ", ".join(f"{label} {number}" for label, number in found.labels.items())
+    typer.echo(f"{found.n_rows} rows ({functional}), labels: {counts}")
+    _tell_rejections(list(found.rejections), None)
+    typer.echo(f"params.yaml and dvc.yaml name it databases.{name}; now run: dvc repro")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, separator, theirs = text.partition("=")
+    if not separator or not theirs:
+        raise InputError(f"{text!r} is no pair; write ours=theirs, such as band_gap='Eg (eV)'")
+    return ours.strip(), theirs.strip()
+
+
 @app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")
 def why_merged(
     material_id: Annotated[str, typer.Argument(help="id of a curated row")],
