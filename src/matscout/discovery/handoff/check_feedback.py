@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.handoff.collect import PBE, shipped_elements
 from matscout.errors import InputError
 from matscout.files import sha256_of
 from matscout.sources.feedback_files import feedback_files, read_receipt, read_results, write_receipt
@@ -20,6 +19,7 @@ LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
 # What a label would be divided by if it were given in another unit than ours.
 OTHER_UNITS = {"meV": 1e3, "kJ/mol": 96.485332, "kcal/mol": 23.060548, "Ha": 1 / 27.211386, "Ry": 1 / 13.605693}
 PER_CELL = "eV/cell"
+PBE = "PBE"  # functional of the predictions
 FAR = 3.0  # predicted standard deviations: a median error beyond it asks whether the unit is wrong
 NEAR = 1.5  # and one below it, in another unit, answers
 BEYOND = 8.0  # predicted standard deviations: a result farther off is more likely a mistake than a discovery
@@ -180,6 +180,8 @@ def _looks_like(record: Record, label: str, predicted: float, spread: float) -> 
     computed = float(getattr(record, label))
     readings = {f"it would fit in {unit}": computed / factor for unit, factor in OTHER_UNITS.items()}
     if label == columns.FORMATION_ENERGY:
+        from matscout.discovery.handoff.collect import shipped_elements  # and with it pymatgen's readers of VASP files
+
         n_atoms, mu = record.crystal.n_atoms, shipped_elements()
         counts = record.crystal.element_counts
         if set(counts) <= set(mu):
