@@ -61,6 +61,7 @@ FOLDS: Final = (TRAIN, VALIDATION, TEST, UNUSED)
 STD: Final = "_std"
 LO90: Final = "_lo90"
 HI90: Final = "_hi90"
+BAND_GAP_EXPERIMENTAL: Final = "band_gap_experimental"  # read off the PBE gap: `discovery/rank/experimental_gap.py`
 METAL_PROBABILITY: Final = "metal_probability"
 ALEATORIC_STD: Final = "_std_aleatoric"  # noise that the members agree is there
 EPISTEMIC_STD: Final = "_std_epistemic"  # the members' disagreement
@@ -112,6 +113,7 @@ UNITS: Final = MappingProxyType(
     {
         LATTICE: "Å",
         BAND_GAP: "eV",
+        BAND_GAP_EXPERIMENTAL: "eV",
         FORMATION_ENERGY: "eV/atom",
         FORMATION_ENERGY_ALIGNED: "eV/atom",
         FORMATION_ENERGY_ALIGNED_STD: "eV/atom",

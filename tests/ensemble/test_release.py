@@ -10,8 +10,10 @@ import pytest
 import yaml
 from pymatgen.core import Lattice, Structure
 from small_outputs import ROOT, make_outputs
+from typer.testing import CliRunner
 
 import matscout
+from matscout.cli import app
 from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -88,6 +90,37 @@ def test_prediction_works_in_an_empty_folder(tmp_path, monkeypatch):
     np.testing.assert_allclose(from_file["band_gap"], table["band_gap"], atol=1e-4)
     ranked = matscout.screen_materials({"salt": salt}, goal="battery")
     assert ranked["energy_above_hull"].notna().all()
+
+
+def test_a_newcomer_s_folder_is_answered_on_the_command_line(tmp_path, monkeypatch):
+    """Salts, an element, a slab, a molecule in a box and an alloy: a row, or the reason why not."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    for cation, anion, edge in (("Na", "Cl", 5.64), ("K", "Br", 6.60), ("Mg", "O", 4.21), ("Li", "F", 4.03)):
+        salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), [cation, anion], [[0, 0, 0], [0.5] * 3])
+        salt.to(filename=str(folder / f"{cation}{anion}.cif"))
+    Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.431), ["Si"], [[0] * 3]).to(filename=str(folder / "si.cif"))
+    slab = Structure(Lattice.orthorhombic(4, 4, 30), ["Na", "Cl"], [[0, 0, 0.1], [0.5, 0.5, 0.1]])
+    water = Structure(Lattice.cubic(14), ["O", "H", "H"], [[0.5] * 3, [0.55, 0.55, 0.5], [0.45, 0.55, 0.5]])
+    alloy = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.7), [{"Cu": 0.5, "Au": 0.5}], [[0] * 3])
+    for name, structure in (("slab", slab), ("water", water), ("alloy", alloy)):
+        structure.to(filename=str(folder / f"{name}.cif"))
+    told = CliRunner().invoke(app, ["predict", "cifs"], catch_exceptions=False)
+    assert told.exit_code == 0
+    head, *lines = told.stdout.splitlines()
+    assert all(
+        word in head for word in ("formula", "PBE gap, eV", "formation, eV/at.", "above hull, eV/at.", "would decay to")
+    )
+    assert sum(line.startswith(("NaCl", "KBr", "MgO", "LiF", "si ")) for line in lines) == 5
+    assert "known formula (mp-22862)" in told.stdout
+    assert "answered by the release" in told.stderr
+    for name, reason in (("slab", "not_bulk"), ("water", "not_bulk"), ("alloy", "disordered")):
+        assert f"left out cifs/{name}.cif row 0: {reason}" in told.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cifs"]  # nothing is written unless asked for
+    answer = json.loads(CliRunner().invoke(app, ["predict", "cifs/si.cif", "--json"], catch_exceptions=False).stdout)
+    assert answer["rows"][0]["formula"] == "Si"
+    assert answer["answered_by"].startswith("the release")
 
 
 def test_a_repository_s_own_ensemble_comes_first_and_an_unfinished_one_is_told(own, tmp_path, monkeypatch):

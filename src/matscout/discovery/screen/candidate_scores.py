@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.discovery.rank.element_resources import resource_columns
+from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs
 from matscout.discovery.rank.goals import (
     check_goal,
@@ -108,10 +109,10 @@ class Judge:
     ) -> pd.DataFrame:
         """What was predicted of n crystals, and what follows from it.
 
-        Beside the predictor's columns: energy above the hull of all rivals with its interval and above that of the
-        known phases alone, competing phases, missing references, whether stability could be judged and why not,
-        what the elements cost, `<column>_in_window` for each window, `element_rules_met` and `goal_probability`:
-        0 where the goal asks for a stability that cannot be judged.
+        Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
+        interval and above that of the known phases alone, competing phases, missing references, whether stability
+        could be judged and why not, what the elements cost, `<column>_in_window` for each window, `element_rules_met`
+        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged.
 
         Args:
             predicted: the predictor's table.
@@ -119,6 +120,7 @@ class Judge:
             species: symbols of each crystal's atoms.
         """
         table = predicted.copy()
+        add_experimental_gap(table)
         hull = None if self.references is None else self._add_stability(table, species)
         resources = resource_columns(species)
         table[list(resources)] = pd.DataFrame(resources, index=table.index)

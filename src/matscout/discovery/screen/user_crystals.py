@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.curation.validity import find_fault
+from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
 from matscout.discovery.screen.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -147,6 +148,7 @@ def _table_of(
     rejections = [*rejections, *refused]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
+    add_experimental_gap(table)
     return table, rejections
 
 

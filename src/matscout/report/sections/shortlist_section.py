@@ -32,6 +32,7 @@ SHORT_HEADS = {
     columns.BAND_GAP: "PBE gap",
     columns.FORMATION_ENERGY: "formation",
     columns.ENERGY_ABOVE_HULL: "above hull",
+    columns.BAND_GAP_EXPERIMENTAL: "gap, measured?",
 }
 RESOURCE_HEADS = {
     columns.ELEMENTAL_COST: ("cost", "$/kg"),
@@ -137,7 +138,7 @@ def _together(run: Run, rows: pd.DataFrame) -> Table | None:
         return None
     batch = rows.loc[rows[columns.BATCH] > 0].sort_values(columns.BATCH)
     resources = [name for name in columns.RESOURCES if name in batch]
-    shown = [*run.targets, *([columns.ENERGY_ABOVE_HULL] if columns.ENERGY_ABOVE_HULL in batch else [])]
+    shown = [*run.targets, *(c for c in (columns.ENERGY_ABOVE_HULL, columns.BAND_GAP_EXPERIMENTAL) if c in batch)]
     heads = [Column("order"), Column("formula", numeric=False)]
     heads += [Column(SHORT_HEADS.get(t, wording.name_of(t)), wording.unit_of(t)) for t in shown]
     heads += [Column("goal", "probability")]
