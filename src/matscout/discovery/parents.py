@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from matscout import params
-from matscout.crystal import Crystal
 from matscout.discovery.curated import CuratedTable
 from matscout.discovery.gates import Attrition
 from matscout.discovery.ions import IonTable
-from matscout.discovery.templates import Template, make_template
+from matscout.discovery.templates import Template, make_templates
 from matscout.engine import parallel_stream
 
 BLOCK = 10_000  # parents read before asking whether they suffice
@@ -75,11 +74,6 @@ def balanced(
         }
     )
     return parents
-
-
-def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
-    """`make_template` for a chunk: the unit of work of one process."""
-    return [make_template(material_id, crystal) for material_id, crystal in crystals]
 
 
 def _has_usable_size(species: Sequence[str], settings: params.Candidates) -> bool:
