@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from matscout.crystal import Crystal
-from matscout.discovery.simplex import lowest_mixture
-from matscout.graphs.store import GraphStore
+from matscout.discovery.stability.lowest_mixture import lowest_mixture
+from matscout.ensemble.training_distance import TrainingReference
+from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.model import build_model
 from matscout.params import Graphs, Params, load_params
@@ -22,9 +23,10 @@ ROCK_SALT = Crystal(
 
 
 def compile_now(params: Params) -> None:
-    """Call what is compiled as the stages call it: graphs, hulls, and each member, in prediction and in training."""
+    """Call what is compiled as the stages call it: graphs, hulls, distances, and each member, also in training."""
     store, _ = GraphStore.from_usable(["NaCl"], [ROCK_SALT], SETTINGS)
     lowest_mixture(np.eye(2), np.zeros(2), np.full(2, 0.5))
+    TrainingReference.fit(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
     for member in params.members.values():
         model = build_model(member, params.targets)
         graph = {"n_neighbors": min(member.graph.n_neighbors, SETTINGS.n_neighbors), "cutoff": member.graph.cutoff}

@@ -34,8 +34,8 @@ def share_arenas() -> None:
 def collect_garbage_rarely() -> None:
     """Search for unreachable reference cycles seldom, and not at all when the process ends.
 
-    Imports make 300,000 objects that stay. By default Python looks through them again and again while they are made, and
-    three times at exit: a third of the time in which a short command starts and ends.
+    Imports make 300,000 objects that stay. By default Python looks through them again and again while they are made,
+    and once more at exit: a third of the time that a short command takes.
     """
     gc.set_threshold(_OBJECTS, 50, 100)
     atexit.register(gc.freeze)
