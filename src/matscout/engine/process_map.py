@@ -13,6 +13,7 @@ from matscout.engine.ray_engine import ray_stream
 from matscout.engine.settings import RAY, WORKERS_VARIABLE, Switch, n_workers
 from matscout.engine.worker_tasks import end_with_parent, enter_worker
 from matscout.errors import WorkerError
+from matscout.memory import collect_garbage_rarely
 from matscout.progress import progress
 
 Item = TypeVar("Item")
@@ -76,5 +77,6 @@ def parallel_stream(
 
 def _begin(environment: dict[str, str]) -> None:
     os.environ.update(environment)  # the server's is of the time when it was started
+    collect_garbage_rarely()
     enter_worker()
     end_with_parent()
