@@ -26,7 +26,6 @@ from matscout.params import Matching
 JUDGES: Final = (
     "reduced_cell.py",
     "structure_matching.py",
-    "chirality.py",
 )  # files whose change makes old comparisons void
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
 CELLS_NAME: Final = "cells.parquet"
@@ -37,7 +36,7 @@ CONTENT: Final = "content"
 
 @dataclass(frozen=True)
 class ContentEdge:
-    """A match between two different contents, `first` < `second`; scores as in `matching.Match`."""
+    """A match between two different contents, `first` < `second`; scores as in `structure_matching.Match`."""
 
     first: str
     second: str
