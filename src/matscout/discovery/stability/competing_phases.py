@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pymatgen.core import Composition
 
 from matscout import columns
@@ -110,16 +109,18 @@ class Rivals:
 
     def of(self, elements: Iterable[str]) -> list[Phase]:
         """Those that hold all of these elements and no other."""
-        key = " ".join(sorted(elements)).encode()
-        first, last = (int(np.searchsorted(self._systems, key, side=side)) for side in ("left", "right"))
+        first, count = self._places.get(" ".join(sorted(elements)), (0, 0))
         return [
             Phase(row[columns.CANDIDATE_ID], _counts(row["formula"]), row["energy"], row["std"], PREDICTED)
-            for row in (self.table.slice(first, last - first).to_pylist() if last > first else ())
+            for row in (self.table.slice(first, count).to_pylist() if count else ())
         ]
 
     @cached_property
-    def _systems(self) -> NDArray[np.bytes_]:
-        return np.array(self.table.column("system").to_pylist(), dtype=np.bytes_)
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """First row and number of rows of each system."""
+        systems = self.table.column("system").to_pylist()
+        names, first, counts = np.unique(np.array(systems, dtype=np.str_), return_index=True, return_counts=True)
+        return dict(zip(names.tolist(), zip(first.tolist(), counts.tolist(), strict=True), strict=True))
 
 
 def _below_known_hull(candidates: pd.DataFrame) -> pd.DataFrame:
