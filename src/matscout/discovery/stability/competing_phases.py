@@ -83,14 +83,15 @@ def lowest_phases(
 
 @dataclass(frozen=True)
 class Rivals:
-    """The lowest candidate of each formula that is predicted below the hull of the known phases.
+    """Of each formula's candidates below the hull of the known phases: the lowest, and the one that competes.
 
-    Those above it can lower no hull. Kept as sorted arrow columns, about 100 bytes a formula, so that a million
+    These are two where another is surer than the lowest (`Phase.energy_in_hull`). Those above the hull can lower
+    none. Kept as sorted arrow columns, about 100 bytes a formula, so that a million
     candidates fit in memory.
 
     Attributes:
-        table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system
-            and formula.
+        table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system,
+            formula and energy.
     """
 
     table: pa.Table
@@ -100,8 +101,10 @@ class Rivals:
         """From parts of a table with id, species, predicted energy, its error and the energy above the known hull."""
         parts = [_below_known_hull(part) for part in candidates]
         table = pd.concat(parts, ignore_index=True) if parts else _below_known_hull(pd.DataFrame())
-        table = table.sort_values(["energy", columns.CANDIDATE_ID], kind="stable").drop_duplicates("formula")
-        table = table.sort_values(["system", "formula"], kind="stable")
+        in_hull = table.assign(energy=table["energy"] + CAUTION * table["std"])
+        order = ["energy", columns.CANDIDATE_ID]
+        chosen = [rows.sort_values(order, kind="stable").drop_duplicates("formula").index for rows in (table, in_hull)]
+        table = table.loc[chosen[0].union(chosen[1])].sort_values(["system", "formula", *order], kind="stable")
         return cls(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None).combine_chunks())
 
     def __len__(self) -> int:

@@ -398,8 +398,8 @@ def _lowest_of_formula(system: System, same: NDArray[np.bool_], candidate: str) 
     """The candidate that stands for the formula, unless it is this one."""
     for place in np.flatnonzero(same).tolist():
         phase = system.phases[place]
-        if phase.calculation == PREDICTED and phase.material_id != candidate:
-            return phase
+        if phase.calculation == PREDICTED:
+            return None if phase.material_id == candidate else phase
     return None
 
 
