@@ -92,6 +92,21 @@ def test_edges_keep_their_scores(small):
     assert merged["volume_difference"] == pytest.approx(2 * (5.66**3 - 5.64**3) / (5.66**3 + 5.64**3))
 
 
+def test_what_databases_say_beside_labels_stays_with_the_row(tmp_path):
+    said = [
+        {"is_experimental": True, "band_gap": 1.0, "band_gap_functional": "PBE"},
+        {"is_experimental": False, "band_gap_functional": "r2SCAN"},
+        {"ytterbium_potential": "Yb_2"},
+    ]
+    cells = (rock_salt(), zinc_blende(), quartz())
+    records = [record(f"mp-{n}", cell, **words) for n, (cell, words) in enumerate(zip(cells, said, strict=True))]
+    table = run(records, tmp_path)
+    for n, words in enumerate(said):
+        for name in (columns.IS_EXPERIMENTAL, columns.BAND_GAP_FUNCTIONAL, columns.YTTERBIUM):
+            value = table.loc[f"mp-{n}", name]
+            assert (None if pd.isna(value) else value) == words.get(name)
+
+
 def test_the_summary_counts_how_rows_were_calculated(tmp_path):
     records = [
         record("mp-1", rock_salt(), is_hubbard=True, pseudopotentials="PAW_PBE"),

@@ -1,6 +1,8 @@
 """dvc.yaml against the code and params.yaml: no dependency is missing, no list is out of date."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,12 +30,21 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 
 
+CHECK = "python stages/check_names.py"
+
+
+def command_of(stage: dict) -> str:
+    """The command that makes the stage's output: alone, or after the check of names."""
+    cmd = stage["cmd"]
+    return cmd if isinstance(cmd, str) else cmd[-1]
+
+
 def covers(dependency: str, file: str) -> bool:
     return file == dependency or file.startswith(f"{dependency.rstrip('/')}/")
 
 
 def code_of(stage: dict) -> set[str]:
-    script = ROOT / re.search(r"python (stages/\w+\.py)", stage["cmd"]).group(1)
+    script = ROOT / re.search(r"python (stages/\w+\.py)", command_of(stage)).group(1)
     files = {path.relative_to(ROOT).as_posix() for path in transitive_imports(script) | {script}}
     return {file for file in files if not any(covers(free, file) for free in NOT_TRACKED)}
 
@@ -63,16 +74,38 @@ def test_every_path_in_the_command_is_declared(name):
         for out in stage.get(key, [])
     ]
     declared = [*stage["deps"], *outs]
-    for path in re.findall(r"--\S+ '?((?:data|metrics)/[^\s']+)", stage["cmd"]):
+    for path in re.findall(r"--\S+ '?((?:data|metrics)/[^\s']+)", command_of(stage)):
         known = any(covers(path, item) or covers(item, path) for item in declared)
         assert known, f"stage {name} uses {path} without declaring it"
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_no_name_of_params_yaml_is_read_by_the_shell(name):
-    """What DVC puts into a command stands in quotes; that it holds none itself is checked by `params`."""
-    bare = re.sub(r"'[^']*'", "", STAGES[name]["cmd"])
-    assert "${" not in bare
+    """What DVC puts into a command stands in quotes, and after a command that refuses a name with a quote."""
+    command = command_of(STAGES[name])
+    assert "${" not in re.sub(r"'[^']*'", "", command)
+    assert STAGES[name]["cmd"] == ([CHECK, command] if "${" in command else command)
+
+
+@pytest.mark.parametrize("section", ["databases", "members", "pretrained", "finetuned", "distilled"])
+def test_a_name_with_a_quote_runs_nothing_under_dvc_repro(tmp_path, section):
+    """DVC itself, with this file's commands and a hostile name; only what the stages read is left out."""
+    stage = next(stage for stage in PIPELINE["stages"].values() if stage.get("foreach") == f"${{{section}}}")
+    hostile = "x'; touch touched; '"
+    params = PARAMS | {section: {hostile: next(iter(PARAMS[section].values()), {"from": "cgcnn"})}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    short = {
+        "vars": ["params.yaml"],
+        "stages": {"one": {"foreach": f"${{{section}}}", "do": {"cmd": stage["do"]["cmd"]}}},
+    }
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(short))
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
+    done = subprocess.run([*dvc, "repro"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert not (tmp_path / "touched").exists(), done.stdout + done.stderr
+    assert "is no name: write letters" in done.stdout + done.stderr
 
 
 IN_GIT = {"data/feedback", "data/own_candidates"}  # what users put in by hand

@@ -35,6 +35,7 @@ CANDIDATE_SCHEMA: Final = pa.schema(
         (columns.FORMULA, pa.string()),
         (columns.ROUTE, pa.string()),
         (columns.PARENT_ID, pa.string()),
+        (columns.PARENT_IS_EXPERIMENTAL, pa.bool_()),
         (columns.SUBSTITUTION, pa.string()),
         (IONS, pa.string()),
         (columns.PROBABILITY, pa.float64()),
@@ -115,6 +116,7 @@ def _proposed(proposals: Sequence[Proposal], curated: CuratedTable) -> pa.Table:
     origin = {
         columns.ROUTE: [proposal.route for proposal in proposals],
         columns.PARENT_ID: [proposal.template.parent_id for proposal in proposals],
+        columns.PARENT_IS_EXPERIMENTAL: [curated.made.get(proposal.template.parent_id) for proposal in proposals],
         columns.SUBSTITUTION: [proposal.substitution for proposal in proposals],
         IONS: [" ".join(proposal.ions) for proposal in proposals],
         columns.PROBABILITY: pa.array(probabilities, mask=~np.isfinite(probabilities)),
@@ -127,6 +129,7 @@ def _users(users: Sequence[UserCandidate], curated: CuratedTable) -> pa.Table:
     origin = {
         columns.ROUTE: [USER_SOURCE] * len(users),
         columns.PARENT_ID: [user.name for user in users],
+        columns.PARENT_IS_EXPERIMENTAL: pa.nulls(len(users), pa.bool_()),
         columns.SUBSTITUTION: [""] * len(users),
         IONS: [""] * len(users),
         columns.PROBABILITY: pa.nulls(len(users), pa.float64()),

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,14 @@ class Journal:
         return {name for line in self._lines[1:] for name in line["ids"]}
 
     @property
+    def skipped(self) -> dict[str, int]:
+        """Rows that could not be had, by reason."""
+        counts: Counter[str] = Counter()
+        for line in self._lines[1:]:
+            counts.update(line.get("skipped", {}))
+        return dict(sorted(counts.items()))
+
+    @property
     def cursor(self) -> Cursor | None:
         """Where to go on; None = at the beginning."""
         return self._lines[-1]["next"] if len(self._lines) > 1 else None
@@ -104,7 +113,8 @@ class Journal:
         An empty page, which only says that the end is reached, is no file.
         """
         name, sha256 = write_page(self.folder, len(self.pages), page.content) if page.ids else (None, None)
-        self._append({"page": name, "sha256": sha256, "ids": page.ids, "next": page.next})
+        skipped = {"skipped": dict(page.skipped)} if page.skipped else {}
+        self._append({"page": name, "sha256": sha256, "ids": page.ids, "next": page.next, **skipped})
         return (self.folder / name).stat().st_size if name else 0
 
     def remove(self) -> None:
