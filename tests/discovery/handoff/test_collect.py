@@ -13,7 +13,7 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from matscout.discovery.handoff.calculations import functional_of, read_calculations
 from matscout.discovery.handoff.check_feedback import check_feedback
-from matscout.discovery.handoff.collect import collect, shipped_elements
+from matscout.discovery.handoff.collect import _with_potentials, collect, shipped_elements
 from matscout.discovery.handoff.export import export_bundle
 from matscout.sources.energy_corrections import TABLES, correction_per_atom
 from matscout.sources.feedback_files import read_results
@@ -180,6 +180,13 @@ def test_own_elements_of_another_functional_make_its_formation_energy(handoff, f
     assert row["formation_energy_per_atom"] == pytest.approx(-40.0 / len(structure) + 1.0)
     assert row["energy_corrections"] == "none"
     assert row["elements"] == "own elements (r2SCAN)"
+
+
+def test_an_element_s_energy_with_another_potential_is_no_reference():
+    """The shipped energy of ytterbium is that of Yb_2; a compound with Yb_3 needs a run of the element with it."""
+    with_two = _with_potentials(["Yb_2", "O"])
+    assert set(with_two) - set(_with_potentials(["Yb_3", "O"])) == {"Yb"}
+    assert with_two["O"] == shipped_elements()["O"]
 
 
 def test_of_several_runs_the_static_one_counts_and_an_unconverged_one_never(handoff, folders, tmp_path):

@@ -178,13 +178,13 @@ def result_row(
     missing = [e.symbol for e in structure.composition.elements if e.symbol not in mu]
     references = f"own elements ({functional})"
     if missing and functional == PBE:
-        mu = {**shipped_elements(), **mu}
+        mu = {**_with_potentials(candidate.potentials), **mu}
         references = SHIPPED if len(missing) == len(structure.composition.elements) else f"{SHIPPED} and own elements"
         missing = [e.symbol for e in structure.composition.elements if e.symbol not in mu]
     row = _described(calculation, candidate)
     if missing:
         if calculation.band_gap is None:
-            detail = f"{functional} without energies of {', '.join(missing)} of that functional: put converged runs of "
+            detail = f"no energies of {', '.join(missing)} with this functional and these potentials: put runs of "
             raise RowError("no_references", f"{detail}these elements, same settings, below the hand-off's folder")
         return row
     composition = structure.composition
@@ -221,13 +221,32 @@ def own_elements(calculations: Sequence[Calculation]) -> dict[str, dict[str, flo
 @cache
 def shipped_elements() -> Mapping[str, float]:
     """PBE energies of the elements, eV/atom by symbol, as calculated: those of the corrections of 2020."""
+    entries = _shipped_entries()
+    return {symbol: entry["energy"] / sum(entry["composition"].values()) for symbol, entry in entries.items()}
+
+
+@cache
+def shipped_potentials() -> Mapping[str, str]:
+    """Labels of the potentials that the energies of `shipped_elements` were calculated with, by symbol."""
+    entries = _shipped_entries()
+    return {symbol: entry["parameters"]["potcar_symbols"][0].split()[-1] for symbol, entry in entries.items()}
+
+
+def _shipped_entries() -> dict[str, dict[str, Any]]:
     table = json.loads(gzip.decompress((TABLES / "calc_compounds.json.gz").read_bytes()))
-    energies = {}
+    found = {}
     for formula, entry in table.items():
         composition = Composition(formula)
         if len(composition) == 1:
-            energies[composition.elements[0].symbol] = entry["energy"] / sum(entry["composition"].values())
-    return energies
+            found[composition.elements[0].symbol] = entry
+    return found
+
+
+def _with_potentials(labels: Sequence[str]) -> dict[str, float]:
+    """The shipped elements that were calculated with these potentials: `Yb_3` and `Yb_2` are two scales."""
+    own = {label.split("_")[0]: label for label in labels}
+    potentials = shipped_potentials()
+    return {s: energy for s, energy in shipped_elements().items() if own.get(s, potentials[s]) == potentials[s]}
 
 
 def _check_settings(calculation: Calculation, candidate: Handed) -> None:

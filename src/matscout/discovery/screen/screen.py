@@ -18,7 +18,6 @@ from matscout.discovery.screen.relaxation import RELAXED_NAME, check_relaxation,
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
-from matscout.discovery.shards import Shards
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import MATERIALS, Answering, answering
@@ -26,6 +25,7 @@ from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
 from matscout.params import Goal, Params, Screening
+from matscout.resume.parts import Parts
 
 DISTILLED = Path("data/distilled")
 RANKED_NAME = "ranked.parquet"
@@ -82,11 +82,11 @@ def screen(
     cascade = settings.cascade
     fast = replace(judge, predictor=first_to_look(judge.predictor, cascade.member, distilled)) if cascade else None
     taught = [distilled / cascade.member] if cascade and is_distilled(judge.predictor, cascade.member) else []
-    with Shards.kept(
+    with Parts.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
         inputs=[candidates, members, ensemble, materials, *taught, *(path for path in (stand_ins, hull) if path)],
-        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
+        code=[__name__],
     ) as shards:
         judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         ranked = _with_shortlist(judged, ranked, judge, params, materials)

@@ -153,7 +153,7 @@ def _together(run: Run, rows: pd.DataFrame) -> Table | None:
         cells += [_resource_cell(row[name]) for name in resources]
         name = Markup('<span class="mono">{}</span>').format(row[columns.CANDIDATE_ID])
         parent = str(row[columns.PARENT_ID])
-        cells += [Cell(wording.linked(parent), parent), Cell(name, row[columns.CANDIDATE_ID])]
+        cells += [Cell(_parent(row), parent), Cell(name, row[columns.CANDIDATE_ID])]
         found.append(Row(tuple(cells), candidate=row[columns.CANDIDATE_ID]))
     caption = f"Compute these together, {wording.plural(len(found), 'candidate')}"
     return Table("together", caption, tuple(heads), tuple(found), csv="compute_together.csv")
@@ -182,7 +182,7 @@ def _row(row: dict[str, Any], scales: dict[str, Scale], *, repeats: bool) -> Row
         *intervals,
         share_cell(row[columns.GOAL_PROBABILITY]),
         number_cell(row[columns.SPACE_GROUP], 0),
-        text_cell(wording.name_of(row[columns.ROUTE]), wording.linked(str(row[columns.PARENT_ID]))),
+        text_cell(wording.name_of(row[columns.ROUTE]), _parent(row)),
         Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
     )
     return Row(cells, key, words=_words(row), elements=" ".join(_elements(name)), repeats=repeats)
@@ -211,7 +211,7 @@ def _lacks_rivals(row: dict[str, Any]) -> bool:
 
 def _words(row: dict[str, Any]) -> str:
     """What the filter searches."""
-    found = (row[columns.FORMULA], row[columns.ROUTE], row[columns.PARENT_ID], row[columns.CANDIDATE_ID])
+    found = (row[columns.FORMULA], row[columns.ROUTE], _parent(row).striptags(), row[columns.CANDIDATE_ID])
     return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
 
 
@@ -274,10 +274,18 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
     return [*facts, ("made from", _recipe(row))]
 
 
+def _parent(row: dict[str, Any]) -> Markup:
+    """`mp-5229`, and whether somebody ever made it, where that is known."""
+    made = row.get(columns.PARENT_IS_EXPERIMENTAL)
+    known = {True: " (made)", False: " (only computed)"} if isinstance(made, bool | np.bool_) else {}
+    if not row[columns.PARENT_ID]:
+        return Markup()
+    return wording.linked(str(row[columns.PARENT_ID])) + known.get(bool(made), "")
+
+
 def _recipe(row: dict[str, Any]) -> Markup:
     """`mp-5229 by substitution: Sr2+ → Ba2+`."""
-    parent = wording.linked(str(row[columns.PARENT_ID] or "nothing known"))
-    made = Markup("{} by {}").format(parent, wording.name_of(row[columns.ROUTE]))
+    made = Markup("{} by {}").format(_parent(row) or "nothing known", wording.name_of(row[columns.ROUTE]))
     if not row[columns.SUBSTITUTION]:
         return made
     return Markup("{}: {}").format(made, wording.substitution(str(row[columns.SUBSTITUTION])))
