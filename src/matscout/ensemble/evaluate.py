@@ -14,7 +14,7 @@ from matscout import columns
 from matscout.crystal import formula_key
 from matscout.engine import n_workers
 from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import fit_targets, lower_bound_of, metal_target_of
+from matscout.ensemble.calibration.fit_calibration import fit_targets, metal_target_of
 from matscout.ensemble.calibration.hypothetical_calibration import (
     HypotheticalRows,
     fit_hypothetical,
@@ -35,6 +35,7 @@ from matscout.ensemble.run_members import run_members
 from matscout.ensemble.training_distance import TrainingReference, reference_rows
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.families.registry import FAMILIES
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 from matscout.progress import progress
@@ -230,7 +231,11 @@ def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed
     labels = labels_of(training, target)
     known = np.isfinite(labels)
     return baseline_predictions(
-        _features(training.loc[known]), labels[known], _features(table), lower_bound=lower_bound_of(target), seed=seed
+        _features(training.loc[known]),
+        labels[known],
+        _features(table),
+        lower_bound=FAMILIES[target.head].LOWER_BOUND,
+        seed=seed,
     )
 
 

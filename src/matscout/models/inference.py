@@ -1,14 +1,19 @@
-"""What one model says about rows of a graph store: embeddings, then distributions. The only loop that predicts."""
+"""What one model says about rows of a graph store: embeddings, then parameters or distributions.
+
+The only loop that predicts: for members, for a training's validation, and for students.
+"""
 
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from matscout.engine import n_workers
 from matscout.engine.floating_point import subnormals_flushed
@@ -17,8 +22,9 @@ from matscout.graphs.batching import inference_batches
 from matscout.graphs.store.device_graphs import ResidentGraphs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.memory import keep_freed_memory
-from matscout.models.families.distributions import DISTRIBUTIONS, Distribution
-from matscout.models.model import CrystalModel
+from matscout.models.families.distribution import Distribution
+from matscout.models.families.registry import FAMILIES
+from matscout.models.model import CrystalModel, encoder_of
 from matscout.models.smaller_batches import halving, is_out_of_memory
 from matscout.progress import progress
 
@@ -90,19 +96,21 @@ def embed(
     cutoff: float,
     plan: InferencePlan | None = None,
     description: str = "predict",
+    shown: bool = True,
 ) -> Embeddings:
     """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
 
     A batch for which memory is short is halved, down to one crystal; the log says so.
 
     Args:
-        model: put into evaluation mode for the call and back afterwards.
+        model: put onto the device and into evaluation mode for the call, and back afterwards.
         store: graphs, from `place_graphs` where several models read them.
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
         plan: device, batches and threads; `plan_inference("cpu")` by default.
         description: of the progress bar.
+        shown: whether there is a bar, and a line in the log.
 
     Raises:
         InputError: memory is short for a single crystal, which the message names.
@@ -114,10 +122,10 @@ def embed(
     settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
     embeddings = np.empty((len(rows), model.hidden_dim), np.float32)
     batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan.max_edges)
-    _LOG.info("%s: %d crystals in %d batches on %s", description, len(rows), len(batches), plan)
-    was_training = model.training
-    model.to(plan.device).eval()
-    encoder = torch.compile(model.encoder, dynamic=True) if plan.compiled else model.encoder
+    if shown:
+        _LOG.info("%s: %d crystals in %d batches on %s", description, len(rows), len(batches), plan)
+    was_training, place = model.training, next(model.parameters()).device
+    encoder = encoder_of(model.to(plan.device).eval(), compiled=plan.compiled)
 
     def embed_rows(some: NDArray[np.int64]) -> Embeddings:
         with torch.inference_mode():
@@ -131,14 +139,14 @@ def embed(
         with (
             subnormals_flushed(),  # the threads that predict start within, and inherit it
             _one_torch_thread(),
-            progress(description=description, total=len(rows), unit="crystal") as bar,
+            progress(description=description, total=len(rows), unit="crystal", shown=shown) as bar,
         ):
             for batch, embedding in zip(batches, pool.map(embed_batch, batches), strict=True):
                 embeddings[batch] = embedding
                 bar.update(len(batch))
     finally:
         pool.shutdown(cancel_futures=True)
-        model.train(was_training)
+        model.to(place).train(was_training)
     return embeddings
 
 
@@ -166,9 +174,14 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
-    """Every target's distribution for the (n, hidden_dim) outputs of the model's encoder."""
-    head = model.cpu().head
+def parameters(model: CrystalModel, embeddings: Embeddings) -> dict[str, Tensor]:
+    """By target, the (n, n_params) outputs of the head on the CPU, for (n, hidden_dim) embeddings."""
+    head = model.head if next(model.parameters()).device.type == "cpu" else deepcopy(model.head).cpu()
     with torch.inference_mode(), _one_torch_thread():
-        outputs = head(torch.from_numpy(embeddings))
-    return {target: DISTRIBUTIONS[kind].from_head(outputs[target].numpy()) for target, kind in head.kinds.items()}
+        return head(torch.from_numpy(embeddings))
+
+
+def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
+    """By target, the distributions of n crystals, for (n, hidden_dim) embeddings."""
+    outputs, kinds = parameters(model, embeddings), model.head.kinds
+    return {target: FAMILIES[kind].from_head(outputs[target].numpy()) for target, kind in kinds.items()}

@@ -26,7 +26,6 @@ from matscout.params import Matching
 JUDGES: Final = (
     "reduced_cell.py",
     "structure_matching.py",
-    "chirality.py",
 )  # files whose change makes old comparisons void
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
 CELLS_NAME: Final = "cells.parquet"
