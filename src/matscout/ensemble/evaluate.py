@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.engine import n_workers
 from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
@@ -25,7 +26,7 @@ from matscout.ensemble.calibration.prediction_table import calibrated, predictio
 from matscout.ensemble.calibration.target_calibration import LabelledRows
 from matscout.ensemble.comparison.baselines import baseline_predictions
 from matscout.ensemble.comparison.compare_methods import LabelledPredictions
-from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
+from matscout.ensemble.comparison.composition_features import composition_features
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import held_out_rows, labels_of, read_folds
@@ -240,7 +241,7 @@ def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed
 
 
 def _features(table: pd.DataFrame) -> NDArray[np.float64]:
-    return composition_features(element_fractions(table[columns.SPECIES], len(table)))
+    return composition_features(atomic_fractions(table[columns.SPECIES]))
 
 
 def _elements(loaded: list[LoadedMember]) -> tuple[str, ...]:

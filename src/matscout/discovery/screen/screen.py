@@ -86,7 +86,7 @@ def screen(
         "screen",
         settings=[tree["screening"], tree["compute"]],
         inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
-        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
+        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "composition_vectors.py", "crystal.py"],
     ) as shards:
         judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         ranked = _with_shortlist(judged, ranked, judge, params, materials)
