@@ -11,15 +11,16 @@ from matscout.crystal import ATOMIC_NUMBERS, N_ELEMENTS
 Array = NDArray[np.float64]
 
 
-def element_counts(species: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+def element_counts(species: Iterable[Sequence[str]]) -> NDArray[np.int64]:
     """(n, 118) atoms of each element, from n lists of element symbols; KeyError on a symbol that is no element."""
+    species = list(species)
     n_atoms = np.array([len(symbols) for symbols in species], dtype=np.int64)
     columns = np.array([ATOMIC_NUMBERS[symbol] - 1 for symbols in species for symbol in symbols], dtype=np.int64)
     places = np.repeat(np.arange(len(species)) * N_ELEMENTS, n_atoms) + columns
     return np.bincount(places, minlength=len(species) * N_ELEMENTS).reshape(len(species), N_ELEMENTS)
 
 
-def atomic_fractions(species: Sequence[Sequence[str]]) -> Array:
+def atomic_fractions(species: Iterable[Sequence[str]]) -> Array:
     """(n, 118) share of each element in the atoms, from n lists of element symbols."""
     counts = element_counts(species)
     return counts / counts.sum(axis=1, keepdims=True)

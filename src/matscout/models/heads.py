@@ -84,6 +84,10 @@ class PropertyHead(nn.Module):
         """(n_crystals, hidden_dim) -> per target (n_crystals, n_params), see `TargetHead.forward`."""
         return {target: head(crystals) for target, head in self.heads.items()}
 
+    def width(self, target: str) -> int:
+        """Number of parameters of a target's distribution."""
+        return FAMILIES[self.kinds[target]].N_PARAMETERS
+
     def fit_statistics(self, labels: Mapping[str, Tensor]) -> None:
         """Set every target's statistics from the training labels, (n,) each, NaN where missing.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matscout.models.families.registry import FAMILIES
-from matscout.models.inference import InferencePlan, embed, parameters
+from matscout.models.inference import InferencePlan, head_outputs
 from matscout.models.model import CrystalModel
 from matscout.params import Target
 from matscout.training.labelled_rows import MAX_EDGES, Fold
@@ -42,8 +42,7 @@ def multi_task_loss(
 def fold_outputs(model: CrystalModel, fold: Fold) -> dict[str, Tensor]:
     """By target, (n, n_params) on the CPU, in the fold's order."""
     plan = InferencePlan(max_edges=MAX_EDGES, workers=torch.get_num_threads(), device=str(fold.device))
-    embeddings = embed(model, fold.store, fold.rows, **fold.graph.model_dump(), plan=plan, shown=False)
-    return parameters(model, embeddings)
+    return head_outputs(model, fold.store, fold.rows, **fold.graph.model_dump(), plan=plan)
 
 
 def fold_figures(model: CrystalModel, fold: Fold, objective: Objective) -> dict[str, float]:
