@@ -36,6 +36,12 @@ def cif_text(crystal: Crystal) -> str:
 def file_stem(row: Mapping[str, Any]) -> str:
     """Rank, formula and id of a candidate as a name that needs no quoting: `0001_Al2Be1Te4_ms-2f59651b072a`.
 
+    Args:
+        row: of a candidate, with its rank, species and id.
+
+    Returns:
+        The file name without its suffix.
+
     Raises:
         InputError: the id would leave the folder, or break the script that names it.
     """

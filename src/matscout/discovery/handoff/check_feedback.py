@@ -26,12 +26,19 @@ FEWEST = 3  # results before a unit is judged: one surprising crystal is no proo
 
 
 def check_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`compare_feedback` for the files that are new or changed; notes in `checked.json` that they passed.
+    """Compare the feedback files that are new or changed; notes in `checked.json` that they passed.
 
-    Candidates of earlier rounds stand in no later ranking, so that a file is checked once.
+    A file is checked once, because candidates of earlier rounds are in no later ranking.
+
+    Args:
+        folder: of the feedback files.
+        ranked: the ranking of the screening that proposed the candidates, parquet.
+
+    Returns:
+        As `compare_feedback`.
 
     Raises:
-        InputError: as `compare_feedback`; nothing is noted then.
+        InputError: every file was checked before, or as `compare_feedback`; nothing is noted then.
     """
     files = feedback_files(folder)
     receipt = read_receipt(folder)
