@@ -111,7 +111,7 @@ def f(a, *b, c=1, **d) -> int:
         ("", []),
         ("        a: (n,) one.\n", ["a"]),
         ("        c: Å;\n            or nothing.\n", ["c"]),
-        ("Args:", ["a", "b", "c", "d"]),
+        ("Args:", ["a", "c", "b", "d"]),
         ("    Returns:\n        A number.\n", ["Returns"]),
         ("    Raises:\n        ValueError: it is bad.\n", ["Raises"]),
     ],

@@ -50,7 +50,13 @@ def file_stem(row: Mapping[str, Any]) -> str:
 
 
 def folder_name(row: Mapping[str, Any]) -> str:
-    """Rank and formula: `0001_RbY2CuSe4`.
+    """Rank and formula as the name of a folder: `0001_RbY2CuSe4`.
+
+    Args:
+        row: of a candidate, with its rank, species and id.
+
+    Returns:
+        The folder's name.
 
     Raises:
         InputError: as `file_stem`.
