@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SYMBOLS: tuple[str, ...] = ("X", *(Element.from_Z(z).symbol for z in range(1, 119)))
+N_ELEMENTS = len(SYMBOLS) - 1
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z > 0}
 
 
@@ -80,6 +81,12 @@ class Crystal:
     @classmethod
     def from_structure(cls, structure: Structure) -> Self:
         """From an ordered pymatgen `Structure`; oxidation states are dropped.
+
+        Args:
+            structure: lattice vectors in Å.
+
+        Returns:
+            The same cell.
 
         Raises:
             ValueError: a site is partially occupied.

@@ -12,6 +12,7 @@ import typer
 from matscout.engine.floating_point import use_one_thread
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
+from matscout.memory import collect_garbage_rarely
 
 EXIT_USER_ERROR = 1
 STORAGE_ERRORS = {  # what a disk says, and what its owner can do
@@ -46,6 +47,7 @@ def run(main: Callable[..., None]) -> None:
     app.command()(main)
     try:
         check_code(Path(__file__).parent, Path("src/matscout"))
+        collect_garbage_rarely()
         use_one_thread()
         app()
     except MatscoutError as error:
@@ -66,9 +68,13 @@ def storage_message(error: OSError) -> str:
 
 
 def check_code(imported: Path, here: Path) -> None:
-    """Refuse to run other code than that of the folder that DVC looks at.
+    """Reject code that differs from that of the folder that DVC tracks.
 
     An editable installation imports the main folder's code, also for an experiment that runs in a copy.
+
+    Args:
+        imported: folder of the package that Python imports.
+        here: folder of the package in the working directory; it may be absent.
 
     Raises:
         InputError: the two differ.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import Distribution
+from matscout.models.families.distribution import Distribution
 from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
 from matscout.models.saved_member import LoadedMember
 
@@ -53,7 +53,19 @@ def run_members(
     description: str,
     compiled: bool = False,
 ) -> MemberOutputs:
-    """Every member's distributions and embeddings for `rows`, in their order; see `plan_inference`."""
+    """Run every member on some crystals of a store.
+
+    Args:
+        members: that agree on targets and graphs.
+        store: graphs of the crystals.
+        rows: (n,) rows of the store.
+        device: where the encoders run, see `plan_inference`.
+        description: of the progress bars; the member's name is added.
+        compiled: whether encoders are compiled, on a GPU.
+
+    Returns:
+        Distributions and embeddings, in the order of `rows`.
+    """
     plan = plan_inference(device, compiled=compiled)
     graphs = place_graphs(store, plan)
     embeddings = [

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from matscout import params
-from matscout.crystal import Crystal
 from matscout.discovery.known_materials import CuratedTable
-from matscout.discovery.propose.crystal_templates import Template, make_template
+from matscout.discovery.propose.crystal_templates import Template, make_templates
 from matscout.discovery.propose.gates import Attrition
 from matscout.discovery.propose.oxidation_states import IonTable
 from matscout.engine import parallel_stream
@@ -35,9 +34,19 @@ def template_blocks(
     *,
     workers: int,
 ) -> Iterator[Iterator[list[Template | None]]]:
-    """Templates of the curated set's crystals of usable size, in random order, block by block, in chunks.
+    """Make templates from the curated crystals of usable size, in random order, block by block, in chunks.
 
     Chunks come while later ones are being made: use up those of one block before the next.
+
+    Args:
+        curated: the known crystals.
+        settings: the limits of size.
+        attrition: counts the parents and those of another size.
+        rng: draws the order.
+        workers: processes at most.
+
+    Yields:
+        For each block an iterator over chunks; None stands for a crystal without symmetry.
     """
     rows = rng.permutation(curated.parents)
     for start in range(0, len(rows), BLOCK):
@@ -59,7 +68,18 @@ def balanced(
     attrition: Attrition,
     prefix: str,
 ) -> list[Parent]:
-    """The templates that are small enough and charge-neutral with one ion an element."""
+    """Keep the templates that are small enough and charge-neutral with one ion an element.
+
+    Args:
+        table: the ions.
+        templates: of known crystals or prototypes; None where a crystal has no symmetry.
+        settings: the largest number of atoms.
+        attrition: counts what is dropped, and why.
+        prefix: of the names of these counts.
+
+    Returns:
+        The templates with an ion on each slot.
+    """
     symmetric = [template for template in templates if template is not None]
     small = [template for template in symmetric if template.n_atoms <= settings.max_atoms]
     parents = []
@@ -75,11 +95,6 @@ def balanced(
         }
     )
     return parents
-
-
-def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
-    """`make_template` for a chunk: the unit of work of one process."""
-    return [make_template(material_id, crystal) for material_id, crystal in crystals]
 
 
 def _has_usable_size(species: Sequence[str], settings: params.Candidates) -> bool:

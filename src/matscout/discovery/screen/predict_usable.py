@@ -42,7 +42,18 @@ def predict_usable(
     device: str = "cpu",
     compiled: bool = False,
 ) -> Predicted:
-    """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
+    """Predict the crystals that have a graph and a finite prediction.
+
+    Args:
+        predictor: the ensemble.
+        ids: n unique ids.
+        crystals: n cells, Å.
+        device: where the encoders run.
+        compiled: whether they are compiled, on a GPU.
+
+    Returns:
+        Predictions of the usable crystals, in their order, and why the others have none.
+    """
     store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
     table, mixtures = predictor.predict_mixtures(store, device=device, compiled=compiled)
     without = {rejection.row for rejection in rejections}

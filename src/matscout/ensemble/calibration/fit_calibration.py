@@ -13,12 +13,13 @@ from matscout.ensemble.distributions.combination import Method
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import labels_of
 from matscout.errors import InputError
+from matscout.models.families.registry import FAMILIES
 from matscout.params import Target
 
 
 def metal_target_of(targets: Mapping[str, Target]) -> str | None:
-    """The first target with a hurdle: its zeros are metals."""
-    return next((name for name, target in targets.items() if target.head == "hurdle"), None)
+    """The first target whose values of exactly zero have a probability of their own: they are metals."""
+    return next((name for name, target in targets.items() if FAMILIES[target.head].HAS_MASS_AT_ZERO), None)
 
 
 def fit_targets(
@@ -33,10 +34,13 @@ def fit_targets(
 
     Args:
         outputs: of the members by target, for the rows of `validation`.
-        validation: see `fold_labels.read_folds`.
+        validation: rows of the validation fold, see `fold_labels.read_folds`.
         targets: by name.
         method: of combining the members.
-        drop_factor: see `Combination`.
+        drop_factor: see `Combination`; None keeps all members.
+
+    Returns:
+        Calibration by target.
 
     Raises:
         InputError: a target has no label in the validation fold.
@@ -57,14 +61,9 @@ def fit_targets(
             rows,
             method=method,
             drop_factor=drop_factor,
-            lower_bound=lower_bound_of(target),
+            lower_bound=FAMILIES[target.head].LOWER_BOUND,
         )
     return fitted
-
-
-def lower_bound_of(target: Target) -> float | None:
-    """What has a hurdle or a logarithm cannot be negative."""
-    return 0.0 if target.head in {"hurdle", "log_laplace"} else None
 
 
 def _strata(

@@ -18,7 +18,7 @@ from matscout import columns
 from matscout.crystal import SYMBOLS
 from matscout.ensemble.calibration.conformal import POOLED
 from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import lower_bound_of, metal_target_of
+from matscout.ensemble.calibration.fit_calibration import metal_target_of
 from matscout.ensemble.calibration.prediction_table import CHUNK_ROWS, INTERVAL_LEVEL, strata
 from matscout.ensemble.calibration.target_calibration import (
     LabelledRows,
@@ -33,7 +33,8 @@ from matscout.ensemble.run_members import run_members
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.hypothetical.certain_metals import is_surely_metal
-from matscout.models.families.distributions import HurdleLaplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.registry import FAMILIES
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 
@@ -67,6 +68,9 @@ def run_hypothetical(
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
         reference: for the distance from the training set.
+
+    Returns:
+        The fold's rows and the members' outputs for them, by target; no outputs if the fold is empty.
     """
     table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
     if table.empty:
@@ -82,9 +86,12 @@ def fit_hypothetical(
     """Calibrate every target that has at least `FEWEST_ROWS` labels.
 
     Args:
-        unmade: the crystals.
+        unmade: the hypothetical crystals.
         known: calibration of the same targets for known crystals; it decides which crystals count as metals.
         params: sections `targets` and `ensemble`.
+
+    Returns:
+        Calibration by target, without the targets that have too few labels.
     """
     fitted = {}
     for name, target in params.targets.items():
@@ -96,7 +103,7 @@ def fit_hypothetical(
             _labelled_rows(unmade, labelled, target, known, params),
             method="stack",  # thousands of labelled rows are enough to fit weights
             drop_factor=params.ensemble.drop_factor,
-            lower_bound=lower_bound_of(target),
+            lower_bound=FAMILIES[target.head].LOWER_BOUND,
             scale_power=SCALE_POWER,
         )
     return fitted
@@ -179,7 +186,19 @@ def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> TargetPrediction:
-    """The prediction of a gap with these (n,) crystals made metals, whatever the members say."""
+    """The prediction of a gap with some crystals taken for metals, whatever the members say.
+
+    Args:
+        prediction: of n crystals.
+        metals: (n,) which of them are metals.
+
+    Returns:
+        The same prediction; of these crystals the gap is 0 eV and the probability of zero at least
+        `METAL_BY_COMPOSITION`.
+
+    Raises:
+        TypeError: the target's distribution has no probability of zero.
+    """
     components = []
     for component in prediction.mixture.components:
         if not isinstance(component, HurdleLaplace):

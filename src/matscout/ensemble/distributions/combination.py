@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.ensemble.metrics.point_errors import mean_absolute_error
-from matscout.models.families.distributions import Distribution
+from matscout.models.families.distribution import Distribution
 
 Array = NDArray[np.float64]
 Method = Literal["median", "mean", "stack"]
@@ -66,10 +66,13 @@ def choose_combination(
     """Drop harmful members and weigh the rest.
 
     Args:
-        estimates: (n,) point estimates by member on validation rows.
-        truth: (n,) their labels.
+        estimates: (n,) point estimates by member on validation rows, in the target's unit.
+        truth: (n,) labels of the same rows.
         method: see `Combination`.
-        drop_factor: see `Combination`; null keeps all.
+        drop_factor: see `Combination`; None keeps all members.
+
+    Returns:
+        The members that are kept, with their weights.
     """
     errors = {name: mean_absolute_error(truth, estimate) for name, estimate in estimates.items()}
     limit = np.inf if drop_factor is None else drop_factor * float(np.median(list(errors.values())))

@@ -1,5 +1,7 @@
 """ALIGNN: Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021), arXiv:2106.01829."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -13,6 +15,8 @@ from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.line_graph import AngleGraph, build_angle_graph
 from matscout.models.layers.mlp import PairLinear, side_by_side
 from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+
+PAPER: Final = "ALIGNN: Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021), arXiv:2106.01829."
 
 EPSILON = 1e-6
 
@@ -41,7 +45,17 @@ class EdgeGatedGraphConv(nn.Module):
         self.edge_norm = nn.LayerNorm(hidden_dim) if updates_edges else None
 
     def forward(self, x: Tensor, y: Tensor, centers: Tensor, neighbors: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, hidden_dim), (m, hidden_dim), two (m,) int64 -> the updated pair."""
+        """Update nodes and edges of a graph: atoms and bonds, or bonds and angles.
+
+        Args:
+            x: (n, hidden_dim), nodes.
+            y: (m, hidden_dim), edges.
+            centers: (m,) int64, the node i that receives edge ij.
+            neighbors: (m,) int64, the node j at its other end.
+
+        Returns:
+            x' and y', of the shapes of x and y.
+        """
         if runs_here(y):
             nodes = side_by_side(x, self.gate.center, self.gate.neighbor, self.message)
             total, weights, y_new = edge_gated(nodes, y, centers, neighbors, self.gate.edge.weight, self.edge_norm)
@@ -71,7 +85,18 @@ class ALIGNNLayer(nn.Module):
     def forward(
         self, x: Tensor, y: Tensor, z: Tensor, graph: CrystalGraph, angles: AngleGraph
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atoms x, bonds y and angles z, each (rows, hidden_dim) -> the updated three."""
+        """Update bonds and angles on the line graph, then atoms and bonds on the crystal graph.
+
+        Args:
+            x: (n_atoms, hidden_dim), atoms.
+            y: (n_edges, hidden_dim), bonds.
+            z: (n_angles, hidden_dim), angles.
+            graph: whose edges join the atoms.
+            angles: pairs of bonds at one atom, the edges of the line graph.
+
+        Returns:
+            x, y and z, updated.
+        """
         y, z = self.line_graph(y, z, angles.first, angles.second)
         x, y = self.crystal_graph(x, y, graph.centers, graph.neighbors)
         return x, y, z

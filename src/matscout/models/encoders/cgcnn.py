@@ -1,5 +1,7 @@
 """CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -12,6 +14,8 @@ from matscout.models.layers.element_embedding import ElementEmbedding
 from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import PairLinear
 from matscout.models.layers.segments import mean_over_atoms, segment_sum
+
+PAPER: Final = "CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."
 
 
 class CGCNNConvolution(nn.Module):
@@ -33,7 +37,16 @@ class CGCNNConvolution(nn.Module):
         self.norm = nn.LayerNorm(hidden_dim)
 
     def gated_sum(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
-        """The sum of Eq. 5, (n_atoms, hidden_dim); `GatedSum` is the same in one pass."""
+        """Sum the gated messages of Eq. 5; `GatedSum` does the same in one pass.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            u: (n_edges, edge_dim), bonds, or the same as a `Band`.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         pair = self.gate_and_core
         if isinstance(u, Band):
             edges = Edges.of(graph.centers, graph.neighbors, graph.n_atoms)
@@ -42,7 +55,16 @@ class CGCNNConvolution(nn.Module):
         return segment_sum(torch.sigmoid(gate) * softplus(core), graph.centers, graph.n_atoms)
 
     def forward(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
-        """(n_atoms, hidden_dim), (n_edges, edge_dim) -> (n_atoms, hidden_dim)."""
+        """Update the atoms by Eq. 5.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            u: (n_edges, edge_dim), bonds, or the same as a `Band`.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         return v + self.norm(self.gated_sum(v, u, graph))
 
 

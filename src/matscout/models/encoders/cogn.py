@@ -4,6 +4,8 @@ The connectivity-optimised graph network without nested line graphs: what it gai
 (asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation.
 """
 
+from typing import Final
+
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -14,6 +16,12 @@ from matscout.models.layers.element_embedding import ElementEmbedding
 from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import MLP, PairLinear
 from matscout.models.layers.segments import mean_over_atoms, mean_over_edges
+
+PAPER: Final = (
+    "coGN: Ruff, Reiser, Stühmer and Friederich, Digital Discovery 3, 594 (2024), arXiv:2302.14102. The "
+    "connectivity-optimised graph network without nested line graphs: what it gains comes from the graph "
+    "(asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation."
+)
 
 
 class CoGNBlock(nn.Module):
@@ -35,12 +43,31 @@ class CoGNBlock(nn.Module):
         self.node_mlp = MLP(hidden_dim, hidden_dim, activate_last=True)
 
     def forward(self, v: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
-        """(n_atoms, hidden_dim), (n_edges, hidden_dim) -> (n_atoms, hidden_dim)."""
+        """Update the atoms.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            e: (n_edges, hidden_dim), bonds.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         messages = self.edge_mlp(silu(self.pair(v, e, graph.centers, graph.neighbors)))
         return v + self.node_mlp(mean_over_edges(messages, graph))
 
     def of_distances(self, v: Tensor, band: Band, embedding: nn.Linear, graph: CrystalGraph) -> Tensor:
-        """`forward` for e = embedding(band), in one pass: two linear layers in a row are one."""
+        """Compute `forward` for e = embedding(band) in one pass: two linear layers in a row are one.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            band: Gaussians of the distances of the n_edges bonds.
+            embedding: from the Gaussians to hidden_dim.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim), as `forward` but for rounding.
+        """
         weight = self.pair.edge.weight
         center = self.pair.center(v) + weight @ embedding.bias
         merged = weight @ embedding.weight

@@ -1,6 +1,7 @@
 """iComFormer: Yan, Fu, Qian, Qian and Ji, ICLR 2024, arXiv:2403.11857."""
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.line_graph import build_angle_graph
 from matscout.models.layers.mlp import PairLinear, side_by_side
 from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+
+PAPER: Final = "iComFormer: Yan, Fu, Qian, Qian and Ji, ICLR 2024, arXiv:2403.11857."
 
 SHORTEST = 0.75  # Å: the shortest bond there is, H-H; the published expansion spends half its range below it
 
@@ -47,7 +50,17 @@ class ComFormerConvolution(nn.Module):
         self.out_norm = nn.LayerNorm(dim)
 
     def forward(self, f: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
-        """(n, dim), (m, dim), two (m,) int64 -> (n, dim)."""
+        """Update nodes by attention over their edges.
+
+        Args:
+            f: (n, dim), nodes.
+            e: (m, dim), edges.
+            centers: (m,) int64, the node i that receives edge ij.
+            neighbors: (m,) int64, the node j at its other end.
+
+        Returns:
+            (n, dim).
+        """
         if runs_here(e):
             nodes = side_by_side(f, self.query, self.pair.center, self.pair.neighbor)
             layers = self.pair.edge, self.key, self.value, self.gate_norm
