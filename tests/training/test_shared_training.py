@@ -14,7 +14,6 @@ from tiny_training import EPOCHS, MEMBER, tiny_params, train
 
 from matscout.errors import TrainingError
 from matscout.files import sha256_of
-from matscout.training import train_member
 
 pytestmark = pytest.mark.slow
 SHARED = {"compute__processes": 2}
@@ -24,11 +23,6 @@ from pathlib import Path
 paths = dict(zip(("materials", "split", "graphs"), map(Path, sys.argv[3:])))
 t.train(paths, Path(sys.argv[2]), t.tiny_params(compute__processes=2), dvc_root=sys.argv[1])
 """
-
-
-@pytest.fixture(autouse=True)
-def _untracked(monkeypatch):
-    monkeypatch.setattr(train_member, "member_run", train_member.member_run)  # `train` replaces it; put back afterwards
 
 
 def weights(folder):

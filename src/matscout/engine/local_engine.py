@@ -63,9 +63,7 @@ def _start(job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(job.imports))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name, daemon=True
-    )
+    process = context.Process(target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name)
     process.start()
     sender.close()
     return _Worker(name, environment, process, receiver)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.distributions import Distribution
-from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
+from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember
 
 
@@ -49,12 +49,10 @@ def run_members(
     store: GraphStore,
     rows: NDArray[np.int64],
     *,
-    device: str,
+    plan: InferencePlan,
     description: str,
-    compiled: bool = False,
 ) -> MemberOutputs:
-    """Every member's distributions and embeddings for `rows`, in their order; see `plan_inference`."""
-    plan = plan_inference(device, compiled=compiled)
+    """Every member's distributions and embeddings for `rows`, in their order."""
     graphs = place_graphs(store, plan)
     embeddings = [
         embed(

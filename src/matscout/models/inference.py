@@ -33,7 +33,7 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches.
+        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
         device: where the encoder computes.
         precision: of the encoder; bfloat16 misses the parity of docs/performance.md.
         compiled: whether torch's compiler fuses the encoder; what that costs stands in docs/performance.md.
@@ -41,20 +41,28 @@ class InferencePlan:
     """
 
     max_edges: int
-    workers: int
+    workers: int | None = None
     device: str = "cpu"
     precision: str = "float32"
     compiled: bool = False
     resident: bool = False
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that predict in this process."""
+        return self.workers or n_workers()
 
     def __str__(self) -> str:
         """As the log tells it."""
         how = "compiled" if self.compiled else "not compiled"
         where = "graphs on the device" if self.resident else "graphs in host memory"
         return (
-            f"{self.device}, {self.precision}, {how}, {where}, {self.workers} thread(s), "
+            f"{self.device}, {self.precision}, {how}, {where}, {self.n_threads} thread(s), "
             f"{self.max_edges:,} edges a batch"
         )
+
+
+ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
@@ -78,7 +86,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
     if device != "cpu" and has_gpu:
         return InferencePlan(max_edges=500_000, workers=2, device="cuda", compiled=compiled, resident=True)
-    return InferencePlan(max_edges=4_000, workers=n_workers(), device="cpu")
+    return ON_CPU
 
 
 def embed(
@@ -88,7 +96,7 @@ def embed(
     *,
     n_neighbors: int,
     cutoff: float,
-    plan: InferencePlan | None = None,
+    plan: InferencePlan = ON_CPU,
     description: str = "predict",
 ) -> Embeddings:
     """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
@@ -101,14 +109,13 @@ def embed(
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
-        plan: device, batches and threads; `plan_inference("cpu")` by default.
+        plan: device, batches and threads.
         description: of the progress bar.
 
     Raises:
         InputError: memory is short for a single crystal, which the message names.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    plan = plan or plan_inference("cpu")
     keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
     settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
@@ -126,7 +133,7 @@ def embed(
     def embed_batch(batch: NDArray[np.int64]) -> Embeddings:
         return halving(embed_rows, rows[batch], store.ids, plan.device)
 
-    pool = ThreadPoolExecutor(plan.workers)
+    pool = ThreadPoolExecutor(plan.n_threads)
     try:
         with (
             subnormals_flushed(),  # the threads that predict start within, and inherit it

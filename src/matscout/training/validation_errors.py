@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matscout.models.families.distributions import DISTRIBUTIONS
 from matscout.models.model import CrystalModel
-from matscout.training.labelled_rows import Fold
+from matscout.training.dataset import Fold
 
 Objective = Callable[..., Tensor]  # (outputs, labels, noise), each by target, counts=... of parts
 

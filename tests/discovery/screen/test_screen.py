@@ -47,7 +47,7 @@ class KnownEnsemble:
     def for_hypothetical(self):
         return self
 
-    def predict_mixtures(self, store: GraphStore, *, device="cpu", compiled=False):
+    def predict_mixtures(self, store: GraphStore):
         graph = store.batch(np.arange(len(store)), n_neighbors=1, cutoff=1.0)
         mean_z = np.zeros(len(store))
         for crystal in range(len(store)):

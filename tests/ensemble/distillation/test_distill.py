@@ -135,13 +135,13 @@ def test_other_runs_give_the_same_bytes_also_one_that_was_killed(taught, argumen
 import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distillation.distill import distill
-from matscout.training import train_member as member
+from matscout.training import fitting
 
 def kill(run, record):
     if record.epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-member._track = kill
+fitting.track = kill
 distill("fast", **arguments, destination={str(again)!r})
 """
     (tmp_path / "tests_arguments.py").write_text(

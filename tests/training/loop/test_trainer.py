@@ -11,7 +11,7 @@ from torch import nn
 
 from matscout.errors import TrainingError
 from matscout.training.loop.learning_rate import cosine, one_cycle
-from matscout.training.loop.trainer import Recipe, Trainer
+from matscout.training.loop.trainer import Optimisation, Trainer
 from matscout.training.loop.weight_average import WeightAverage
 
 
@@ -33,7 +33,7 @@ class Rows:
 
 def recipe(**changes):
     values = {"epochs": 4, "lr": 0.01, "weight_decay": 0.0, "grad_clip": 1.0, "averaging": 0.9, "warmup": 0.25}
-    return Recipe(**{**values, **changes})
+    return Optimisation(**{**values, **changes})
 
 
 def l1(outputs, batch):

@@ -34,17 +34,10 @@ class Predicted:
     refusals: Sequence[Refusal]
 
 
-def predict_usable(
-    predictor: EnsemblePredictor,
-    ids: Sequence[str],
-    crystals: Sequence[Crystal],
-    *,
-    device: str = "cpu",
-    compiled: bool = False,
-) -> Predicted:
+def predict_usable(predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
     """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
     store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, mixtures = predictor.predict_mixtures(store, device=device, compiled=compiled)
+    table, mixtures = predictor.predict_mixtures(store)
     reasons = {fault.row: (fault.reason, fault.detail) for fault in faults}
     rows = np.array([row for row in range(len(ids)) if row not in reasons], dtype=np.int64)
     said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))

@@ -26,7 +26,6 @@ from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
-from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 
@@ -236,7 +235,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
 def _for_each_shard(
     judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
 ) -> None:
-    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    needs_gpu = on_gpu and judge.predictor.plan.device == "cuda"
     held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
 
 

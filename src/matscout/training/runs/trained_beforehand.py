@@ -9,9 +9,8 @@ import shutil
 from pathlib import Path
 
 from matscout.files import atomic_path, sha256_of, write_bytes
-from matscout.params import Params
 from matscout.training.runs.checkpoints import checkpoint_directory, open_checkpoints
-from matscout.training.runs.training_hashes import provenance_of, training_hashes
+from matscout.training.runs.training import Training, TrainingInputs
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +28,17 @@ def is_kept(name: str, fingerprint: str) -> bool:
     return _is_whole(checkpoint_directory(name, fingerprint))
 
 
-def take_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path) -> bool:
+def take_member(training: Training, inputs: TrainingInputs, destination: Path) -> bool:
     """Put the member that was trained beforehand in its place, or say that there is none.
 
-    Arguments as of `train_member`. A folder that does not fit its checksum is removed, and training goes on from the
-    last checkpoint.
+    A folder that does not fit its checksum is removed, and training goes on from the last checkpoint.
     """
-    if name not in params.members:
+    if training.start is not None:  # members that begin with others are not trained beforehand
         return False
-    hashes = training_hashes(graphs=graphs, split=split, materials=materials)
-    fingerprint = provenance_of(name, params, hashes).fingerprint
-    if not (checkpoint_directory(name, fingerprint) / DIGEST).exists():
+    fingerprint = training.provenance(inputs.hashes()).fingerprint
+    if not (checkpoint_directory(training.name, fingerprint) / DIGEST).exists():
         return False
-    with open_checkpoints(name, fingerprint) as checkpoints:
+    with open_checkpoints(training.name, fingerprint) as checkpoints:
         if not _is_whole(checkpoints.directory):
             logger.warning("%s does not fit its SHA-256; training goes on", checkpoints.directory / FOLDER)
             (checkpoints.directory / DIGEST).unlink(missing_ok=True)
