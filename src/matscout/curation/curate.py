@@ -98,7 +98,7 @@ def curate_records(
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
-        cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
+        cache: folder of earlier comparisons (`comparison_cache.cache_directory`), updated; nor do they depend on that.
     """
     known = load_compared(cache, params.matching)
     examined = examine(

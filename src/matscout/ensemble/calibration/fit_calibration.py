@@ -33,7 +33,7 @@ def fit_targets(
 
     Args:
         outputs: of the members by target, for the rows of `validation`.
-        validation: see `held_out.read_folds`.
+        validation: see `fold_labels.read_folds`.
         targets: by name.
         method: of combining the members.
         drop_factor: see `Combination`.

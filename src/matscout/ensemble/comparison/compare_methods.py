@@ -74,7 +74,7 @@ def rows_of_members(
     """What the metrics need of each member alone, as if it were the ensemble: calibrated by itself, in the same strata.
 
     Returns:
-        By member, see `judgement.judged_rows`.
+        By member, see `metric_table.judged_rows`.
     """
     judged = {}
     for name in test.outputs.members:

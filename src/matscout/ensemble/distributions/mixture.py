@@ -148,7 +148,7 @@ class TargetOutputs:
 
     Attributes:
         members: distributions by member, each of n crystals.
-        distance: (n,) from the training set, about 1 within it (see `distance.TrainingReference`).
+        distance: (n,) from the training set, about 1 within it (see `training_distance.TrainingReference`).
     """
 
     members: Mapping[str, Distribution]

@@ -40,7 +40,7 @@ class Orbits:
 def find_orbits(
     lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
 ) -> Orbits:
-    """Orbits of the space group that holds within `symprec` (Å); input as `cells.cell_problem` finds it fine."""
+    """Orbits of the space group that holds within `symprec` (Å); input as `cell_checks.cell_problem` finds it fine."""
     coords = np.ascontiguousarray(frac_coords, dtype=np.float64)
     return Orbits(*orbits_of(np.ascontiguousarray(lattice, dtype=np.float64), coords, numbers, symprec))
 
