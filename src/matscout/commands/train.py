@@ -7,7 +7,7 @@ takes them. The bytes are those of a serial run.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -69,8 +69,8 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.train_member", "mlflow.tracking")
     )
     failures = dict[str, str]()
-    with _watch(epochs, fingerprints) as board:
-        for ended in engine.run(job, wanted):
+    with _watch(epochs, fingerprints) as board, closing(engine.run(job, wanted)) as rounds:
+        for ended in rounds:
             failures |= {name: error for name, error in ended.items() if error != DONE}
             board.show(ended)
     if failures:

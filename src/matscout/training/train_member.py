@@ -54,6 +54,9 @@ def train_member(
     A run that was killed goes on after its last whole epoch and ends in the same bytes as one that was
     not. `destination` appears whole or not at all.
 
+    With `compute.processes` above 1, processes are spawned, which import the script that calls this: let it do so under
+    `if __name__ == "__main__":`.
+
     Args:
         name: key of `params.members` or `params.finetuned`.
         params: of which the training depends on the member's own, `targets`, `model` and `compute` alone.

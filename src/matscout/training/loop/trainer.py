@@ -14,10 +14,9 @@ from matscout.errors import DivergedError, TrainingError
 from matscout.params import MemberTraining, Recipe
 from matscout.progress import progress
 from matscout.training.loop.batch_parts import Batch, named, parts
-from matscout.training.loop.early_stopping import EarlyStopping
 from matscout.training.loop.learning_rate import SCHEDULES
 from matscout.training.loop.processes import Alone, Processes
-from matscout.training.loop.weight_average import WeightAverage
+from matscout.training.loop.result_weights import EarlyStopping, WeightAverage
 
 logger = logging.getLogger(__name__)
 
