@@ -1,6 +1,7 @@
 """Training of one member, from the curated table to weights on disk, in one process or shared by several."""
 
 import math
+import multiprocessing
 import os
 import tempfile
 import traceback
@@ -10,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 import torch.distributed as group
-from torch import cuda, multiprocessing
+from torch import cuda
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from matscout import columns
 from matscout.crystal import SYMBOLS
@@ -112,8 +114,8 @@ def launch(training: Training, inputs: TrainingInputs, tracker: Tracker) -> None
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         try:
-            multiprocessing.spawn(_fit_shared, (training, inputs, tracker, meeting, reasons), nprocs=n)
-        except multiprocessing.ProcessExitedException as error:
+            spawn(_fit_shared, (training, inputs, tracker, meeting, reasons), nprocs=n)
+        except ProcessExitedException as error:
             reason = str(error) if reasons.empty() else reasons.get()
             raise TrainingError(f"train {training.name} in {n} processes: {reason}") from error
 

@@ -149,7 +149,10 @@ def member_training(name: str, params: Params, start: Path | None = None) -> Tra
 class TrackedRun(Protocol):
     """A member's run in a tracker."""
 
-    run_id: str
+    @property
+    def run_id(self) -> str:
+        """By which a checkpoint knows it."""
+        ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Note the values of a step; a step that was noted before stays as it is."""
