@@ -6,14 +6,14 @@ Nothing here loads torch: whoever only has to know whether a member is trained a
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from matscout.errors import ParameterError
-from matscout.files import sha256_of, sha256_of_json
+from matscout.files import sha256_of
 from matscout.models import WEIGHTS_FILE
 from matscout.params import Compute, Member, Params, Recipe, Target
+from matscout.resume.fingerprint import fingerprint
 from matscout.training.runs.training_hashes import training_hashes
 
 CONTINUED, FRESH = "continued", "fresh"
@@ -122,8 +122,9 @@ class Training:
             start = {"weights_sha256": _weights_sha256(self.name, Path(own))}
         if start:
             parameters["start"] = start
-        fingerprint = sha256_of_json([self.name, parameters, dict(hashes), version("torch")])
-        return Provenance(self.name, fingerprint, parameters, hashes)
+        settings = {"member": self.name, "parameters": parameters, "hashes": dict(hashes)}
+        key = fingerprint(settings, inputs=(), code=(), libraries=["torch"])  # inputs and code are in `hashes`
+        return Provenance(self.name, key, parameters, hashes)
 
 
 def member_training(name: str, params: Params, start: Path | None = None) -> Training:

@@ -7,17 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matscout
-from matscout.files import sha256_of, sha256_of_json
-
-# the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
-CODE = ("training", "models", "graphs", "columns.py", "crystal.py", "files.py")
-UNDECIDING = ("training/runs/tracking.py",)  # told of a training, never asked
-
-
-def repository() -> Path:
-    """The repository that DVC runs in (the main one, also for `dvc exp run --temp`), else the working directory."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+from matscout.files import sha256_of
+from matscout.resume.fingerprint import code_hash
+from matscout.resume.work_folders import root
 
 
 def experiment_name() -> str:
@@ -30,19 +22,9 @@ def git_commit() -> str:
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    command = [git, "-C", str(repository()), "rev-parse", "HEAD"]
+    command = [git, "-C", str(root()), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- fixed arguments
     return answer.stdout.strip() or "unknown"
-
-
-def code_hash() -> str:
-    """SHA-256 of the code that decides a member's weights."""
-    package = Path(matscout.__file__).parent
-    paths = [
-        path for name in CODE for path in ((package / name).rglob("*.py") if "." not in name else [package / name])
-    ]
-    files = {path.relative_to(package).as_posix(): path for path in paths}
-    return sha256_of_json({name: sha256_of(path) for name, path in files.items() if name not in UNDECIDING})
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -57,7 +39,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, str]:
     """SHA-256 by name: of the code and of each input; the same for all members."""
     return {
-        "code": code_hash(),
+        "code": code_hash("matscout.training"),
         "graphs": sha256_of(graphs),
         "materials": sha256_of(materials),
         "split": sha256_of(split),
