@@ -150,7 +150,8 @@ distill("fast", **arguments, destination={str(again)!r})
         f"{ {key: str(value) for key, value in arguments.items() if key != 'params'}!r}.items()}}\n"
         f"arguments['params'] = check_params({arguments['params'].model_dump(mode='json')!r})\n"
     )
-    environment = {**os.environ, "DVC_ROOT": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "DVC_ROOT": str(tmp_path), "PYTHONPATH": paths}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not again.exists()
