@@ -60,7 +60,6 @@ VALIDATION: Final = "validation"
 TEST: Final = "test"
 UNUSED: Final = "unused"
 CALIBRATION: Final = "calibration"  # hypothetical crystals that train nothing
-FOLDS: Final = (TRAIN, VALIDATION, TEST, UNUSED)
 
 # predictions: `<target>` is the point estimate; these suffixes stand beside it
 STD: Final = "_std"

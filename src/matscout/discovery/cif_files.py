@@ -23,9 +23,14 @@ def write_cifs(folder: Path, ranked: pd.DataFrame) -> list[Path]:
     written = []
     for row in ranked.to_dict("records"):
         path = folder / f"{file_stem(row)}.cif"
-        path.write_text(str(CifWriter(Crystal.from_row(row).to_structure(), symprec=SYMPREC)))
+        path.write_text(cif_text(Crystal.from_row(row)))
         written.append(path)
     return written
+
+
+def cif_text(crystal: Crystal) -> str:
+    """The crystal as CIF, with its space group."""
+    return str(CifWriter(crystal.to_structure(), symprec=SYMPREC))
 
 
 def file_stem(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ duplicate or a parent.
 """
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS, Crystal, formula_key
+from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
+from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
 from matscout.curation.curated_table import MATERIALS_NAME
-from matscout.curation.energies.database_pairs import N_ELEMENTS, Pairs, atomic_fractions
+from matscout.curation.energies.database_pairs import Pairs
 from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
@@ -149,7 +149,7 @@ def _table(
         )
     ]
     keys = [formula_key(crystal.species) for crystal in crystals]
-    fractions = element_fractions(crystals)
+    fractions = atomic_fractions([crystal.species for crystal in crystals])
     offset, _ = fit.at(fractions, np.zeros(len(rows)))
     energy = rows[ENERGY].to_numpy(np.float64) - offset + rows[CORRECTION].to_numpy(np.float64)
     low, high = curation.validity.formation_energy_per_atom
@@ -251,20 +251,11 @@ def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str)
     formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
     return Pairs(
         groups=both[columns.MATERIAL_ID].to_numpy(object),
-        fractions=atomic_fractions(pd.Series(formulas, dtype=object)),
+        fractions=fractions_of_formulas(formulas),
         hubbard=np.zeros(len(both)),
         energies=both[column].to_numpy(np.float64),
         reference=(both[columns.FORMATION_ENERGY_ALIGNED] - both[CORRECTION]).to_numpy(np.float64),
     )
-
-
-def element_fractions(crystals: Sequence[Crystal]) -> Array:
-    """(n, 118) atomic fractions, column z - 1."""
-    fractions = np.zeros((len(crystals), N_ELEMENTS))
-    for row, crystal in enumerate(crystals):
-        for symbol, count in crystal.element_counts.items():
-            fractions[row, ATOMIC_NUMBERS[symbol] - 1] = count / crystal.n_atoms
-    return fractions
 
 
 def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:

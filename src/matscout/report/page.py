@@ -10,11 +10,10 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
-from pymatgen.io.cif import CifWriter
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cif_files import SYMPREC
+from matscout.discovery.cif_files import cif_text
 from matscout.files import write_bytes
 from matscout.params import Params
 from matscout.progress import progress
@@ -109,10 +108,7 @@ def _inline(text: str) -> Markup:
 
 
 def _scenes(crystals: dict[str, Crystal]) -> str:
-    scenes = {
-        key: scene(crystal).to_json() | {"cif": str(CifWriter(crystal.to_structure(), symprec=SYMPREC))}
-        for key, crystal in sorted(crystals.items())
-    }
+    scenes = {key: scene(crystal).to_json() | {"cif": cif_text(crystal)} for key, crystal in sorted(crystals.items())}
     return json.dumps(scenes, separators=(",", ":"), sort_keys=True)
 
 

@@ -13,17 +13,16 @@ from torch import Tensor
 from matscout import columns
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.model import CrystalModel, build_model
+from matscout.models.model import CrystalModel, build_model, encoder_of
 from matscout.params import Compute, Target, base_target
 from matscout.training.dataset import Fold, LabelledBatch, load_folds
-from matscout.training.loop.losses import multi_task_loss
 from matscout.training.loop.processes import Processes
 from matscout.training.loop.reproducible import reproducible
 from matscout.training.loop.trainer import ALONE, EpochRecord, Optimisation, Trainer
+from matscout.training.loss_and_errors import Objective, fold_figures, multi_task_loss
 from matscout.training.runs.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.runs.training import Provenance, TrackedRun, Tracker, Training, TrainingInputs
 from matscout.training.starting_weights import Start, load_start
-from matscout.training.validation_errors import Objective, fold_figures
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,9 @@ def training_forward(
     """Graph -> parameters of distributions by target, through the very weights of `model`.
 
     With `bfloat16` the encoder's matrix products run in it (torch.autocast); weights, their averages and the head stay
-    in float32, since a loss is a difference of nearby numbers. Sizes differ from batch to batch, so that the encoder
-    is compiled for any.
+    in float32, since a loss is a difference of nearby numbers.
     """
-    encoder = torch.compile(model.encoder, dynamic=True) if compute.compile else model.encoder
+    encoder = encoder_of(model, compiled=compute.compile)
 
     def forward(graph: CrystalGraph) -> dict[str, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=compute.precision == "bfloat16"):

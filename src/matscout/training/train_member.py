@@ -24,6 +24,7 @@ from matscout.params import Compute, Params
 from matscout.training.dataset import Fold
 from matscout.training.fitting import Prepared, Task, fit, history_row, prepared
 from matscout.training.loop.processes import Group
+from matscout.training.loss_and_errors import fold_figures
 from matscout.training.runs.trained_beforehand import FOLDER, keep_member
 from matscout.training.runs.training import (
     Provenance,
@@ -33,7 +34,6 @@ from matscout.training.runs.training import (
     Untracked,
     member_training,
 )
-from matscout.training.validation_errors import fold_figures
 
 HISTORY_FILE = "history.parquet"
 METRICS_FILE = "metrics.json"

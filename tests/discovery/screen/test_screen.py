@@ -24,7 +24,8 @@ from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 from matscout.params import Goal, Objective, load_params
 
 ROOT = Path(__file__).parents[3]

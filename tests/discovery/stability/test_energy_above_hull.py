@@ -196,6 +196,15 @@ def test_each_candidate_competes_with_known_phases_and_with_the_lowest_candidate
         assert is_lowest or energy >= result.energy  # the others of its formula never lie below the hull
 
 
+def test_of_one_formula_the_surer_candidate_competes_and_the_lowest_stands_for_it():
+    li2mn = ["Li", "Li", "Mn"]
+    rows = [("c-0", ["Li", "Mn"], 0.0, 0.0), ("c-1", li2mn, -1.0, 0.25), ("c-2", li2mn, -0.9, 0.0)]
+    references = among(References.from_rows([]), rows)
+    assert references.decompose(Counter(["Li", "Mn"]), "c-0").energy == pytest.approx(0.75 * -0.9)
+    assert references.decompose(Counter(li2mn), "c-1").energy == pytest.approx(0)  # of other formulas: the elements
+    assert references.decompose(Counter(li2mn), "c-2").energy == pytest.approx(-1.0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(contests(), st.data())
 def test_one_rival_more_never_lowers_an_energy_above_the_hull(contest, data):

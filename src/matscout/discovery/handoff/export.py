@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import pandas as pd
 from pymatgen.core import Structure
-from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp.sets import BadInputSetWarning, MPRelaxSet
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cif_files import SYMPREC, file_stem
+from matscout.discovery.cif_files import cif_text, file_stem
 from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
 from matscout.discovery.handoff.optimade_entries import structure_lines
 from matscout.discovery.handoff.provenance_card import Origins, provenance_card
@@ -116,17 +115,16 @@ def _write_relaxed(folder: Path, names: Mapping[str, str], ranked: Path) -> None
     table = pd.read_parquet(path)
     for row in table.loc[table[columns.CANDIDATE_ID].isin(list(names))].to_dict("records"):
         crystal = Crystal.from_row({name: row[name + AFTER] for name in columns.CRYSTAL})
-        text = str(CifWriter(crystal.to_structure(), symprec=SYMPREC))
-        (folder / names[row[columns.CANDIDATE_ID]] / "relaxed.cif").write_text(text)
+        (folder / names[row[columns.CANDIDATE_ID]] / "relaxed.cif").write_text(cif_text(crystal))
 
 
 def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
     name = file_stem(row)
-    structure = Crystal.from_row(row).to_structure()
+    crystal = Crystal.from_row(row)
     own = folder / name
     own.mkdir()
-    (own / "candidate.cif").write_text(str(CifWriter(structure, symprec=SYMPREC)))
-    write_vasp_inputs(structure, own)
+    (own / "candidate.cif").write_text(cif_text(crystal))
+    write_vasp_inputs(crystal.to_structure(), own)
     write_json(own / "card.json", card)
     return name
 
