@@ -37,6 +37,12 @@ def cif_text(crystal: Crystal) -> str:
 def file_stem(row: Mapping[str, Any]) -> str:
     """Rank, formula and id of a candidate as a name that needs no quoting: `0001_RbY2CuSe4_ms-2f59651b072a`.
 
+    Args:
+        row: of a candidate, with its rank, species and id.
+
+    Returns:
+        The file name without its suffix.
+
     Raises:
         InputError: the id would leave the folder, or break the script that names it.
     """
@@ -44,7 +50,13 @@ def file_stem(row: Mapping[str, Any]) -> str:
 
 
 def folder_name(row: Mapping[str, Any]) -> str:
-    """Rank and formula: `0001_RbY2CuSe4`.
+    """Rank and formula as the name of a folder: `0001_RbY2CuSe4`.
+
+    Args:
+        row: of a candidate, with its rank, species and id.
+
+    Returns:
+        The folder's name.
 
     Raises:
         InputError: as `file_stem`.

@@ -31,10 +31,17 @@ class Switch:
 
     @classmethod
     def read(cls, engine: str | None = None, workers: int | None = None) -> Self:
-        """The environment's, but for what is given here.
+        """Read the environment; what is given here overrides it.
+
+        Args:
+            engine: one of `ENGINES`; None = `MATSCOUT_ENGINE`, or `local` where that is unset.
+            workers: processes at once; None = `MATSCOUT_WORKERS`.
+
+        Returns:
+            Where work runs.
 
         Raises:
-            ParameterError: no such engine, or no whole number of at least 1.
+            ParameterError: the engine is unknown, or `MATSCOUT_WORKERS` is no whole number of at least 1.
         """
         name = os.environ.get(ENGINE_VARIABLE, LOCAL) if engine is None else engine
         if name not in ENGINES:

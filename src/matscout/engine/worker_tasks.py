@@ -53,7 +53,18 @@ class Engine(Protocol):
 
 
 def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
-    """Run one task in this process, which must be its own, and return its error or `DONE`."""
+    """Run one task in this process, which must not do anything else afterwards.
+
+    It changes the environment, the working directory and where output goes.
+
+    Args:
+        job: what the task shares with others.
+        name: of the task.
+        environment: variables to set.
+
+    Returns:
+        The task's error as text, or `DONE`.
+    """
     os.environ.update(environment)
     use_one_thread()
     os.chdir(job.directory)

@@ -97,7 +97,16 @@ class EnsemblePredictor:
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
-        """One member in place of all, with a calibration of its own."""
+        """One member in place of all, with a calibration of its own.
+
+        Args:
+            member: that predicts.
+            targets: its calibration by target.
+            reference: for the distance from the training set, by this member's embeddings.
+
+        Returns:
+            A predictor of this member alone.
+        """
         calibration = replace(
             self.calibration, members={member.name: member.card.weights_sha256}, targets=dict(targets)
         )
@@ -110,12 +119,15 @@ class EnsemblePredictor:
         *,
         sources: NDArray[np.str_] | None = None,
     ) -> pd.DataFrame:
-        """One row a crystal, in the order of `rows` (all of the store by default); columns as in `columns.py`.
+        """Predict crystals.
 
         Args:
             store: graphs, built with `self.graphs`.
-            rows: of the store.
-            sources: (n,) database of each row, for intervals of its own; null for candidates.
+            rows: (n,) rows of the store; None = all.
+            sources: (n,) database of each row, for intervals of its own; None for candidates.
+
+        Returns:
+            One row a crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
 
         Raises:
             StoreError: the store was built with settings that the members were not trained on, or a crystal
@@ -135,10 +147,18 @@ class EnsemblePredictor:
         *,
         sources: NDArray[np.str_] | None = None,
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
-        """The table of `predict`, and each target's calibrated distribution of the same rows.
+        """Predict crystals, with their whole distributions.
 
-        Crystals for which a member gives values that are not finite are in neither: the ids in the table say
-        which ones are.
+        Crystals for which a member gives values that are not finite are left out: the ids in the table tell which
+        remain.
+
+        Args:
+            store: graphs, built with `self.graphs`.
+            rows: (n,) rows of the store; None = all.
+            sources: (n,) database of each row, for intervals of its own; None for candidates.
+
+        Returns:
+            The table of `predict`, and each target's calibrated distributions of the same rows.
         """
         check_store(self.members, store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)

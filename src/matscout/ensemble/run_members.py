@@ -52,7 +52,18 @@ def run_members(
     plan: InferencePlan,
     description: str,
 ) -> MemberOutputs:
-    """Every member's distributions and embeddings for `rows`, in their order."""
+    """Run every member on some crystals of a store.
+
+    Args:
+        members: that agree on targets and graphs.
+        store: graphs of the crystals.
+        rows: (n,) rows of the store.
+        plan: where the encoders run, and how.
+        description: of the progress bars; the member's name is added.
+
+    Returns:
+        Distributions and embeddings, in the order of `rows`.
+    """
     graphs = place_graphs(store, plan)
     embeddings = [
         embed(

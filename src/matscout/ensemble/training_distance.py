@@ -175,7 +175,13 @@ class TrainingReference:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read back.
+        """Read back what `save` wrote.
+
+        Args:
+            path: of `reference.npz`.
+
+        Returns:
+            The reference.
 
         Raises:
             StoreError: the file is missing or cut off.

@@ -85,6 +85,9 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         compiled: whether to compile encoders for a GPU. On a CPU they never are: two machines' compilers need not
             round alike, and predictions made there are the same bytes everywhere.
 
+    Returns:
+        Device, size of batches, number of threads, and whether encoders are compiled.
+
     Raises:
         ParameterError: `cuda` is asked for and there is none.
     """
@@ -106,7 +109,7 @@ def embed(
     plan: InferencePlan = ON_CPU,
     description: str = "predict",
 ) -> Embeddings:
-    """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
+    """Run the encoder on some crystals of a store.
 
     A batch for which memory is short is halved, down to one crystal; the log says so.
 
@@ -118,6 +121,9 @@ def embed(
         cutoff: of the model's graphs, Å.
         plan: device, batches and threads.
         description: of the progress bar.
+
+    Returns:
+        (n, hidden_dim) float32, in the order of `rows`.
 
     Raises:
         InputError: memory is short for a single crystal, which the message names.
@@ -136,9 +142,18 @@ def head_outputs(
     cutoff: float,
     plan: InferencePlan,
 ) -> dict[str, Tensor]:
-    """By target, the head's (n, n_params) outputs on the CPU for `rows`, in their order; arguments as of `embed`.
+    """Run the whole model on some crystals of a store, without a progress bar, for the epochs of a training.
 
-    Quietly, and each batch through the whole model: for the epochs of a training.
+    Args:
+        model: as in `embed`.
+        store: graphs.
+        rows: (n,) rows of the store.
+        n_neighbors: of the model's graphs.
+        cutoff: of the model's graphs, Å.
+        plan: device, batches and threads.
+
+    Returns:
+        By target, the head's (n, n_parameters) outputs on the CPU, in the order of `rows`.
     """
     widths = [model.head.width(target) for target in model.head.kinds]
 

@@ -102,10 +102,18 @@ class Params(Section):
 
 
 def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
-    """The block `name` of a section that may be empty.
+    """Find a block of a section that may be empty.
+
+    Args:
+        section: its name, for the message.
+        blocks: of the section, by name.
+        name: of the block.
+
+    Returns:
+        The block.
 
     Raises:
-        ParameterError: no such block; the message names those there are.
+        ParameterError: there is no such block; the message lists those there are.
     """
     if name not in blocks:
         choice = f"choose one of {sorted(blocks)}" if blocks else "it has no such block"
@@ -115,6 +123,12 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
+
+    Args:
+        path: of the YAML file.
+
+    Returns:
+        All sections, checked and frozen.
 
     Raises:
         ParameterError: the file is missing, is no YAML mapping, or breaks a rule; the message names
@@ -133,7 +147,18 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 
 
 def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
-    """Check a tree read from `path` (see `load_params`)."""
+    """Check a tree of parameters.
+
+    Args:
+        tree: as YAML gives it.
+        path: where it was read, for messages.
+
+    Returns:
+        All sections, frozen.
+
+    Raises:
+        ParameterError: the tree is no mapping or breaks a rule; see `load_params`.
+    """
     if not isinstance(tree, Mapping):
         message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
         raise ParameterError(message)

@@ -66,7 +66,13 @@ def calculation_files(folder: Path) -> list[Path]:
 
 
 def read_calculations(file: Path) -> Iterator[Calculation]:
-    """The calculations of one file; none in a JSON file of another kind.
+    """Read the calculations of one file; none in a JSON file of another kind.
+
+    Args:
+        file: vasprun.xml, OUTCAR or JSON, gzipped or not.
+
+    Yields:
+        The calculations, in the order of the file.
 
     Raises:
         RowError: the file is damaged, cut off or lacks what is needed; the message says what.

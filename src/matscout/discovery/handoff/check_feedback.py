@@ -30,17 +30,20 @@ FEWEST = 3  # results before a unit is judged: one surprising crystal is no proo
 
 
 def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`compare_feedback` for the files that are new or changed; notes in `checked.json` that they passed.
+    """Compare the feedback files that are new or changed; notes in `checked.json` that they passed.
 
-    Candidates of earlier rounds stand in no later ranking, so that a file is checked once.
+    A file is checked once, because candidates of earlier rounds are in no later ranking.
 
     Args:
-        folder: of the results.
+        folder: of the feedback files.
         ranked: `ranked.parquet` that the candidates came from.
-        accept: ids of candidates whose results count however far from the predictions they lie.
+        accept: ids of candidates whose results count however far from the predictions they are.
+
+    Returns:
+        As `compare_feedback`.
 
     Raises:
-        InputError: as `compare_feedback`; nothing is noted then.
+        InputError: every file was checked before, or as `compare_feedback`; nothing is noted then.
     """
     files = feedback_files(folder)
     receipt = read_receipt(folder)

@@ -78,6 +78,9 @@ def collect(handoff: Path, feedback: Path) -> Collected:
         handoff: folder that `matscout export` wrote and that calculations were run in or copied into.
         feedback: folder of results; candidates that it holds already are left alone.
 
+    Returns:
+        What was written, and what was not, with the reasons.
+
     Raises:
         InputError: no hand-off, or no file of a calculation below it.
     """

@@ -33,11 +33,19 @@ class UserCandidate:
 
 
 def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[UserCandidate], list[Rejection]]:
-    """Structures of a folder that pass the gates, and why others do not; none for an empty folder.
+    """Read the structures of a folder that pass the gates.
 
-    The gates are those of proposed candidates, with limits that do not need a parent: ions must balance
-    (mixed valence is allowed; metals pass by smact's measure), atoms must touch and not overlap.
-    What passes is remembered in `known.users`.
+    The gates are those of proposed candidates, with limits that do not need a parent: ions must balance (mixed valence
+    is allowed; metals pass by smact's measure), atoms must touch and not overlap. What passes is remembered in
+    `known.users`.
+
+    Args:
+        folder: of CIFs and other structure files; it may be empty.
+        known: structures that a new one must differ from.
+        workers: processes at most.
+
+    Returns:
+        The candidates, and why the other files are rejected.
 
     Raises:
         InputError: the folder does not exist.

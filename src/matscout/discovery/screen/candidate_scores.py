@@ -114,6 +114,9 @@ class Judge:
             predicted: the predictor's table.
             mixtures: each target's calibrated distribution of the same rows.
             species: symbols of each crystal's atoms.
+
+        Returns:
+            n rows, in the order of `predicted`.
         """
         table = predicted.copy()
         add_experimental_gap(table)
@@ -145,9 +148,15 @@ class Judge:
         return add_stability(table, species, self.references)
 
     def draws(self, candidates: pd.DataFrame, n_draws: int, seed: int) -> NDArray[np.float64]:
-        """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the competing phases.
+        """Draw the costs jointly from the ensemble and from the competing phases.
 
-        The candidates, with their crystals, are those that `judge` could judge.
+        Args:
+            candidates: n_crystals rows with their crystals, each of which `judge` could judge.
+            n_draws: number of draws.
+            seed: of the draws.
+
+        Returns:
+            (n_draws, n_crystals, n_objectives), to be minimised.
         """
         rng = np.random.default_rng(seed)
         ids, crystals = candidates[columns.CANDIDATE_ID].tolist(), crystals_of(candidates)
@@ -181,6 +190,12 @@ class Judge:
 
         Where the goal asks for stability, those whose stability cannot be judged stand on no front either and come
         between the two, in the last layer: a lack of rivals is no merit.
+
+        Args:
+            table: of `assess`.
+
+        Returns:
+            The same rows, best first, with the columns of the ranking.
 
         Raises:
             InputError: no crystal obeys the rules.
@@ -244,7 +259,13 @@ def above_known_hull(
 
 
 def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:
-    """(n,) 1 where the parent is known to have been made, else 0.
+    """Tell whether each candidate's parent is known to have been made.
+
+    Args:
+        candidates: n rows, as the stage `propose` writes them.
+
+    Returns:
+        (n,) 1 or 0.
 
     Raises:
         InputError: the table does not say from which parents the crystals were made.

@@ -35,7 +35,16 @@ class Predicted:
 
 
 def predict_usable(predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
-    """The ensemble's word on the crystals that have a graph and a finite prediction; ids are unique."""
+    """Predict the crystals that have a graph and a finite prediction.
+
+    Args:
+        predictor: the ensemble.
+        ids: n unique ids.
+        crystals: n cells, Å.
+
+    Returns:
+        Predictions of the usable crystals, in their order, and why the others have none.
+    """
     store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
     table, mixtures = predictor.predict_mixtures(store)
     reasons = {fault.row: (fault.reason, fault.detail) for fault in faults}

@@ -127,7 +127,17 @@ class JudgedFile:
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
 
     def table(self, number: int) -> pa.Table:
-        """One shard, mapped anew, so that its pages leave the memory with it."""
+        """One shard, mapped anew, so that its pages leave the memory with it.
+
+        Args:
+            number: of the shard.
+
+        Returns:
+            What was judged, one row a candidate.
+
+        Raises:
+            StoreError: the shard was removed or damaged meanwhile.
+        """
         if (table := self.shards.table(judged_name(number))) is None:
             raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
         return table
@@ -145,10 +155,14 @@ _ADDED_TYPES: Final = {
 
 
 def check_candidates(goal: Goal, path: Path) -> None:
-    """Refuse a file that holds no candidate, or none that the element rules let through, before any work.
+    """Reject a file that holds no candidate, or none that the element rules let through, before any work.
+
+    Args:
+        goal: whose element rules count.
+        path: of the candidates, parquet.
 
     Raises:
-        InputError: see above, or the file is cut off.
+        InputError: the file holds no such candidate, or is cut off.
     """
     try:
         file = pq.ParquetFile(path)
@@ -178,7 +192,17 @@ class PredictedFile:
     quarantine: pa.Table
 
     def rivals(self, but: Collection[str] = ()) -> Iterator[pd.DataFrame]:
-        """What `Rivals.among` needs of the candidates, shard by shard, without some of them."""
+        """What `Rivals.among` needs of the candidates, shard by shard.
+
+        Args:
+            but: ids to leave out.
+
+        Yields:
+            Columns `OF_RIVALS` of one shard.
+
+        Raises:
+            StoreError: a shard was removed or damaged meanwhile.
+        """
         for number in self.numbers:
             if (table := self.shards.table(_predicted_name(number))) is None:
                 raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
@@ -189,8 +213,17 @@ class PredictedFile:
 def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
+    Args:
+        judge: whose ensemble predicts.
+        path: of the candidates, parquet.
+        shards: keeps predictions for a killed run.
+
+    Returns:
+        The predictions, shard by shard, and the candidates that cannot be predicted.
+
     Raises:
-        InputError: of not one candidate anything can be said.
+        InputError: no candidate can be predicted.
+        StoreError: a shard was removed or damaged meanwhile.
     """
     numbers = range(pq.ParquetFile(path).num_row_groups)
     _for_each_shard(
@@ -217,7 +250,18 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
 
 
 def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
-    """Judge what was predicted, once the judge's references hold the rivals among all candidates."""
+    """Judge what was predicted, once the judge's references hold the rivals among all candidates.
+
+    Args:
+        judge: holds the goal and the references.
+        predicted: of `predict_file`.
+
+    Returns:
+        What was judged, shard by shard.
+
+    Raises:
+        StoreError: a shard was removed or damaged meanwhile.
+    """
     shards = predicted.shards
     _for_each_shard(
         judge,

@@ -29,7 +29,14 @@ ERROR = "error"  # a column of `predict_texts`
 
 
 def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
-    """Ids and crystals of the files that hold a physical cell, and why the others are left out.
+    """Read the files that hold a physical cell.
+
+    Args:
+        paths: files and folders.
+        limits: of a physical cell.
+
+    Returns:
+        n ids, n crystals, and why the other files are rejected.
 
     Raises:
         InputError: a path does not exist, or no file at all holds a usable crystal.
@@ -218,7 +225,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Refuse a name that `write_table` could not write, or that is a file to be read, before any work.
+    """Reject a name that `write_table` could not write, or that is a file to be read, before any work.
+
+    Args:
+        path: to write to.
+        inputs: files that are read.
 
     Raises:
         InputError: it ends neither in .parquet nor in .csv, or is one of `inputs`.

@@ -123,14 +123,17 @@ class References:
 
     @classmethod
     def read(cls, materials: Path, stand_ins: Path | None = None, hull: Path | None = None) -> "References":
-        """From the genuine rows of `materials.parquet` that have an aligned formation energy.
+        """Read phases from the real rows of `materials.parquet` that have an aligned formation energy.
 
         Args:
             materials: curated table.
             stand_ins: table of hypothetical crystals, with material_id, species, formation_energy_aligned and
-                calculation (`potential`); null = none.
-            hull: table (CSV or parquet), or folder of such, of further known phases: formula,
-                formation_energy_per_atom (eV/atom, on the scale of the curated table) and id; null = none.
+                calculation (`potential`); None = no stand-ins.
+            hull: table (CSV or parquet), or folder of such, of further known phases: formula, formation_energy_per_atom
+                (eV/atom, on the scale of the curated table) and id; None = no further phases.
+
+        Returns:
+            The phases that a candidate competes with.
 
         Raises:
             InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is no phase.
@@ -247,11 +250,20 @@ class References:
         rng: np.random.Generator,
         candidates: Sequence[str] | None = None,
     ) -> Array:
-        """(n_draws, n) energies of the hull, eV/atom, with the phases' energies drawn about their values.
+        """Draw the hull's energy, with the phases' energies drawn about their values.
 
-        One draw holds for all compositions: candidates that compete with the same phase err together.
-        The lowest mixture is found anew in each draw, so that another phase may win. Of the candidates only those
-        that compete at the energies as they stand are drawn: among many uncertain ones, some draw is always low.
+        One draw holds for all compositions: candidates that compete with the same phase err together. The lowest
+        mixture is found anew in each draw, so that another phase may win. Of the candidates only those that compete at
+        the energies as they are get drawn: among many uncertain ones, some draw is always low.
+
+        Args:
+            compositions: n formulas, atoms by symbol.
+            n_draws: number of draws.
+            rng: draws the errors.
+            candidates: n ids of candidates that the references hold too; None = they hold none of them.
+
+        Returns:
+            (n_draws, n) eV/atom.
         """
         names = candidates if candidates is not None else [None] * len(compositions)
         contests = [self._contest(counts, name) for counts, name in zip(compositions, names, strict=True)]
@@ -371,12 +383,15 @@ class References:
 
 
 def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, str]:
-    """Whether the stability of a candidate can be judged, and why not, or what stands in for a known phase.
+    """Tell whether a candidate's stability can be judged.
 
     Args:
-        found: what it would decay to.
-        energy: its own, eV/atom.
+        found: what it would decompose into.
+        energy: its own formation energy, eV/atom.
         limit: how deep below the hull known phases lie, eV/atom; see `References.depth_limit`.
+
+    Returns:
+        Whether it can be judged; and why not, or what stands in for a known phase.
     """
     if found.lacking:
         return False, f"no {', '.join(found.lacking)} phase known"
@@ -394,7 +409,16 @@ def hull_of(found: Sequence[Decomposition]) -> HullEnergy:
 def energies_above_hull(
     references: References, compositions: Sequence[Mapping[str, float]], formation_energies: Array
 ) -> Array:
-    """(n,) eV/atom; negative for what would be a new ground state."""
+    """Energy above the hull of known phases.
+
+    Args:
+        references: the phases.
+        compositions: n formulas, atoms by symbol.
+        formation_energies: (n,) eV/atom.
+
+    Returns:
+        (n,) eV/atom; negative for what would be a new ground state.
+    """
     return formation_energies - references.hull_energies(compositions)
 
 

@@ -69,6 +69,9 @@ def run_hypothetical(
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
         reference: for the distance from the training set.
+
+    Returns:
+        The fold's rows and the members' outputs for them, by target; no outputs if the fold is empty.
     """
     table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
     if table.empty:
@@ -84,9 +87,12 @@ def fit_hypothetical(
     """Calibrate every target that has at least `FEWEST_ROWS` labels.
 
     Args:
-        unmade: the crystals.
+        unmade: the hypothetical crystals.
         known: calibration of the same targets for known crystals; it decides which crystals count as metals.
         params: sections `targets` and `ensemble`.
+
+    Returns:
+        Calibration by target, without the targets that have too few labels.
     """
     fitted = {}
     for name, target in params.targets.items():
@@ -181,7 +187,19 @@ def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> TargetPrediction:
-    """The prediction of a gap with these (n,) crystals made metals, whatever the members say."""
+    """The prediction of a gap with some crystals taken for metals, whatever the members say.
+
+    Args:
+        prediction: of n crystals.
+        metals: (n,) which of them are metals.
+
+    Returns:
+        The same prediction; of these crystals the gap is 0 eV and the probability of zero at least
+        `METAL_BY_COMPOSITION`.
+
+    Raises:
+        TypeError: the target's distribution has no probability of zero.
+    """
     components = []
     for component in prediction.mixture.components:
         if not isinstance(component, HurdleLaplace):

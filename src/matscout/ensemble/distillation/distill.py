@@ -139,7 +139,16 @@ def _copy_name(name: str, level: int) -> str:
 
 
 def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
-    """Which of `total` candidates are taught, by chance, in the order of their file."""
+    """Choose at random which candidates the student learns.
+
+    Args:
+        total: number of candidates.
+        n: how many to choose; all where there are fewer.
+        seed: of the draw.
+
+    Returns:
+        (min(n, total),) ascending rows of the candidates' file.
+    """
     return np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
 
 

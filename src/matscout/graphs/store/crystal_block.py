@@ -48,7 +48,14 @@ class CrystalBlock:
 
     @classmethod
     def from_crystals(cls, ids: Sequence[str], crystals: Sequence[Crystal]) -> Self:
-        """From crystals in memory.
+        """Pack crystals that are in memory.
+
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+
+        Returns:
+            The block, in their order.
 
         Raises:
             InputError: ids and crystals differ in number, or a species is no element.
@@ -66,11 +73,14 @@ class CrystalBlock:
 
     @classmethod
     def from_table(cls, table: pa.Table, source: str) -> Self:
-        """From the curated table's columns material_id, lattice, species, frac_coords.
+        """Pack the curated table's columns material_id, lattice, species and frac_coords.
 
         Args:
             table: with those columns.
             source: the file's name, for messages.
+
+        Returns:
+            The block, in the order of the table.
 
         Raises:
             InputError: a species is no element, or a row's lists do not fit each other.

@@ -62,6 +62,15 @@ class GraphStore:
     ) -> Self:
         """Build graphs in memory, in the given order.
 
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+            settings: of the graphs.
+            workers: processes at most.
+
+        Returns:
+            A store of n rows.
+
         Raises:
             InputError: a cell is broken (the message names its id), or an id occurs twice.
         """
@@ -77,7 +86,16 @@ class GraphStore:
     def from_usable(
         cls, ids: Sequence[str], crystals: Sequence[Crystal], settings: Graphs
     ) -> tuple[Self, list[CellFault]]:
-        """Graphs in memory of the crystals that have one, in their order, and why the others have none, by row."""
+        """Build graphs in memory of the crystals that can have one.
+
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+            settings: of the graphs.
+
+        Returns:
+            A store of the usable crystals, in their order, and why the others have no graph, by row.
+        """
         whole, faults = whole_crystals(crystals)
         block = CrystalBlock.from_crystals([ids[row] for row in whole], [crystals[row] for row in whole])
         parts = []
@@ -93,7 +111,13 @@ class GraphStore:
         return len(self.ids)
 
     def rows_of(self, ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
-        """Rows of the given ids, in their order.
+        """Find the rows of ids.
+
+        Args:
+            ids: n material ids.
+
+        Returns:
+            (n,) rows, in the order of `ids`.
 
         Raises:
             StoreError: an id is not in the store.
@@ -105,12 +129,15 @@ class GraphStore:
         return rows.astype(np.int64)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64], *, n_neighbors: int, cutoff: float) -> CrystalGraph:
-        """The crystals `rows` as one graph, with the nearest part of the stored edges.
+        """Join crystals into one graph, with the nearest part of the stored edges.
 
         Args:
-            rows: any rows, in any order, repeats allowed.
-            n_neighbors: nearest neighbours per atom; ties at the last shell come along.
+            rows: (n,) rows in any order, repeats allowed.
+            n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
             cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+        Returns:
+            A batch of n crystals, in the order of `rows`.
 
         Raises:
             StoreError: `n_neighbors` exceeds what is stored, or a row does not exist.

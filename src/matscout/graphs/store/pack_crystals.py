@@ -18,6 +18,13 @@ from matscout.params import Graphs
 def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
     """Neighbour graphs of a block of crystals.
 
+    Args:
+        block: the crystals.
+        settings: of the graphs.
+
+    Returns:
+        Their graphs, in the block's order.
+
     Raises:
         InputError: a cell is flat, not finite, too large or has overlapping atoms; the message names its id.
     """
