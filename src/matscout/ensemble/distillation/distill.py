@@ -103,10 +103,10 @@ def _write_lesson(
     """Crystals, answers and folds; the ensemble's distributions of them; how many were taught, and why others not."""
     block = params.distilled[name]
     ids, crystals = _chosen(candidates, block.crystals, block.member.training.seed)
-    store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
+    store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
     table, mixtures = predictor.predict_mixtures(store)
     answered = table[columns.MATERIAL_ID].tolist()
-    fates = Counter(fault.reason for fault in faults) + Counter({"not_finite": len(store) - len(table)})
+    fates = Counter(rejection.reason for rejection in rejections) + Counter({"not_finite": len(store) - len(table)})
     told = {"asked": len(ids), "taught": len(table), **dict(sorted(fates.items()))}
     if len(table) < _FOLDS:
         raise InputError(
