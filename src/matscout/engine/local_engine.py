@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine, each worker on the graphics card that is its own."""
+"""Tasks in processes of this machine, each worker on its own graphics card."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ class LocalEngine:
     environments: Sequence[Mapping[str, str]]
 
     def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
-        """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are ended."""
+        """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are stopped."""
         waiting, free, running = list(names), list(self.environments), list[_Worker]()
         try:
             while waiting or running:
@@ -51,7 +51,7 @@ class _Worker:
     answer: Connection
 
     def error(self) -> str:
-        """What the ended process said of its end, or what its exit code says."""
+        """The error that an ended process reported, or what its exit code means."""
         self.process.join()
         try:
             return self.answer.recv()

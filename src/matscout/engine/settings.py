@@ -14,7 +14,7 @@ WORKERS_VARIABLE = "MATSCOUT_WORKERS"
 ENGINE_VARIABLE = "MATSCOUT_ENGINE"
 LOCAL, RAY = "local", "ray"
 ENGINES = (LOCAL, RAY)
-INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker hands no work on
+INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker starts no workers of its own
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Switch:
 
     Attributes:
         engine: one of `ENGINES`.
-        workers: processes at once, as told; null = nobody said.
+        workers: processes at once; None = not set.
     """
 
     engine: str
@@ -51,7 +51,7 @@ class Switch:
 
 
 def n_workers() -> int:
-    """Worker processes to use: as told, else the cores this process may run on."""
+    """Worker processes to use: as set, else the number of cores that this process may run on."""
     return Switch.read().workers or n_cores()
 
 

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: members to one calibrated prediction, judged on the real rows of the test fold."""
+"""The stage `evaluate`: from members to one calibrated prediction, tested on the real rows of the test fold."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ METRICS_FILE = "metrics.json"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Validation and test rows, what the members say of them, and how far they lie from the training set."""
+    """Validation and test rows, the members' outputs for them, and their distance from the training set."""
 
     table: pd.DataFrame
     outputs: Mapping[str, TargetOutputs]
@@ -66,7 +66,7 @@ class HeldOut:
 
 
 def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, split: Path, destination: Path) -> None:
-    """Fit the ensemble on the validation fold, judge it on the test fold, write the folder `destination`.
+    """Fit the ensemble on the validation fold, test it on the test fold, write the folder `destination`.
 
     Args:
         members: folder of trained members, one folder each.

@@ -30,7 +30,7 @@ NOT_FINITE = (
 
 
 class Reference(Protocol):
-    """What tells how far crystals lie from the training set; see `training_distance.TrainingReference`."""
+    """Measures how far crystals are from the training set; see `training_distance.TrainingReference`."""
 
     def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) about 1 within the training distribution."""
@@ -53,7 +53,7 @@ class EnsemblePredictor:
         members: in the calibration's order.
         calibration: fitted by `evaluate`.
         reference: for the distance from the training set.
-        hypothetical: whether it predicts crystals that nobody has made.
+        hypothetical: whether it is calibrated for hypothetical crystals.
         plan: where the encoders run, and how; on the CPU by default.
     """
 
@@ -92,7 +92,7 @@ class EnsemblePredictor:
         return Graphs.model_validate(self.calibration.graphs)
 
     def for_hypothetical(self) -> Self:
-        """The same for crystals that nobody has made: with their calibration, and metals told by composition too."""
+        """The predictor for hypothetical crystals: with their calibration, and metals recognised by composition."""
         targets = {**self.calibration.targets, **self.calibration.hypothetical}
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 

@@ -1,4 +1,4 @@
-"""What the members say about the rows of a store: distributions, and the embeddings behind them."""
+"""The members' outputs for rows of a store: distributions, and the embeddings behind them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class MemberOutputs:
         return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
 
     def is_finite(self) -> NDArray[np.bool_]:
-        """(n,) whether everything that is said of a crystal is a finite number."""
+        """(n,) whether all outputs for a crystal are finite."""
         parameters = [found.parameters() for members in self.distributions.values() for found in members.values()]
         return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in (self.embeddings, *parameters)])
 
     def take(self, rows: NDArray[np.bool_]) -> Self:
-        """Of some of the crystals."""
+        """The outputs for some of the crystals."""
         distributions = {
             target: {name: found.take(rows) for name, found in members.items()}
             for target, members in self.distributions.items()

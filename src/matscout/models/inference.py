@@ -1,6 +1,6 @@
-"""What one model says about rows of a graph store: embeddings, then parameters or distributions.
+"""One model's outputs for rows of a graph store: embeddings, then parameters or distributions.
 
-The only loop that predicts: for members, for a training's validation, and for students.
+This is the only loop that predicts: for members, for the validation during a training, and for students.
 """
 
 import logging
@@ -42,8 +42,8 @@ class InferencePlan:
         max_edges: edges per batch; a larger crystal is a batch of its own.
         workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
         device: where the encoder computes.
-        precision: of the encoder; bfloat16 misses the parity of docs/performance.md.
-        compiled: whether torch's compiler fuses the encoder; what that costs stands in docs/performance.md.
+        precision: of the encoder; bfloat16 fails the parity check of docs/performance.md.
+        compiled: whether torch's compiler fuses the encoder; docs/performance.md states the cost.
         resident: whether all graphs are put on the device first, and batches cut out there.
     """
 
@@ -60,7 +60,7 @@ class InferencePlan:
         return self.workers or n_workers()
 
     def __str__(self) -> str:
-        """As the log tells it."""
+        """The plan as text for the log."""
         how = "compiled" if self.compiled else "not compiled"
         where = "graphs on the device" if self.resident else "graphs in host memory"
         return (
@@ -175,9 +175,9 @@ def _in_batches(
     plan: InferencePlan,
     description: str | None,
 ) -> Outputs:
-    """(n, width): what `forward`, a part of `model`, makes of the graphs; null `description` = no progress bar."""
+    """(n, width): what `forward`, a part of `model`, makes of the graphs; `description` None = no progress bar."""
     rows = np.asarray(rows, dtype=np.int64)
-    keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
+    keep_freed_memory()  # otherwise each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
     outputs = np.empty((len(rows), width), np.float32)
     batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan.max_edges)
@@ -196,7 +196,7 @@ def _in_batches(
     pool = ThreadPoolExecutor(plan.n_threads)
     try:
         with (
-            subnormals_flushed(),  # the threads that predict start within, and inherit it
+            subnormals_flushed(),  # the threads that predict start inside, and inherit the setting
             _one_torch_thread(),
             progress(
                 description=description or "", total=len(rows), unit="crystal", shown=description is not None
@@ -212,7 +212,7 @@ def _in_batches(
 
 
 def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> GraphStore | ResidentGraphs:
-    """The graphs where the plan wants them; in host memory, and the log says so, if the device has none left."""
+    """The graphs where the plan wants them; in host memory, with a line in the log, if the device is full."""
     if not plan.resident or isinstance(store, ResidentGraphs):
         return store
     try:
@@ -226,7 +226,7 @@ def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> Gra
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Torch's own threads would fight with ours, and how they cut a product changes its last bits."""
+    """Torch's own threads would compete with ours, and how they divide a product changes its last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
 """A trained member on disk: `weights.safetensors` and `member.json`, which says how to use them.
 
 The card holds everything that prediction needs and that could differ from training: architecture,
-graph settings, targets, the element table's hash. Loading refuses what does not agree.
+graph settings, targets, the element table's hash. Loading rejects what does not agree.
 """
 
 import json
@@ -31,7 +31,7 @@ RETRAIN = "train the member again with this version (dvc repro train)"
 
 @dataclass(frozen=True)
 class MemberCard:
-    """What stands in `member.json`.
+    """The content of `member.json`.
 
     Attributes:
         name: of the member, as in `params.yaml`.

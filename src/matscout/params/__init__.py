@@ -1,7 +1,7 @@
 """`params.yaml` as frozen models: every value the user may want to change, with its unit and range.
 
-The file is complete and the only place of a default; a misspelt or missing key, or a value out of
-range, fails with its full path before any work begins.
+The file is complete and the only place of a default. A misspelt or missing key, or a value out of range, fails with its
+full path before any work starts.
 """
 
 from matscout.params.data import (

@@ -41,7 +41,7 @@ class Recipe(Section):
 
 
 class Compute(Section):
-    """What decides bytes beside the data: threads, precision, device."""
+    """What decides the last bits of a result besides the data: threads, precision, device."""
 
     device: Literal["cpu", "cuda", "auto"]
     threads: Count = Field(description="torch threads of a training; another count gives other rounding")
@@ -166,7 +166,7 @@ def encoders() -> dict[str, type[Encoder]]:
 class FineTuned(Section):
     """A member that begins with the weights of another."""
 
-    model_config = ConfigDict(serialize_by_alias=True)  # `from` is a word of Python
+    model_config = ConfigDict(serialize_by_alias=True)  # `from` is a keyword of Python
 
     from_: str = Field(
         alias="from",

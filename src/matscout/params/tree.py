@@ -1,4 +1,4 @@
-"""The whole of `params.yaml`, and how a mistake in it is told."""
+"""The whole of `params.yaml`, and how a mistake in it is reported."""
 
 from collections.abc import Mapping
 from pathlib import Path

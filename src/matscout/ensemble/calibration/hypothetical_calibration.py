@@ -1,6 +1,6 @@
 """Calibration for hypothetical crystals, on held-out ones that a potential labelled.
 
-The validation fold holds known compounds. Members err more on hypothetical ones, and their spreads do not tell by how
+The validation fold holds known compounds. Members err more on hypothetical ones, and their spreads do not show by how
 much. So tuning and conformal step are fitted a second time, on hypothetical crystals that trained no member. Their
 labels are a potential's energies, not DFT's. A random draw of the potential's estimated error is added to each label,
 so that the intervals hold for DFT energies.

@@ -3,9 +3,8 @@
 Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531: the student learns the
 teacher's whole distribution, not its best guess. Here each crystal is taught by quantiles of the ensemble's
 distributions, one a row, so that the student's median is the ensemble's and its spread tells how sure the ensemble is.
-Nobody has computed these crystals, so there are as many as there is time for. What so few quantiles leave out of the
-spread, one temperature a target puts back: the one under which draws from the ensemble are likeliest on crystals left
-out.
+The crystals need no labels, so their number is limited by time alone. A few quantiles understate the spread. One
+temperature per target corrects this: the one that makes draws from the ensemble likeliest on crystals left out.
 """
 
 import shutil
@@ -55,8 +54,8 @@ def distill(
 ) -> None:
     """Train the block `name` of `params.distilled` on the ensemble's predictions for some of the candidates.
 
-    Writes a member's files and `teacher.json` into the folder `destination`, which appears whole or not at all. A run
-    that was killed goes on after its last whole epoch.
+    Writes a member's files and `teacher.json` into the folder `destination`, which appears whole or not at all. A
+    killed run resumes after its last whole epoch.
 
     Args:
         name: key of `params.distilled`.
@@ -100,7 +99,7 @@ def _taught(target: str, params: Params) -> Target:
 def _write_lesson(
     name: str, params: Params, predictor: EnsemblePredictor, candidates: Path, work: Path
 ) -> tuple[TrainingInputs, dict[str, Mixture], dict[str, int]]:
-    """Crystals, answers and folds; the ensemble's distributions of them; how many were taught, and why others not."""
+    """Crystals, answers and folds; the ensemble's distributions; how many are learnt, and why others are not."""
     block = params.distilled[name]
     ids, crystals = _chosen(candidates, block.crystals, block.member.training.seed)
     store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
