@@ -16,7 +16,7 @@ BY_DFT: Final = "dft"
 BY_POTENTIAL: Final = "potential"
 COPIED: Final = "copied"  # DFT, for the crystal of which this one is a copy with another volume
 YEAR: Final = "year"
-IS_EXPERIMENTAL: Final = "is_experimental"  # somebody made it, says its database; null where not stated
+IS_EXPERIMENTAL: Final = "is_experimental"  # its database says that it was made; null where not stated
 BAND_GAP_FUNCTIONAL: Final = "band_gap_functional"  # of the published gap; another than the row's: the gap is withheld
 YTTERBIUM: Final = "ytterbium_potential"  # of a row with Yb: one of the next two; null without Yb or where not known
 YB_2: Final = "Yb_2"  # 4f electrons in the core for Yb2+: the Materials Project's until 2023
@@ -96,7 +96,7 @@ ENERGY_ABOVE_KNOWN_HULL: Final = "energy_above_known_hull"  # of known phases al
 COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay to, with shares of the atoms
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
 STABILITY_JUDGED: Final = "stability_judged"  # its rivals are known well enough to say how stable it is
-STABILITY_REMARK: Final = "stability_remark"  # why not, or what stands in for a known phase; else empty
+STABILITY_REMARK: Final = "stability_remark"  # why not, or what replaces a known phase; else empty
 KNOWN_FORMULA: Final = "known_formula"  # id of the lowest known phase of the same formula; empty = none is known
 HULL_STD: Final = "hull_energy_std"  # of the phases that it competes with
 ELEMENTAL_COST: Final = "elemental_cost"  # of the elements, by mass

@@ -2,7 +2,7 @@
 
 
 class MatscoutError(Exception):
-    """Base of every error that a user can mend; the command line prints it without a traceback."""
+    """Base of every error that a user can fix; the command line prints it without a traceback."""
 
 
 class ParameterError(MatscoutError):
@@ -22,7 +22,7 @@ class StoreError(MatscoutError):
 
 
 class TrainingError(MatscoutError):
-    """Training cannot go on: no labels, a loss that is not finite, a lock held by another trainer."""
+    """Training cannot continue: no labels, a loss that is not finite, a lock held by another trainer."""
 
 
 class DivergedError(TrainingError):

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 SHARD_ROWS = (
-    10_000  # of a row group of tables that are worked on part by part: so many crystals are in memory at a time
+    10_000  # rows of a row group, in tables that are read group by group: this many crystals are in memory at a time
 )
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is nobody's output
+REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is not an output
 
-_SWEPT: set[Path] = set()  # folders in which this process has looked for what killed ones left
+_SWEPT: set[Path] = set()  # folders that this process has already cleared of what killed processes left
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
     if folder.is_symlink() or folder.exists():
         here, place = Path.cwd().resolve(), folder.resolve()
         if not folder.is_dir():
-            raise InputError(f"{folder} is a file, and a folder shall stand there; {remedy}")
+            raise InputError(f"{folder} is a file, where a folder is to be written; {remedy}")
         if place == here or place in here.parents:
             raise InputError(f"{folder} is the working directory or a parent of it, which is never replaced; {remedy}")
         if any((folder / name).exists() for name in REPOSITORIES):
@@ -105,7 +105,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
-    """Write sorted, indented JSON atomically; NaN and infinities are refused (they are not JSON)."""
+    """Write sorted, indented JSON atomically; NaN and infinities are rejected (they are not JSON)."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
 
@@ -131,7 +131,7 @@ def write_parquet(path: Path, table: "pd.DataFrame | pa.Table", schema: "pa.Sche
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table atomically as CSV that a spreadsheet shows and never runs.
 
-    Text that begins as a formula does (`=`, `+`, `-`, `@`) comes behind an apostrophe.
+    Text that starts like a formula (`=`, `+`, `-`, `@`) is prefixed with an apostrophe.
     """
     import pandas as pd
 
@@ -167,7 +167,7 @@ def sha256_of_json(content: Any) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it; one that is absent already is fine."""
+    """Remove a file, or a folder with everything in it, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -179,7 +179,7 @@ def _host() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are no more left half-written in `folder`; once a process."""
+    """Remove what dead processes of this machine left half-written in `folder`; once per process."""
     if folder in _SWEPT:
         return
     _SWEPT.add(folder)

@@ -1,6 +1,6 @@
 """Compile once, while matscout is installed, what the first run would compile: `python -m matscout.machine_code`.
 
-numba keeps machine code beside the sources. What is there already, and fits them, stays.
+numba keeps machine code beside the sources. What is there already and is up to date stays.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ ROCK_SALT = Crystal(
 
 
 def compile_now(params: Params) -> None:
-    """Call what is compiled as the stages call it: graphs, hulls, distances, and each member, also in training."""
+    """Call the compiled functions as the stages do: graphs, hulls, distances, and each member, also in training."""
     store, _ = GraphStore.from_usable(["NaCl"], [ROCK_SALT], SETTINGS)
     lowest_mixture(np.eye(2), np.zeros(2), np.full(2, 0.5))
     TrainingReference.fit(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))

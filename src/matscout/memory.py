@@ -13,10 +13,10 @@ _OBJECTS = 100_000  # new ones between two searches for reference cycles; Python
 
 
 def keep_freed_memory() -> None:
-    """Do not hand tensors of up to 1 GiB back to the kernel as they are freed.
+    """Keep the memory of freed tensors of up to 1 GiB in this process.
 
-    By default glibc does, and each batch then waits for the kernel to clear the same pages again. Elsewhere than
-    on glibc this does nothing.
+    By default glibc returns it to the kernel, and each batch then waits for the kernel to clear the same pages again.
+    With another C library this does nothing.
     """
     _set(_M_MMAP_THRESHOLD, _LARGEST)
     _set(_M_TRIM_THRESHOLD, _LARGEST)
@@ -32,7 +32,7 @@ def share_arenas() -> None:
 
 
 def collect_garbage_rarely() -> None:
-    """Search for unreachable reference cycles seldom, and not at all when the process ends.
+    """Search for unreachable reference cycles rarely, and not at all when the process ends.
 
     Imports make 300,000 objects that stay. By default Python looks through them again and again while they are made,
     and once more at exit: a third of the time that a short command takes.

@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left: drawn on a terminal, one line a while in a pipe."""
+"""Progress bars with rate and time left: drawn on a terminal, a line now and then in a pipe."""
 
 import sys
 from collections.abc import Iterable

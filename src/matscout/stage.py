@@ -15,11 +15,11 @@ from matscout.files import sha256_of
 from matscout.memory import collect_garbage_rarely
 
 EXIT_USER_ERROR = 1
-STORAGE_ERRORS = {  # what a disk says, and what its owner can do
+STORAGE_ERRORS = {  # errors of a disk, and what its owner can do
     errno.EIO: "the disk fails: copy what is on it and run again on another",
     errno.ENOENT: "make the folder, or run the stage that writes it",
-    errno.ENOTDIR: "a file stands where a folder must be: rename one of them",
-    errno.EISDIR: "a folder stands where a file must be: rename one of them",
+    errno.ENOTDIR: "a file is where a folder must be: rename one of them",
+    errno.EISDIR: "a folder is where a file must be: rename one of them",
     errno.ENAMETOOLONG: "shorten the name",
     errno.EMFILE: "raise the limit on open files (ulimit -n) and run again",
     errno.ENOSPC: "free some space and run again; what was finished is kept",
@@ -38,7 +38,7 @@ FlagOption = Annotated[bool, typer.Option()]
 
 
 def run(main: Callable[..., None]) -> None:
-    """Run `main` with the command line's options, as its signature states them.
+    """Run `main` with the command line's options, as its signature declares them.
 
     A `MatscoutError`, or an error of the disk, ends the process with exit code 1 and its message alone; any
     other exception is a defect and keeps its traceback.
@@ -53,17 +53,17 @@ def run(main: Callable[..., None]) -> None:
     except MatscoutError as error:
         _leave(str(error))
     except OSError as error:
-        if error.errno == errno.EBADF:  # a handle used after its end is our mistake, no disk's
+        if error.errno == errno.EBADF:  # a closed handle is a defect of ours, not of the disk
             raise
         _leave(storage_message(error))
 
 
 def storage_message(error: OSError) -> str:
-    """What a disk says, where, and what to do, in one line."""
+    """The disk's error, its place and the remedy, in one line."""
     if error.errno is None:  # a library's own words
         return f"{' '.join(str(error).split())}; {OTHER_STORAGE_ERROR}"
     remedy = STORAGE_ERRORS.get(error.errno, OTHER_STORAGE_ERROR)
-    place = error.filename2 or error.filename or "while writing"  # of a copy the second is where it goes
+    place = error.filename2 or error.filename or "while writing"  # of a copy, the second is the destination
     return f"{os.strerror(error.errno)}: {place}; {remedy}"
 
 

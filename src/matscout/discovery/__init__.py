@@ -1,1 +1,1 @@
-"""Candidates, goals, screening, ranking, hand-over."""
+"""Candidates, goals, screening, ranking, hand-off."""

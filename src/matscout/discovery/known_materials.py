@@ -75,7 +75,7 @@ class CuratedTable:
 
     @cached_property
     def rows_of_formula(self) -> dict[str, list[int]]:
-        """Rows by `formula_key`, synthetic ones too: what they hold is known."""
+        """Rows by `formula_key`, synthetic ones too, since they count as known."""
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(self.formula_keys):
             rows.setdefault(key, []).append(row)
@@ -88,14 +88,14 @@ class CuratedTable:
 
     @cached_property
     def parents(self) -> NDArray[np.int64]:
-        """The first genuine row of each group of duplicates."""
+        """The first real row of each group of duplicates."""
         groups = np.array(self.table.column(columns.DUPLICATE_GROUP).to_pylist(), dtype=object)[self.is_real]
         _, first = np.unique(groups.astype(str), return_index=True)
         return np.flatnonzero(self.is_real)[np.sort(first)]
 
     @cached_property
     def made(self) -> dict[str, bool]:
-        """Whether somebody made a material, by id: says its own row, or one of the same group of duplicates."""
+        """Whether a material has been made, by id, as stated by its own row or one of the same group of duplicates."""
         groups = self.table.column(columns.DUPLICATE_GROUP).to_pylist()
         stated = self.table.column(columns.IS_EXPERIMENTAL).to_pylist()
         of_group: dict[str, bool] = {}
@@ -106,7 +106,7 @@ class CuratedTable:
 
     @cached_property
     def elements(self) -> frozenset[str]:
-        """Elements of the genuine rows: the ones that a model can have learned."""
+        """Elements of the real rows, the only ones that a model can have learned."""
         return frozenset(symbol for row in np.flatnonzero(self.is_real) for symbol in self.species[row])
 
     def crystal(self, row: int) -> Crystal:

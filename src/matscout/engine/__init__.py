@@ -1,4 +1,4 @@
-"""Where work runs: this process, this machine's cores, or a Ray cluster. Where never changes what comes out."""
+"""Where work runs: this process, this machine's cores, or a Ray cluster. The results are the same everywhere."""
 
 from matscout.engine.actors import held_for_each as held_for_each
 from matscout.engine.process_map import load_for_workers as load_for_workers

@@ -1,4 +1,4 @@
-"""Workers that hold what they need: a function, with all it carries, comes to each of them once."""
+"""Workers that keep what they need: a function, with the data it holds, is sent to each of them once."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ def held_for_each(
 ) -> None:
     """Call `function` for each item, in any order: here, or with `MATSCOUT_ENGINE=ray` on actors that hold it.
 
-    For functions that carry much (a loaded ensemble) and keep their results themselves, whole or not at all.
+    For functions that hold large data (a loaded ensemble) and write their own results, whole or not at all.
 
     Args:
         function: picklable; its arrays lie once in a machine's shared memory, mapped read-only by all actors there.
@@ -51,20 +51,20 @@ class _Holder:
         self.function = function
 
     def ready(self) -> None:
-        """Answered as soon as the actor has a place and holds the function."""
+        """Returns as soon as the actor is placed and holds the function."""
 
     def call(self, item: Any) -> None:
         self.function(item)
 
 
 def _on_actors(function: Callable[[Item], None], items: Sequence[Item], *, workers: int, gpus: float) -> Iterator[Item]:
-    """Each item once it is done. Ray puts an actor that died elsewhere and gives it its item again."""
+    """Yield each item once it is done. Ray restarts an actor that died elsewhere and gives it its item again."""
     ray = connect(workers)
     held = ray.put(function)
     kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=MAX_RETRIES)(_Holder)
     actors = [kind.remote(held) for _ in range(min(workers, len(items)))]
     waiting, doing = deque(items), dict[Any, Item]()
-    running = {actor.ready.remote(): actor for actor in actors}  # one without a place takes no item
+    running = {actor.ready.remote(): actor for actor in actors}  # an actor that is not placed takes no item
     try:
         while waiting or doing:
             for reference in ray.wait(list(running))[0]:

@@ -13,12 +13,17 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 def use_one_thread() -> None:
     """Have numerical libraries compute on one thread, in this process and in those that it starts.
 
-    Cores are shared out by whole pieces of work (`matscout.engine`). Threads that meet after every small operation win
-    little, stand still when one of them loses its core to another program, and sum in an order that depends on their
-    number. A training with other `compute.threads` sets torch's own afterwards.
+    Each core takes whole pieces of work (`matscout.engine`). Threads that synchronise after every small operation gain
+    little, stall when one of them loses its core to another program, and sum in an order that depends on their number.
+    A training with other `compute.threads` sets torch's own afterwards.
     """
     os.environ.update(ONE_THREAD)  # read by libraries when they are loaded
     threadpool_limits(1)  # those that are loaded already
+
+
+def let_cublas_be_deterministic() -> None:
+    """Give cuBLAS the workspace without which it refuses determinism, unless the user has given it another."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def flush_subnormals() -> None:
@@ -38,8 +43,8 @@ def flush_subnormals() -> None:
 def subnormals_flushed() -> Iterator[None]:
     """`flush_subnormals` for a block of code: afterwards this thread computes as before.
 
-    For code that runs in somebody else's process, whose own numbers may be subnormal (SciPy's k-d tree overruns its
-    stack where they are flushed).
+    For code that runs in another program's process, whose numbers may be subnormal (SciPy's k-d tree overruns its stack
+    where they are flushed).
     """
     import torch
 

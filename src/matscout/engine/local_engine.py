@@ -1,9 +1,9 @@
-"""Tasks in processes of this machine, each worker on the graphics card that is its own."""
+"""Tasks in processes of this machine, each worker on its own graphics card."""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -25,8 +25,8 @@ class LocalEngine:
 
     environments: Sequence[Mapping[str, str]]
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
-        """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are ended."""
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
+        """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are stopped."""
         waiting, free, running = list(names), list(self.environments), list[_Worker]()
         try:
             while waiting or running:
@@ -51,7 +51,7 @@ class _Worker:
     answer: Connection
 
     def error(self) -> str:
-        """What the ended process said of its end, or what its exit code says."""
+        """The error that an ended process reported, or what its exit code means."""
         self.process.join()
         try:
             return self.answer.recv()
@@ -60,12 +60,11 @@ class _Worker:
 
 
 def _start(job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
+    """A process that may have processes of its own, as a shared training has: no daemon, which may not."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(job.imports))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name, daemon=True
-    )
+    process = context.Process(target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name)
     process.start()
     sender.close()
     return _Worker(name, environment, process, receiver)

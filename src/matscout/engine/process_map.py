@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 def load_for_workers(*modules: str) -> None:
     """Have the server that workers are forked from load these modules now, while this process loads its own.
 
-    `parallel_stream` starts that server where nobody did, and then waits until it has loaded all that this process has.
+    `parallel_stream` starts that server if it does not run yet, and then waits until it has loaded what this process
+    has.
     """
     if n_workers() > 1 and Switch.read().engine != RAY:
         forkserver.set_forkserver_preload(list(modules))
@@ -96,7 +97,7 @@ def parallel_stream(
 
 
 def _begin(environment: dict[str, str]) -> None:
-    os.environ.update(environment)  # the server's is of the time when it was started
+    os.environ.update(environment)  # the server's environment dates from its start
     collect_garbage_rarely()
     enter_worker()
     end_with_parent()

@@ -1,9 +1,9 @@
-"""Tasks on a Ray cluster, or on a Ray that is started here: one task each, tried again when its worker dies."""
+"""Tasks on a Ray cluster, or on a Ray that is started here; a task is tried again when its worker dies."""
 
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ class RayEngine:
         workers: tasks at once.
         cpus: cores that a task takes.
         gpus: graphics cards that a task takes; Ray shows it only those.
-        max_retries: how often a task begins anew after its worker died, wherever there is room.
+        max_retries: how often a task starts again after its worker died, wherever there is room.
     """
 
     workers: int
@@ -35,7 +35,7 @@ class RayEngine:
     gpus: float = 0.0
     max_retries: int = MAX_RETRIES
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """See `Engine.run`. The cluster of `RAY_ADDRESS` is used, and left running; else one is started here."""
         ray = connect(self.workers * self.cpus)
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.max_retries, max_calls=1)(run_task)
@@ -106,7 +106,7 @@ def connect(n_cores: int) -> Any:
         WorkerError: Ray did not start, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says will be its default
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray announces this as its future default
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -117,7 +117,7 @@ def connect(n_cores: int) -> Any:
         "address": "local",  # else Ray would join whatever runs on this machine
         "num_cpus": max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
         "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",  # nobody else's business
+        "_node_ip_address": "127.0.0.1",  # reachable from this machine only
     }
     try:
         ray.init(**({} if address else here), log_to_driver=False, logging_level=logging.ERROR)

@@ -14,7 +14,7 @@ WORKERS_VARIABLE = "MATSCOUT_WORKERS"
 ENGINE_VARIABLE = "MATSCOUT_ENGINE"
 LOCAL, RAY = "local", "ray"
 ENGINES = (LOCAL, RAY)
-INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker hands no work on
+INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker starts no workers of its own
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Switch:
 
     Attributes:
         engine: one of `ENGINES`.
-        workers: processes at once, as told; null = nobody said.
+        workers: processes at once; None = not set.
     """
 
     engine: str
@@ -51,13 +51,23 @@ class Switch:
 
 
 def n_workers() -> int:
-    """Worker processes to use: as told, else the cores this process may run on."""
+    """Worker processes to use: as set, else the number of cores that this process may run on."""
     return Switch.read().workers or n_cores()
 
 
 def n_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_cards() -> list[str]:
+    """The graphics cards this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [card for card in told.split(",") if card]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _workers_told() -> int | None:

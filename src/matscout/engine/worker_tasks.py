@@ -1,11 +1,11 @@
-"""What a worker process is, and a few long tasks, each known by its name: how one runs, and what is told of its end."""
+"""What a worker process is, and how long tasks run, each known by its name, and report their end."""
 
 import multiprocessing
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,10 +39,12 @@ class Job:
 
 
 class Engine(Protocol):
-    """Runs tasks, each in a process of its own, so that one that dies takes no other with it."""
+    """Runs tasks, each in a process of its own, so that a crash ends one task only."""
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
-        """Start all tasks, as many at once as there is room, and yield every now and then which ended.
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
+        """Run all tasks, as many at once as there is room, and yield now and then which have ended.
+
+        Closing it ends what still runs.
 
         Yields:
             by name of a task that ended since the last time: its error, or `DONE`.
@@ -73,20 +75,20 @@ def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
         return str(error)
     except Exception as error:  # noqa: BLE001 -- a defect: its traceback goes to the log, its name to the user
         traceback.print_exc()
-        return f"{type(error).__name__}: {error}; the traceback stands in {job.log_of(name)}"
+        return f"{type(error).__name__}: {error}; the traceback is in {job.log_of(name)}"
     return DONE
 
 
 def enter_worker() -> None:
-    """Make this process a worker of one core: it computes on one thread, and hands no work on."""
+    """Make this process a worker of one core: it computes on one thread, and starts no workers of its own."""
     os.environ.update(INSIDE_A_WORKER)
     use_one_thread()
 
 
 def end_with_parent() -> None:
-    """Have this process, started by `multiprocessing`, end when the one that started it is killed.
+    """End this process, started by `multiprocessing`, when the one that started it is killed.
 
-    Else it would go on by itself, and hold the locks that the next run needs.
+    Otherwise it would keep running, and hold the locks that the next run needs.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

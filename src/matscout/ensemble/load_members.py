@@ -1,4 +1,4 @@
-"""Members that may stand side by side: same targets, same graphs, same weights as were calibrated."""
+"""Load members that fit each other: same targets, same graphs, and the weights that were calibrated."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -43,13 +43,13 @@ ERRORS: Final = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNE
 
 @dataclass(frozen=True)
 class Answering:
-    """The ensemble that answers, and what it is judged with.
+    """The ensemble that answers, and what belongs to it.
 
     Attributes:
         members: folder of members.
         ensemble: folder of the calibration.
-        materials: known phases, for energies above hull; null = none at hand.
-        told: one line that names it.
+        materials: known phases, for energies above the hull; None = there are none.
+        told: one line that names it, for the user.
     """
 
     members: Path
@@ -169,7 +169,7 @@ def lowest_rows(materials: Path) -> pd.DataFrame:
 
 
 def machine_kind() -> str:
-    """What decides the last bits of a training beside its inputs: processor, its vector units, torch."""
+    """What decides the last bits of a training besides its inputs: processor, its vector units, torch."""
     from importlib.metadata import version
 
     import torch
@@ -184,7 +184,7 @@ def folder_md5(listing: Mapping[str, str]) -> str:
 
 
 def _in_repository() -> bool:
-    """Whether the working directory has parameters of matscout, and not another project's."""
+    """Whether the working directory holds matscout's parameters, and not another project's."""
     return PARAMS_FILE.is_file() and "\nscreening:" in PARAMS_FILE.read_text(errors="replace")
 
 

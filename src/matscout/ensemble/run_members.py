@@ -1,4 +1,4 @@
-"""What the members say about the rows of a store: distributions, and the embeddings behind them."""
+"""The members' outputs for rows of a store: distributions, and the embeddings behind them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
-from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
+from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember
 
 
@@ -31,12 +31,12 @@ class MemberOutputs:
         return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
 
     def is_finite(self) -> NDArray[np.bool_]:
-        """(n,) whether everything that is said of a crystal is a finite number."""
+        """(n,) whether all outputs for a crystal are finite."""
         parameters = [found.parameters() for members in self.distributions.values() for found in members.values()]
         return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in (self.embeddings, *parameters)])
 
     def take(self, rows: NDArray[np.bool_]) -> Self:
-        """Of some of the crystals."""
+        """The outputs for some of the crystals."""
         distributions = {
             target: {name: found.take(rows) for name, found in members.items()}
             for target, members in self.distributions.items()
@@ -49,9 +49,8 @@ def run_members(
     store: GraphStore,
     rows: NDArray[np.int64],
     *,
-    device: str,
+    plan: InferencePlan,
     description: str,
-    compiled: bool = False,
 ) -> MemberOutputs:
     """Run every member on some crystals of a store.
 
@@ -59,14 +58,12 @@ def run_members(
         members: that agree on targets and graphs.
         store: graphs of the crystals.
         rows: (n,) rows of the store.
-        device: where the encoders run, see `plan_inference`.
+        plan: where the encoders run, and how.
         description: of the progress bars; the member's name is added.
-        compiled: whether encoders are compiled, on a GPU.
 
     Returns:
         Distributions and embeddings, in the order of `rows`.
     """
-    plan = plan_inference(device, compiled=compiled)
     graphs = place_graphs(store, plan)
     embeddings = [
         embed(

@@ -15,7 +15,7 @@ from matscout.errors import InputError
 
 @dataclass(frozen=True)
 class NoReference:
-    """Stands in for the training set: no distance is computed, every crystal counts as a usual one."""
+    """Replaces the training set: no distance is computed, every crystal counts as an ordinary one."""
 
     def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) ones."""

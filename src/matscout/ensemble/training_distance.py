@@ -30,7 +30,7 @@ CHUNK_ROWS = 1024
 ROUNDING_STEP = 0.04  # of standardised embeddings, whose usual distance is 0.5; see `TrainingReference.rounded`
 LARGEST_STEP = 127  # fits a byte
 BLOCK_ROWS = 512  # training crystals whose distances from a chunk stay in a core's cache
-MAX_REFERENCE = 20_000  # training crystals that stand for all: bounds the memory and the time
+MAX_REFERENCE = 20_000  # training crystals that represent all: bounds memory and time
 
 
 def reference_rows(training_rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,7 +85,7 @@ class TrainingReference:
         unit: median distance of the validation crystals.
         far_limit: distance, in units, beyond which a crystal is flagged.
         known_formulas: (n_formulas,) uint64, sorted hashes of the formulas of known crystals, see `hash_formulas`.
-        rounding: how `embeddings` were rounded, see `rounded`; null = they are as computed.
+        rounding: how `embeddings` were rounded, see `rounded`; None = they are as computed.
     """
 
     embeddings: Array
@@ -113,7 +113,7 @@ class TrainingReference:
         if self.rounding is not None:
             standardised = standardised @ self.rounding.directions
         parts = [standardised[start : start + CHUNK_ROWS] for start in range(0, len(embeddings), CHUNK_ROWS)]
-        with ThreadPoolExecutor(n_workers()) as pool:  # numpy lets go of the interpreter lock
+        with ThreadPoolExecutor(n_workers()) as pool:  # numpy releases the interpreter lock
             chunks = list(pool.map(self._nearest, parts))
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 
@@ -122,14 +122,14 @@ class TrainingReference:
         return distance > self.far_limit
 
     def with_known(self, formulas: Sequence[str]) -> Self:
-        """The same that knows these formulas, each as `crystal.formula_key` writes it."""
+        """The same reference with these known formulas, each as `crystal.formula_key` writes it."""
         return replace(self, known_formulas=np.unique(hash_formulas(formulas)))
 
     def rounded(self, step: float = ROUNDING_STEP) -> Self:
         """The same in a sixteenth of the size: whole steps along the embeddings' principal directions.
 
         Most directions hardly vary, so that their steps compress well. What rounding adds to a squared distance is
-        taken off again. On the bundled sample nine distances in ten change by less than 4 %.
+        subtracted again. On the bundled sample nine distances in ten change by less than 4 %.
         """
         _, _, rows = np.linalg.svd(self.embeddings, full_matrices=False)
         fine = float(np.abs(rows).max()) / LARGEST_STEP
@@ -208,7 +208,7 @@ class TrainingReference:
 
 @compiled
 def _keep_nearest(products: Array, squares: Array, first: int, nearest: NDArray[np.int64], least: Array) -> None:
-    """Put a block of training crystals where they belong among the nearest that each of n points has so far.
+    """Merge a block of training crystals into the nearest that each of n points has so far.
 
     Args:
         products: (n, m) of the points' embeddings with the block's.

@@ -1,4 +1,4 @@
-"""Draw hypothetical crystals from known ones: exchange elements for similar ones, or decorate prototypes anew.
+"""Draw hypothetical crystals from known ones: exchange elements for similar ones, or decorate prototypes.
 
 Compounds in databases lie on the hull or slightly above it. A member that has seen nothing else expects the same of
 every candidate that `propose` makes. These crystals therefore cover all chemistries of the training set, whether
@@ -77,7 +77,7 @@ def draw(
     barred: frozenset[str],
     seed: int,
 ) -> Iterator[Drawn]:
-    """Draw distinct hypothetical crystals without end; the same arguments give the same crystals.
+    """Draw distinct hypothetical crystals endlessly; the same arguments give the same crystals.
 
     Args:
         parents: known crystals by id, those of the training fold.

@@ -2,4 +2,4 @@
 
 from typing import Final
 
-WEIGHTS_FILE: Final = "weights.safetensors"  # of a saved member, here for those who must not wait for torch
+WEIGHTS_FILE: Final = "weights.safetensors"  # of a saved member; here, so that reading it does not import torch

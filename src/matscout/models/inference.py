@@ -1,6 +1,6 @@
-"""What one model says about rows of a graph store: embeddings, then parameters or distributions.
+"""One model's outputs for rows of a graph store: embeddings, then parameters or distributions.
 
-The only loop that predicts: for members, for a training's validation, and for students.
+This is the only loop that predicts: for members, for the validation during a training, and for students.
 """
 
 import logging
@@ -40,28 +40,36 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches.
+        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
         device: where the encoder computes.
-        precision: of the encoder; bfloat16 misses the parity of docs/performance.md.
-        compiled: whether torch's compiler fuses the encoder; what that costs stands in docs/performance.md.
+        precision: of the encoder; bfloat16 fails the parity check of docs/performance.md.
+        compiled: whether torch's compiler fuses the encoder; docs/performance.md states the cost.
         resident: whether all graphs are put on the device first, and batches cut out there.
     """
 
     max_edges: int
-    workers: int
+    workers: int | None = None
     device: str = "cpu"
     precision: str = "float32"
     compiled: bool = False
     resident: bool = False
 
+    @property
+    def n_threads(self) -> int:
+        """Threads that predict in this process."""
+        return self.workers or n_workers()
+
     def __str__(self) -> str:
-        """As the log tells it."""
+        """The plan as text for the log."""
         how = "compiled" if self.compiled else "not compiled"
         where = "graphs on the device" if self.resident else "graphs in host memory"
         return (
-            f"{self.device}, {self.precision}, {how}, {where}, {self.workers} thread(s), "
+            f"{self.device}, {self.precision}, {how}, {where}, {self.n_threads} thread(s), "
             f"{self.max_edges:,} edges a batch"
         )
+
+
+ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
@@ -88,7 +96,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
     if device != "cpu" and has_gpu:
         return InferencePlan(max_edges=500_000, workers=2, device="cuda", compiled=compiled, resident=True)
-    return InferencePlan(max_edges=4_000, workers=n_workers(), device="cpu")
+    return ON_CPU
 
 
 def embed(
@@ -98,7 +106,7 @@ def embed(
     *,
     n_neighbors: int,
     cutoff: float,
-    plan: InferencePlan | None = None,
+    plan: InferencePlan = ON_CPU,
     description: str = "predict",
 ) -> Embeddings:
     """Run the encoder on some crystals of a store.
@@ -111,7 +119,7 @@ def embed(
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
-        plan: device, batches and threads; `plan_inference("cpu")` by default.
+        plan: device, batches and threads.
         description: of the progress bar.
 
     Returns:
@@ -120,7 +128,6 @@ def embed(
     Raises:
         InputError: memory is short for a single crystal, which the message names.
     """
-    plan = plan or plan_inference("cpu")
     encoder = encoder_of(model, compiled=plan.compiled)
     graphs = {"n_neighbors": n_neighbors, "cutoff": cutoff}
     return _in_batches(model, encoder, model.hidden_dim, store, rows, graphs, plan, description)
@@ -168,9 +175,9 @@ def _in_batches(
     plan: InferencePlan,
     description: str | None,
 ) -> Outputs:
-    """(n, width): what `forward`, a part of `model`, makes of the graphs; null `description` = no progress bar."""
+    """(n, width): what `forward`, a part of `model`, makes of the graphs; `description` None = no progress bar."""
     rows = np.asarray(rows, dtype=np.int64)
-    keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
+    keep_freed_memory()  # otherwise each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
     outputs = np.empty((len(rows), width), np.float32)
     batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan.max_edges)
@@ -186,10 +193,10 @@ def _in_batches(
     def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
         return halving(outputs_of_rows, rows[batch], store.ids, plan.device)
 
-    pool = ThreadPoolExecutor(plan.workers)
+    pool = ThreadPoolExecutor(plan.n_threads)
     try:
         with (
-            subnormals_flushed(),  # the threads that predict start within, and inherit it
+            subnormals_flushed(),  # the threads that predict start inside, and inherit the setting
             _one_torch_thread(),
             progress(
                 description=description or "", total=len(rows), unit="crystal", shown=description is not None
@@ -205,7 +212,7 @@ def _in_batches(
 
 
 def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> GraphStore | ResidentGraphs:
-    """The graphs where the plan wants them; in host memory, and the log says so, if the device has none left."""
+    """The graphs where the plan wants them; in host memory, with a line in the log, if the device is full."""
     if not plan.resident or isinstance(store, ResidentGraphs):
         return store
     try:
@@ -219,7 +226,7 @@ def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> Gra
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Torch's own threads would fight with ours, and how they cut a product changes its last bits."""
+    """Torch's own threads would compete with ours, and how they divide a product changes its last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

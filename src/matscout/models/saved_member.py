@@ -1,7 +1,7 @@
 """A trained member on disk: `weights.safetensors` and `member.json`, which says how to use them.
 
 The card holds everything that prediction needs and that could differ from training: architecture,
-graph settings, targets, the element table's hash. Loading refuses what does not agree.
+graph settings, targets, the element table's hash. Loading rejects what does not agree.
 """
 
 import json
@@ -31,11 +31,11 @@ RETRAIN = "train the member again with this version (dvc repro train)"
 
 @dataclass(frozen=True)
 class MemberCard:
-    """What stands in `member.json`.
+    """The content of `member.json`.
 
     Attributes:
         name: of the member, as in `params.yaml`.
-        architecture: key of `models.registry.ENCODERS`.
+        architecture: key of `models.architectures.ENCODERS`.
         encoder: hyperparameters, as in `params.yaml`.
         graph: n_neighbors and cutoff (Å), as in `params.yaml`.
         graphs: settings of the store that trained it: n_neighbors, asymmetric_unit, symprec (Å).

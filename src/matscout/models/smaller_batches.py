@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.errors import InputError
 
-# of torch's RuntimeError where the CPU's allocator has no more to give; its other errors are defects and pass
+# in torch's RuntimeError where the CPU's allocator fails; its other errors are defects and are raised
 CPU_WORDS = ("can't allocate memory", "not enough memory")
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def halving(compute: Callable[[Rows], Outputs], rows: Rows, ids: NDArray[np.str_
                 "take a smaller cell of it, or use a machine with more memory"
             ) from error
         told = type(error).__name__
-    # out of the handler: the traceback, which holds the tensors that were too many, is gone
+    # outside of the handler, where the traceback no longer holds the tensors
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
     middle = len(rows) // 2

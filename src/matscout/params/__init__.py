@@ -1,7 +1,7 @@
 """`params.yaml` as frozen models: every value the user may want to change, with its unit and range.
 
-The file is complete and the only place of a default; a misspelt or missing key, or a value out of
-range, fails with its full path before any work begins.
+The file is complete and the only place of a default. A misspelt or missing key, or a value out of range, fails with its
+full path before any work starts.
 """
 
 from matscout.params.data import (
@@ -19,26 +19,15 @@ from matscout.params.data import (
 )
 from matscout.params.discovery import Candidates, Cascade, Goal, Objective, Relaxation, Routes, Screening
 from matscout.params.learning import (
-    ALIGNNEncoder,
-    ALIGNNMember,
-    CGCNNEncoder,
-    CGCNNMember,
-    CoGNEncoder,
-    CoGNMember,
-    ComFormerEncoder,
-    ComFormerMember,
-    CompositionEncoder,
-    CompositionMember,
     Compute,
     Distilled,
+    Encoder,
     Ensemble,
     FineTuned,
-    MEGNetEncoder,
-    MEGNetMember,
     Member,
     MemberGraph,
     MemberTraining,
-    Model,
+    Recipe,
     Target,
     base_target,
 )
@@ -47,39 +36,28 @@ from matscout.params.tree import PARAMS_FILE, Params, block_of, check_params, lo
 
 __all__ = [
     "PARAMS_FILE",
-    "ALIGNNEncoder",
-    "ALIGNNMember",
-    "CGCNNEncoder",
-    "CGCNNMember",
     "Candidates",
     "Cascade",
-    "CoGNEncoder",
-    "CoGNMember",
-    "ComFormerEncoder",
-    "ComFormerMember",
-    "CompositionEncoder",
-    "CompositionMember",
     "Compute",
     "Curation",
     "Database",
     "Distilled",
+    "Encoder",
     "Ensemble",
     "FileImport",
     "FineTuned",
     "Goal",
     "Graphs",
     "Hypothetical",
-    "MEGNetEncoder",
-    "MEGNetMember",
     "Matching",
     "Member",
     "MemberGraph",
     "MemberTraining",
-    "Model",
     "Objective",
     "Offsets",
     "Params",
     "Query",
+    "Recipe",
     "Relaxation",
     "Routes",
     "Screening",

@@ -47,7 +47,7 @@ class FileImport(Section):
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is an address of this machine; `127.example.org` is a name, and anyone's."""
+    """Whether a host is an address of this machine; `127.example.org` is a name that anyone may own."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -69,7 +69,7 @@ class Database(Section):
 
     @model_validator(mode="after")
     def _endpoints_keep_secrets(self) -> Self:
-        """No secret goes over an open line, or into a record of what was asked."""
+        """Check that no secret is sent unencrypted or kept in the record of a query."""
         for key in ("endpoint", "optimade_endpoint"):
             address = getattr(self, key)
             if address is None:

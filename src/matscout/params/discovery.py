@@ -8,7 +8,7 @@ from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative,
 
 
 class Routes(Section):
-    """Shares of the ways to make a candidate; where one runs out the others go on."""
+    """Shares of the ways to make a candidate; where one runs out, the others continue."""
 
     substitution: NonNegative = Field(description="likely replacements of a known salt's ions")
     prototype: NonNegative = Field(description="known arrangements of atoms, AFLOW's too, filled with common ions")

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ISOTOPES = ("D", "T")  # symbols to pymatgen, no elements
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # becomes a folder and a word of a shell's command
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # becomes the name of a folder and an argument of shell commands
 
 
 def _checked_name(name: str) -> str:

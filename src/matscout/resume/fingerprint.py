@@ -1,6 +1,6 @@
 """What unfinished work depends on, in one hash: other settings, inputs or code make another fingerprint.
 
-The code is found, not listed: the files that a module imports, directly or not, but for those that cannot change an
+The code is found, not listed: the files that a module imports, directly or not, except those that cannot change an
 output. `tests/project/test_dvc_yaml.py` checks the same files against the `deps` of each stage.
 """
 
@@ -25,7 +25,7 @@ UNDECIDING: Final = {
     "matscout/stage.py": "how a stage reads its arguments",
     "matscout/engine/": "where work runs; results and their order are the same everywhere",
     "matscout/resume/": "where finished parts wait; results are the same without them",
-    "matscout/training/runs/tracking.py": "what MLflow is told; nothing comes back",
+    "matscout/training/runs/tracking.py": "sends to MLflow; nothing comes back",
 }
 
 
@@ -76,7 +76,7 @@ def is_undeciding(file: Path) -> bool:
 
 
 def transitive_imports(file: Path) -> set[Path]:
-    """Files of the package that `file` imports, directly or not, read from their text: nothing is loaded."""
+    """Files of the package that `file` imports, directly or not, read from their text, without importing anything."""
     seen: set[Path] = set()
     waiting = [file]
     while waiting:

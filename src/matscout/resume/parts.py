@@ -1,6 +1,6 @@
 """Parts of a long piece of work, each whole or absent, kept on disk until the whole is done.
 
-A part's name holds the checksum of its content: what a disk cut off or changed is not used, and is made again.
+A part's name holds the checksum of its content, so that a damaged part is noticed and made again.
 """
 
 import logging
@@ -76,7 +76,7 @@ class Parts:
     def file(self, name: str, kind: str) -> Path | None:
         """The file or folder of that name and kind if its content is what was written.
 
-        Damaged ones are removed, with a warning. What this object has verified once it does not hash again.
+        Damaged ones are removed, with a warning. This object hashes a part only once.
         """
         for path in sorted(self.folder.glob(f"{name}.*.{kind}")):
             if path in self._verified or path.name == f"{name}.{_checksum(path)}.{kind}":
@@ -147,7 +147,7 @@ class Parts:
 
     def save_array(self, name: str, array: NDArray[Any]) -> None:
         """Keep an array."""
-        content = BytesIO()  # numpy writes to a file by itself, and does not say that a disk is full
+        content = BytesIO()  # numpy.save to a file does not report a full disk
         np.save(content, array, allow_pickle=False)
         self.save_bytes(name, "npy", content.getvalue())
 

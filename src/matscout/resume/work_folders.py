@@ -57,7 +57,7 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
 
 def _acquire(lock: FileLock, timeout: float) -> None:
     while True:
-        with suppress(FileNotFoundError):  # the last holder removed the folder between its making and the file's
+        with suppress(FileNotFoundError):  # the last holder removed the folder before the file was made
             lock.acquire(timeout=timeout)
             return
 

@@ -150,9 +150,8 @@ def _canonical_wyckoffs(letters: str, space_group: int) -> str:
 def pymatgen_prototypes() -> Any:
     """The module `pymatgen.analysis.prototypes`, without its bibliography.
 
-    As it is imported, it reads its library of AFLOW prototypes and parses 288 BibTeX entries of its own to see whether
-    they are well-formed, which takes several times as long as all that is used here. For this import alone they are
-    taken as they are.
+    On import it parses the 288 BibTeX entries of its AFLOW prototypes to check their form, which takes several times as
+    long as everything used here. For this import alone the check is skipped.
     """
     from pymatgen.util import provenance  # heavy: only where a prototype is looked up
 
@@ -166,7 +165,7 @@ def pymatgen_prototypes() -> Any:
 
 @cache
 def _silence_moyo() -> None:
-    """Its warning on cells that are not primitive holds for every second database row and changes nothing here."""
+    """Its warning about cells that are not primitive applies to every second database row and is harmless here."""
     logging.getLogger("moyo").setLevel(logging.ERROR)
 
 

@@ -1,4 +1,4 @@
-"""Gates that a candidate passes, and the count of those that each turns away."""
+"""Gates that a candidate must pass, and how many candidates each rejects."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # the page names the gates, and needs no table of ions
+if TYPE_CHECKING:  # the report names the gates, and needs no table of ions
     from matscout.discovery.propose.oxidation_states import IonTable
 
 GENERATED = "generated"
@@ -24,7 +24,7 @@ NOT_NEEDED = "passed_but_not_needed"
 
 
 class Attrition:
-    """Counts by gate, in the order in which gates first turned something away; intermetallics by themselves."""
+    """Counts by gate, in the order in which gates first rejected something; intermetallics have their own."""
 
     def __init__(self) -> None:
         self._parents: dict[str, int] = {}
@@ -36,15 +36,15 @@ class Attrition:
         _add(self._metals if metals else self._salts, counts)
 
     def add_parents(self, counts: Mapping[str, int]) -> None:
-        """Add counts of parents: how many were tried, and why some serve for nothing."""
+        """Add counts of parents: how many were tried, and why some cannot be used."""
         _add(self._parents, counts)
 
     def of_candidates(self, *, metals: bool = False) -> dict[str, int]:
-        """Candidates generated and turned away, by gate: of the ionic routes, or of intermetallics."""
+        """Candidates generated and rejected, by gate: of the ionic routes, or of intermetallics."""
         return dict(self._metals if metals else self._salts)
 
     def of_parents(self) -> dict[str, int]:
-        """Parents tried and left aside, by reason."""
+        """Parents tried and left out, by reason."""
         return dict(self._parents)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
 
 
 def pass_in_turn(gates: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Which rows pass every gate, and how many each gate turns away that the ones before let through."""
+    """Which rows pass every gate, and how many of those that pass the earlier gates each gate rejects."""
     passed = np.ones(len(next(iter(gates.values()))), dtype=bool)
     counts = {}
     for gate, mask in gates.items():

@@ -1,7 +1,7 @@
-"""Intermetallics: compounds of metals alone, whose elements give way to similar metals.
+"""Intermetallics: compounds of metals alone, whose elements are replaced by similar metals.
 
-Charges don't balance in a metal, so neither the probabilities of ionic substitution nor the charge gate can judge.
-What is judged instead is likeness to the parent: metals replace each other where size and electronegativity are close
+Charges don't balance in a metal, so neither the probabilities of ionic substitution nor the charge gate apply.
+Instead, similarity to the parent counts: metals replace each other where size and electronegativity are close
 (Hume-Rothery's 15 % and Darken and Gurry's 0.4, "Physical Chemistry of Metals", McGraw-Hill 1953, ch. 4) and structures
 last where the electrons per atom do (Hume-Rothery, J. Inst. Met. 35, 295, 1926).
 """

@@ -1,4 +1,4 @@
-"""Volumes of crystals that nobody has relaxed: a sum of ionic volumes, fitted on the curated set."""
+"""Volumes of crystals that have not been relaxed: a sum of ionic volumes, fitted on the curated set."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from matscout.discovery.propose.gates import CONTACT, VOLUME
 from matscout.discovery.propose.oxidation_states import IonTable
 from matscout.discovery.propose.parent_crystals import Parent
 
-FEWEST_EXAMPLES = 3  # compounds that must show an ion before its volume counts as known
-RIDGE = 0.05  # keeps ions that always occur together from sharing volume as minus and plus
+FEWEST_EXAMPLES = 3  # compounds with an ion that are needed before its volume counts as known
+RIDGE = 0.05  # keeps ions that always occur together from having volumes of opposite sign
 SCALE_RANGE = (0.5, 2.0)  # times the parent's volume: beyond it the parent is no model of the child
 CLOSEST_CONTACT = 0.8  # times the typical bond length: below it atoms overlap
 
@@ -144,7 +144,7 @@ def _radii_of(template: Template) -> NDArray[np.float64]:
 def _electronegativity(symbol: str) -> float:
     """Pauling's; NaN for the light noble gases."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pymatgen's word for a noble gas
+        warnings.simplefilter("ignore", UserWarning)  # what pymatgen gives for a noble gas
         return float(Element(symbol).X)
 
 

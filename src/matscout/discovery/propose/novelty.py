@@ -11,18 +11,18 @@ from matscout.crystal import Crystal
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, POLYMORPHS
 
-MOST_STRUCTURES = 4  # of one formula: a shortlist of fifty arrangements of one compound helps nobody
+MOST_STRUCTURES = 4  # of one formula: a shortlist of fifty arrangements of one compound is of no use
 LENGTH_TOLERANCE, SITE_TOLERANCE, ANGLE_TOLERANCE = 0.2, 0.3, 5.0  # of the matcher, as in curation; -, -, degrees
-ROUNDING = 1e-6  # of lengths and angles: what counts as within tolerance here does so for the matcher too
+ROUNDING = 1e-6  # of lengths and angles: what is within tolerance here is so for the matcher too
 
 
 @dataclass(frozen=True)
 class FormulaGroup:
-    """All structures of one formula that have to be told apart.
+    """All structures of one formula that have to be distinguished.
 
     Attributes:
-        known: curated crystals, as they stand in the table.
-        reduced: curated crystals, primitive, of which templates are at hand.
+        known: curated crystals, as in the table.
+        reduced: curated crystals, primitive, whose templates have been made.
         reduced_labels: their protostructure labels.
         accepted: candidates accepted before, primitive.
         accepted_labels: their protostructure labels.
@@ -40,7 +40,7 @@ class FormulaGroup:
 
 
 def judge(group: FormulaGroup) -> list[str | None]:
-    """For each candidate of the group the gate that turns it away, or None.
+    """For each candidate of the group the gate that rejects it, or None.
 
     Equal protostructure labels are the same structure; where labels differ, pymatgen's
     `StructureMatcher` decides, since slightly distorted copies lose their label.
@@ -72,8 +72,8 @@ def judge_all(groups: Sequence[FormulaGroup]) -> list[list[str | None]]:
 def lattices_may_match(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
     """Whether some basis of the first lattice, at equal volume, has the second's lengths and angles within tolerance.
 
-    The matcher asks the same before it looks at an atom, and most pairs of one formula end there; it takes ten times
-    as long to say so, and objects that only it needs.
+    The matcher checks the same before it compares atoms, and rejects most pairs of one formula there. This check is ten
+    times as fast.
 
     Args:
         first: (3, 3) rows are lattice vectors, Å.
@@ -110,14 +110,14 @@ def _matches(crystal: Crystal, others: Sequence[Crystal]) -> bool:
     ]
     if not likely:
         return False
-    # space groups are not compared, other than in curation: a slight distortion is not news
+    # unlike in curation, space groups are not compared: a slightly distorted copy is not new
     matcher = StructureMatcher(
         ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE, primitive_cell=False
     )
     structure = crystal.to_structure()
     for other in likely:
         against = other.to_structure()
-        if all(  # it is directional; `symmetric=True` asks the second way even where the first said no
+        if all(  # the comparison is directional; `symmetric=True` tries the second direction even where the first fails
             matcher.fit(*pair, skip_structure_reduction=True) for pair in ((structure, against), (against, structure))
         ):
             return True

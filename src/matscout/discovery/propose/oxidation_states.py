@@ -19,7 +19,7 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
 LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are no salts
-LAST_METAL = 94  # plutonium: beyond it no compound of metals is known well
+LAST_METAL = 94  # plutonium: beyond it no intermetallic compound is known well
 OXYGEN_IN_PAIRS = (-1, -0.5)  # of an atom in a peroxide and in a superoxide
 UNITS_BALANCED = 12  # formula units among which the atoms of one element may differ: AgO is Ag+ and Ag3+
 UNSEEN_LAMBDA = -5  # weight of a substitution that was never observed: pymatgen's default
@@ -141,7 +141,7 @@ class IonTable:
 
 @cache
 def ion_table() -> IonTable:
-    """The table of all ions, made once a process from smact's and pymatgen's data."""
+    """The table of all ions, made once per process from smact's and pymatgen's data."""
     rows = sorted(
         (Element(element).Z, charge, element, share, smact.Element(element).pauling_eneg)
         for element, charge, share in _reported_ions()

@@ -1,4 +1,4 @@
-"""Parents: curated crystals that read as salts, as templates with an ion on each slot."""
+"""Parents: curated crystals whose charges balance, as templates with an ion on each slot."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from matscout.discovery.propose.gates import Attrition
 from matscout.discovery.propose.oxidation_states import IonTable
 from matscout.engine import parallel_stream
 
-BLOCK = 10_000  # parents read before asking whether they suffice
+BLOCK = 10_000  # parents read before checking whether they suffice
 CHUNK = 500  # crystals a task
 PARALLEL_FROM = 3_000  # crystals: for fewer, starting processes takes longer than the work
 LARGEST_CELL = 4  # times max_atoms: a conventional cell holds up to four primitive ones

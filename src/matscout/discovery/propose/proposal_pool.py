@@ -104,7 +104,7 @@ def _block(parent: int, route: int, filled: NDArray, probability: NDArray, scale
 
 @dataclass(frozen=True)
 class FrozenPool:
-    """A pool that grows no more."""
+    """A read-only pool."""
 
     table: IonTable
     parents: tuple[Parent, ...]
@@ -133,10 +133,10 @@ class FrozenPool:
         )
 
     def formula_hashes(self) -> NDArray[np.uint64]:
-        """(n,) equal for rows of one reduced formula: a sum over slots of ratio times a random word of the element."""
+        """(n,) equal for rows of one reduced formula: sum over slots of ratio times a random integer of the element."""
         words = np.random.default_rng(0).integers(1 << 63, size=len(self.table.names) + 1, dtype=np.uint64)
         first = np.array([self.table.elements.index(element) for element in self.table.elements])
-        words[:-1] = words[first]  # ions of one element share a word
+        words[:-1] = words[first]  # ions of one element share an integer
         words[-1] = 0  # of the padding, -1
         ratios = np.zeros((len(self.parents), MOST_SLOTS), dtype=np.uint64)
         for row, parent in enumerate(self.parents):
@@ -147,11 +147,11 @@ class FrozenPool:
         return total
 
     def draw_order(self, shares: dict[str, float], rng: np.random.Generator) -> NDArray[np.int64]:
-        """All rows, the ones to take first in front.
+        """All rows, in the order in which to take them.
 
         Within a route this is a draw without replacement with probabilities proportional to the
         substitution probability (Gumbel top-k: Kool et al., ICML 2019; rows without one are equal).
-        Routes are interleaved by `shares`; where one runs out the others go on.
+        Routes are interleaved by `shares`; where one runs out, the others continue.
         """
         weight = np.where(np.isfinite(self.probability) & (self.probability > 0), self.probability, 1.0)
         keys = -(np.log(weight.astype(np.float64)) + rng.gumbel(size=len(self)))

@@ -51,11 +51,11 @@ CANDIDATE_SCHEMA: Final = pa.schema(
 
 
 def propose(materials: Path, settings: params.Candidates, destination: Path, *, own: Path, workers: int) -> None:
-    """Make `settings.n` candidates and count what each gate turned away.
+    """Make `settings.n` candidates and count what each gate rejects.
 
-    Writes `candidates.parquet` (schema `CANDIDATE_SCHEMA`, the user's own first, then in the order in which
-    they were drawn, `SHARD_ROWS` a row group) and `attrition.json` into the folder `destination`. A run that
-    is killed goes on where it stopped.
+    Writes `candidates.parquet` (schema `CANDIDATE_SCHEMA`, the user's own first, then in the order in which they were
+    drawn, `SHARD_ROWS` a row group) and `attrition.json` into the folder `destination`. A killed run resumes where it
+    stopped.
 
     Args:
         materials: `materials.parquet` of the stage `curate`.

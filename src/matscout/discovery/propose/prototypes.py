@@ -1,4 +1,4 @@
-"""Prototype decoration: known arrangements of atoms, filled with ions that occur nowhere near them yet."""
+"""Prototype decoration: known arrangements of atoms, filled with ions that are far from any known filling."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -33,7 +33,7 @@ class Known:
     Attributes:
         curated: the table.
         users: structures of the user.
-        templates: of curated crystals by id, as far as they are made: their symmetry is not searched again.
+        templates: of curated crystals by id, where they have been made already, which saves a symmetry search.
     """
 
     curated: CuratedTable

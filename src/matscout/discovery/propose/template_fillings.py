@@ -21,7 +21,7 @@ SUBSTITUTION_ROUTE = "substitution"  # the names of the shares in `candidates.ro
 PROTOTYPE_ROUTE = "prototype"
 METAL_ROUTE = "intermetallic"
 OVERDRAW = 8  # fillings gathered per candidate wanted: room for duplicates, bounded memory
-FEWEST_OF_A_PARENT = 20  # intermetallics kept of one parent at least, where there are so many
+FEWEST_OF_A_PARENT = 20  # fewest intermetallics kept of one parent, where there are that many
 DRAWS_PER_KEPT = 24  # random decorations per one that passes the ionic gates, on the bundled sample
 
 
@@ -32,7 +32,7 @@ class Gathering:
     Attributes:
         table: the ions.
         settings: the section `candidates`.
-        allowed: (n_ions,) ions of elements that the curated set holds and nobody excluded.
+        allowed: (n_ions,) ions of elements that the curated set holds and the settings do not exclude.
         attrition: counts by gate.
         pool: what passed.
     """
@@ -66,7 +66,7 @@ class Gathering:
             self.admit(parent, filled, joint, PROTOTYPE_ROUTE, volumes)
 
     def replace_metals(self, parents: Sequence[Parent]) -> None:
-        """Put similar metals in the place of those of known intermetallics."""
+        """Replace the metals of known intermetallics by similar ones."""
         volumes = fit_ionic_volumes(self.table, parents)
         most = int(np.ceil(OVERDRAW * self.settings.n / max(len(parents), 1))) + FEWEST_OF_A_PARENT
         for position, parent in enumerate(parents):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
 
 LENGTH_SCALE = 0.5  # of the similarity: candidates at this distance are half alike
-LEAST_QUALITY = 1e-3  # keeps candidates with a chance of nearly zero in the running when nothing else is left
+LEAST_QUALITY = 1e-3  # so that candidates with a chance of nearly zero can be taken when nothing else is left
 SYSTEM_STARTS = (1, 3, 16, 75, 143, 168, 195)  # first space group of triclinic, monoclinic, ..., cubic
 STRUCTURE_WEIGHT = 0.25  # of volume and cell size beside composition
 
@@ -50,7 +50,7 @@ def crystal_features(crystals: Sequence[Crystal], space_groups: Sequence[int]) -
     """(n, n_features) whose Euclidean distance says how different two crystals are, about 0 to 1.5.
 
     Square roots of atomic fractions give the Hellinger distance between compositions (1 for no shared
-    element, up to the factor sqrt(2)); crystal system and volume per atom stand for structure.
+    element, up to the factor sqrt(2)); crystal system and volume per atom describe the structure.
     """
     features = np.zeros((len(crystals), 119 + len(SYSTEM_STARTS) + 1))
     for row, crystal in enumerate(crystals):

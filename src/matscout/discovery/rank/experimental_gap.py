@@ -6,7 +6,7 @@ Borlido et al., J. Chem. Theory Comput. 15, 5069 (2019). It errs by 0.60 eV on a
 benchmarks.accuracy.experimental_gap` fits it again. The older line of Setyawan et al., ACS Comb. Sci. 13, 382 (2011),
 1.348 E_PBE + 0.913 eV, lies 0.5 eV too high on these crystals.
 
-The line carries no information beyond the PBE gap: it is a scale to read by, and no target.
+The line adds no information to the PBE gap: it is a scale for reading it, not a target.
 """
 
 from typing import Final

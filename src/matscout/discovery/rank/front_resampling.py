@@ -1,4 +1,4 @@
-"""Resampling: how sure a place on the front is, and what a candidate may add to what is known."""
+"""Resampling: how certain a place on the front is, and what a candidate may add to what is known."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ def draw_targets(
         mixture, known = mixtures[target], list(members[target])
         rows = []
         for name in believed:
-            # a member left out of this target's mixture has no say: another one speaks, by weight
+            # a member left out of this target's mixture is replaced by another one, drawn by weight
             position = known.index(name) if name in known else int(rng.choice(len(known), p=mixture.weights))
             rows.append(mixture.components[position].sample(rng, 1)[0])
         drawn[target] = np.stack(rows)

@@ -171,7 +171,7 @@ def _joint(
         product = np.ones(n_rows)
         for target, (low, high) in intervals.items():
             known = list(members[target])
-            # a member left out of a target's mixture has no say there: the whole mixture stands in
+            # a member left out of a target's mixture is replaced by the whole mixture
             part = mixtures[target].components[known.index(name)] if name in known else mixtures[target]
             product *= _inside(part, low, high)
         joint += weight * product

@@ -13,7 +13,7 @@ from matscout.discovery.rank.goals import distance_outside, window_column
 from matscout.errors import InputError
 from matscout.params import Objective
 
-DEEPEST = 50  # fronts told apart; the crowd behind them shares the next number
+DEEPEST = 50  # fronts that are numbered; all points behind them share the next number
 COMPILE_FROM = 20_000  # points: for fewer, compiling takes longer than the work
 
 

@@ -64,15 +64,11 @@ class Judge:
         predictor: the ensemble.
         references: phases that candidates compete with; None leaves energies above hull out.
         goal: what is wanted.
-        device: where the encoders run: cpu, cuda or auto.
-        compiled: whether they are compiled, on a GPU.
     """
 
     predictor: EnsemblePredictor
     references: References | None
     goal: Goal
-    device: str = "cpu"
-    compiled: bool = False
 
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
@@ -176,7 +172,7 @@ class Judge:
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
         """See `predict_usable`."""
-        return predict_usable(self.predictor, ids, crystals, device=self.device, compiled=self.compiled)
+        return predict_usable(self.predictor, ids, crystals)
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}

@@ -34,28 +34,19 @@ class Predicted:
     rejections: Sequence[Rejection]
 
 
-def predict_usable(
-    predictor: EnsemblePredictor,
-    ids: Sequence[str],
-    crystals: Sequence[Crystal],
-    *,
-    device: str = "cpu",
-    compiled: bool = False,
-) -> Predicted:
+def predict_usable(predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
     """Predict the crystals that have a graph and a finite prediction.
 
     Args:
         predictor: the ensemble.
         ids: n unique ids.
         crystals: n cells, Å.
-        device: where the encoders run.
-        compiled: whether they are compiled, on a GPU.
 
     Returns:
         Predictions of the usable crystals, in their order, and why the others have none.
     """
     store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, mixtures = predictor.predict_mixtures(store, device=device, compiled=compiled)
+    table, mixtures = predictor.predict_mixtures(store)
     without = {rejection.row for rejection in rejections}
     rows = np.array([row for row in range(len(ids)) if row not in without], dtype=np.int64)
     said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))

@@ -27,7 +27,6 @@ from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.files import SHARD_ROWS
 from matscout.models.families.registry import FAMILIES
-from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -282,7 +281,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
 def _for_each_shard(
     judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
 ) -> None:
-    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    needs_gpu = on_gpu and judge.predictor.plan.device == "cuda"
     held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
 
 

@@ -25,6 +25,7 @@ from matscout.ensemble.release import MATERIALS, Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
+from matscout.models.inference import plan_inference
 from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
 
@@ -69,13 +70,9 @@ def screen(
     settings = params.screening
     share_arenas()
     references = References.read(materials, stand_ins, hull)
-    judge = Judge(
-        EnsemblePredictor.load(members, ensemble).for_hypothetical(),
-        references,
-        settings.goals[settings.goal],
-        device=params.compute.device,
-        compiled=params.compute.compile,
-    )
+    plan = plan_inference(params.compute.device, compiled=params.compute.compile)
+    predictor = EnsemblePredictor.load(members, ensemble, plan).for_hypothetical()
+    judge = Judge(predictor, references, settings.goals[settings.goal])
     judge.check()
     check_relaxation(settings.relaxation)
     check_candidates(judge.goal, candidates)

@@ -1,4 +1,4 @@
-"""Phases: known ones, and rivals that nobody has made, with energies from predictions or a potential."""
+"""Phases: known ones, and hypothetical rivals with energies from predictions or a potential."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def lowest_phases(
 ) -> dict[frozenset[str], tuple[Phase, ...]]:
     """The lowest phase of each formula, by chemical system; rows are (id, species, eV/atom, its standard error).
 
-    An element's energy is zero by definition, so that the error of its row says nothing.
+    An element's energy is zero by definition, so the error of its row does not matter.
     """
     lowest: dict[str, tuple[float, str, list[str], float]] = {}
     for material_id, species, energy, std in rows:
@@ -85,9 +85,8 @@ def lowest_phases(
 class Rivals:
     """Of each formula's candidates below the hull of the known phases: the lowest, and the one that competes.
 
-    These are two where another is surer than the lowest (`Phase.energy_in_hull`). Those above the hull can lower
-    none. Kept as sorted arrow columns, about 100 bytes a formula, so that a million
-    candidates fit in memory.
+    These are two where another one has a smaller error than the lowest (`Phase.energy_in_hull`). Those above the hull
+    can lower none. Kept as sorted arrow columns, about 100 bytes a formula, so that a million candidates fit in memory.
 
     Attributes:
         table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system,

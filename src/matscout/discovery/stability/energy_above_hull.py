@@ -1,4 +1,4 @@
-"""Stability: how far a candidate lies above the mixture of other phases that it would decay to."""
+"""Stability: how far a candidate lies above the mixture of other phases that it would decompose into."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,12 +23,12 @@ from matscout.progress import progress
 ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
 LARGEST_ENERGY = 8.0  # eV/atom
 LEAST_SHARE = 1e-6  # of the atoms: smaller ones are rounding
-SYSTEMS_KEPT = 5000  # chemical systems whose phases are at hand; a million candidates have far more
+SYSTEMS_KEPT = 5000  # chemical systems whose phases stay in memory; a million candidates have far more
 SLOW_FROM = 20_000  # compositions from which a progress bar is worth its line
-DEEPEST = 0.2  # eV/atom: nothing that lies deeper below the hull of other formulas counts as judged
+DEEPEST = 0.2  # eV/atom: stability counts as unknown for what lies deeper below the hull of other formulas
 DEPTH_QUANTILE = 0.99  # of known phases' depths
-OTHERS_EDGES = (2, 4, 8, 16, 32)  # other known phases of the system: kinds whose depths are told apart
-FEWEST_DEPTHS = 50  # of a kind; with fewer, a quantile says little and `DEEPEST` alone holds
+OTHERS_EDGES = (2, 4, 8, 16, 32)  # other known phases of the system: kinds with a depth limit each
+FEWEST_DEPTHS = 50  # of a kind; with fewer, a quantile is too uncertain and `DEEPEST` applies
 DEPTHS_MEASURED = 5000  # known phases, at most
 
 Array = NDArray[np.float64]
@@ -46,15 +46,15 @@ class HullEnergy:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What a composition would decay to.
+    """What a composition would decompose into.
 
     Attributes:
         energy: of the hull at this composition, eV/atom.
         energy_of_others: the same without a lower candidate of this formula, eV/atom.
         phases: phases with their share of the atoms, largest first.
         missing: elements without a row of their own, and pairs without a known compound.
-        lacking: those of the pairs without any phase, known or standing in: the hull rests on pure elements there,
-            and anything bound at all looks stable.
+        lacking: those of the pairs without any phase, not even a stand-in: the hull consists of pure elements
+            there, and any bound compound looks stable.
         stood_in: the other pairs, of which only a potential's energies are known.
         n_others: known compounds of other formulas in its chemical system.
     """
@@ -80,7 +80,7 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class System:
-    """What a composition of some elements may decay to.
+    """What a composition of some elements may decompose into.
 
     Attributes:
         phases: pure elements in order, then every known compound of the elements, then stand-ins and candidates.
@@ -108,12 +108,12 @@ class References:
     """Phases by chemical system that candidates compete with, on one energy scale.
 
     An element's reference energy is zero by the definition of a formation energy, whether or not the
-    curated set holds a row of it, and whatever that row's energy; a set that lacks compounds can only make
-    candidates look too stable.
+    curated set holds a row of it, and whatever energy that row has; a set that lacks compounds can only make candidates
+    look too stable.
 
     Attributes:
         phases: known ones.
-        stand_ins: hypothetical crystals with energies of a potential; they compete, and are never known.
+        stand_ins: hypothetical crystals with energies of a potential; they compete, but do not count as known.
         rivals: other candidates; none until all are predicted.
     """
 
@@ -342,7 +342,7 @@ class References:
         return np.array(n_others, dtype=np.int64), np.array(depths)
 
     def system(self, elements: tuple[str, ...]) -> System:
-        """The chemical system of some elements, sorted; kept a while."""
+        """The chemical system of some elements, sorted; cached."""
         if (found := self._systems.get(elements)) is None:
             if len(self._systems) >= SYSTEMS_KEPT:
                 self._systems.clear()
@@ -376,7 +376,7 @@ class References:
         return {}
 
     def _element(self, symbol: str) -> Phase:
-        """The element at energy zero, by definition: a row below is off by noise, and one above is no ground state."""
+        """The element at energy zero, by definition: rows below it are noise, rows above it no ground state."""
         reference = Phase("reference", {symbol: 1}, 0.0)
         lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
         return replace(lowest, energy=0.0)
@@ -423,7 +423,7 @@ def energies_above_hull(
 
 
 def _by_system(compositions: Sequence[Mapping[str, float]]) -> list[int]:
-    """Rows in the order of their elements, so that each chemical system is made once."""
+    """Rows in the order of their elements, so that each chemical system is built once."""
     return sorted(range(len(compositions)), key=lambda row: sorted(compositions[row]))
 
 

@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-10  # eV/atom: reduced costs above its negative end the search
-BLAND_AFTER = 200  # pivots after which the rule that cannot cycle takes over
+BLAND_AFTER = 200  # pivots after which a rule that cannot cycle takes over
 
 
 @njit(cache=True)

@@ -1,1 +1,1 @@
-"""From predicted distributions to intervals that hold what they promise."""
+"""From predicted distributions to intervals with the coverage that they promise."""

@@ -54,7 +54,7 @@ class ConformalQuantiles:
 
     Attributes:
         quantiles: by group and level.
-        n_rows: calibration rows by group, groups too small to stand alone too.
+        n_rows: calibration rows by group, including groups too small for quantiles of their own.
         notes: what was substituted and why, in words.
     """
 
@@ -133,7 +133,7 @@ def fit_conformal(
 
 
 def _replace_infinite(quantiles: dict[float, float], name: str, scores: Array) -> list[str]:
-    """Where too few rows promise a level, the largest score stands in, and is said to."""
+    """Use the largest score where too few rows promise a level, and add a note."""
     short = [level for level, quantile in quantiles.items() if np.isinf(quantile)]
     for level in short:
         quantiles[level] = float(scores.max())

@@ -22,9 +22,8 @@ class EnsembleCalibration:
     Attributes:
         members: SHA-256 of each member's weights, in the members' order.
         targets: calibration by target, for crystals such as those that databases hold.
-        hypothetical: the same for crystals that nobody has made, by target; a target that is not here has that of
-            `targets`.
-        metal_target: the hurdle target whose zeros are metals; null = none, one stratum.
+        hypothetical: the same for hypothetical crystals, by target; a target that is absent here uses `targets`.
+        metal_target: the hurdle target whose zeros are metals; None = there is none, and one stratum.
         graphs: settings of the graphs that the members read (see `params.Graphs`).
         elements: symbols that every member saw in training.
     """

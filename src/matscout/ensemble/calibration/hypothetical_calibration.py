@@ -1,6 +1,6 @@
 """Calibration for hypothetical crystals, on held-out ones that a potential labelled.
 
-The validation fold holds known compounds. Members err more on hypothetical ones, and their spreads do not tell by how
+The validation fold holds known compounds. Members err more on hypothetical ones, and their spreads do not show by how
 much. So tuning and conformal step are fitted a second time, on hypothetical crystals that trained no member. Their
 labels are a potential's energies, not DFT's. A random draw of the potential's estimated error is added to each label,
 so that the intervals hold for DFT energies.
@@ -35,6 +35,7 @@ from matscout.graphs.store.graph_store import GraphStore
 from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
+from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 
@@ -76,7 +77,7 @@ def run_hypothetical(
     if table.empty:
         return HypotheticalRows(table, {})
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
-    outputs = run_members(loaded, store, rows, device="cpu", description="hypothetical")
+    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical")
     return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
 
 

@@ -3,7 +3,7 @@
 Two remedies. With labels of some of its rows, its own conformal quantiles (`conformal.fit_conformal`
 gives every source with enough validation rows its own). Without labels, weighted conformal prediction
 (Tibshirani et al., "Conformal prediction under covariate shift", 2019): validation rows count by how
-much they resemble the new ones. It mends a shift of the materials, not of what their labels mean.
+much they resemble the new ones. It corrects for other materials, not for labels of another meaning.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from matscout.ensemble.calibration.target_calibration import TargetCalibration
 Array = NDArray[np.float64]
 
 SMALLEST_STD = 1e-6
-LARGEST_RATIO = 20.0  # of two rows: an estimate beyond it is extrapolation, and single rows would rule
+LARGEST_RATIO = 20.0  # of two rows: a larger estimate is extrapolation, and single rows would dominate
 
 
 def shift_features(table: pd.DataFrame, targets: Sequence[str]) -> Array:

@@ -41,7 +41,7 @@ class LabelledRows:
 
     Attributes:
         truth: (n,) labels in the target's unit.
-        strata: (n,) what the ensemble takes them for: `metal` or `non_metal`; `all` without a gap target.
+        strata: (n,) as predicted by the ensemble: `metal` or `non_metal`; `all` without a gap target.
         possible_strata: what predictions can fall into, present here or not.
         sources: (n,) database.
         groups: (n,) duplicate group: a whole group is scored by one tuning.
@@ -69,8 +69,9 @@ class Tuning:
     Attributes:
         combination: members, weights, method.
         temperature: of the mixture.
-        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 promises the most to the
-            widest rows, 0 is one width for all; between, rows that are too certain do not rule.
+        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 gives rows of large
+            spread the widest intervals, 0 gives all rows one width; in between, overconfident rows do not dominate the
+            scores.
     """
 
     combination: Combination
@@ -132,9 +133,9 @@ class TargetCalibration:
 
     Attributes:
         tuning: before the conformal step.
-        shape: of the intervals; `central` where the property has a least value, where distributions are lopsided.
+        shape: of the intervals; `central` where the property has a least value, which makes distributions lopsided.
         conformal: quantiles of the scores.
-        lower_bound: least value of the property; null = none.
+        lower_bound: least value of the property; None = there is none.
     """
 
     tuning: Tuning

@@ -34,7 +34,7 @@ def baseline_predictions(
         early_stopping=False,  # pyright: ignore[reportArgumentType] (documented as bool or "auto")
         random_state=seed,
     )
-    # its threads wait for each other actively and stop whatever shares the cores: one is faster, and exact
+    # its threads spin while they wait and slow down whatever shares the cores: one thread is faster, and exact
     with threadpool_limits(limits=1, user_api="openmp"):
         boosted = boosting.fit(training_features, training_labels).predict(features)
     return {

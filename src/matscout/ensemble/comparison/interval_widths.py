@@ -1,8 +1,8 @@
 """What scaling by the spread is worth: intervals of one width for all rows beside ours, on the same test rows.
 
-Two comparisons. A constant width of the same coverage overall pays for the easy rows with the hard ones: it
-covers too few of the rows that are far or doubtful. So a second constant is as wide as it must be for no
-stratum to lie below `FLOOR`, which is what ours has to hold too.
+Two comparisons. A constant width of the same overall coverage covers too many easy rows and too few of those
+that are far from the training set or doubtful. So a second constant is wide enough that no stratum falls below
+`FLOOR`, which our intervals have to reach too.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ def compare_widths(
 
 
 def strata_by_name(rows: Judged, borders: Mapping[str, Array]) -> Masks:
-    """(n,) masks: what the ensemble takes a row for, fifths by distance, fifths by spread."""
+    """(n,) masks: predicted kind, fifths by distance, fifths by spread."""
     masks: Masks = {f"predicted {name}": rows.strata == name for name in sorted(set(rows.strata.tolist()))}
     for name, values in (("distance", rows.distance), ("spread", rows.spread)):
         group = np.digitize(values, borders[name])

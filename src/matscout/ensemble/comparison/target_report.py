@@ -1,4 +1,4 @@
-"""`metrics.json`: one target's figures on the test fold, and beside them everything it is compared with."""
+"""`metrics.json`: one target's figures on the test fold, and those of everything that it is compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class RowFacts:
     """What is known of one target's n labelled test rows beside their `LabelledRows`.
 
     Attributes:
-        is_metal: (n,) by the label of the gap, false where unknown; null without a gap target.
+        is_metal: (n,) by the label of the gap, False where unknown; None without a gap target.
         distance: (n,) from the training set.
         is_far: (n,) flagged as far.
         baselines: (n,) predictions by baseline.

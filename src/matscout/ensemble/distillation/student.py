@@ -18,7 +18,7 @@ TEACHER_FILE: Final = "teacher.json"
 
 @dataclass(frozen=True)
 class Teacher:
-    """What stands in `teacher.json`.
+    """The content of `teacher.json`.
 
     Attributes:
         members: of the ensemble, SHA-256 of each one's weights.
@@ -76,7 +76,7 @@ def student(predictor: EnsemblePredictor, directory: Path) -> EnsemblePredictor:
 
 
 def _check(predictor: EnsemblePredictor, member: LoadedMember, teacher: Teacher) -> None:
-    """Refuse another ensemble's student; one's own has the ensemble's targets and graphs."""
+    """Reject a student of another ensemble; this ensemble's student has its targets and graphs."""
     taught_by, ours = dict(teacher.members), dict(predictor.calibration.members)
     if taught_by != ours:
         differing = sorted(n for n in {*taught_by, *ours} if taught_by.get(n) != ours.get(n))

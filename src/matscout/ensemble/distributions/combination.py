@@ -35,7 +35,7 @@ class Combination:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Members left out because they would harm."""
+        """Members left out because they would increase the error."""
         return tuple(name for name in self.validation_mae if name not in self.weights)
 
     def mixture(self, members: Mapping[str, Distribution]) -> Mixture:

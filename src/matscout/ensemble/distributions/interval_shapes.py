@@ -4,8 +4,8 @@
 (Papadopoulos et al., "Normalized nonconformity measures for regression conformal prediction", 2008).
 
 `central`: the mixture's own quantiles that enclose the probability q, for a distribution with a point mass and
-one long tail (Chernozhukov, Wüthrich & Zhu, "Distributional conformal prediction", PNAS 2021): a sure metal gets
-the interval [0, 0], a doubtful one reaches as high as its tail and no lower than zero.
+one long tail (Chernozhukov, Wüthrich & Zhu, "Distributional conformal prediction", PNAS 2021): a certain metal
+gets the interval [0, 0]; that of a doubtful one reaches as high as its tail and no lower than zero.
 """
 
 from typing import Literal

@@ -141,9 +141,9 @@ class TargetOutputs:
     distance: Array
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
-        """Of some of the crystals."""
+        """The outputs for some of the crystals."""
         return type(self)({name: member.take(rows) for name, member in self.members.items()}, self.distance[rows])
 
     def only(self, name: str) -> Self:
-        """Of one member alone."""
+        """The outputs of one member alone."""
         return type(self)({name: self.members[name]}, self.distance)

@@ -1,7 +1,7 @@
 """One temperature per target, which rises with the distance from the training set.
 
-T(d) = T d^gamma: how much wider than predicted the errors are. Members overlook how much worse they do
-on crystals unlike those that trained them; gamma is what the validation fold says about it.
+T(d) = T d^gamma: how much wider than predicted the errors are. Members underestimate how much larger their errors are
+on crystals unlike those that trained them; the validation fold sets gamma.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 LOG_RANGE = (-3.0, 3.0)  # of T: 0.05 to 20
 EXPONENT_RANGE = (0.0, 2.0)  # far crystals are never trusted more
-DISTANCE_RANGE = (0.25, 4.0)  # beyond what a validation fold can teach, T stays where it was
+DISTANCE_RANGE = (0.25, 4.0)  # beyond the distances of a validation fold, T is constant
 
 
 @dataclass(frozen=True)

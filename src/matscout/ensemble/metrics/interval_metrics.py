@@ -1,4 +1,4 @@
-"""Whether predicted distributions and intervals hold what they promise: pure functions of arrays."""
+"""Calibration of predicted distributions and coverage of intervals: pure functions of arrays."""
 
 import numpy as np
 from numpy.typing import NDArray

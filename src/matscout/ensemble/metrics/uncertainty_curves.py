@@ -1,4 +1,4 @@
-"""The four curves that show what an error bar is worth; plain lists for plots."""
+"""The four curves that show how good error bars are, as plain lists for plots."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from matscout.ensemble.metrics.point_errors import error_of_most_certain
 
 N_BINS = 20
 WIDEST = (
-    0.99  # the last bin of the histogram holds what is wider than this quantile: single rows must not set its scale
+    0.99  # the last bin of the histogram holds all widths above this quantile, so that single rows do not set the scale
 )
 KEPT_SHARES = np.linspace(0.05, 1, 20)
 

@@ -28,12 +28,12 @@ class EdgeGatedGraphConv(nn.Module):
     x_i' = x_i + SiLU(LN(D x_i + sum_j sigma_ij ⊙ E x_j / (sum_j sigma_ij + epsilon)));
     y_ij' = y_ij + SiLU(LN(g_ij)).
 
-    Layer normalisation stands for the paper's batch normalisation, so that a crystal's prediction does
-    not depend on its batch.
+    Layer normalisation replaces the paper's batch normalisation, so that a crystal's prediction does not depend on its
+    batch.
 
     Args:
         hidden_dim: length of x and y.
-        updates_edges: whether y' is wanted; without it `forward` hands y back.
+        updates_edges: whether y' is wanted; if not, `forward` returns y as it is.
     """
 
     def __init__(self, hidden_dim: int, *, updates_edges: bool = True) -> None:
@@ -70,7 +70,7 @@ class EdgeGatedGraphConv(nn.Module):
 
 
 class ALIGNNLayer(nn.Module):
-    """Bonds talk over angles on the line graph, then atoms over bonds on the crystal graph (Fig. 1).
+    """Message passing between bonds over angles (the line graph), then between atoms over bonds (Fig. 1).
 
     Args:
         hidden_dim: length of atom, bond and angle vectors.

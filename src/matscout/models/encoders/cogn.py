@@ -1,6 +1,6 @@
 """coGN: Ruff, Reiser, Stühmer and Friederich, Digital Discovery 3, 594 (2024), arXiv:2302.14102.
 
-The connectivity-optimised graph network without nested line graphs: what it gains comes from the graph
+The connectivity-optimised graph network without nested line graphs: its gain comes from the graph
 (asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation.
 """
 

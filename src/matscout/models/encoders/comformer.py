@@ -30,7 +30,7 @@ class ComFormerConvolution(nn.Module):
 
     The gates are one per channel and not normalised over neighbours, so that the layer can tell how many
     there are. The linear maps of keys and values before the perceptrons xi are merged with the
-    perceptrons' first layers, and these are factorised. Layer normalisation stands for the published
+    perceptrons' first layers, and these are factorised. Layer normalisation replaces the published
     batch normalisation, so that a crystal's prediction does not depend on its batch; the published
     softplus around f' is left out, as in `CGCNNConvolution`.
 

@@ -112,7 +112,7 @@ class MEGNetBlock(nn.Module):
 class MEGNet(nn.Module):
     """MatErials graph network: bonds, atoms and a global state, read out by Set2Set.
 
-    Swish stands for the paper's softplus (same shape, a fifth of the time on a CPU). The global state has
+    Swish replaces the paper's softplus (same shape, a fifth of the time on a CPU). The global state has
     no input here, and so starts as one learned vector. Set2Set weighs atoms with their multiplicities and gives an
     atom's bonds that weight together.
 

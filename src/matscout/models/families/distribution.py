@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-LEAST_PROBABILITY = 1e-6  # a member that is certain must not make one wrong metal cost infinitely much
+LEAST_PROBABILITY = 1e-6  # a certain member must not make one wrong metal cost infinitely much
 
 
 @dataclass(frozen=True)

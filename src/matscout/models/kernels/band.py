@@ -15,7 +15,7 @@ BAND = 9  # Gaussians on a regular grid that lie within four steps of a value
 
 @dataclass(frozen=True)
 class Band:
-    """The rows of `GaussianExpansion` as what they hold beside zeros.
+    """The rows of `GaussianExpansion` without their zeros.
 
     Attributes:
         first: (m,) int64: the column of the first value kept.

@@ -7,7 +7,7 @@ from torch import Tensor
 from matscout.graphs.compiled import inlined
 from matscout.models.kernels.elementary import f32, swish
 
-ROWS = 16  # what a pass over edges takes at once: four rows of weights stay in registers for so many of its own
+ROWS = 16  # edges that a pass takes at once: four rows of weights stay in registers for this many
 Floats = NDArray[np.float32]
 
 

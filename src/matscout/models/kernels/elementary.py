@@ -18,7 +18,7 @@ def exp(x: np.float32) -> np.float32:
     e^x = 2^n e^r with n the whole number nearest to x / ln 2; ln 2 is subtracted in two parts, so that r is exact. e^r
     on |r| <= ln(2) / 2 is Cephes' polynomial.
     """
-    x = max(x, f32(-87.0))  # not `max`, which would make a number of what is none
+    x = max(x, f32(-87.0))  # not `max`, which would turn NaN into a number
     x = min(x, f32(87.0))
     n = (x * f32(1.44269504) + f32(12582912.0)) - f32(12582912.0)  # 1.5 2^23: what is added to it is rounded
     r = (x - n * f32(0.693359375)) - n * f32(-2.12194440e-4)

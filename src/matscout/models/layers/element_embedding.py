@@ -39,7 +39,7 @@ PROPERTIES = (
 BLOCKS = "spdf"
 SHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 HEAVIEST_COMMON = 94  # plutonium; beyond it values are rare and some, as Ds's ionisation energy, far off
-DECIMALS = 5  # the table's hash must not hang on the last bit of a platform's arithmetic
+DECIMALS = 5  # the table's hash must not depend on the last bit of a platform's arithmetic
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +99,7 @@ class ElementEmbedding(nn.Module):
 def _property(z: int, name: str) -> float:
     try:
         value = getattr(Element.from_Z(z), name)
-    except KeyError:  # how pymatgen says, for some properties, that it has no value
+    except KeyError:  # what pymatgen gives, for some properties, where it has no value
         value = None
     number = math.nan if value is None else float(value)
     return math.log(number) if name == "atomic_mass" else number

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from matscout.crystal import N_ELEMENTS
 from matscout.graphs.crystal_graph import CrystalGraph
 
-LARGEST_DENOMINATOR = 256.0  # fractions are told apart down to about 1 / 256
+LARGEST_DENOMINATOR = 256.0  # fractions are distinguished down to about 1 / 256
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from torch import Tensor, nn
 from matscout.models.kernels.band import Band, band_of
 from matscout.models.kernels.edges import runs_here
 
-# exp(-16) = 1.1e-7 is what float32 can't add to the largest of a row, which is above 0.7
+# exp(-16) = 1.1e-7 is lost in float32 when added to the largest of a row, which is above 0.7
 LARGEST_SQUARE = 16.0
 
 
 class GaussianExpansion(nn.Module):
     """Gaussians on a regular grid: b_k(x) = exp(-((x - mu_k) / delta)^2), delta the grid's step.
 
-    Xie and Grossman, "Crystal graph convolutional neural networks", Phys. Rev. Lett. 120 (2018). More than four
-    steps from its centre a Gaussian is exactly zero. Its tail would change no sum, but it falls to subnormal
-    numbers, which are slow wherever they go, and the squares of its weights' gradients fall to them much earlier.
+    Xie and Grossman, "Crystal graph convolutional neural networks", Phys. Rev. Lett. 120 (2018). More than four steps
+    from its centre a Gaussian is exactly zero. Its tail would change no sum, but would be subnormal, which slows every
+    operation down; the squares of its weights' gradients would be subnormal much earlier.
 
     Args:
         low: first centre.

@@ -68,6 +68,6 @@ class PairLinear(nn.Module):
             (m, out_dim).
         """
         pairs = gather(self.center(x), centers)
-        pairs += gather(self.neighbor(x), neighbors)  # into the gathered rows: half the memory that the sums touch
+        pairs += gather(self.neighbor(x), neighbors)  # in place in the gathered rows: the sums touch half the memory
         pairs += self.edge(e)
         return pairs
