@@ -1,5 +1,5 @@
 # matscout on a CPU. Build: docker build -t matscout .    Predict crystals of this folder without training:
-#   docker run --rm -v "$PWD":/work matscout matscout predict /work/my.cif
+#   docker run --rm -v "$PWD":/crystals matscout matscout predict /crystals/my.cif
 # The two commands of the README: docker run --rm -it matscout make repro   (or: make test)
 FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends git make g++ && rm -rf /var/lib/apt/lists/*

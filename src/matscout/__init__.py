@@ -26,6 +26,7 @@ _HOME = {
     "Goal": "matscout.params",
     "GraphStore": "matscout.graphs.store.graph_store",
     "MEGNet": "matscout.models.encoders.megnet",
+    "MLflowTracker": "matscout.training.runs.tracking",
     "acquire": "matscout.sources.acquire",
     "check_params": "matscout.params",
     "create_crystal_graph": "matscout.graphs.create_graph",

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a problem with an input, parameter or artifact (the messag
 import os
 import sys
 from collections.abc import Sized
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,10 +149,19 @@ def tune(
     from matscout.commands.train import INPUTS, check_inputs
     from matscout.commands.tune import DEFAULT_KNOBS, experiment_command, tune
     from matscout.params import load_params
+    from matscout.training.runs.tracking import MLflowTracker
 
     check_inputs()
+    params = load_params()
     found = tune(
-        member, load_params(), n_trials=trials, over=over or DEFAULT_KNOBS, seed=seed, inputs=INPUTS, say=typer.echo
+        member,
+        params,
+        n_trials=trials,
+        over=over or DEFAULT_KNOBS,
+        seed=seed,
+        inputs=INPUTS,
+        tracker=partial(MLflowTracker, params),
+        say=typer.echo,
     )
     present = next(trial for trial in found if trial.number == 1)
     best = found[0]

@@ -14,6 +14,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
@@ -23,7 +24,7 @@ from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
 from matscout.sources.snapshots.snapshot_writer import write_records
@@ -179,7 +180,7 @@ def test_a_source_that_loses_many_rows_is_told_with_reason_and_place(tmp_path, c
     bad = [record(f"mp-{n}", band_gap=-1.0, file="own.csv", row=n) for n in range(17, 19)]
     curate([snapshot(tmp_path, "materials_project", [*good, *bad])], CURATION, tmp_path / "out", workers=1)
     (told,) = [item.message for item in caplog.records]
-    assert "materials_project: 2 of 19 rows are left out (2 band_gap_out_of_range)" in told
+    assert "materials_project: 2 of 19 rows are rejected (2 band_gap_out_of_range)" in told
     assert "own.csv row 17" in told
     assert str(tmp_path / "out" / "quarantine.parquet") in told
     quarantine = read(tmp_path / "out", "quarantine")

@@ -30,6 +30,7 @@ FOUNDATION = {
     "progress",
     "memory",
     "crystal",
+    "crystal_checks",
     "engine",
     "resume",
 }

@@ -29,7 +29,7 @@ PACKAGES = [
 ]
 GRAPHS = {"numba", "pymatgen.core"}
 LEARNING = GRAPHS | {"torch", "torch.nn.functional", "torch.autograd.function", "pandas"}
-TRAINING = LEARNING | {"torch.distributed"}
+TRAINING = LEARNING | {"torch.distributed", "torch.multiprocessing.spawn"}
 ENSEMBLE = LEARNING | {"scipy.special"}
 SYMMETRY = {"moyopy", "pymatgen.util.coord"}
 MAY_LOAD = {

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ class RayEngine:
     gpus: float = 0.0
     max_retries: int = MAX_RETRIES
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """See `Engine.run`. The cluster of `RAY_ADDRESS` is used, and left running; else one is started here."""
         ray = connect(self.workers * self.cpus)
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.max_retries, max_calls=1)(run_task)

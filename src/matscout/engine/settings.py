@@ -60,6 +60,16 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def visible_cards() -> list[str]:
+    """The graphics cards this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [card for card in told.split(",") if card]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
 def _workers_told() -> int | None:
     value = os.environ.get(WORKERS_VARIABLE)
     if value is None:

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,10 @@ class Job:
 class Engine(Protocol):
     """Runs tasks, each in a process of its own, so that a crash ends one task only."""
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """Run all tasks, as many at once as there is room, and yield now and then which have ended.
+
+        Closing it ends what still runs.
 
         Yields:
             by name of a task that ended since the last time: its error, or `DONE`.

@@ -40,7 +40,7 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches.
+        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
         device: where the encoder computes.
         precision: of the encoder; bfloat16 fails the parity check of docs/performance.md.
         compiled: whether torch's compiler fuses the encoder; docs/performance.md states the cost.
@@ -48,20 +48,28 @@ class InferencePlan:
     """
 
     max_edges: int
-    workers: int
+    workers: int | None = None
     device: str = "cpu"
     precision: str = "float32"
     compiled: bool = False
     resident: bool = False
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that predict in this process."""
+        return self.workers or n_workers()
 
     def __str__(self) -> str:
         """The plan as text for the log."""
         how = "compiled" if self.compiled else "not compiled"
         where = "graphs on the device" if self.resident else "graphs in host memory"
         return (
-            f"{self.device}, {self.precision}, {how}, {where}, {self.workers} thread(s), "
+            f"{self.device}, {self.precision}, {how}, {where}, {self.n_threads} thread(s), "
             f"{self.max_edges:,} edges a batch"
         )
+
+
+ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
@@ -88,7 +96,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
     if device != "cpu" and has_gpu:
         return InferencePlan(max_edges=500_000, workers=2, device="cuda", compiled=compiled, resident=True)
-    return InferencePlan(max_edges=4_000, workers=n_workers(), device="cpu")
+    return ON_CPU
 
 
 def embed(
@@ -98,7 +106,7 @@ def embed(
     *,
     n_neighbors: int,
     cutoff: float,
-    plan: InferencePlan | None = None,
+    plan: InferencePlan = ON_CPU,
     description: str = "predict",
 ) -> Embeddings:
     """Run the encoder on some crystals of a store.
@@ -111,7 +119,7 @@ def embed(
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
-        plan: device, batches and threads; `plan_inference("cpu")` by default.
+        plan: device, batches and threads.
         description: of the progress bar.
 
     Returns:
@@ -120,7 +128,6 @@ def embed(
     Raises:
         InputError: memory is short for a single crystal, which the message names.
     """
-    plan = plan or plan_inference("cpu")
     encoder = encoder_of(model, compiled=plan.compiled)
     graphs = {"n_neighbors": n_neighbors, "cutoff": cutoff}
     return _in_batches(model, encoder, model.hidden_dim, store, rows, graphs, plan, description)
@@ -186,7 +193,7 @@ def _in_batches(
     def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
         return halving(outputs_of_rows, rows[batch], store.ids, plan.device)
 
-    pool = ThreadPoolExecutor(plan.workers)
+    pool = ThreadPoolExecutor(plan.n_threads)
     try:
         with (
             subnormals_flushed(),  # the threads that predict start inside, and inherit the setting

@@ -35,7 +35,7 @@ class MemberCard:
 
     Attributes:
         name: of the member, as in `params.yaml`.
-        architecture: key of `models.registry.ENCODERS`.
+        architecture: key of `models.architectures.ENCODERS`.
         encoder: hyperparameters, as in `params.yaml`.
         graph: n_neighbors and cutoff (Å), as in `params.yaml`.
         graphs: settings of the store that trained it: n_neighbors, asymmetric_unit, symprec (Å).

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from matscout.errors import ParameterError
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
 from matscout.params.discovery import Candidates, Screening
-from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target, base_target
+from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Recipe, Target, base_target
 from matscout.params.section import Name, Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -27,7 +27,7 @@ class Params(Section):
     graphs: Graphs
     split: Split
     targets: Annotated[dict[str, Target], Field(min_length=1)]
-    model: Model
+    model: Recipe  # the key that users write: `dvc exp run -S model.lr=0.001`
     compute: Compute
     members: Annotated[dict[Name, Member], Field(min_length=1)]
     pretrained: dict[Name, Member]

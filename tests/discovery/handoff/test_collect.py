@@ -27,7 +27,8 @@ N = 6
 
 @pytest.fixture(scope="module")
 def ranked(candidates, tmp_path_factory):
-    table = candidates.drop_duplicates("formula").head(N).copy()
+    has_reference = ~candidates["species"].map(lambda species: "Yb" in species)  # Yb_3: see below
+    table = candidates.loc[has_reference].drop_duplicates("formula").head(N).copy()
     table["rank"] = np.arange(1, N + 1)
     for target, value in (("band_gap", 1.4), ("formation_energy_per_atom", -1.0)):
         table[target], table[f"{target}_std"] = value, 0.1

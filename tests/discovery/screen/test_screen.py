@@ -26,6 +26,7 @@ from matscout.errors import InputError
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
+from matscout.models.inference import ON_CPU
 from matscout.params import Goal, Objective, load_params
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +38,7 @@ class KnownEnsemble:
 
     targets = TARGETS
     not_finite = ()  # ids that it can say nothing of
+    plan = ON_CPU
     reference = SimpleNamespace(is_known=lambda formulas: np.zeros(len(formulas), dtype=bool))
 
     def __init__(self, graphs):
@@ -48,7 +50,7 @@ class KnownEnsemble:
     def for_hypothetical(self):
         return self
 
-    def predict_mixtures(self, store: GraphStore, *, device="cpu", compiled=False):
+    def predict_mixtures(self, store: GraphStore):
         graph = store.batch(np.arange(len(store)), n_neighbors=1, cutoff=1.0)
         mean_z = np.zeros(len(store))
         for crystal in range(len(store)):

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.files import sha256_of
 from matscout.sources.feedback_files import feedback_files, read_receipt, read_results, write_receipt
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
 # What a label would be divided by if it were given in another unit than ours.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
+from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs
@@ -22,7 +23,6 @@ from matscout.discovery.rank.goals import (
 )
 from matscout.discovery.rank.pareto import DEEPEST, rank_candidates
 from matscout.discovery.screen.predict_usable import Predicted, predict_usable
-from matscout.discovery.screen.quarantine import Refusal
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import (
     HullEnergy,
@@ -48,12 +48,12 @@ class Judged:
     Attributes:
         rows: (n,) places, among the crystals that were given, of those that could be judged.
         table: one row each.
-        refusals: the others, with reasons.
+        rejections: the others, with reasons.
     """
 
     rows: NDArray[np.int64]
     table: pd.DataFrame
-    refusals: Sequence[Refusal]
+    rejections: Sequence[Rejection]
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,11 @@ class Judge:
         predictor: the ensemble.
         references: phases that candidates compete with; None leaves energies above hull out.
         goal: what is wanted.
-        device: where the encoders run: cpu, cuda or auto.
-        compiled: whether they are compiled, on a GPU.
     """
 
     predictor: EnsemblePredictor
     references: References | None
     goal: Goal
-    device: str = "cpu"
-    compiled: bool = False
 
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
@@ -92,7 +88,7 @@ class Judge:
             known = {columns.SPECIES: species, columns.ENERGY_ABOVE_KNOWN_HULL: self.above_known_hull(named, species)}
             judge = self.among(Rivals.among([named.assign(**known)]))
         table = judge.assess(predicted.table, predicted.mixtures, species)
-        return Judged(predicted.rows, table, predicted.refusals)
+        return Judged(predicted.rows, table, predicted.rejections)
 
     def above_known_hull(self, predicted: pd.DataFrame, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """(n,) eV/atom above the hull of the known phases alone; NaN without any."""
@@ -176,7 +172,7 @@ class Judge:
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
         """See `predict_usable`."""
-        return predict_usable(self.predictor, ids, crystals, device=self.device, compiled=self.compiled)
+        return predict_usable(self.predictor, ids, crystals)
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}

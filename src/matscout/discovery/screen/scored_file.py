@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
-from matscout.discovery.screen.quarantine import DETAIL, Refusal, quarantine_table
+from matscout.discovery.screen.quarantine import DETAIL, quarantine_table
 from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.files import SHARD_ROWS
 from matscout.models.families.registry import FAMILIES
-from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -183,7 +183,7 @@ class PredictedFile:
     """What an ensemble says of the candidates of a file; shards as in `JudgedFile`, each with its distributions.
 
     Attributes:
-        shards: hold the tables, the mixtures and what was refused.
+        shards: hold the tables, the mixtures and what was rejected.
         numbers: of the shards.
         quarantine: the candidates of which nothing can be said.
     """
@@ -234,13 +234,13 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
         description="predicting",
         on_gpu=True,
     )
-    n_rows, refused = 0, []
+    n_rows, rejected = 0, []
     for number in numbers:
         if (part := _predicted_shard(shards, number)) is None:
             raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
         n_rows += part[0].num_rows
-        refused.append(part[2])
-    quarantine = pa.concat_tables(refused).combine_chunks()
+        rejected.append(part[2])
+    quarantine = pa.concat_tables(rejected).combine_chunks()
     if not n_rows:
         first = quarantine.slice(0, 1).to_pylist()[0]
         raise InputError(
@@ -281,7 +281,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
 def _for_each_shard(
     judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
 ) -> None:
-    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    needs_gpu = on_gpu and judge.predictor.plan.device == "cuda"
     held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
 
 
@@ -298,25 +298,25 @@ def _mixtures_name(number: int) -> str:
     return f"mixtures-{number}"
 
 
-def _refused_name(number: int) -> str:
-    return f"refused-{number}"
+def _rejected_name(number: int) -> str:
+    return f"rejected-{number}"
 
 
 def _predicted_shard(shards: Parts, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
-    """What was predicted, its distributions and what was refused, if all are there and whole."""
-    names = (_predicted_name(number), _mixtures_name(number), _refused_name(number))
-    predicted, mixtures, refused = (shards.table(name) for name in names)
-    return None if predicted is None or mixtures is None or refused is None else (predicted, mixtures, refused)
+    """What was predicted, its distributions and what was rejected, if all are there and whole."""
+    names = (_predicted_name(number), _mixtures_name(number), _rejected_name(number))
+    predicted, mixtures, rejected = (shards.table(name) for name in names)
+    return None if predicted is None or mixtures is None or rejected is None else (predicted, mixtures, rejected)
 
 
 def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
     """Predict one row group; its tables have their names from the start, here or on actors that share the folder."""
     with pq.ParquetFile(path, memory_map=True) as file:
-        predicted, mixtures, refused = _predicted(judge, file.read_row_group(number))
+        predicted, mixtures, rejected = _predicted(judge, file.read_row_group(number))
     shards = Parts(folder)
     shards.save_table(_predicted_name(number), predicted)
     shards.save_table(_mixtures_name(number), mixtures)
-    shards.save_table(_refused_name(number), refused)
+    shards.save_table(_rejected_name(number), rejected)
 
 
 def _judge_shard(judge: Judge, folder: Path, number: int) -> None:
@@ -367,8 +367,8 @@ def _predicted(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table, 
     said = predicted.table.drop(columns=columns.MATERIAL_ID).assign(**{columns.ENERGY_ABOVE_KNOWN_HULL: above})
     table = pa.Table.from_pandas(said, preserve_index=False)
     joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
-    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *predicted.refusals]
-    return joined, mixtures_table(predicted.mixtures), quarantine_table(refusals)
+    cut = [Rejection(material_id=name, reason=SHAPES_DISAGREE, detail=CUT_OFF) for name in cut_off]
+    return joined, mixtures_table(predicted.mixtures), quarantine_table([*cut, *predicted.rejections])
 
 
 def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:

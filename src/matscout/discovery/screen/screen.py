@@ -10,10 +10,11 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
-from matscout.discovery.screen.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
+from matscout.discovery.screen.quarantine import QUARANTINE_NAME, summarise_quarantine
 from matscout.discovery.screen.relaxation import RELAXED_NAME, check_relaxation, relax
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.screening_summary import summarise
@@ -24,6 +25,7 @@ from matscout.ensemble.release import MATERIALS, Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
+from matscout.models.inference import plan_inference
 from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
 
@@ -68,13 +70,9 @@ def screen(
     settings = params.screening
     share_arenas()
     references = References.read(materials, stand_ins, hull)
-    judge = Judge(
-        EnsemblePredictor.load(members, ensemble).for_hypothetical(),
-        references,
-        settings.goals[settings.goal],
-        device=params.compute.device,
-        compiled=params.compute.compile,
-    )
+    plan = plan_inference(params.compute.device, compiled=params.compute.compile)
+    predictor = EnsemblePredictor.load(members, ensemble, plan).for_hypothetical()
+    judge = Judge(predictor, references, settings.goals[settings.goal])
     judge.check()
     check_relaxation(settings.relaxation)
     check_candidates(judge.goal, candidates)
@@ -150,10 +148,10 @@ def screen_materials(
     who = answering(members, ensemble)
     if materials == MATERIALS:
         materials = who.materials
-    table, refusals = rank_structures(structures, goal, who, materials=materials)
-    if refusals:
-        told = "; ".join(f"{refusal.candidate_id}: {refusal.detail}" for refusal in refusals)
-        warnings.warn(f"{len(refusals)} crystal(s) cannot be judged and are left out: {told}", stacklevel=2)
+    table, rejections = rank_structures(structures, goal, who, materials=materials)
+    if rejections:
+        told = "; ".join(f"{rejection.material_id}: {rejection.detail}" for rejection in rejections)
+        warnings.warn(f"{len(rejections)} crystal(s) cannot be judged and are rejected: {told}", stacklevel=2)
     return table
 
 
@@ -163,7 +161,7 @@ def rank_structures(
     who: Answering,
     *,
     materials: Path | None,
-) -> tuple[pd.DataFrame, Sequence[Refusal]]:
+) -> tuple[pd.DataFrame, Sequence[Rejection]]:
     """The table of `screen_materials`, and the crystals that cannot be judged."""
     named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
     if not named:
@@ -175,12 +173,12 @@ def rank_structures(
     judge.check()
     judged = judge.judge(list(named), crystals)
     if not len(judged.table):
-        first = judged.refusals[0]
+        first = judged.rejections[0]
         raise InputError(
-            f"none of {len(named)} crystal(s) can be judged; the first, {first.candidate_id}: {first.detail}"
+            f"none of {len(named)} crystal(s) can be judged; the first, {first.material_id}: {first.detail}"
         )
     judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
-    return judge.rank(judged.table), judged.refusals
+    return judge.rank(judged.table), judged.rejections
 
 
 def _references_told(references: References | None) -> dict[str, int]:

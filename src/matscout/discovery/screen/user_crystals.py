@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.curation.validity import find_fault
+from matscout.crystal_checks import Rejection
+from matscout.curation.validity import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
-from matscout.discovery.screen.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
@@ -23,7 +23,7 @@ from matscout.files import write_csv, write_parquet
 from matscout.params import Validity
 from matscout.sources.files.named_structures import USER_SOURCE, read_structures, read_text
 from matscout.sources.formats.crystal_parser import MAX_BYTES
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 ERROR = "error"  # a column of `predict_texts`
 
@@ -54,10 +54,10 @@ def predict_texts(
     """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
 
     Args:
-        texts: CIF, POSCAR or JSON; what is no text is refused like any other.
+        texts: CIF, POSCAR or JSON; what is no text is rejected like any other.
         predictor: the ensemble.
         limits: physical limits.
-        most: characters of one text; a longer one is refused unread.
+        most: characters of one text; a longer one is rejected unread.
 
     Returns:
         the table of `predict_structures` with null figures where a text cannot be used, and `error`, which says why.
@@ -65,8 +65,8 @@ def predict_texts(
     kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
     table = pd.DataFrame({columns.MATERIAL_ID: []})
     if kept:
-        table, refused = _predicted(list(kept), list(kept.values()), predictor)
-        rejections += refused
+        table, rejected = _predicted(list(kept), list(kept.values()), predictor)
+        rejections += rejected
     told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
     table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
     table[ERROR] = [told.get(name) for name in texts]
@@ -80,8 +80,8 @@ def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[
     for item in items:
         if isinstance(item, Rejection):
             rejections.append(item)
-        elif fault := find_fault(item, limits):
-            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, *fault))
+        elif rejection := reject_unphysical(item, limits):
+            rejections.append(rejection)
         else:
             kept[item.material_id] = item.crystal
     return kept, rejections
@@ -103,7 +103,7 @@ def predict(
     Returns:
         One row a crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
         (eV/atom) with competing phases, and flags; columns as in `columns.py`. `attrs["answered_by"]` names the
-        ensemble. Crystals that cannot be predicted are warned of and left out.
+        ensemble. Crystals that cannot be predicted are warned of and rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
@@ -122,7 +122,7 @@ def predict(
         _add_stability(table, dict(zip(ids, crystals, strict=True)), who.materials)
     if rejections:
         told = "; ".join(f"{item.material_id}: {item.detail}" for item in rejections)
-        warnings.warn(f"{len(rejections)} crystal(s) cannot be predicted and are left out: {told}", stacklevel=2)
+        warnings.warn(f"{len(rejections)} crystal(s) cannot be predicted and are rejected: {told}", stacklevel=2)
     table.attrs["answered_by"] = who.told
     return table
 
@@ -130,7 +130,7 @@ def predict(
 def predict_structures(
     paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity, materials: Path | None = None
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was rejected.
 
     Args:
         paths: files and folders.
@@ -151,8 +151,8 @@ def predict_structures(
 def _table_of(
     ids: Sequence[str], crystals: Sequence[Crystal], rejections: list[Rejection], predictor: EnsemblePredictor
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    table, refused = _predicted(ids, crystals, predictor)
-    rejections = [*rejections, *refused]
+    table, rejected = _predicted(ids, crystals, predictor)
+    rejections = [*rejections, *rejected]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
     add_experimental_gap(table)
@@ -177,7 +177,7 @@ def _predicted(
         others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
-    tables, refusals = [pd.DataFrame()], []
+    tables, rejections = [pd.DataFrame()], []
     kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
     for calibrated, kind, chosen in kinds:
         rows = np.flatnonzero(chosen)
@@ -185,10 +185,10 @@ def _predicted(
             continue
         predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
-        refusals += predicted.refusals
+        rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    return table.reset_index(drop=True), _rejected(refusals)
+    return table.reset_index(drop=True), _of_user(rejections)
 
 
 def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:
@@ -200,15 +200,13 @@ def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple
 
     ids, crystals, rejections = usable_crystals(paths, who.limits)
     named = dict(zip(ids, crystals, strict=True))
-    table, refusals = rank_structures(named, goal, who, materials=who.materials)
-    return table, [*rejections, *_rejected(refusals)]
+    table, rejected = rank_structures(named, goal, who, materials=who.materials)
+    return table, [*rejections, *_of_user(rejected)]
 
 
-def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
+def _of_user(rejections: Sequence[Rejection]) -> list[Rejection]:
     """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
-    return [
-        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail) for item in refusals
-    ]
+    return [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in rejections]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

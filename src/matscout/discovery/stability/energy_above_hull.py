@@ -376,7 +376,7 @@ class References:
         return {}
 
     def _element(self, symbol: str) -> Phase:
-        """The element at energy zero, by definition: a row below it is noise, and one above it no ground state."""
+        """The element at energy zero, by definition: rows below it are noise, rows above it no ground state."""
         reference = Phase("reference", {symbol: 1}, 0.0)
         lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
         return replace(lowest, energy=0.0)

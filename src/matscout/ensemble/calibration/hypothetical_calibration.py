@@ -35,6 +35,7 @@ from matscout.graphs.store.graph_store import GraphStore
 from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
+from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 
@@ -76,7 +77,7 @@ def run_hypothetical(
     if table.empty:
         return HypotheticalRows(table, {})
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
-    outputs = run_members(loaded, store, rows, device="cpu", description="hypothetical")
+    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical")
     return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
 
 

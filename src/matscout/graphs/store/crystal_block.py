@@ -1,7 +1,7 @@
 """Many crystals as a few flat arrays: what goes to a worker and what comes back."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.crystal_checks import Rejection, find_malformed
 from matscout.errors import InputError
-from matscout.graphs.neighbors.cell_checks import CellFault
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,11 @@ class CrystalBlock:
         return cls(ids, lattices.reshape(-1, 3, 3), offsets, numbers, coords.reshape(-1, 3))
 
 
-def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[CellFault]]:
+def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[Rejection]]:
     """Rows of the crystals that a block can hold, and what is wrong with the others."""
-    kept, faults = [], []
-    for row, crystal in enumerate(crystals):
-        if unknown := [symbol for symbol in crystal.species if symbol not in ATOMIC_NUMBERS]:
-            detail = f"species {unknown[0]!r} is no element; use symbols from H to Og"
-            faults.append(CellFault(row, "unknown_element", detail))
-        elif crystal.lattice.shape != (3, 3) or crystal.frac_coords.shape != (crystal.n_atoms, 3):
-            shapes = f"lattice {crystal.lattice.shape}, frac_coords {crystal.frac_coords.shape}"
-            detail = f"{shapes}: expected (3, 3) and ({crystal.n_atoms}, 3); the row is cut off"
-            faults.append(CellFault(row, "shapes_disagree", detail))
-        else:
-            kept.append(row)
-    return kept, faults
+    found = [find_malformed(crystal) for crystal in crystals]
+    rejections = [replace(malformed, row=row) for row, malformed in enumerate(found) if malformed is not None]
+    return [row for row, malformed in enumerate(found) if malformed is None], rejections
 
 
 def _numbers(name: str, species: Iterable[str]) -> NDArray[np.uint8]:

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.engine import parallel_map
 from matscout.errors import InputError, StoreError
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.graphs.neighbors.cell_checks import CellFault
 from matscout.graphs.store.collate import collate, count_edges
 from matscout.graphs.store.crystal_block import CrystalBlock, whole_crystals
 from matscout.graphs.store.device_graphs import ResidentGraphs
@@ -85,7 +85,7 @@ class GraphStore:
     @classmethod
     def from_usable(
         cls, ids: Sequence[str], crystals: Sequence[Crystal], settings: Graphs
-    ) -> tuple[Self, list[CellFault]]:
+    ) -> tuple[Self, list[Rejection]]:
         """Build graphs in memory of the crystals that can have one.
 
         Args:
@@ -96,16 +96,19 @@ class GraphStore:
         Returns:
             A store of the usable crystals, in their order, and why the others have no graph, by row.
         """
-        whole, faults = whole_crystals(crystals)
+        whole, rejections = whole_crystals(crystals)
         block = CrystalBlock.from_crystals([ids[row] for row in whole], [crystals[row] for row in whole])
         parts = []
         for first in range(0, max(len(block), 1), _BLOCK):
             packed, broken = pack_usable(block.part(first, min(first + _BLOCK, len(block))), settings)
             parts.append(packed)
-            faults += [replace(fault, row=whole[first + fault.row]) for fault in broken]
-        without = {fault.row for fault in faults}
+            rejections += [replace(rejection, row=whole[first + rejection.row]) for rejection in broken]
+        rejections = [replace(rejection, material_id=str(ids[rejection.row])) for rejection in rejections]
+        without = {rejection.row for rejection in rejections}
         kept = np.array([name for row, name in enumerate(ids) if row not in without], dtype=np.str_)
-        return cls(kept, PackedGraphs.concatenate(parts), settings), sorted(faults, key=lambda fault: fault.row)
+        return cls(kept, PackedGraphs.concatenate(parts), settings), sorted(
+            rejections, key=lambda rejection: rejection.row
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files.file_opening import open_text, shown, stem_of
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import parse_text
 
 CELL_COLUMNS: Final = ("cif", "structure", "poscar", "atoms")
@@ -16,7 +17,7 @@ SEPARATORS: Final = ",;\t"
 MAX_FIELD: Final = 1 << 24  # characters: the CIF of a large cell is longer than csv's default of 131,072
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """Rows of the file; every other column is a field. Columns are parted by comma, semicolon or tab.
 
     Raises:
@@ -37,7 +38,13 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
                 detail = (
                     f"{sum(value is not None for value in row.values())} fields where the header names {len(header)}"
                 )
-                yield BadRow(name, number, row.get("material_id") or "", "count_mismatch", detail)
+                yield Rejection(
+                    file=name,
+                    row=number,
+                    material_id=row.get("material_id") or "",
+                    reason="count_mismatch",
+                    detail=detail,
+                )
                 continue
             yield RawRow(name, number, row, parse_text, row[cell], f"{stem}-{number}")
 
