@@ -14,7 +14,17 @@ DIGITS = 6
 def summarize_curation(
     materials: pd.DataFrame, quarantine: pd.DataFrame, edges: pd.DataFrame, offsets: dict[str, Any]
 ) -> dict[str, Any]:
-    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise."""
+    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise.
+
+    Args:
+        materials: usable rows.
+        quarantine: rejected rows.
+        edges: matches among the rows.
+        offsets: reference offsets, as fitted.
+
+    Returns:
+        The content of `summary.json`.
+    """
     sources = sorted(set(materials[columns.SOURCE]) | set(quarantine[columns.SOURCE]))
     return {
         "rows": {source: _rows_of(source, materials, quarantine) for source in sources},

@@ -24,7 +24,13 @@ CANDIDATE_ID: Final = re.compile(r"ms-[0-9a-f]{12}")
 
 
 def feedback_files(folder: Path) -> list[Path]:
-    """The folder's `*.jsonl` by name; none where the folder is empty.
+    """List the result files of a folder.
+
+    Args:
+        folder: of the results; it may be empty.
+
+    Returns:
+        `*.jsonl`, sorted by name.
 
     Raises:
         InputError: there is no such folder.
@@ -36,6 +42,12 @@ def feedback_files(folder: Path) -> list[Path]:
 
 def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
     """Results in the order of files and lines; a line that cannot be used comes as a `Rejection`.
+
+    Args:
+        folder: of the results.
+
+    Yields:
+        A record, or why the line is rejected.
 
     Raises:
         InputError: a file was not checked, or was changed since.
@@ -57,6 +69,12 @@ def read_results(file: Path) -> Iterator[Record | Rejection]:
 
 def read_receipt(folder: Path) -> dict[str, str]:
     """SHA-256 of each checked file by name; empty where nothing was checked yet.
+
+    Args:
+        folder: of the results.
+
+    Returns:
+        SHA-256 of each checked file by name; empty where nothing was checked yet.
 
     Raises:
         InputError: the receipt is no JSON object of that form.

@@ -111,7 +111,16 @@ class Fold:
         )
 
     def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
-        """All known rows and this epoch's draw of the others, in its order; the same in every run."""
+        """Batches of all known rows and of this epoch's draw of the hypothetical ones; the same in every run.
+
+        Args:
+            batch_size: largest number of crystals in a batch.
+            seed: of the draw and of the order.
+            epoch: each has a draw and an order of its own.
+
+        Yields:
+            The batches of the epoch.
+        """
         chosen = self.rows_of_epoch(seed=seed, epoch=epoch)
         yield from self._batches(training_batches(chosen, batch_size=batch_size, seed=seed, epoch=epoch))
 
@@ -146,7 +155,16 @@ class Fold:
 
 
 def class_label(column: str, source: str, functional: str) -> str:
-    """Name of a column's labels on the rows of one database and functional: `band_gap@oqmd/PBE`."""
+    """Name a column's labels on the rows of one database and functional: `band_gap@oqmd/PBE`.
+
+    Args:
+        column: of the labels.
+        source: the database.
+        functional: of the calculations.
+
+    Returns:
+        The name.
+    """
     return f"{column}@{source}/{functional}"
 
 
@@ -191,6 +209,9 @@ def load_folds(
         store: graphs of the materials.
         device: where batches go.
         names: folds to load.
+
+    Returns:
+        Folds by name, each sorted by material id.
 
     Raises:
         TrainingError: a fold has no such row, or a label has no logarithm where one is learnt.

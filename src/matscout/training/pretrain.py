@@ -96,8 +96,12 @@ def _classes(rows: pd.DataFrame) -> list[tuple[str, str, int, bool]]:
 def refuse_torn_groups(materials: Path, split: Path) -> None:
     """Check that no material is both in the training fold and in a held-out one.
 
+    Args:
+        materials: with the group of duplicates of each row, parquet.
+        split: fold of each material id, parquet.
+
     Raises:
-        InputError: one is; names its rows.
+        InputError: a material is in both; the message names its rows.
     """
     table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.DUPLICATE_GROUP])
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")

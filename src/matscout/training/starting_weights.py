@@ -67,6 +67,12 @@ def load_start(training: Training) -> Start | None:
     With the heads `continued`, a target goes on from the start's head of its name, or else from the head that
     pretraining made for the target and the reference database, if the kind is the same; with `fresh`, none does.
 
+    Args:
+        training: says with which member's weights it begins.
+
+    Returns:
+        The weights; None = random ones.
+
     Raises:
         StoreError: no trained member of this installation is there.
         ParameterError: its encoder is another.

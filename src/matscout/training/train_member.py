@@ -80,7 +80,14 @@ def train_member(
 
 
 def train(training: Training, inputs: TrainingInputs, destination: Path, tracker: Tracker = UNTRACKED) -> None:
-    """`train_member` for a training and its inputs."""
+    """Train a member to the end and write its folder; `train_member` with all settings in one object.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        destination: folder of the member.
+        tracker: of the run.
+    """
     launch(training, inputs, tracker)
     with prepared(training, inputs, tracker) as ready:
         fit(ready)
@@ -91,7 +98,13 @@ def train(training: Training, inputs: TrainingInputs, destination: Path, tracker
 def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracker = UNTRACKED) -> None:
     """Train a member and keep it beside its checkpoints, for `take_member`.
 
-    For members in parallel: workers outside of DVC call this, and the stage has only to put the member in its place.
+    For members in parallel: workers outside of DVC call this, so that the stage only has to put the member in its
+    place.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        tracker: of the run.
     """
     launch(training, inputs, tracker)
     with prepared(training, inputs, tracker) as ready:
@@ -102,10 +115,15 @@ def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracke
 
 
 def launch(training: Training, inputs: TrainingInputs, tracker: Tracker) -> None:
-    """Train to the last checkpoint in `compute.processes` processes; with one, this process is enough.
+    """Train to the last checkpoint in `compute.processes` processes; with one, do nothing: this process is enough.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        tracker: of the run.
 
     Raises:
-        TrainingError: one of them failed; what it said.
+        TrainingError: a process failed; the message quotes its error.
     """
     n = training.compute.processes
     if n == 1:

@@ -57,7 +57,10 @@ def find_matches(
         cells: content key -> reduced cell.
         settings: tolerances.
         workers: processes; the result does not depend on it.
-        known: earlier comparisons, which are not made again.
+        known: earlier comparisons, which are not made again; None = there are none.
+
+    Returns:
+        The matches, sorted by both content keys.
     """
     known = known or Compared()
     blocks: dict[Block, list[str]] = defaultdict(list)

@@ -43,7 +43,16 @@ class Match:
 
 
 def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], settings: Matching) -> list[Match]:
-    """The pairs of `cells` that match in both directions."""
+    """Compare pairs of cells; a match holds in both directions.
+
+    Args:
+        cells: reduced, of one composition.
+        pairs: positions in `cells`.
+        settings: tolerances.
+
+    Returns:
+        The matches, in the order of `pairs`.
+    """
     matcher = StructureMatcher(
         ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
     )

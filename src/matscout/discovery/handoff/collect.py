@@ -126,6 +126,12 @@ def collect(handoff: Path, feedback: Path) -> Collected:
 def read_handoff(folder: Path) -> list[Handed]:
     """The candidates of a hand-off, from their cards and inputs.
 
+    Args:
+        folder: that `matscout export` wrote.
+
+    Returns:
+        One a candidate, in the order of the folder's names.
+
     Raises:
         InputError: the folder is no hand-off.
     """
@@ -162,7 +168,10 @@ def result_row(
         calculation: of the candidate.
         candidate: what was handed off.
         own: the user's elements, eV/atom by symbol, by functional.
-        present: file that holds a result of the candidate; null = none does.
+        present: file that holds a result of the candidate; None = no file does.
+
+    Returns:
+        The columns of one line of JSON.
 
     Raises:
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.

@@ -101,7 +101,11 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
-    """Refuse this repository's ranking if `params.yaml` says otherwise than what it was made with.
+    """Reject this repository's ranking if `params.yaml` has changed since it was made.
+
+    Args:
+        ranked: the ranking; another one than the repository's passes.
+        root: of the repository.
 
     Raises:
         InputError: a parameter of the stage `screen` was changed since; the message names it.

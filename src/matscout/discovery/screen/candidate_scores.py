@@ -220,12 +220,15 @@ class Judge:
 
 
 def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], references: References) -> HullEnergy:
-    """Add the columns on stability in place; return the hull at each composition.
+    """Add the columns on stability in place.
 
     Args:
         table: one row a crystal, with its id and its predicted formation energy, eV/atom.
         species: symbols of each crystal's atoms.
         references: phases that the crystals compete with.
+
+    Returns:
+        The hull at each crystal's composition.
     """
     names = table[columns.CANDIDATE_ID if columns.CANDIDATE_ID in table else columns.MATERIAL_ID].tolist()
     found = references.decompose_all([Counter(symbols) for symbols in species], names)
@@ -253,7 +256,16 @@ def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], referen
 def above_known_hull(
     references: References, predicted: pd.DataFrame, species: Sequence[Sequence[str]]
 ) -> NDArray[np.float64]:
-    """(n,) eV/atom above the hull of the known phases alone."""
+    """Energy above the hull of the known phases alone.
+
+    Args:
+        references: phases; those that are not known are ignored.
+        predicted: n rows with their formation energy, eV/atom.
+        species: symbols of each crystal's atoms.
+
+    Returns:
+        (n,) eV/atom.
+    """
     energies = predicted[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
     return energies_above_hull(references.known, [Counter(symbols) for symbols in species], energies)
 

@@ -59,7 +59,16 @@ def collected_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
-    """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval."""
+    """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval.
+
+    Args:
+        row: of a prediction table.
+        target: whose column is shown, in its unit.
+        digits: after the point.
+
+    Returns:
+        The text.
+    """
     low, high = row[target + columns.LO90], row[target + columns.HI90]
     return f"{row[target]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -162,7 +162,20 @@ def rank_structures(
     *,
     materials: Path | None,
 ) -> tuple[pd.DataFrame, Sequence[Rejection]]:
-    """The table of `screen_materials`, and the crystals that cannot be judged."""
+    """The table of `screen_materials`, and the crystals that cannot be judged.
+
+    Args:
+        structures: crystals, by name or in a sequence.
+        goal: what is wanted, or the name of a goal.
+        who: the ensemble that answers.
+        materials: table of known phases; None = no energies above the hull.
+
+    Returns:
+        The ranking, best first, and why the other crystals are rejected.
+
+    Raises:
+        InputError: there is no structure, or none can be judged.
+    """
     named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
     if not named:
         raise InputError("there are no structures to screen: give at least one")

@@ -135,8 +135,11 @@ def predict_structures(
     Args:
         paths: files and folders.
         predictor: the ensemble.
-        limits: physical limits.
-        materials: table of known phases, for the columns on stability; null = without them.
+        limits: of a physical cell.
+        materials: table of known phases, for the columns on stability; None = without them.
+
+    Returns:
+        One row a crystal, in reading order, and why the others are rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
@@ -192,9 +195,17 @@ def _predicted(
 
 
 def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screening.screen_materials` for files, and what could not be used.
+    """`screening.screen_materials` for files.
 
-    Energies above hull need known phases; without them a goal that asks for stability is refused.
+    Energies above the hull need known phases; without them a goal that asks for stability is rejected.
+
+    Args:
+        paths: files and folders.
+        goal: its name.
+        who: the ensemble that answers.
+
+    Returns:
+        The ranking, best first, and why the other crystals are rejected.
     """
     from matscout.discovery.screen.screen import rank_structures  # `predict` starts without
 

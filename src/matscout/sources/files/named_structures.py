@@ -27,6 +27,12 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
     folders before it as tell it from the others; a row has its id. What is no usable crystal comes as a
     `Rejection`, what a folder holds beside crystals too.
 
+    Args:
+        paths: files and folders.
+
+    Yields:
+        A record, or why the crystal is rejected.
+
     Raises:
         InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
@@ -46,12 +52,15 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
 
 
 def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rejection:
-    """The crystal of a text, such as one that was posted: read as the file of that name would be.
+    """The crystal of a text, such as one that was posted; it is read like the file of that name.
 
     Args:
-        content: the text; anything else is refused.
+        content: the text; anything else is rejected.
         name: of the crystal.
-        most: characters; a longer text is refused unread.
+        most: characters; a longer text is rejected unread.
+
+    Returns:
+        A record, or why the text is rejected.
     """
     if not isinstance(content, str | bytes):
         row = Rejection(

@@ -41,6 +41,13 @@ def _place(key: str) -> tuple[int, str]:
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One object of an AFLUX answer as a record.
 
+    Args:
+        row: of AFLUX.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
+
     Raises:
         RowError: another functional than PBE, no usable cell, or a label that is no number.
     """

@@ -115,6 +115,12 @@ Operations = tuple[NDArray[np.float64], NDArray[np.float64]]  # (n, 3, 3) rotati
 def parse_cif(text: str) -> Crystal:
     """The crystal of a CIF that holds one.
 
+    Args:
+        text: of the file.
+
+    Returns:
+        The cell, Å.
+
     Raises:
         RowError: none or several crystals, a cell that is not ordered and whole, or one that contradicts what the
             file says of it.

@@ -60,7 +60,13 @@ class EarlyStopping:
     weights: Mapping[str, Tensor] | None = None
 
     def see(self, epoch: int, figures: Mapping[str, float], model: nn.Module) -> None:
-        """Keep the model's weights if `figures["loss"]` is the least so far; epochs count from 1."""
+        """Keep the model's weights if the loss is the least so far.
+
+        Args:
+            epoch: that has just ended, from 1.
+            figures: of the validation fold; `loss` counts.
+            model: whose weights are copied.
+        """
         if self.patience is not None and figures["loss"] < self.loss:
             self.epoch, self.loss = epoch, figures["loss"]
             self.weights = {name: value.clone() for name, value in model.state_dict().items()}

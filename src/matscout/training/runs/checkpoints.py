@@ -109,7 +109,14 @@ def encode(state: dict[str, Any]) -> bytes:
 
 
 def decode(content: bytes, file: Path) -> dict[str, Any]:
-    """The inverse of `encode`; `file` is for the message.
+    """Read what `encode` wrote, onto the CPU.
+
+    Args:
+        content: of the file.
+        file: for the message.
+
+    Returns:
+        The checkpoint.
 
     Raises:
         StoreError: torch cannot read it, or would have to run code of the file.

@@ -126,6 +126,9 @@ class MLflowTracker:
             run_id: of the run to continue, from a checkpoint; one that the tracker does not know (a database
                 deleted meanwhile) is made anew.
 
+        Yields:
+            The run, open.
+
         Raises:
             TrainingError: the tracker cannot be used.
         """

@@ -83,7 +83,17 @@ class Training:
 
     @classmethod
     def of(cls, name: str, member: Member, params: Params, *, targets: Mapping[str, Target] | None = None) -> Self:
-        """The training of a member as `params` have it, on their targets or on others."""
+        """The training of a member with the given parameters.
+
+        Args:
+            name: of the member.
+            member: its parameters.
+            params: recipe, compute and the rest that members share.
+            targets: to learn; None = those of `params`.
+
+        Returns:
+            The training, from random weights.
+        """
         return cls(
             name,
             member,
@@ -133,7 +143,10 @@ def member_training(name: str, params: Params, start: Path | None = None) -> Tra
     Args:
         name: key of either section.
         params: all parameters.
-        start: folder of a trained member to begin with; by default what the block says.
+        start: folder of a trained member to begin with; None = what the block says.
+
+    Returns:
+        The training.
 
     Raises:
         ParameterError: no such block.
