@@ -360,4 +360,5 @@ def _shown(file: Path, handoff: Path) -> str:
 
 
 def _reject(identity: str, file: Path, handoff: Path, reason: str, detail: str) -> Rejection:
-    return Rejection(FEEDBACK_SOURCE, identity, _shown(file, handoff), 0, reason, detail)
+    where = _shown(file, handoff)
+    return Rejection(source=FEEDBACK_SOURCE, material_id=identity, file=where, row=0, reason=reason, detail=detail)
