@@ -1,4 +1,4 @@
-"""The stage `curate`: snapshots of several databases become one honest table."""
+"""The stage `curate`: snapshots of several databases become one table."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def curate_records(
     workers: int,
     cache: Path | None = None,
 ) -> None:
-    """What `curate` does once the snapshots are read (see there).
+    """Curate rows that have been read; see `curate`.
 
     Args:
         records: rows with unique ids.

@@ -72,7 +72,7 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
 
 
 def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
-    """Groups, and edges by what became of them."""
+    """Groups, and edges by their outcome."""
     groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
     sizes, databases = np.asarray(groups["size"]), np.asarray(groups["nunique"])
     merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)

@@ -1,4 +1,4 @@
-"""Look at each row once: its rejection, or its formula, content key and reduced cell."""
+"""Check each row once: its rejection, or its formula, content key and reduced cell."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

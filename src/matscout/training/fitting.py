@@ -128,7 +128,7 @@ def training_forward(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A member that is ready to train, or trained, and all that belongs to it."""
+    """A member that is ready to train, or trained, with everything that belongs to it."""
 
     task: Task
     folds: Mapping[str, Fold]
@@ -209,11 +209,11 @@ def fit(ready: Prepared, watch: Callable[[EpochRecord], None] = lambda _: None) 
 
 
 def track(run: TrackedRun, record: EpochRecord) -> None:
-    """Tell the tracker of an epoch."""
+    """Send an epoch to the tracker."""
     run.log(record.epoch + 1, history_row(record) | {"data_wait_share": record.data_wait_share})
 
 
 def history_row(record: EpochRecord) -> dict[str, float]:
-    """One row of `history.parquet` but its epoch: what is the same in every run."""
+    """One row of `history.parquet` without its epoch: what is the same in every run."""
     figures = {"validation_loss" if key == "loss" else key: value for key, value in record.validation.items()}
     return {"train_loss": record.train_loss, **figures, "lr": record.lr}

@@ -29,7 +29,7 @@ from matscout.sources.record import Rejection, RowError
 PBE: Final = "PBE"
 SHIPPED: Final = "pymatgen's elements (Wang et al., Sci. Rep. 11, 15496, 2021)"
 CARD: Final = "card.json"
-LIMITS: Final = (-8.0, 5.0)  # eV/atom: a formation energy beyond has another reference or another unit
+LIMITS: Final = (-8.0, 5.0)  # eV/atom: a larger formation energy has another reference or another unit
 U_TOLERANCE: Final = 0.01  # eV
 
 
@@ -56,13 +56,13 @@ class Handed:
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found.
+    """The results of a hand-off.
 
     Attributes:
         rows: results, one a candidate, as `data/feedback/` takes them.
         rejections: calculations that cannot be used, with reasons.
         waiting: candidates without a usable result.
-        file: that holds the rows; null = there are none.
+        file: that holds the rows; None = there are none.
     """
 
     rows: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Which weights are the result: an average over the last steps, and where asked for that of the best epoch."""
+"""Which weights are the result: an average over the last steps, or, on request, that of the best epoch."""
 
 import copy
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class EarlyStopping:
     """When to stop before the last epoch: keeps the weights of the epoch with the least validation loss.
 
     Attributes:
-        patience: epochs without a better loss after which training is over; null = never, and nothing is kept.
+        patience: epochs without a better loss after which training ends; None = never, and no weights are kept.
         epoch: the best so far, from 1; 0 = none yet.
         loss: of that epoch.
         weights: of that epoch.
@@ -81,11 +81,11 @@ class EarlyStopping:
             model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the coming epochs depend on."""
+        """The state on which the next epochs depend."""
         return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue where `state_dict` was taken."""
         self.epoch, self.loss, self.weights = state["epoch"], state["loss"], state["weights"]
 
 
