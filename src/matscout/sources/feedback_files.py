@@ -1,7 +1,7 @@
 """Feedback: results of candidates, as the fourth source that curation reads.
 
-`matscout feedback` holds new files against the predictions they test and notes each file that passes, with its hash,
-in `checked.json` beside them. Only such files are read: ids and units can be judged where the ranking is, not here.
+`matscout feedback` compares new files with the predictions that they test, and records each file that passes, with its
+hash, in `checked.json` beside them. Only such files are read: ids and units can be checked only where the ranking is.
 """
 
 import json
@@ -90,7 +90,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def write_receipt(folder: Path, files: list[Path]) -> None:
-    """Note that `files` passed, beside those that passed before and are still there as they were."""
+    """Record that `files` passed, with those that passed before and are unchanged."""
     known = {name: digest for name, digest in read_receipt(folder).items() if (Path(folder) / name).exists()}
     write_json(Path(folder) / RECEIPT_NAME, {**known, **{file.name: sha256_of(file) for file in files}})
 

@@ -1,4 +1,4 @@
-"""Checks that every parser shares: text, numbers, flags and cells out of rows that services or people wrote."""
+"""Checks that every parser shares: text, numbers, flags and cells in rows that services or people wrote."""
 
 import json
 import math

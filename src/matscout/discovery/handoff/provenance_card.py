@@ -69,7 +69,7 @@ class Evidence:
 
 
 def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what to know before computing it, its origin, and what each member predicts."""
+    """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions."""
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}

@@ -23,9 +23,8 @@ AS_WRITTEN: Final = FileImport(format="auto", columns={}, units={}, functional="
 def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
     """Every crystal of the given files and folders, in their order; the files of a folder by name.
 
-    Each comes under a name of its own: a file of one structure has the file's, without its ending, and as many
-    folders before it as tell it from the others; a row has its id. What is no usable crystal comes as a
-    `Rejection`, what a folder holds beside crystals too.
+    Each has a unique name: that of its file, without the ending, and with as many folders in front as make it unique; a
+    row has its id. Whatever is not a usable crystal is a `Rejection`, including other files of a folder.
 
     Args:
         paths: files and folders.
@@ -37,7 +36,7 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
         InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
     paths = [Path(path) for path in paths]
-    kinds = [detect(path) for path in paths]  # before any is read: a misspelt path must not cost the work before it
+    kinds = [detect(path) for path in paths]  # before any is read, so that a misspelt path fails at once
     single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
     names = iter(unique_names(single))
     taken: dict[str, str] = {}  # file by name
@@ -85,7 +84,7 @@ def has_structures(folder: Path) -> bool:
 
 
 def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) -> Record | Rejection:
-    """The item under its name; a name that another file took already gets the file before it."""
+    """The item under its name; a name that another file has taken is preceded by its file."""
     item = item if name is None else replace(item, material_id=name)
     if isinstance(item, Rejection):
         return item

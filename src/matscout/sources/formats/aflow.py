@@ -19,7 +19,7 @@ from matscout.sources.record import Record, RowError
 NAME: Final = "aflow"
 FORMAT: Final = "aflow_aflux"
 FUNCTIONAL: Final = "PAW_PBE"  # `dft_type` names the family of pseudopotentials and with it the functional
-UNSET: Final = (None, "", "0", 0)  # how no Hubbard U is written
+UNSET: Final = (None, "", "0", 0)  # written where there is no Hubbard U
 SEPARATORS: Final = re.compile(r"[,;:\s]+")
 YEAR: Final = re.compile(r"(19|20)\d\d")
 
