@@ -51,7 +51,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `Origins.read` found.
+    """The content of the files of `Origins`.
 
     Attributes:
         weights: SHA-256 of each member's weights.
@@ -69,7 +69,7 @@ class Evidence:
 
 
 def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what to know before computing it, where it comes from, who predicted what."""
+    """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions."""
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}
@@ -100,7 +100,7 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
 
 
 def warnings_of(species: Iterable[str]) -> list[str]:
-    """What the inputs do not take care of."""
+    """What the inputs do not cover."""
     symbols = set(species)
     found = []
     if symbols & MAGNETIC and symbols & LIGANDS:
