@@ -288,7 +288,9 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
 def main() -> None:
     """Entry point: errors that a user can mend are one message and exit code 1."""
     from matscout.engine.floating_point import use_one_thread
+    from matscout.memory import collect_garbage_rarely
 
+    collect_garbage_rarely()
     use_one_thread()
     try:
         app()

@@ -21,7 +21,10 @@ MAY_IMPORT = {
     "discovery": {"ensemble", "models", "graphs", "curation", "sources"},
     "report": set(FLOW[:-1]),
 }
-FOUNDATION = {"columns", "composition_vectors", "params", "errors", "files", "progress", "memory", "crystal", "engine"}
+FOUNDATION = {
+    "columns", "composition_vectors", "crystal", "engine", "errors", "files", "layout", "memory", "params", "progress",
+    "resume",
+}  # fmt: skip
 TOP = {"__init__", "cli", "commands", "machine_code", "serving", "stage"}  # use everything, used by nothing below
 LARGEST_ROOM = 15  # files
 

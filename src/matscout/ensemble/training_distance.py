@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from matscout.engine import n_workers
 from matscout.errors import StoreError
 from matscout.files import atomic_path
+from matscout.graphs.compiled import compiled
 
 Array = NDArray[np.float32]
 
 N_NEAREST = 5
 FAR_QUANTILE = 0.99  # of the validation fold's distances: about one in a hundred usual crystals is flagged
 CHUNK_ROWS = 1024
+BLOCK_ROWS = 512  # training crystals whose distances from a chunk stay in a core's cache
 MAX_REFERENCE = 20_000  # training crystals that stand for all: bounds the memory and the time
 
 
@@ -93,10 +95,13 @@ class TrainingReference:
         return np.isin(hash_formulas(formulas), self.known_formulas)
 
     def _nearest(self, points: Array) -> NDArray[np.float64]:
-        # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: one matrix product
-        squares = self._squares - 2 * points @ self.embeddings.T
         k = min(N_NEAREST, len(self.embeddings))
-        nearest = np.argpartition(squares, k - 1, axis=1)[:, :k]
+        nearest = np.zeros((len(points), k), dtype=np.int64)
+        least = np.full((len(points), k), np.inf, dtype=np.float32)
+        for start in range(0, len(self.embeddings), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            # |a - b|^2 = |a|^2 - 2 a.b + |b|^2, where |a|^2 orders nothing: one matrix product
+            _keep_nearest(points @ self.embeddings[block].T, self._squares[block], start, nearest, least)
         differences = self.embeddings[nearest] - points[:, None]  # exact where the product cancels
         return np.sqrt(np.square(differences, dtype=np.float64).sum(axis=2)).mean(axis=1)
 
@@ -137,3 +142,26 @@ class TrainingReference:
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error
+
+
+@compiled
+def _keep_nearest(products: Array, squares: Array, first: int, nearest: NDArray[np.int64], least: Array) -> None:
+    """Put a block of training crystals where they belong among the nearest that each of n points has so far.
+
+    Args:
+        products: (n, m) of the points' embeddings with the block's.
+        squares: (m,) of the block's embeddings with themselves.
+        first: row of the block's first crystal.
+        nearest: (n, k) rows, nearest first; changed here.
+        least: (n, k) their squared distances, less the square of the point; changed here.
+    """
+    k = nearest.shape[1]
+    for point in range(len(products)):
+        for row in range(len(squares)):
+            square = squares[row] - np.float32(2) * products[point, row]
+            if square < least[point, k - 1]:
+                place = k - 1
+                while place > 0 and square < least[point, place - 1]:
+                    least[point, place], nearest[point, place] = least[point, place - 1], nearest[point, place - 1]
+                    place -= 1
+                least[point, place], nearest[point, place] = square, first + row

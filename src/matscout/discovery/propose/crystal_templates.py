@@ -130,6 +130,11 @@ def make_template(parent_id: str, crystal: Crystal) -> Template | None:
     )
 
 
+def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
+    """`make_template` for a chunk of ids and crystals: the unit of work of one process."""
+    return [make_template(material_id, crystal) for material_id, crystal in crystals]
+
+
 def _reduce(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
     cartesian = frac_coords @ lattice

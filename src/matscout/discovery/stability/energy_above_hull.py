@@ -104,7 +104,8 @@ class References:
     """Phases by chemical system that candidates compete with, on one energy scale.
 
     An element's reference energy is zero by the definition of a formation energy, whether or not the
-    curated set holds a row of it; a set that lacks compounds can only make candidates look too stable.
+    curated set holds a row of it, and whatever that row's energy; a set that lacks compounds can only make
+    candidates look too stable.
 
     Attributes:
         phases: known ones.
@@ -210,16 +211,17 @@ class References:
     ) -> list[Decomposition]:
         """`decompose` for many."""
         names = candidates if candidates is not None else [None] * len(compositions)
-        pairs = list(zip(compositions, names, strict=True))
-        shown = pairs if len(pairs) < SLOW_FROM else progress(pairs, description="convex hull")
-        return [self.decompose(counts, name) for counts, name in shown]
+        order = _by_system(compositions)
+        shown = order if len(order) < SLOW_FROM else progress(order, description="convex hull")
+        found = {row: self.decompose(compositions[row], names[row]) for row in shown}
+        return [found[row] for row in range(len(compositions))]
 
     def hull_energies(self, compositions: Sequence[Mapping[str, float]]) -> Array:
         """(n,) eV/atom, of the hull of everything."""
         energies = np.empty(len(compositions))
-        for row, counts in enumerate(compositions):
-            system = self.system(tuple(sorted(counts)))
-            energies[row] = lowest_mixture(system.fractions, system.energies, _aim(counts))[0]
+        for row in _by_system(compositions):
+            system = self.system(tuple(sorted(compositions[row])))
+            energies[row] = lowest_mixture(system.fractions, system.energies, _aim(compositions[row]))[0]
         return energies
 
     def draw_hulls(
@@ -346,8 +348,10 @@ class References:
         return {}
 
     def _element(self, symbol: str) -> Phase:
+        """The element at energy zero, by definition: a row below is off by noise, and one above is no ground state."""
         reference = Phase("reference", {symbol: 1}, 0.0)
-        return min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
+        lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
+        return replace(lowest, energy=0.0)
 
 
 def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, str]:
@@ -378,6 +382,11 @@ def energies_above_hull(
     return formation_energies - references.hull_energies(compositions)
 
 
+def _by_system(compositions: Sequence[Mapping[str, float]]) -> list[int]:
+    """Rows in the order of their elements, so that each chemical system is made once."""
+    return sorted(range(len(compositions)), key=lambda row: sorted(compositions[row]))
+
+
 def _aim(counts: Mapping[str, float]) -> Array:
     """(n_elements,) atomic fractions of a composition; elements by symbol."""
     aim = np.array([counts[symbol] for symbol in sorted(counts)], dtype=np.float64)
@@ -392,8 +401,8 @@ def _lowest_of_formula(system: System, same: NDArray[np.bool_], candidate: str) 
     """The candidate that stands for the formula, unless it is this one."""
     for place in np.flatnonzero(same).tolist():
         phase = system.phases[place]
-        if phase.calculation == PREDICTED and phase.material_id != candidate:
-            return phase
+        if phase.calculation == PREDICTED:
+            return None if phase.material_id == candidate else phase
     return None
 
 
