@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from matscout import __version__
+from matscout import __version__, layout
 from matscout.errors import InputError, MatscoutError
 
 app = typer.Typer(
@@ -33,11 +33,7 @@ EngineOption = Annotated[
     str | None, typer.Option("--engine", help="local or ray (at RAY_ADDRESS, or started here); else MATSCOUT_ENGINE")
 ]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
-MEMBERS = Path("data/members")
-ENSEMBLE = Path("data/ensemble")
-CURATED = Path("data/curated")
 SHOWN = 10  # reasons on the console
-RANKED = Path("data/screening/ranked.parquet")
 
 
 def _print_version(asked: bool) -> None:
@@ -171,8 +167,8 @@ def size(
 def predict(
     structures: Structures,
     out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .parquet or .csv", show_default=False)],
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
     """Predict band gap and formation energy, with 90 % intervals, for your own crystals."""
     from matscout.discovery.screen.user_crystals import check_table_name, predict_structures, write_table
@@ -190,8 +186,8 @@ def predict(
 @app.command(epilog="Example: `matscout register --name bandgap`")
 def register(
     name: Annotated[str, typer.Option(help="in MLflow's model registry; each call adds a version")] = "matscout",
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
     """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
     from matscout.params import load_params
@@ -209,14 +205,14 @@ def screen(
     goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many to print")] = 20,
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
     from matscout.discovery.screen.user_crystals import check_table_name, screen_structures, write_table
 
     if out is not None:
-        check_table_name(out, [*structures, CURATED / "materials.parquet"])
+        check_table_name(out, [*structures, layout.MATERIALS])
     ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
     typer.echo(ranked.head(top).to_string(index=False))
     if out is not None:
@@ -232,7 +228,7 @@ def export(
     ] = Path("handoff"),
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
 ) -> None:
     """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
     from matscout.discovery.handoff.export import export_bundle
@@ -243,10 +239,10 @@ def export(
 
 @app.command(epilog="Example: `matscout feedback data/feedback`")
 def feedback(
-    folder: Annotated[Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")] = Path(
-        "data/feedback"
-    ),
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+    folder: Annotated[
+        Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")
+    ] = layout.FEEDBACK,
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
 ) -> None:
     """Check new results against predictions; results that pass train with the next `dvc repro`."""
     from matscout.discovery.handoff.check_feedback import check_feedback
@@ -259,7 +255,7 @@ def feedback(
 @app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")
 def why_merged(
     material_id: Annotated[str, typer.Argument(help="id of a curated row")],
-    curated: Annotated[Path, typer.Option(help="folder of the curated table")] = CURATED,
+    curated: Annotated[Path, typer.Option(help="folder of the curated table")] = layout.CURATED,
 ) -> None:
     """Explain which rows are the same material as this one, and why."""
     from matscout.curation.explain_merge import why_merged as explain

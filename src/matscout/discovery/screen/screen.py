@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
-from matscout import columns
+from matscout import columns, layout
 from matscout.crystal import Crystal
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
@@ -26,10 +26,6 @@ from matscout.memory import share_arenas
 from matscout.params import Goal, Params, Screening, load_params
 from matscout.resume.parts import Parts
 
-MEMBERS = Path("data/members")
-ENSEMBLE = Path("data/ensemble")
-DISTILLED = Path("data/distilled")
-MATERIALS = Path("data/curated/materials.parquet")
 RANKED_NAME = "ranked.parquet"
 
 
@@ -40,8 +36,8 @@ def screen(
     members: Path,
     ensemble: Path,
     materials: Path,
+    distilled: Path,
     destination: Path,
-    distilled: Path = DISTILLED,
     stand_ins: Path | None = None,
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
@@ -57,8 +53,8 @@ def screen(
         members: folder of members.
         ensemble: folder of the calibration.
         materials: curated table, for the phases that candidates compete with.
-        destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
+        destination: folder, replaced as a whole.
         stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
 
     Raises:
@@ -124,9 +120,9 @@ def screen_materials(
     structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
     goal: str | Goal = "solar_absorber",
     *,
-    members: Path = MEMBERS,
-    ensemble: Path = ENSEMBLE,
-    materials: Path | None = MATERIALS,
+    members: Path = layout.MEMBERS,
+    ensemble: Path = layout.ENSEMBLE,
+    materials: Path | None = layout.MATERIALS,
 ) -> pd.DataFrame:
     """Rank crystals by how likely they meet a goal.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matscout import columns
+from matscout import columns, layout
 from matscout.crystal import Crystal, formula_key
 from matscout.curation.validity import find_fault
 from matscout.discovery.screen.predict_usable import predict_usable
@@ -123,10 +123,10 @@ def screen_structures(
 
     Energies above hull need the curated table; without it a goal that asks for them is refused.
     """
-    from matscout.discovery.screen.screen import MATERIALS, rank_structures  # `predict` starts without
+    from matscout.discovery.screen.screen import rank_structures  # `predict` starts without
 
     ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
-    materials = MATERIALS if MATERIALS.exists() else None
+    materials = layout.MATERIALS if layout.MATERIALS.exists() else None
     named = dict(zip(ids, crystals, strict=True))
     table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
     return table, [*rejections, *_rejected(refusals)]
