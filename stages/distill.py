@@ -3,12 +3,14 @@
 from matscout.ensemble.distillation.distill import distill
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
+from matscout.training.runs.tracking import MLflowTracker
 
 
 def main(name: NameOption, members: PathOption, ensemble: PathOption, candidates: PathOption, out: PathOption) -> None:
     """Train one block of `distilled` on the ensemble's predictions for some of the candidates."""
+    params = load_params()
     paths = {"members": members, "ensemble": ensemble, "candidates": candidates, "destination": out}
-    distill(name, params=load_params(), **paths)
+    distill(name, params=params, tracker=MLflowTracker(params), **paths)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ def main(
     materials: PathOption,
     stand_ins: PathOption,
     distilled: PathOption,
+    hull: PathOption,
     out: PathOption,
 ) -> None:
     """Predict with all members, rank by the goal, write the best as CIF."""
@@ -24,6 +25,7 @@ def main(
         materials=materials,
         stand_ins=stand_ins,
         distilled=distilled,
+        hull=hull,
         destination=out,
     )
 

@@ -3,15 +3,18 @@
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
 from matscout.training.runs.trained_beforehand import take_member
+from matscout.training.runs.training import TrainingInputs, member_training
 
 
 def main(member: NameOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption) -> None:
     """Train one member on the train fold, resuming where a killed run stopped, or take what `matscout train` made."""
-    paths = {"materials": materials, "graphs": graphs, "split": split, "destination": out}
-    if not take_member(member, params=load_params(), **paths):
-        from matscout.training.train_member import train_member  # torch and MLflow
+    params = load_params()
+    training, inputs = member_training(member, params), TrainingInputs(graphs, split, materials)
+    if not take_member(training, inputs, out):
+        from matscout.training.runs.tracking import MLflowTracker
+        from matscout.training.train_member import train  # torch
 
-        train_member(member, params=load_params(), **paths)
+        train(training, inputs, out, MLflowTracker(params))
 
 
 if __name__ == "__main__":

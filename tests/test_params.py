@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from matscout.errors import ParameterError
 from matscout.params import check_params, load_params
+from matscout.params.learning import encoders
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -157,3 +158,20 @@ def test_addresses_of_this_machine_need_no_encryption(address):
     tree = copy.deepcopy(TREE)
     tree["databases"]["aflow"]["endpoint"] = address
     check_params(tree)
+
+
+def test_every_architecture_has_parameters_and_an_encoder_of_one_name():
+    from matscout.models.architectures import ENCODERS
+
+    assert list(encoders()) == list(ENCODERS)
+    members = load_params(ROOT / "params.yaml").members.values()
+    assert {type(member.encoder) for member in members} == set(encoders().values())
+
+
+def test_a_block_of_another_architecture_is_refused_key_by_key():
+    tree = copy.deepcopy(TREE)
+    tree["members"]["cogn"]["architecture"] = "composition"
+    with pytest.raises(ParameterError) as error:
+        check_params(tree)
+    assert "members.cogn.encoder.n_heads: missing" in str(error.value)
+    assert "members.cogn.encoder.n_edge_layers: unknown key" in str(error.value)

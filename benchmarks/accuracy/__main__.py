@@ -28,7 +28,8 @@ from benchmarks.uncertainty.members_and_rows import BENCH6K_FOLDS, ROOT
 from matscout.commands.tune import tune
 from matscout.files import write_json
 from matscout.params import check_params, load_params
-from matscout.training.train_member import METRICS_FILE
+from matscout.training.runs.training import TrainingInputs
+from matscout.training.train_member import METRICS_FILE, UNTRACKED
 
 VARIANTS = ROOT / "benchmarks" / "accuracy" / "ablations.yaml"
 CURVE_ROWS = (500, 1000, 2000)
@@ -106,7 +107,8 @@ def search(work: Path) -> dict[str, Any]:
         n_trials=SEARCH_TRIALS,
         over=SEARCH_KNOBS,
         seed=SEARCH_SEED,
-        inputs={"graphs": inputs.graphs, "split": inputs.split, "materials": inputs.materials},
+        inputs=TrainingInputs(inputs.graphs, inputs.split, inputs.materials),
+        tracker=lambda _title, _trial: UNTRACKED,
         say=print,
     )
     epochs = params.members[SEARCHED].training.epochs

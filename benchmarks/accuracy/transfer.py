@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".checkpoints" / "transfer")
     arguments = parser.parse_args()
     arguments.work = arguments.work.resolve()
-    os.environ["DVC_ROOT"] = str(arguments.work)  # checkpoints and the tracker's database stay there too
+    os.environ["DVC_ROOT"] = str(arguments.work)  # checkpoints stay there too
     torch.set_num_threads(1)
     params = load_params(ROOT / "params.yaml")
     tested: set[str] = set()

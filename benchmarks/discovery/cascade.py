@@ -51,7 +51,7 @@ def ranking(judge: Judge, candidates: pd.DataFrame) -> pd.DataFrame:
     """All candidates from best to worst, with their place in the file."""
     judged = judge.judge(candidates[columns.CANDIDATE_ID].tolist(), crystals_of(candidates))
     if len(judged.rows) < len(candidates):
-        raise SystemExit(f"{judged.refusals[0]}: leave out what cannot be judged")
+        raise SystemExit(f"{judged.rejections[0]}: leave out what cannot be judged")
     return judge.rank(judged.table.assign(**{PLACE: judged.rows}))
 
 

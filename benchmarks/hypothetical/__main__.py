@@ -40,6 +40,7 @@ from matscout import columns
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.inference import plan_inference
 
 RESULTS = ROOT / "benchmarks" / "results" / "hypothetical.json"
 SAMPLE = "sample"  # what `make repro` trains
@@ -63,20 +64,20 @@ def n_rows(text: str) -> int | None:
     return int(text)
 
 
-def predicted(predictor: EnsemblePredictor, sets: dict[str, LabelledSet], device: str) -> pd.DataFrame:
+def predicted(predictor: EnsemblePredictor, sets: dict[str, LabelledSet]) -> pd.DataFrame:
     """Predictions of all sets in one pass, by id; crystals without a graph or a finite prediction have no row."""
     ids = [name for each in sets.values() for name in each.ids]
     crystals = [crystal for each in sets.values() for crystal in each.crystals]
     store, _ = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, _ = predictor.predict_mixtures(store, device=device)
+    table, _ = predictor.predict_mixtures(store)
     return table.set_index(columns.MATERIAL_ID)
 
 
 def judged(members: Path, ensemble: Path, sets: dict[str, LabelledSet], device: str) -> dict[str, Any]:
     """All figures of one ensemble."""
     began, used = time.perf_counter(), time.process_time()
-    predictor = EnsemblePredictor.load(members, ensemble)
-    table = predicted(predictor.for_hypothetical(), sets, device)  # the intervals that `screen` gives
+    predictor = EnsemblePredictor.load(members, ensemble, plan_inference(device))
+    table = predicted(predictor.for_hypothetical(), sets)  # the intervals that `screen` gives
     figures = {name: score_set(rows, table) for name, rows in sets.items()}
     figures[KNOWN] = score_known(pd.read_parquet(ensemble / "predictions.parquet"))
     return {

@@ -45,8 +45,8 @@ def variant(params: Params, member: str, *, epochs: int, threads: int, seed_shif
 
 
 def train(params: Params, member: str, folder: Path) -> None:
-    os.environ |= {"DVC_ROOT": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    train_member(member, params=params, destination=folder / member, **INPUTS)
+    os.environ["DVC_ROOT"] = str(folder)
+    train_member(member, params=params, destination=folder / member, **vars(INPUTS))
 
 
 def seconds(member: str, epochs: int, threads: int) -> float:

@@ -45,7 +45,7 @@ def shortened(params: Params, epochs: int) -> Params:
 def trained(params: Params, inputs: Inputs, work: Path) -> tuple[Path, Path]:
     """Members and ensemble under `work`; members that are there are kept, the ensemble is made anew."""
     work.mkdir(parents=True, exist_ok=True)
-    os.environ["DVC_ROOT"] = str(work)  # checkpoints and the tracker's database stay there too
+    os.environ["DVC_ROOT"] = str(work)  # checkpoints stay there too
     paths = {"materials": inputs.materials, "graphs": inputs.graphs, "split": inputs.split}
     for name in params.members:
         if not (work / "members" / name).exists():

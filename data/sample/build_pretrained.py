@@ -18,8 +18,9 @@ from matscout.engine.floating_point import flush_subnormals
 from matscout.files import sha256_of, write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, load_params
-from matscout.training.train_member import HISTORY_FILE, train_plan
-from matscout.training.training_plan import Plan
+from matscout.training.runs.tracking import MLflowTracker
+from matscout.training.runs.training import Training, TrainingInputs
+from matscout.training.train_member import HISTORY_FILE, train
 
 DESTINATION = Path(__file__).parent / "pretrained"
 CRYSTALS = Path("data/hypothetical/crystals.parquet")
@@ -41,10 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         materials, split = _tables(arguments.crystals, Path(folder))
         for name in arguments.members:
-            own = _energy_alone(params, name, arguments.epochs or EPOCHS[name])
             destination = arguments.out / name
-            plan = Plan(name, own, own, title="pretraining on hypothetical crystals")
-            train_plan(plan, graphs=arguments.graphs, split=split, materials=materials, destination=destination)
+            training = _energy_alone(params, name, arguments.epochs or EPOCHS[name])
+            tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
+            train(training, TrainingInputs(arguments.graphs, split, materials), destination, tracker)
             _tell_origin(destination, arguments.crystals)
 
 
@@ -60,13 +61,12 @@ def _tables(crystals: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "materials.parquet", folder / "split.parquet"
 
 
-def _energy_alone(params: Params, name: str, epochs: int) -> Params:
-    """The parameters of a member that learns the energy alone, from nothing."""
+def _energy_alone(params: Params, name: str, epochs: int) -> Training:
+    """The training of a member that learns the energy alone, from nothing."""
     member = params.members[name]
-    training = member.training.model_copy(update={"epochs": epochs, "start": None, "target_weights": {}})
+    own = member.training.model_copy(update={"epochs": epochs, "start": None, "target_weights": {}})
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
-    members = {name: member.model_copy(update={"training": training})}
-    return params.model_copy(update={"targets": targets, "members": members})
+    return Training.of(name, member.model_copy(update={"training": own}), params, targets=targets)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:

@@ -82,6 +82,12 @@ class Crystal:
     def from_structure(cls, structure: Structure) -> Self:
         """From an ordered pymatgen `Structure`; oxidation states are dropped.
 
+        Args:
+            structure: lattice vectors in Å.
+
+        Returns:
+            The same cell.
+
         Raises:
             ValueError: a site is partially occupied.
         """

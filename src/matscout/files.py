@@ -34,16 +34,21 @@ def atomic_path(
 ) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it, fsynced, if the block succeeds.
 
-    A block that raises leaves `path` as it was and removes the temporary file or folder. What killed
-    processes left half-written beside it is removed too.
+    A block that raises leaves `path` as it was and removes the temporary file or folder. What killed processes left
+    half-written beside it is removed too.
 
     Args:
         path: file to write; with `mark` a folder, replaced as a whole.
-        mark: name of a file, or names of which one stands in every such folder; one without is somebody else's.
-        final_name: from the written file to the name that it gets in the place of `path`'s.
+        mark: name of a file, or names of which one is in every such folder; a folder without it is not ours to replace.
+            None = `path` is a file.
+        final_name: from the written file to the name that it gets; None = that of `path`.
+
+    Yields:
+        The path to write to; it does not exist yet.
 
     Raises:
-        InputError: a folder stands where a file shall go, or one that may not be replaced (`check_replaceable`).
+        InputError: `path` is a folder where a file is to be written, or a folder that may not be replaced
+            (`check_replaceable`).
     """
     path = Path(path)
     if mark is not None:
@@ -67,7 +72,11 @@ def atomic_path(
 
 
 def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
-    """Refuse a folder that holds other things than an earlier output of ours.
+    """Reject a folder that holds anything but an earlier output of ours.
+
+    Args:
+        folder: to be replaced; it may be absent.
+        mark: name of a file, or names of which one is in every folder that matscout wrote.
 
     Raises:
         InputError: it is a file, the working directory or a parent of it, a repository, or holds files but not `mark`.
@@ -102,7 +111,13 @@ def write_json(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
 
 
 def write_parquet(path: Path, table: "pd.DataFrame | pa.Table", schema: "pa.Schema | None" = None) -> None:
-    """Write a table atomically as byte-stable parquet (zstd, no pandas metadata, no clock)."""
+    """Write a table atomically as byte-stable parquet (zstd, no pandas metadata, no clock).
+
+    Args:
+        path: of the file.
+        table: without its index.
+        schema: for a pandas table; None = inferred.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -18,10 +18,21 @@ def progress(
     unit: str = "it",
     shown: bool = True,
 ) -> Any:
-    """Wrap `items`, or give a bar to `update(n)`: tqdm on standard error, quiet and rare in pipes.
+    """Show progress with tqdm on standard error, rarely where that is a pipe.
 
-    Rate and time left do not count what was `done` before. On a terminal a bar inside another one is drawn below it,
-    and goes when it is done. With `shown` false there is none.
+    Rate and time left do not count what was `done` before. On a terminal a bar inside another one is drawn below it and
+    disappears when it is full.
+
+    Args:
+        items: to iterate over; None = the caller calls `update(n)`.
+        description: what is done.
+        total: number of items; None = the length of `items`.
+        done: items that were finished before.
+        unit: of an item, in the singular.
+        shown: False draws nothing.
+
+    Returns:
+        tqdm's bar, which iterates over `items`.
     """
     on_terminal = sys.stderr.isatty()
     return tqdm(

@@ -68,9 +68,13 @@ def storage_message(error: OSError) -> str:
 
 
 def check_code(imported: Path, here: Path) -> None:
-    """Refuse to run other code than that of the folder that DVC looks at.
+    """Reject code that differs from that of the folder that DVC tracks.
 
     An editable installation imports the main folder's code, also for an experiment that runs in a copy.
+
+    Args:
+        imported: folder of the package that Python imports.
+        here: folder of the package in the working directory; it may be absent.
 
     Raises:
         InputError: the two differ.

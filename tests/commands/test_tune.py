@@ -2,17 +2,19 @@
 
 import itertools
 import os
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
-from tiny_training import MEMBER, kill_self, no_tracker, tiny_params, write_tiny_inputs
+from tiny_training import MEMBER, kill_self, tiny_params, write_tiny_inputs
 
 from matscout import columns, files
 from matscout.errors import ParameterError, TrainingError
 from matscout.params import check_params
 from matscout.training import train_member, trial
-from matscout.training.training_plan import plan_member
+from matscout.training.loop.trainer import Trainer
+from matscout.training.runs.training import TrainingInputs, member_training
 
 pytest.importorskip("optuna", reason="optuna is not installed; matscout tune needs it")
 from matscout.commands import tune as search
@@ -33,13 +35,17 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    monkeypatch.setattr(train_member, "member_run", no_tracker)
     return tmp_path / "root"
 
 
-def searched(inputs, *, n_trials=N_TRIALS, over=OVER, params=None, said=None):
+def untracked(title, trial):
+    return train_member.UNTRACKED
+
+
+def searched(inputs, *, n_trials=N_TRIALS, over=OVER, params=None, said=None, tracker=untracked):
+    how = {"n_trials": n_trials, "over": over, "seed": 5, "tracker": tracker}
     say = (said if said is not None else []).append
-    return search.tune(MEMBER, params or tiny_params(), n_trials=n_trials, over=over, seed=5, inputs=inputs, say=say)
+    return search.tune(MEMBER, params or tiny_params(), inputs=TrainingInputs(**inputs), say=say, **how)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,6 @@ def whole(inputs, tmp_path_factory):
     """An uninterrupted search of three trials."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("whole")))
-        patch.setattr(train_member, "member_run", no_tracker)
         return searched(inputs)
 
 
@@ -95,15 +100,14 @@ def search_and_die(inputs, root, epoch):
     """Body of a child process: killed in some epoch of the whole search."""
     os.environ["DVC_ROOT"] = str(root)
     torch.set_num_threads(1)
-    train_member.member_run = no_tracker
-    run_epoch, calls = train_member.Trainer._run_epoch, itertools.count(1)
+    run_epoch, calls = Trainer._run_epoch, itertools.count(1)
 
     def killed(self, *args):
         if next(calls) == epoch:
             kill_self()
         return run_epoch(self, *args)
 
-    train_member.Trainer._run_epoch = killed
+    Trainer._run_epoch = killed
     searched(inputs)
 
 
@@ -113,10 +117,8 @@ def test_killed_it_goes_on_and_ends_like_one_that_was_not(epoch, processes, whol
     process.start()
     process.join()
     assert process.exitcode == -9
-    begun, run_epoch = [], train_member.Trainer._run_epoch
-    monkeypatch.setattr(
-        train_member.Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a)
-    )
+    begun, run_epoch = [], Trainer._run_epoch
+    monkeypatch.setattr(Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a))
     assert searched(inputs) == whole
     total = sum(found.proposed[f"members.{MEMBER}.training.epochs"] for found in whole)
     assert len(begun) == total - (epoch - 1)  # what was trained before the kill is not trained again
@@ -137,8 +139,9 @@ def test_a_hopeless_trial_ends_early(inputs):
         asked.append(tenths)
         return tenths >= 5
 
-    plan = plan_member(MEMBER, tiny_params())
-    trial.run_trial(plan, hopeless=hopeless, tell=told.append, **inputs)
+    training = member_training(MEMBER, tiny_params())
+    told_of = {"hopeless": hopeless, "tell": told.append}
+    trial.run_trial(training, TrainingInputs(**inputs), train_member.UNTRACKED, **told_of)
     assert asked == [2, 5]  # of 4 epochs
     assert told[0].ended == "pruned"
 
@@ -162,14 +165,15 @@ def test_a_trial_that_diverges_is_no_end_of_the_search(inputs):
 def test_a_second_search_of_the_member_is_refused(inputs):
     params, searches = tiny_params(), search.knobs_of(MEMBER, tiny_params())
     chosen = {knob.path: knob for name, knob in searches.items() if name in OVER}
-    key = search.study_key(MEMBER, params, chosen, 5, search.training_hashes(**inputs))
+    key = search.study_key(MEMBER, params, chosen, 5, TrainingInputs(**inputs).hashes())
     with search.open_checkpoints(f"tune/{MEMBER}", key), pytest.raises(TrainingError, match="already being trained"):
         searched(inputs)
 
 
 def test_an_unknown_member_or_knob_is_answered_with_the_known_ones(inputs):
     with pytest.raises(ParameterError, match=r"'cgnn' is not in params.yaml; choose one of \['tiny'\]"):
-        search.tune("cgnn", tiny_params(), n_trials=1, over=OVER, seed=5, inputs=inputs, say=print)
+        how = {"n_trials": 1, "over": OVER, "seed": 5, "tracker": untracked}
+        search.tune("cgnn", tiny_params(), inputs=TrainingInputs(**inputs), say=print, **how)
     with pytest.raises(ParameterError, match="--over dropout is no parameter to search; choose from lr, lr_scale"):
         searched(inputs, over=("dropout",))
 
@@ -195,13 +199,12 @@ def test_the_command_is_one_that_dvc_takes():
     assert search.experiment_command(best) == "dvc exp run -S model.lr=0.003 -S members.cogn.training.epochs=45"
 
 
-def test_trials_are_children_of_one_run_in_mlflow(inputs, root, monkeypatch):
+def test_trials_are_children_of_one_run_in_mlflow(inputs, root):
     from mlflow.tracking import MlflowClient
 
     from matscout.training.runs import tracking
 
-    monkeypatch.setattr(train_member, "member_run", tracking.member_run)
-    found = searched(inputs, n_trials=2)
+    found = searched(inputs, n_trials=2, tracker=partial(tracking.MLflowTracker, tiny_params()))
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     runs = client.search_runs([experiment.experiment_id])

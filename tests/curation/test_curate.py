@@ -14,16 +14,17 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
 from matscout.curation import row_checks as module_examine
-from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records
+from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
 from matscout.curation.duplicates import duplicate_search
 from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
 from matscout.sources.snapshots.snapshot_writer import write_records
@@ -179,7 +180,7 @@ def test_a_source_that_loses_many_rows_is_told_with_reason_and_place(tmp_path, c
     bad = [record(f"mp-{n}", band_gap=-1.0, file="own.csv", row=n) for n in range(17, 19)]
     curate([snapshot(tmp_path, "materials_project", [*good, *bad])], CURATION, tmp_path / "out", workers=1)
     (told,) = [item.message for item in caplog.records]
-    assert "materials_project: 2 of 19 rows are left out (2 band_gap_out_of_range)" in told
+    assert "materials_project: 2 of 19 rows are rejected (2 band_gap_out_of_range)" in told
     assert "own.csv row 17" in told
     assert str(tmp_path / "out" / "quarantine.parquet") in told
     quarantine = read(tmp_path / "out", "quarantine")
@@ -358,3 +359,21 @@ def test_planted_offsets_are_recovered_from_the_rows_that_have_a_twin(tmp_path):
 def test_planted_offsets_of_the_whole_sample_are_recovered(tmp_path):
     curate([SAMPLE / name for name in ("materials_project", "aflow", "oqmd")], CURATION, tmp_path, workers=2)
     assert check_planted_offsets(tmp_path) == {"formation_energy_per_atom_outlier"}
+
+
+def test_gaps_of_another_functional_never_share_the_column(caplog):
+    """HSE06 and measured gaps leave it with a warning; rows without a gap, and everything else, stay."""
+    materials = pd.DataFrame(
+        {
+            "source": ["mp", "mp", "mp", "lab", "lab", "feedback", "feedback"],
+            "functional": ["PBE", "PBE", "r2SCAN", "HSE06", "PBE", "experiment", "HSE06"],
+            "band_gap": [1.0, 2.0, 2.5, 3.0, 1.5, 2.2, None],
+            "formation_energy_per_atom": [-1.0] * 7,
+        }
+    )
+    left_out = leave_out_other_gaps(materials, "mp")
+    assert left_out == {"HSE06": 1, "experiment": 1, "r2SCAN": 1}
+    assert materials["band_gap"].isna().tolist() == [False, False, True, True, False, True, True]
+    assert materials["formation_energy_per_atom"].notna().all()
+    assert "1 gaps of HSE06 train nothing: the column holds gaps of PBE" in caplog.text
+    assert leave_out_other_gaps(materials, "elsewhere") == {}

@@ -1,4 +1,4 @@
-"""Rows that break a physical rule are refused, each with its own reason."""
+"""Rows that break a physical rule are rejected, each with its own reason."""
 
 import math
 
@@ -7,20 +7,18 @@ import pytest
 from crystals import perovskite, record, rewrite, rock_salt
 
 from matscout.crystal import Crystal
-from matscout.curation import validity
-from matscout.curation.validity import find_fault, shortest_distance
-from matscout.graphs.neighbors import cell_checks
+from matscout.curation.validity import reject_unphysical, shortest_distance
 from matscout.params import load_params
 
 LIMITS = load_params().curation.validity
 
 
 def reason(**changes):
-    fault = find_fault(record("mp-1", **changes), LIMITS)
-    return None if fault is None else fault[0]
+    rejection = reject_unphysical(record("mp-1", **changes), LIMITS)
+    return None if rejection is None else rejection.reason
 
 
-def test_a_sound_row_has_no_fault():
+def test_a_sound_row_is_not_rejected():
     assert reason() is None
 
 
@@ -54,6 +52,7 @@ def cell(lattice=None, species=("Na", "Cl"), frac=((0, 0, 0), (0.5, 0.5, 0.5))):
         (cell(frac=((0, 0, math.nan), (0.5, 0.5, 0.5))), "cell_not_finite"),
         (cell(lattice=[[4, 0, 0], [0, 4, 0], [4, 4, 0]]), "zero_volume"),
         (cell(lattice=[[4, 0, 0], [6e4, 4, 0], [0, 0, 4]]), "lattice_too_skewed"),
+        (cell(frac=((0, 0, 2e6), (0.5, 0.5, 0.5))), "cell_too_large"),
         (cell(lattice=np.diag([40, 40, 40])), "volume_per_atom_out_of_range"),
         (cell(frac=((0, 0, 0), (0.05, 0, 0))), "atoms_overlap"),
         (cell(frac=((0, 0, 0.01), (0, 0, 0.99))), "atoms_overlap"),
@@ -65,15 +64,19 @@ def test_bad_cells(crystal, expected):
     assert reason(crystal=crystal) == expected
 
 
-def test_what_curation_lets_through_has_a_neighbour_search():
-    assert validity.LONGEST_VECTOR <= cell_checks.LONGEST_VECTOR
+def test_the_smallest_distance_of_a_graph_holds_whatever_the_limits_say():
+    lax = LIMITS.model_copy(update={"min_distance": 0.1})
+    rejection = reject_unphysical(record("mp-1", crystal=cell(frac=((0, 0, 0), (0.1, 0, 0)))), lax)
+    assert rejection.reason == "atoms_overlap"
+    assert "0.5 Å" in rejection.detail
 
 
-def test_every_fault_names_value_and_remedy():
-    _, detail = find_fault(record("mp-1", band_gap=-0.5), LIMITS)
-    assert "-0.5" in detail
-    assert "[0, 20]" in detail
-    assert "check the unit" in detail
+def test_a_rejection_names_the_row_its_value_and_the_remedy():
+    rejection = reject_unphysical(record("mp-1", band_gap=-0.5), LIMITS)
+    assert rejection.material_id == "mp-1"
+    assert "-0.5" in rejection.detail
+    assert "[0, 20]" in rejection.detail
+    assert "check the unit" in rejection.detail
 
 
 @pytest.mark.parametrize("seed", range(8))

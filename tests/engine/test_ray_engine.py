@@ -108,21 +108,22 @@ def test_without_an_address_a_ray_is_started_here(path_of_workers, monkeypatch):
 
 
 def fit_and_die_once(inputs, marker, name):
-    from tiny_training import kill_at_call, no_tracker, tiny_params
+    from tiny_training import kill_at_call, tiny_params
 
-    from matscout.training import train_member
+    from matscout.training.loop.trainer import Trainer
+    from matscout.training.runs.training import TrainingInputs, member_training
+    from matscout.training.train_member import train_beforehand
 
-    train_member.member_run = no_tracker
     if not marker.exists():
-        kill_at_call(train_member.Trainer, "_step", 9, lambda *_, **__: marker.touch())
-    train_member.fit_member(name, params=tiny_params(), **inputs)
+        kill_at_call(Trainer, "_step", 9, lambda *_, **__: marker.touch())
+    train_beforehand(member_training(name, tiny_params()), TrainingInputs(**inputs))
 
 
 def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_path, monkeypatch):
     from tiny_training import MEMBER, train, write_tiny_inputs
 
     from matscout.files import sha256_of
-    from matscout.training import train_member
+    from matscout.training.loop.trainer import Trainer
 
     for folder in ("inputs", "on ray", "here"):
         (tmp_path / folder).mkdir()
@@ -134,10 +135,8 @@ def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_pa
     assert ended == [{MEMBER: DONE}]
     assert (tmp_path / "killed").exists()
     begun = []
-    run_epoch = train_member.Trainer._run_epoch
-    monkeypatch.setattr(
-        train_member.Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a)
-    )
+    run_epoch = Trainer._run_epoch
+    monkeypatch.setattr(Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a))
     train(inputs, tmp_path / "on ray/member", dvc_root=tmp_path / "on ray")
     assert begun == []  # the worker reached the last epoch
     assert sha256_of(tmp_path / "on ray/member") == sha256_of(tmp_path / "here/member")

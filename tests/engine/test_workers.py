@@ -3,6 +3,7 @@
 Worker processes import this file for the functions in it: what is heavy is imported where it is used.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -159,8 +160,8 @@ def fail_or_note(folder, name):
     (folder / name).write_text(f"{os.getpid()} {os.environ.get('CARD')} {Path.cwd()}")
 
 
-def outcomes(engine, tmp_path, names):
-    job = Job(partial(fail_or_note, tmp_path), tmp_path, tmp_path / "logs")
+def outcomes(engine, tmp_path, names, function=fail_or_note):
+    job = Job(partial(function, tmp_path), tmp_path, tmp_path / "logs")
     ended = {}
     for some in engine.run(job, names):
         ended |= some
@@ -194,6 +195,19 @@ def test_tasks_at_once_have_a_card_each(tmp_path):
     job = Job(partial(note_card_and_wait, tmp_path, ["a", "b"]), tmp_path, tmp_path / "logs")
     list(LocalEngine([{"CARD": "0"}, {"CARD": "1"}]).run(job, ["a", "b"]))
     assert sorted((tmp_path / name).read_text() for name in "ab") == ["0", "1"]
+
+
+def note_from_a_child(folder, name):
+    child = multiprocessing.get_context("spawn").Process(target=(folder / name).write_text, args=("written",))
+    child.start()
+    child.join()
+
+
+def test_a_task_may_start_processes_of_its_own(tmp_path):
+    """As a training that several share does."""
+    ended = outcomes(LocalEngine([{}]), tmp_path, ["a"], note_from_a_child)
+    assert ended == {"a": DONE}
+    assert (tmp_path / "a").read_text() == "written"
 
 
 def wait_for_ever(folder, name):

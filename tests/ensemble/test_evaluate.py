@@ -21,6 +21,7 @@ from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
+from matscout.models.inference import ON_CPU
 
 TARGETS = ("formation_energy_per_atom", "band_gap")
 
@@ -119,7 +120,7 @@ def test_members_outputs_are_those_of_the_whole_model(outputs):
     members = load_members(outputs.members, list(outputs.params.members))
     store = GraphStore.open(outputs.graphs)
     rows = np.arange(len(store))[::-1].copy()
-    ours = run_members(members, store, rows, device="cpu", description="test").distributions
+    ours = run_members(members, store, rows, plan=ON_CPU, description="test").distributions
     for member in members:
         with torch.inference_mode():
             theirs = member.model.eval()(store.batch(rows, **member.card.graph))

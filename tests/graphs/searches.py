@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import InputError
-from matscout.graphs.neighbors.cell_checks import FINE, cell_problem, explain, overlap_problem
+from matscout.graphs.neighbors.cell_checks import FINE, cell_problem, overlap_problem, rejection_of
 from matscout.graphs.neighbors.neighbor_search import search
 from matscout.graphs.symmetry import asymmetric_unit
 
@@ -50,7 +50,7 @@ def nearest_neighbors(lattice, frac_coords, n_neighbors, centers=None):
 
 def refuse(problem, value):
     if problem != FINE:
-        raise InputError(explain(problem, value))
+        raise InputError(rejection_of(-1, problem, value)).detail
 
 
 def find_orbits(lattice, frac_coords, numbers, symprec):

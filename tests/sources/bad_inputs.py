@@ -26,13 +26,14 @@ from pymatgen.core import Element
 from sample_rows import ROOT, sample_pages
 from written_files import FILES, OPTIMADE, PYMATGEN, content_of
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import MatscoutError
 from matscout.params import FileImport, check_params
 from matscout.sources.files.file_opening import GZIP_MAGIC
 from matscout.sources.files.import_file import import_file
 from matscout.sources.files.named_structures import read_structures, read_text
 from matscout.sources.formats.page_formats import FORMATS, parse_page
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.services.download_journal import Journal
 from matscout.sources.snapshots.manifest import read_manifest
 

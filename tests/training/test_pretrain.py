@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from tiny_training import EPOCHS, MEMBER, ROOT, no_tracker, tiny_materials, tiny_params, train, train_and_die
+from tiny_training import EPOCHS, MEMBER, ROOT, tiny_materials, tiny_params, train, train_and_die
 
 from matscout import columns, files
 from matscout.curation.splits import make_split
@@ -17,20 +17,16 @@ from matscout.errors import InputError, ParameterError, StoreError, TrainingErro
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.saved_member import build_from_card, load_member, save_member
 from matscout.params import check_params
+from matscout.training import fitting, train_member
 from matscout.training import pretrain as pretraining
-from matscout.training import train_member
-from matscout.training.labelled_rows import load_folds
+from matscout.training.dataset import load_folds
+from matscout.training.fitting import Task
 from matscout.training.pretrain import database_targets, pretrain, refuse_torn_groups
-from matscout.training.training_plan import plan_member
-from matscout.training.training_task import Task
+from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.starting_weights import load_start
 
 SHIFT = 0.7  # eV/atom: the second database's reference energies
 ENERGY, GAP = "formation_energy_per_atom", "band_gap"
-
-
-@pytest.fixture(autouse=True)
-def _untracked(monkeypatch):
-    monkeypatch.setattr(train_member, "member_run", no_tracker)
 
 
 def two_databases():
@@ -67,22 +63,15 @@ def pretrained(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(folder / "root"))
-        patch.setattr(train_member, "member_run", no_tracker)
         patch.setattr(pretraining, "LEAST_LABELS", 5)
         pretrain("all", params=params_with(), destination=folder / "all", **inputs)
     return folder / "all"
 
 
-def task_of(plan, inputs):
-    folds = load_folds(
-        materials=inputs["materials"],
-        split=inputs["split"],
-        store=GraphStore.open(inputs["graphs"]),
-        targets=plan.params.targets,
-        graph=plan.params.members[plan.name].graph,
-        device=torch.device("cpu"),
-    )
-    return Task.prepare(plan.name, plan.params, folds, torch.device("cpu"), plan.load_start()), folds
+def task_of(training, inputs):
+    cpu = torch.device("cpu")
+    folds = load_folds(training, TrainingInputs(**inputs), GraphStore.open(inputs["graphs"]), cpu)
+    return Task.prepare(training, folds, cpu, load_start(training)), folds
 
 
 def test_each_database_has_a_head_that_knows_its_own_labels(pretrained, inputs):
@@ -118,7 +107,7 @@ def test_a_database_with_few_labels_and_a_second_functional_are_told_apart(input
 
 def test_fine_tuning_begins_exactly_where_the_start_ended(pretrained, inputs):
     params = params_with(tuned={"from": str(pretrained), "heads": "continued"})
-    task, folds = task_of(plan_member("tuned", params), inputs)
+    task, folds = task_of(member_training("tuned", params), inputs)
     start = load_member(pretrained).model
     for name, tensor in start.encoder.state_dict().items():
         assert torch.equal(task.model.encoder.state_dict()[name], tensor), name
@@ -132,7 +121,7 @@ def test_fine_tuning_begins_exactly_where_the_start_ended(pretrained, inputs):
 
 def test_fresh_heads_know_the_new_labels_alone(pretrained, inputs):
     params = params_with(tuned={"from": str(pretrained), "heads": "fresh"})
-    task, folds = task_of(plan_member("tuned", params), inputs)
+    task, folds = task_of(member_training("tuned", params), inputs)
     labels = folds["train"].labels[ENERGY]
     assert task.model.head.heads[ENERGY].center == labels[~labels.isnan()].median()
     own = next(load_member(pretrained).model.encoder.parameters())
@@ -142,7 +131,7 @@ def test_fresh_heads_know_the_new_labels_alone(pretrained, inputs):
 def test_a_head_of_another_kind_is_fresh(pretrained, inputs):
     tree = params_with(tuned={"from": str(pretrained), "heads": "continued"}).model_dump(mode="json")
     tree["targets"][GAP]["head"] = "laplace"
-    start = plan_member("tuned", check_params(tree)).load_start()
+    start = load_start(member_training("tuned", check_params(tree)))
     assert set(start.heads) == {ENERGY}
 
 
@@ -153,11 +142,11 @@ def test_the_card_tells_the_start_and_another_start_is_another_training(
     train_member.train_member("tuned", params=params, destination=tmp_path / "tuned", **inputs)
     card = load_member(tmp_path / "tuned").card
     assert card.hashes["start"] == load_member(pretrained).card.weights_sha256
-    plans = [plan_member(MEMBER, params, start) for start in (None, pretrained, uninterrupted[0])] + [
-        dataclasses.replace(plan_member(MEMBER, params, pretrained), heads="fresh")
-    ]
-    prints = {plan.provenance(plan.load_start(), {}).fingerprint for plan in plans}
-    assert len(prints) == len(plans)
+    trainings = [member_training(MEMBER, params, start) for start in (None, pretrained, uninterrupted[0])]
+    trainings.append(dataclasses.replace(trainings[1], heads="fresh"))
+    taken = [None if one.start is None else load_start(one).taken for one in trainings]
+    prints = {one.provenance({}, start).fingerprint for one, start in zip(trainings, taken, strict=True)}
+    assert len(prints) == len(trainings)
     assert "start" not in load_member(uninterrupted[0]).card.hashes
 
 
@@ -186,7 +175,7 @@ def test_a_start_of_another_encoder_is_refused_with_the_difference(change, told,
     tree = params_with().model_dump(mode="json")
     tree["members"][MEMBER] |= change
     with pytest.raises(ParameterError) as error:
-        plan_member(MEMBER, check_params(tree), pretrained).load_start()
+        load_start(member_training(MEMBER, check_params(tree), pretrained))
     assert told in str(error.value)
     assert "begin with another" in str(error.value)
 
@@ -197,9 +186,9 @@ def test_a_start_with_another_element_table_or_none_at_all_is_refused(pretrained
     content = json.loads((tmp_path / "member.json").read_text())
     files.write_json(tmp_path / "member.json", content | {"element_table_sha256": "0" * 64})
     with pytest.raises(StoreError, match="element table 000000000000, this installation has"):
-        plan_member(MEMBER, tiny_params(), tmp_path).load_start()
+        load_start(member_training(MEMBER, tiny_params(), tmp_path))
     with pytest.raises(StoreError, match=r"absent/member\.json not found"):
-        plan_member(MEMBER, tiny_params(), tmp_path / "absent").load_start()
+        load_start(member_training(MEMBER, tiny_params(), tmp_path / "absent"))
 
 
 @pytest.mark.parametrize(
@@ -258,10 +247,8 @@ def test_no_duplicate_of_a_test_row_enters_pretraining(tmp_path, dvc_root, monke
     files.write_parquet(paths["materials"], table)
     files.write_parquet(paths["split"], split)
     build_store(paths["materials"], paths["graphs"], tiny_params().graphs, workers=1)
-    seen, step = set(), train_member.Trainer._step
-    monkeypatch.setattr(
-        train_member.Trainer, "_step", lambda self, b, e: seen.update(b.material_ids) or step(self, b, e)
-    )
+    seen, step = set(), fitting.Trainer._step
+    monkeypatch.setattr(fitting.Trainer, "_step", lambda self, b, e: seen.update(b.material_ids) or step(self, b, e))
     pretrain("all", params=params_with(), destination=tmp_path / "all", **paths)
     group = table.set_index("material_id")["duplicate_group"]
     fold = split.set_index("material_id")["fold"]

@@ -10,33 +10,23 @@ import pytest
 import torch
 import yaml
 from imports import ROOT
-from tiny_training import EPOCHS, MEMBER, no_tracker, tiny_materials, tiny_params, train
+from tiny_training import EPOCHS, MEMBER, tiny_materials, tiny_params, train
 
 from matscout import files
 from matscout.errors import ParameterError, StoreError, TrainingError
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.inference import distributions, embed
 from matscout.models.saved_member import load_member
-from matscout.training import train_member
-from matscout.training.labelled_rows import load_folds
+from matscout.training import fitting, train_member
+from matscout.training.dataset import load_folds
 from matscout.training.runs.checkpoints import decode, encode, open_checkpoints
 from matscout.training.runs.trained_beforehand import take_member
-
-
-@pytest.fixture(autouse=True)
-def _untracked(monkeypatch):
-    monkeypatch.setattr(train_member, "member_run", train_member.member_run)  # `train` replaces it; put back afterwards
+from matscout.training.runs.training import TrainingInputs, member_training
 
 
 def folds_of(inputs):
-    return load_folds(
-        materials=inputs["materials"],
-        split=inputs["split"],
-        store=GraphStore.open(inputs["graphs"]),
-        targets=tiny_params().targets,
-        graph=tiny_params().members[MEMBER].graph,
-        device=torch.device("cpu"),
-    )
+    training = member_training(MEMBER, tiny_params())
+    return load_folds(training, TrainingInputs(**inputs), GraphStore.open(inputs["graphs"]), torch.device("cpu"))
 
 
 def test_it_writes_weights_card_history_and_metrics(uninterrupted):
@@ -114,8 +104,8 @@ def test_batches_hold_every_row_once_with_its_own_labels(tiny_inputs):
 
 def test_training_leaves_torchs_settings_as_they_were(tiny_inputs, dvc_root, tmp_path, monkeypatch):
     threads_within = []
-    fit = train_member._fit
-    monkeypatch.setattr(train_member, "_fit", lambda *a: threads_within.append(torch.get_num_threads()) or fit(*a))
+    fit = train_member.fit
+    monkeypatch.setattr(train_member, "fit", lambda *a: threads_within.append(torch.get_num_threads()) or fit(*a))
     train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, threads=2)
     assert threads_within == [1]
     assert torch.get_num_threads() == 2
@@ -140,17 +130,17 @@ def test_a_member_trained_beforehand_is_put_in_place_whole_or_trained_on(
     tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch
 ):
     def take(**changes):
-        return take_member(MEMBER, params=tiny_params(**changes), destination=tmp_path / "member", **tiny_inputs)
+        return take_member(member_training(MEMBER, tiny_params(**changes)), inputs, tmp_path / "member")
 
-    monkeypatch.setattr(train_member, "member_run", no_tracker)
+    inputs = TrainingInputs(**tiny_inputs)
     assert not take()
-    train_member.fit_member(MEMBER, params=tiny_params(), **tiny_inputs)
+    train_member.train_beforehand(member_training(MEMBER, tiny_params()), inputs)
     assert not take(members__tiny__training__seed=4)
     weights = next((dvc_root / ".checkpoints" / MEMBER).glob("*/member.*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
     assert not take()
-    monkeypatch.setattr(train_member.Trainer, "_step", None)  # the checkpoint of the last epoch is there
-    train_member.fit_member(MEMBER, params=tiny_params(), **tiny_inputs)
+    monkeypatch.setattr(fitting.Trainer, "_step", None)  # the checkpoint of the last epoch is there
+    train_member.train_beforehand(member_training(MEMBER, tiny_params()), inputs)
     assert take()
     assert files.sha256_of(tmp_path / "member") == uninterrupted[1]
     assert not (dvc_root / ".checkpoints" / MEMBER).exists()
@@ -163,8 +153,8 @@ def test_who_takes_a_trained_member_loads_neither_torch_nor_mlflow():
 
 def test_a_training_flushes_subnormals(tiny_inputs, uninterrupted, dvc_root, tmp_path, monkeypatch):
     products = []
-    fit = train_member._fit
-    monkeypatch.setattr(train_member, "_fit", lambda *a: products.append(torch.tensor(1e-30) * 1e-10) or fit(*a))
+    fit = train_member.fit
+    monkeypatch.setattr(train_member, "fit", lambda *a: products.append(torch.tensor(1e-30) * 1e-10) or fit(*a))
     torch.set_flush_denormal(False)
     train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root)
     assert products == [0.0]

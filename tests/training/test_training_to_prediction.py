@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Structure
-from tiny_training import MEMBER, no_tracker, tiny_materials, tiny_params, train
+from tiny_training import MEMBER, tiny_materials, tiny_params, train
 
 from matscout import files
 from matscout.discovery.screen.user_crystals import predict_structures
@@ -52,7 +52,6 @@ class Trained:
     """A member with a third target, its ensemble, and what it said of its training rows when training ended."""
 
     def __init__(self, folder, patch):
-        patch.setattr(train_member, "member_run", no_tracker)
         patch.setenv("DVC_ROOT", str(folder))
         self.table = materials_with_moduli()
         self.params = tiny_params(
@@ -126,7 +125,6 @@ def test_a_label_without_logarithm_is_named(bad, trained, tmp_path):
     files.write_parquet(tmp_path / "materials.parquet", table)
     told = rf"bulk_modulus = {bad:g} GPa of t-002 \(1 such row\(s\)\).*log_laplace.*above zero"
     with pytest.raises(TrainingError, match=told), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_member, "member_run", no_tracker)
         patch.setenv("DVC_ROOT", str(tmp_path))
         paths = {**trained.paths, "materials": tmp_path / "materials.parquet"}
         train(paths, tmp_path / "member", trained.params, dvc_root=tmp_path)

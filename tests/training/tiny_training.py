@@ -3,9 +3,7 @@
 import itertools
 import os
 import signal
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,7 @@ from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.graphs.store.graph_store import build_store
 from matscout.params import Params, check_params
 from matscout.resume.parts import Parts
-from matscout.training import train_member
+from matscout.training import fitting, train_member
 from matscout.training.runs.checkpoints import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
@@ -85,25 +83,11 @@ def write_tiny_inputs(folder: Path) -> dict[str, Path]:
     return paths
 
 
-class NoTracker:
-    """Stands in for a member's run where the test is not about MLflow, whose import takes seconds."""
-
-    run_id = "none"
-
-    def log(self, step, values):
-        pass
-
-
-@contextmanager
-def no_tracker(provenance, run_id=None):
-    yield NoTracker()
-
-
-def train(paths, destination, params=None, *, dvc_root, tracked=False, threads=1):
+def train(paths, destination, params=None, *, dvc_root, threads=1, tracker=train_member.UNTRACKED):
     os.environ["DVC_ROOT"] = str(dvc_root)
     torch.set_num_threads(threads)
-    with nullcontext() if tracked else patch.object(train_member, "member_run", no_tracker):
-        train_member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
+    params = params or tiny_params()
+    train_member.train_member(MEMBER, params=params, destination=destination, tracker=tracker, **paths)
 
 
 def kill_self(*_, **__):
@@ -132,14 +116,14 @@ save_bytes = Parts.save_bytes
 
 
 MOMENTS = {
-    "before the first step": lambda: kill_at_call(train_member.Trainer, "fit", 1),
-    "in the middle of an epoch": lambda: kill_at_call(train_member.Trainer, "_step", 9),
+    "before the first step": lambda: kill_at_call(fitting.Trainer, "fit", 1),
+    "in the middle of an epoch": lambda: kill_at_call(fitting.Trainer, "_step", 9),
     "while the first checkpoint is written": lambda: kill_at_call(Parts, "save_bytes", 1, half_a_checkpoint),
     "while the third checkpoint is written": lambda: kill_at_call(Parts, "save_bytes", 3, half_a_checkpoint),
     "when a checkpoint is written, before its predecessors go": lambda: kill_at_call(
         Parts, "save_bytes", 3, save_bytes
     ),
-    "before an epoch is tracked": lambda: kill_at_call(train_member, "_track", 2),
+    "before an epoch is tracked": lambda: kill_at_call(fitting, "track", 2),
     "after the last epoch": lambda: kill_at_call(train_member, "_metrics", 1),
     "while the weights are written": lambda: kill_at_call(train_member, "write_parquet", 1),
     "when all is written but the checkpoints stay": lambda: kill_at_call(CheckpointStore, "delete", 1),

@@ -5,10 +5,9 @@ lock and checkpoints, train members and keep them beside their checkpoints, from
 takes them. The bytes are those of a serial run.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from matscout import layout
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
 from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
-from matscout.engine.settings import RAY, Switch, n_cores
+from matscout.engine.settings import RAY, Switch, n_cores, visible_cards
 from matscout.engine.worker_tasks import DONE, Engine, Job
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.params import Compute, Member, Params
@@ -26,7 +25,7 @@ from matscout.progress import progress
 from matscout.resume.work_folders import CHECKPOINTS, root
 from matscout.training.runs.checkpoints import epochs_saved
 from matscout.training.runs.trained_beforehand import is_kept
-from matscout.training.runs.training_hashes import provenance_of, training_hashes
+from matscout.training.runs.training import TrainingInputs, member_training
 
 N_SHOWN = 4  # members beside the bar
 COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
@@ -37,11 +36,11 @@ COST = {  # ms of one core a crystal and epoch: decides who starts first, and no
     "comformer": 1.2,
     "composition": 0.5,
 }
-INPUTS = {
-    "graphs": layout.GRAPHS,
-    "split": layout.TRAINING_SPLIT,
-    "materials": layout.TRAINING_MATERIALS,
-}
+INPUTS = TrainingInputs(
+    graphs=layout.GRAPHS,
+    split=layout.TRAINING_SPLIT,
+    materials=layout.TRAINING_MATERIALS,
+)
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
@@ -59,8 +58,8 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
     check_inputs()
-    hashes = training_hashes(**INPUTS)
-    fingerprints = {name: provenance_of(name, params, hashes).fingerprint for name in names}
+    hashes = INPUTS.hashes()
+    fingerprints = {name: member_training(name, params).provenance(hashes).fingerprint for name in names}
     wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
     wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
     epochs = {name: params.members[name].training.epochs for name in wanted}
@@ -71,8 +70,8 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.train_member", "mlflow.tracking")
     )
     failures = dict[str, str]()
-    with _watch(epochs, fingerprints) as board:
-        for ended in engine.run(job, wanted):
+    with _watch(epochs, fingerprints) as board, closing(engine.run(job, wanted)) as rounds:
+        for ended in rounds:
             failures |= {name: error for name, error in ended.items() if error != DONE}
             board.show(ended)
     if failures:
@@ -97,23 +96,13 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
     return LocalEngine([{"CUDA_VISIBLE_DEVICES": groups[n % len(groups)]} if groups else {} for n in range(workers)])
 
 
-def visible_cards() -> list[str]:
-    """The graphics cards this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [card for card in told.split(",") if card]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
-
-
 def check_inputs() -> None:
     """Refuse to train on inputs that `dvc repro` would make anew: its fingerprint would be another.
 
     Raises:
         InputError: they are missing or changed, or DVC cannot tell.
     """
-    missing = [str(path) for path in INPUTS.values() if not path.exists()]
+    missing = [str(path) for path in (INPUTS.graphs, INPUTS.split, INPUTS.materials) if not path.exists()]
     if missing:
         raise InputError(f"{', '.join(missing)} not found; run: dvc repro {' '.join(INPUT_STAGES)}")
     if changed := changed_stages(INPUT_STAGES):
@@ -121,9 +110,10 @@ def check_inputs() -> None:
 
 
 def _fit(name: str, *, params: Params) -> None:
-    from matscout.training.train_member import fit_member  # torch and MLflow, which only the workers need
+    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.train_member import train_beforehand  # torch, which only the workers need
 
-    fit_member(name, params=params, **INPUTS)
+    train_beforehand(member_training(name, params), INPUTS, MLflowTracker(params))
 
 
 def _duration(member: Member) -> float:

@@ -22,8 +22,7 @@ from matscout.files import sha256_of_json
 from matscout.params import Params, check_params
 from matscout.progress import progress
 from matscout.training.runs.checkpoints import open_checkpoints
-from matscout.training.runs.training_hashes import training_hashes
-from matscout.training.training_plan import Plan, plan_member
+from matscout.training.runs.training import Tracker, Training, TrainingInputs, member_training
 from matscout.training.trial import Outcome, run_trial
 
 DIGITS = 3  # of a proposed number: more would not change a result and could not be read
@@ -84,7 +83,8 @@ def tune(
     n_trials: int,
     over: Sequence[str],
     seed: int,
-    inputs: Mapping[str, Path],
+    inputs: TrainingInputs,
+    tracker: Callable[[str, str], Tracker],
     say: Callable[[str], None],
 ) -> list[Trial]:
     """Search until the study holds `n_trials` finished trials; return all of them, best first.
@@ -96,18 +96,19 @@ def tune(
         over: names of knobs.
         seed: of the proposals.
         inputs: graphs, split and materials.
+        tracker: (title of the search, name of a trial) -> where the trial's curves go.
         say: gets one line a finished trial.
 
     Raises:
         ParameterError: no such member or knob.
         TrainingError: as for `train_member`, or another process searches for this member.
     """
-    plan_member(name, params)  # refuses an unknown member
+    member_training(name, params)  # refuses an unknown member
     knobs = knobs_of(name, params)
     if unknown := sorted(set(over) - set(knobs)):
         raise ParameterError(f"--over {unknown[0]} is no parameter to search; choose from {', '.join(knobs)}")
     searched = {knob.path: knob for key, knob in knobs.items() if key in over}
-    key = study_key(name, params, searched, seed, training_hashes(**inputs))
+    key = study_key(name, params, searched, seed, inputs.hashes())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with open_checkpoints(f"tune/{name}", key) as store, _bar(name, n_trials) as bar:
         study = _open_study(store.directory / "study.db")
@@ -115,7 +116,8 @@ def tune(
             bar.n = n_done
             bar.refresh()
             trial = _next_trial(study, searched, seed)
-            _run(study, trial, _plan(name, params, trial.params, key, n_done), inputs)
+            training = _training(name, params, trial.params)
+            _run(study, trial, training, inputs, tracker(f"tune {name} {key[:7]}", f"trial {n_done + 1}"))
             say(_line(_trials(study)[-1], n_trials))
         bar.n = n_done
         return sorted(_trials(study), key=lambda trial: (trial.ended != "complete", trial.error, trial.number))
@@ -158,7 +160,9 @@ def _next_trial(study: optuna.Study, searched: Mapping[str, Knob], seed: int) ->
     return study.ask({path: knob.choices for path, knob in searched.items()})
 
 
-def _run(study: optuna.Study, trial: optuna.Trial, plan: Plan, inputs: Mapping[str, Path]) -> None:
+def _run(
+    study: optuna.Study, trial: optuna.Trial, training: Training, inputs: TrainingInputs, tracker: Tracker
+) -> None:
     def hopeless(tenths: int, error: float) -> bool:
         trial.report(error, tenths)
         return trial.should_prune()
@@ -172,10 +176,10 @@ def _run(study: optuna.Study, trial: optuna.Trial, plan: Plan, inputs: Mapping[s
         else:
             study.tell(trial, state=TrialState.PRUNED)
 
-    run_trial(plan, hopeless=hopeless, tell=tell, **inputs)
+    run_trial(training, inputs, tracker, hopeless=hopeless, tell=tell)
 
 
-def _plan(name: str, params: Params, values: Mapping[str, Any], key: str, n_done: int) -> Plan:
+def _training(name: str, params: Params, values: Mapping[str, Any]) -> Training:
     """The member's training with a trial's values, under a name of its own."""
     tree = params.model_dump(mode="json")
     for path, value in values.items():
@@ -184,10 +188,7 @@ def _plan(name: str, params: Params, values: Mapping[str, Any], key: str, n_done
         for parent in parents:
             node = node[parent]
         node[last] = _rounded(value)
-    plan = plan_member(name, check_params(tree))
-    own = plan.params.model_copy(update={"members": {f"tune/{name}": plan.params.members[name]}})
-    title = f"tune {name} {key[:7]}"
-    return replace(plan, name=f"tune/{name}", params=own, pipeline=params, title=title, run_name=f"trial {n_done + 1}")
+    return replace(member_training(name, check_params(tree)), name=f"tune/{name}")
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:

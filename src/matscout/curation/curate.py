@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.curation_summary import summarize_curation
 from matscout.curation.duplicates.comparison_cache import (
@@ -31,7 +33,7 @@ from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.feedback_files import read_feedback
-from matscout.sources.record import RECORD_SCHEMA, Losses, Record, Rejection
+from matscout.sources.record import RECORD_SCHEMA, Losses, Record
 from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
 
@@ -94,7 +96,7 @@ def curate_records(
 
     Args:
         records: rows with unique ids.
-        rejections: rows refused so far.
+        rejections: rows rejected so far.
         planted: source -> what its synthetic rows were made with.
         params: the section `curation`.
         destination: folder of the four outputs.
@@ -112,18 +114,14 @@ def curate_records(
         keep=None if parts is None else partial(keep_reduced, parts),
     )
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
-    refused = [
-        Rejection(record.source, record.material_id, record.file, record.row, *result)
-        for record, result in zip(records, examined, strict=True)
-        if not isinstance(result, Examined)
-    ]
+    rejected = [result for result in examined if isinstance(result, Rejection)]
     if not kept:
-        reasons = ", ".join(sorted({rejection.reason for rejection in (*rejections, *refused)})) or "there were none"
-        raise InputError(f"no usable row among {len(records)} records (refused for: {reasons}); check the databases")
+        reasons = ", ".join(sorted({rejection.reason for rejection in (*rejections, *rejected)})) or "there were none"
+        raise InputError(f"no usable row among {len(records)} records (rejected for: {reasons}); check the databases")
     kept.sort(key=lambda pair: (pair[0].source, pair[0].material_id))
     materials = _table(kept)
     outliers = label_outliers(materials, params.validity.outlier)
-    refused += [_refuse_outlier(kept[row][0], outliers.loc[row], params) for row in outliers.index.tolist()]
+    rejected += [_reject_outlier(kept[row][0], outliers.loc[row], params) for row in outliers.index.tolist()]
     materials = materials.drop(index=outliers.index).reset_index(drop=True)
     kept = [pair for row, pair in enumerate(kept) if row not in outliers.index]
     cells = {result.content: result.reduced for _, result in kept}
@@ -133,25 +131,47 @@ def curate_records(
     materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
     aligned, offsets = align(materials, params.offsets, planted)
     materials[list(aligned.columns)] = aligned
+    left_out = leave_out_other_gaps(materials, params.offsets.reference)
     materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
     materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
     materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
-    _warn_of_losses(records, rejections, refused, destination)
-    quarantine = quarantine_table([*rejections, *refused])
+    _warn_of_losses(records, rejections, rejected, destination)
+    quarantine = quarantine_table([*rejections, *rejected])
     summary = summarize_curation(materials, quarantine, edges, offsets)
+    if left_out:
+        summary["gaps_of_other_functionals"] = left_out
     write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
 
 
+def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, int]:
+    """Take gaps of other functionals than the reference's out of the column, in place; how many, by functional.
+
+    An HSE06 or a measured gap lies electronvolts above the PBE gap of the same crystal, and no offset turns one into
+    the other. The rows stay, with their energies; the snapshots keep the published gaps.
+    """
+    has_gap = materials[columns.BAND_GAP].notna()
+    own = materials.loc[has_gap & (materials[columns.SOURCE] == reference), columns.FUNCTIONAL].value_counts()
+    if not len(own):
+        return {}
+    functional = min(own[own == own.max()].index)
+    other = has_gap & (materials[columns.FUNCTIONAL] != functional)
+    counts = materials.loc[other, columns.FUNCTIONAL].value_counts().sort_index()
+    for name, number in counts.items():
+        LOG.warning("%d gaps of %s train nothing: the column holds gaps of %s", number, name, functional)
+    materials.loc[other, columns.BAND_GAP] = np.nan
+    return {str(name): int(number) for name, number in counts.items()}
+
+
 def _warn_of_losses(
-    records: Sequence[Record], rejections: Sequence[Rejection], refused: Sequence[Rejection], destination: Path
+    records: Sequence[Record], rejections: Sequence[Rejection], rejected: Sequence[Rejection], destination: Path
 ) -> None:
     losses = Losses()
     for item in (*records, *rejections):
         losses.count(item)
-    for rejection in refused:
+    for rejection in rejected:
         losses.lose(rejection)
     for warning in losses.warnings(destination / QUARANTINE_NAME):
         LOG.warning(warning)
@@ -189,7 +209,7 @@ def _read(
             detail = (
                 f"{item.source} gives {item.material_id!r} in an earlier row too, which was kept; rename one of them"
             )
-            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail))
+            rejections.append(item.reject("duplicate_id", detail))
             continue
         seen.add((item.source, item.material_id))
         name = item.material_id
@@ -200,14 +220,14 @@ def _read(
     return records, rejections, planted
 
 
-def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rejection:
+def _reject_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rejection:
     detail = (
         f"{columns.FORMATION_ENERGY} = {outlier['value']:.3f} eV/atom: rows of the same chemistry suggest "
         f"{outlier['expected']:.3f}, {outlier['deviation']:.1f} robust deviations away, more than "
         f"curation.validity.outlier = {params.validity.outlier:g}; check the row at its source, or raise the limit"
     )
     reason = f"{columns.FORMATION_ENERGY}_outlier"
-    return Rejection(record.source, record.material_id, record.file, record.row, reason, detail)
+    return record.reject(reason, detail)
 
 
 def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Look at each row once: its first fault, or its formula, content key and reduced cell."""
+"""Look at each row once: its rejection, or its formula, content key and reduced cell."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+from matscout.crystal_checks import Rejection
 from matscout.curation.duplicates.reduced_cell import ReducedCell, content_key, reduce_crystal
-from matscout.curation.validity import Fault, find_fault
+from matscout.curation.validity import reject_unphysical
 from matscout.engine import parallel_stream
 from matscout.params import Validity
 from matscout.sources.record import Record
@@ -34,7 +35,7 @@ def examine(
     workers: int,
     known: Mapping[str, ReducedCell] = NOTHING_KNOWN,
     keep: Callable[[Mapping[str, ReducedCell]], None] | None = None,
-) -> list[Examined | Fault]:
+) -> list[Examined | Rejection]:
     """One result per record, in order.
 
     Args:
@@ -48,7 +49,7 @@ def examine(
     items = [(record, known.get(content_key(record.crystal))) for record in records]
     chunks = [items[start : start + CHUNK_ROWS] for start in range(0, len(items), CHUNK_ROWS)]
     function = partial(_examine_chunk, limits=limits, symprec=symprec)
-    results: list[Examined | Fault] = []
+    results: list[Examined | Rejection] = []
     fresh: dict[str, ReducedCell] = {}
     for chunk in parallel_stream(function, chunks, workers=workers, description="checking rows"):
         results += chunk
@@ -61,16 +62,16 @@ def examine(
 
 def _examine_chunk(
     items: Sequence[tuple[Record, ReducedCell | None]], limits: Validity, symprec: float
-) -> list[Examined | Fault]:
+) -> list[Examined | Rejection]:
     return [_examine_one(record, reduced, limits, symprec) for record, reduced in items]
 
 
-def _examine_one(record: Record, reduced: ReducedCell | None, limits: Validity, symprec: float) -> Examined | Fault:
-    fault = find_fault(record, limits)
-    if fault is not None:
-        return fault
+def _examine_one(record: Record, reduced: ReducedCell | None, limits: Validity, symprec: float) -> Examined | Rejection:
+    if (rejection := reject_unphysical(record, limits)) is not None:
+        return rejection
     try:
         reduced = reduced or reduce_crystal(record.crystal, symprec)
     except ValueError as error:
-        return "no_symmetry", f"no reduced cell or space group at {symprec:g} Å ({error}); check the coordinates"
+        detail = f"no reduced cell or space group at {symprec:g} Å ({error}); check the coordinates"
+        return record.reject("no_symmetry", detail)
     return Examined(record.crystal.reduced_formula, content_key(record.crystal), reduced)

@@ -7,23 +7,25 @@ import moyopy
 import numpy as np
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.crystal import Crystal
+from matscout.crystal_checks import MIN_DISTANCE, Rejection, find_rejection
 from matscout.params import Validity
 from matscout.sources.record import Record
 
 IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)  # (27, 3)
-LONGEST_VECTOR = 1e4  # Å, as in `graphs.cells`: beyond, a row would stop the neighbour search of all
-SMALLEST_VOLUME = 1e-3  # Å³: below this three vectors span no cell
 
 RANGED = (columns.FORMATION_ENERGY, columns.BAND_GAP, columns.BULK_MODULUS, columns.SHEAR_MODULUS)  # as in `Validity`
 
-# (reason, detail): a short code that is counted, and the value with its rule and remedy
-Fault = tuple[str, str]
 
+def reject_unphysical(record: Record, limits: Validity) -> Rejection | None:
+    """The first limit that a row breaks, cheap checks first; None for a usable row.
 
-def find_fault(record: Record, limits: Validity) -> Fault | None:
-    """The first rule that `record` breaks, cheap rules before dear ones; None for a usable row."""
-    return _label_fault(record, limits) or _cell_fault(record.crystal, limits)
+    Args:
+        record: one row of a database.
+        limits: of the training set, narrower than those of `crystal_checks`.
+    """
+    reason = _label_problem(record, limits) or _cell_problem(record.crystal, limits)
+    return None if reason is None else record.reject(*reason)
 
 
 def shortest_distance(crystal: Crystal, limit: float) -> float:
@@ -46,7 +48,7 @@ def shortest_distance(crystal: Crystal, limit: float) -> float:
     return min(self_image, float(min(nearest)))
 
 
-def _label_fault(record: Record, limits: Validity) -> Fault | None:
+def _label_problem(record: Record, limits: Validity) -> tuple[str, str] | None:
     for label in columns.LABELS:
         value = getattr(record, label)
         if value is not None and not math.isfinite(value):
@@ -61,41 +63,22 @@ def _label_fault(record: Record, limits: Validity) -> Fault | None:
     return None
 
 
-def _cell_fault(crystal: Crystal, limits: Validity) -> Fault | None:
+def _cell_problem(crystal: Crystal, limits: Validity) -> tuple[str, str] | None:
     n_atoms = crystal.n_atoms
-    if n_atoms == 0:
-        return "no_atoms", "the cell holds no atom; drop the row"
     if n_atoms > limits.max_atoms:
         return "too_many_atoms", f"{n_atoms} atoms: more than curation.validity.max_atoms = {limits.max_atoms}"
-    unknown = sorted({symbol for symbol in crystal.species if symbol not in ATOMIC_NUMBERS})
-    if unknown:
-        return "unknown_element", f"species {unknown}: no elements; use symbols from H to Og"
-    if crystal.lattice.shape != (3, 3) or crystal.frac_coords.shape != (n_atoms, 3):
-        shapes = f"lattice {crystal.lattice.shape}, frac_coords {crystal.frac_coords.shape}, {n_atoms} species"
-        return "shapes_disagree", f"{shapes}: expected (3, 3) and ({n_atoms}, 3); the row is cut off"
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        return "cell_not_finite", "lattice or coordinates hold NaN or infinity; drop the row"
-    return _lattice_fault(crystal, limits) or _distance_fault(crystal, limits)
-
-
-def _lattice_fault(crystal: Crystal, limits: Validity) -> Fault | None:
-    longest = np.linalg.norm(crystal.lattice, axis=1).max()
-    if longest > LONGEST_VECTOR:
-        rule = f"at most {LONGEST_VECTOR:g} Å, or coordinates lose their digits; reduce the cell (Niggli) and try again"
-        return "lattice_too_skewed", f"the longest lattice vector has {longest:.3g} Å: {rule}"
-    if crystal.volume < SMALLEST_VOLUME:
-        return "zero_volume", f"cell volume {crystal.volume:.2g} Å³: the lattice vectors lie in a plane; drop the row"
+    if (rejection := find_rejection(crystal)) is not None:
+        return rejection.reason, rejection.detail
     low, high = limits.volume_per_atom
-    volume = crystal.volume / crystal.n_atoms
+    volume = crystal.volume / n_atoms
     if not low <= volume <= high:
         rule = f"outside curation.validity.volume_per_atom = [{low:g}, {high:g}]"
         return "volume_per_atom_out_of_range", f"{volume:.3g} Å³/atom: {rule}; check the unit of the lattice"
-    return None
-
-
-def _distance_fault(crystal: Crystal, limits: Validity) -> Fault | None:
-    distance = shortest_distance(crystal, limits.min_distance)
-    if distance < limits.min_distance:
+    least = max(limits.min_distance, MIN_DISTANCE)
+    distance = shortest_distance(crystal, least)
+    if distance < least:
         rule = f"below curation.validity.min_distance = {limits.min_distance:g} Å"
+        if least > limits.min_distance:
+            rule = f"below {least:g} Å, the smallest distance that a graph can have"
         return "atoms_overlap", f"two atoms {distance:.3f} Å apart: {rule}; the same site may be listed twice"
     return None

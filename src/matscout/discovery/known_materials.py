@@ -35,6 +35,12 @@ class CuratedTable:
     def read(cls, path: Path) -> "CuratedTable":
         """Read the columns that discovery needs.
 
+        Args:
+            path: of `materials.parquet`.
+
+        Returns:
+            The rows, sorted by material id.
+
         Raises:
             InputError: the file is missing, lacks a column or has no rows.
         """

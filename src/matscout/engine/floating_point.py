@@ -21,6 +21,11 @@ def use_one_thread() -> None:
     threadpool_limits(1)  # those that are loaded already
 
 
+def let_cublas_be_deterministic() -> None:
+    """Give cuBLAS the workspace without which it refuses determinism, unless the user has given it another."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def flush_subnormals() -> None:
     """Let this thread, and those that it starts from now on, take subnormal results as zero.
 

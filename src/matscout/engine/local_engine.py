@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -25,7 +25,7 @@ class LocalEngine:
 
     environments: Sequence[Mapping[str, str]]
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """See `Engine.run`. Tasks that still run when the caller stops, or is killed, are ended."""
         waiting, free, running = list(names), list(self.environments), list[_Worker]()
         try:
@@ -60,12 +60,11 @@ class _Worker:
 
 
 def _start(job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
+    """A process that may have processes of its own, as a shared training has: no daemon, which may not."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(job.imports))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name, daemon=True
-    )
+    process = context.Process(target=_body, args=(job, name, {**os.environ, **environment}, sender), name=name)
     process.start()
     sender.close()
     return _Worker(name, environment, process, receiver)

@@ -33,20 +33,40 @@ def load_for_workers(*modules: str) -> None:
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, unit: str = "chunk"
 ) -> list[Result]:
-    """`[function(item) for item in items]`: see `parallel_stream`."""
+    """Compute `[function(item) for item in items]` over worker processes; see `parallel_stream`.
+
+    Args:
+        function: picklable.
+        items: picklable.
+        workers: processes at most; 1 = this process.
+        description: of the progress bar.
+        unit: of the progress bar, in the singular.
+
+    Returns:
+        Results in the order of `items`.
+    """
     return list(parallel_stream(function, items, workers=workers, description=description, unit=unit))
 
 
 def parallel_stream(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, unit: str = "chunk"
 ) -> Iterator[Result]:
-    """`function` of each item over `workers` processes, yielded in order as they come, with a progress bar.
+    """Compute `function` of each item over worker processes, with a progress bar.
 
-    `function` and `items` must be picklable. Workers are not forked from this process, since a fork of one that
-    holds threads (torch, numba, arrow) can deadlock, but from a server without threads, which imports once what this
-    process has imported of matscout. Each computes on one thread. One worker means this process, and
-    `MATSCOUT_WORKERS` is the most. With `MATSCOUT_ENGINE=ray` the pieces run on a Ray cluster instead, with the same
-    results.
+    Workers are not forked from this process, since a fork of a process that holds threads (torch, numba, arrow) can
+    deadlock. They are forked from a server without threads, which imports once what this process has imported of
+    matscout. Each computes on one thread. `MATSCOUT_WORKERS` caps their number. With `MATSCOUT_ENGINE=ray` the items
+    run on a Ray cluster instead, with the same results.
+
+    Args:
+        function: picklable.
+        items: picklable.
+        workers: processes at most; 1 = this process.
+        description: of the progress bar and of errors.
+        unit: of the progress bar, in the singular.
+
+    Yields:
+        Results in the order of `items`, as they come.
 
     Raises:
         ParameterError: the variable names no engine.

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ class RayEngine:
     gpus: float = 0.0
     max_retries: int = MAX_RETRIES
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """See `Engine.run`. The cluster of `RAY_ADDRESS` is used, and left running; else one is started here."""
         ray = connect(self.workers * self.cpus)
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.max_retries, max_calls=1)(run_task)
@@ -54,13 +54,21 @@ class RayEngine:
 
 
 def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int) -> Iterator[Result]:
-    """`function` of each item as short tasks of one core each, yielded in order; tried again where a worker died.
+    """Compute `function` of each item in short Ray tasks of one core each; a task whose worker died is tried again.
 
     Ray keeps its worker processes, so what a function keeps in its process (a loaded ensemble) serves all items.
 
+    Args:
+        function: picklable.
+        items: picklable.
+        workers: tasks at once; a few more than that are queued.
+
+    Yields:
+        Results in the order of `items`.
+
     Raises:
         Exception: what the function raised.
-        WorkerError: its worker died each time that it was tried.
+        WorkerError: a task's worker died on every try.
     """
     ray = connect(workers)
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_call)
@@ -85,11 +93,17 @@ def _call(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 def connect(n_cores: int) -> Any:
-    """Ray, connected to the cluster of `RAY_ADDRESS`, or started here with room for `n_cores`.
+    """Connect to the Ray cluster of `RAY_ADDRESS`, or start Ray here.
+
+    Args:
+        n_cores: tasks that a Ray started here has room for.
+
+    Returns:
+        The module `ray`, connected.
 
     Raises:
         ParameterError: Ray is not installed.
-        WorkerError: it did not start, or the cluster does not answer.
+        WorkerError: Ray did not start, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says will be its default
@@ -117,11 +131,18 @@ def connect(n_cores: int) -> Any:
 
 
 def result_of(ray: Any, reference: Any) -> Any:
-    """The value of a reference.
+    """Wait for a task's result.
+
+    Args:
+        ray: the module, connected.
+        reference: of the task.
+
+    Returns:
+        What the task's function returned.
 
     Raises:
-        Exception: what its function raised.
-        WorkerError: its worker died each time that it was tried.
+        Exception: what the function raised.
+        WorkerError: the task's worker died on every try.
     """
     try:
         return ray.get(reference)

@@ -31,10 +31,17 @@ class Switch:
 
     @classmethod
     def read(cls, engine: str | None = None, workers: int | None = None) -> Self:
-        """The environment's, but for what is given here.
+        """Read the environment; what is given here overrides it.
+
+        Args:
+            engine: one of `ENGINES`; None = `MATSCOUT_ENGINE`, or `local` where that is unset.
+            workers: processes at once; None = `MATSCOUT_WORKERS`.
+
+        Returns:
+            Where work runs.
 
         Raises:
-            ParameterError: no such engine, or no whole number of at least 1.
+            ParameterError: the engine is unknown, or `MATSCOUT_WORKERS` is no whole number of at least 1.
         """
         name = os.environ.get(ENGINE_VARIABLE, LOCAL) if engine is None else engine
         if name not in ENGINES:
@@ -51,6 +58,16 @@ def n_workers() -> int:
 def n_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_cards() -> list[str]:
+    """The graphics cards this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [card for card in told.split(",") if card]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _workers_told() -> int | None:

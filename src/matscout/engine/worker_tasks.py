@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,10 @@ class Job:
 class Engine(Protocol):
     """Runs tasks, each in a process of its own, so that one that dies takes no other with it."""
 
-    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+    def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
         """Start all tasks, as many at once as there is room, and yield every now and then which ended.
+
+        Closing it ends what still runs.
 
         Yields:
             by name of a task that ended since the last time: its error, or `DONE`.
@@ -51,7 +53,18 @@ class Engine(Protocol):
 
 
 def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
-    """Run one task in this process, which must be its own, and return its error or `DONE`."""
+    """Run one task in this process, which must not do anything else afterwards.
+
+    It changes the environment, the working directory and where output goes.
+
+    Args:
+        job: what the task shares with others.
+        name: of the task.
+        environment: variables to set.
+
+    Returns:
+        The task's error as text, or `DONE`.
+    """
     os.environ.update(environment)
     use_one_thread()
     os.chdir(job.directory)

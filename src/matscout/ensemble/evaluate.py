@@ -37,6 +37,7 @@ from matscout.ensemble.training_distance import TrainingReference, reference_row
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
+from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 from matscout.progress import progress
@@ -103,8 +104,8 @@ def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> 
     table = held_out_rows(folds)
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
     training = store.rows_of(folds.loc[folds[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID].to_numpy(str))
-    outputs = run_members(loaded, store, rows, device="cpu", description="held out")
-    embeddings = run_members(loaded, store, reference_rows(training), device="cpu", description="training").embeddings
+    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="held out")
+    embeddings = run_members(loaded, store, reference_rows(training), plan=ON_CPU, description="training").embeddings
     is_validation = (table[columns.FOLD] == columns.VALIDATION).to_numpy()
     reference = TrainingReference.fit(embeddings, outputs.embeddings[is_validation]).with_known(
         folds.loc[folds[columns.CALCULATION] == columns.BY_DFT, columns.SPECIES].map(formula_key)

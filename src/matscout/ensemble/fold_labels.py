@@ -18,6 +18,14 @@ Array = NDArray[np.float64]
 def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> pd.DataFrame:
     """Identity, composition and labels of all materials, with their fold.
 
+    Args:
+        materials: of the curated table or the training set, parquet.
+        split: fold of each material id, parquet.
+        targets: whose labels are read.
+
+    Returns:
+        One row a material, in the order of `materials`.
+
     Raises:
         InputError: a label column is missing, a material has no fold, or a held-out row is synthetic.
     """
@@ -45,6 +53,12 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
 
 def held_out_rows(folds: pd.DataFrame) -> pd.DataFrame:
     """The validation and test rows, in the table's order.
+
+    Args:
+        folds: see `read_folds`.
+
+    Returns:
+        The rows of both folds, with a new index from 0.
 
     Raises:
         InputError: one of the two folds is empty.

@@ -16,6 +16,13 @@ SHARED_TARGET = ("label", "head")
 def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
     """Load the named members.
 
+    Args:
+        directory: holds a folder for each member.
+        names: of the members.
+
+    Returns:
+        The members, in the order of `names`.
+
     Raises:
         StoreError: a member is missing or broken, or disagrees with the first; the message names it and
             the difference.
@@ -32,7 +39,14 @@ def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
 
 
 def check_agreement(cards: Sequence[MemberCard]) -> None:
-    """Refuse members of different targets, graphs or element tables."""
+    """Reject members of different targets, graphs or element tables.
+
+    Args:
+        cards: of the members; each is compared with the first.
+
+    Raises:
+        StoreError: two disagree; the message names the differences.
+    """
     first = cards[0]
     for card in cards[1:]:
         differences = _differences(_shared(first), _shared(card))
@@ -44,7 +58,15 @@ def check_agreement(cards: Sequence[MemberCard]) -> None:
 
 
 def check_store(members: Sequence[LoadedMember], store: GraphStore) -> None:
-    """Refuse graphs that were built otherwise than those that trained the members."""
+    """Reject graphs that were built with other settings than those that trained the members.
+
+    Args:
+        members: that are to read the graphs.
+        store: the graphs.
+
+    Raises:
+        StoreError: a setting differs, or the graphs hold fewer neighbours than a member needs.
+    """
     settings = store.settings.model_dump()
     for member in members:
         card = member.card
@@ -65,11 +87,14 @@ def check_store(members: Sequence[LoadedMember], store: GraphStore) -> None:
 
 
 def check_weights(members: Sequence[LoadedMember], calibrated: Mapping[str, str]) -> None:
-    """Refuse weights that are not those the calibration was fitted on.
+    """Reject weights other than those that the calibration was fitted on.
 
     Args:
         members: to be used.
         calibrated: SHA-256 of the weights by member, from calibration.json.
+
+    Raises:
+        StoreError: a member's weights differ.
     """
     for member in members:
         if member.card.weights_sha256 != calibrated[member.name]:

@@ -20,6 +20,7 @@ from matscout.ensemble.run_members import run_members
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.inference import ON_CPU, InferencePlan
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Graphs
 
@@ -53,16 +54,23 @@ class EnsemblePredictor:
         calibration: fitted by `evaluate`.
         reference: for the distance from the training set.
         hypothetical: whether it predicts crystals that nobody has made.
+        plan: where the encoders run, and how; on the CPU by default.
     """
 
     members: tuple[LoadedMember, ...]
     calibration: EnsembleCalibration
     reference: Reference
     hypothetical: bool = False
+    plan: InferencePlan = ON_CPU
 
     @classmethod
-    def load(cls, members: Path, ensemble: Path) -> Self:
+    def load(cls, members: Path, ensemble: Path, plan: InferencePlan = ON_CPU) -> Self:
         """From the folder of members and the folder that `evaluate` wrote.
+
+        Args:
+            members: folder of members.
+            ensemble: folder of the calibration.
+            plan: where the encoders run, and how; see `plan_inference`.
 
         Raises:
             StoreError: something is missing, cut off, or does not fit; the message names it.
@@ -71,7 +79,7 @@ class EnsemblePredictor:
         loaded = load_members(members, list(calibration.members))
         check_weights(loaded, calibration.members)
         reference = TrainingReference.load(Path(ensemble) / REFERENCE_FILE)
-        return cls(tuple(loaded), calibration, reference)
+        return cls(tuple(loaded), calibration, reference, plan=plan)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -89,7 +97,16 @@ class EnsemblePredictor:
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
-        """One member in place of all, with a calibration of its own."""
+        """One member in place of all, with a calibration of its own.
+
+        Args:
+            member: that predicts.
+            targets: its calibration by target.
+            reference: for the distance from the training set, by this member's embeddings.
+
+        Returns:
+            A predictor of this member alone.
+        """
         calibration = replace(
             self.calibration, members={member.name: member.card.weights_sha256}, targets=dict(targets)
         )
@@ -100,24 +117,23 @@ class EnsemblePredictor:
         store: GraphStore,
         rows: NDArray[np.int64] | None = None,
         *,
-        device: str = "cpu",
-        compiled: bool = False,
         sources: NDArray[np.str_] | None = None,
     ) -> pd.DataFrame:
-        """One row a crystal, in the order of `rows` (all of the store by default); columns as in `columns.py`.
+        """Predict crystals.
 
         Args:
             store: graphs, built with `self.graphs`.
-            rows: of the store.
-            device: where the encoders run.
-            compiled: whether they are compiled, on a GPU.
-            sources: (n,) database of each row, for intervals of its own; null for candidates.
+            rows: (n,) rows of the store; None = all.
+            sources: (n,) database of each row, for intervals of its own; None for candidates.
+
+        Returns:
+            One row a crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
 
         Raises:
             StoreError: the store was built with settings that the members were not trained on, or a crystal
                 gives values that are not finite.
         """
-        table, _ = self.predict_mixtures(store, rows, device=device, compiled=compiled, sources=sources)
+        table, _ = self.predict_mixtures(store, rows, sources=sources)
         asked = store.ids if rows is None else store.ids[np.asarray(rows, dtype=np.int64)]
         if len(table) < len(asked):
             left_out = sorted(set(asked.tolist()) - set(table[columns.MATERIAL_ID]))
@@ -129,18 +145,24 @@ class EnsemblePredictor:
         store: GraphStore,
         rows: NDArray[np.int64] | None = None,
         *,
-        device: str = "cpu",
-        compiled: bool = False,
         sources: NDArray[np.str_] | None = None,
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
-        """The table of `predict`, and each target's calibrated distribution of the same rows.
+        """Predict crystals, with their whole distributions.
 
-        Crystals for which a member gives values that are not finite are in neither: the ids in the table say
-        which ones are.
+        Crystals for which a member gives values that are not finite are left out: the ids in the table tell which
+        remain.
+
+        Args:
+            store: graphs, built with `self.graphs`.
+            rows: (n,) rows of the store; None = all.
+            sources: (n,) database of each row, for intervals of its own; None for candidates.
+
+        Returns:
+            The table of `predict`, and each target's calibrated distributions of the same rows.
         """
         check_store(self.members, store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
-        outputs = run_members(self.members, store, rows, device=device, compiled=compiled, description="predict")
+        outputs = run_members(self.members, store, rows, plan=self.plan, description="predict")
         finite = outputs.is_finite()
         if not finite.all():
             rows, outputs = rows[finite], outputs.take(finite)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
-from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
+from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember
 
 
@@ -49,12 +49,21 @@ def run_members(
     store: GraphStore,
     rows: NDArray[np.int64],
     *,
-    device: str,
+    plan: InferencePlan,
     description: str,
-    compiled: bool = False,
 ) -> MemberOutputs:
-    """Every member's distributions and embeddings for `rows`, in their order; see `plan_inference`."""
-    plan = plan_inference(device, compiled=compiled)
+    """Run every member on some crystals of a store.
+
+    Args:
+        members: that agree on targets and graphs.
+        store: graphs of the crystals.
+        rows: (n,) rows of the store.
+        plan: where the encoders run, and how.
+        description: of the progress bars; the member's name is added.
+
+    Returns:
+        Distributions and embeddings, in the order of `rows`.
+    """
     graphs = place_graphs(store, plan)
     embeddings = [
         embed(

@@ -31,10 +31,18 @@ class NoReference:
 
 
 def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> EnsemblePredictor:
-    """The member `name` as an ensemble of one, with `stretch` times the ensemble's temperature.
+    """One member as an ensemble of one, with wider distributions.
 
-    A member alone does not show how far the others disagree with it, so its spread has to be widened before
-    something that is unlikely by it is given up. Its intervals are not calibrated.
+    A member alone does not show how far the others disagree with it, so its spread has to be widened before a candidate
+    is given up as unlikely. Its intervals are not calibrated.
+
+    Args:
+        predictor: the ensemble.
+        name: of the member.
+        stretch: factor on the ensemble's temperature.
+
+    Returns:
+        A predictor of this member alone.
 
     Raises:
         InputError: the ensemble has no such member.
@@ -53,7 +61,16 @@ def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> Ensembl
 
 
 def of_one(fitted: TargetCalibration, name: str, temperature: Temperature) -> TargetCalibration:
-    """A target's calibration for the member `name` alone at this temperature."""
+    """A target's calibration for one member alone.
+
+    Args:
+        fitted: the ensemble's.
+        name: of the member, which gets all the weight.
+        temperature: of its distributions.
+
+    Returns:
+        The calibration; its conformal quantiles are still the ensemble's.
+    """
     before = fitted.tuning
     combination = Combination("mean", {name: 1.0}, before.combination.validation_mae, None)
     return replace(fitted, tuning=Tuning(combination, temperature, before.scale_power))

@@ -7,10 +7,22 @@ from matscout.errors import ParameterError
 
 
 def training_batches(rows: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """`rows` in an order that depends on seed and epoch alone, in batches of nearly one size.
+    """Shuffle rows and cut them into batches of nearly one size.
 
-    The number of batches is ceil(n / batch_size); sizes differ by at most one, so that no crystal is
-    dropped and no tiny last batch makes a noisy step.
+    The order depends on seed and epoch alone. There are ceil(n / batch_size) batches; their sizes differ by at most
+    one, so that no crystal is dropped and no tiny last batch makes a noisy step.
+
+    Args:
+        rows: (n,) rows of a store.
+        batch_size: largest number of crystals in a batch.
+        seed: of the shuffle.
+        epoch: each has an order of its own.
+
+    Returns:
+        The batches; no batch for no rows.
+
+    Raises:
+        ParameterError: `batch_size` is less than 1.
     """
     if batch_size < 1:
         raise ParameterError(f"batch_size = {batch_size} must be at least 1")
@@ -21,10 +33,20 @@ def training_batches(rows: NDArray[np.int64], *, batch_size: int, seed: int, epo
 
 
 def inference_batches(edge_counts: NDArray[np.int64], *, max_edges: int) -> list[NDArray[np.int64]]:
-    """Positions 0 to n - 1 grouped so that each batch has at most `max_edges` edges, largest crystals first.
+    """Group crystals by size, so that each batch has at most `max_edges` edges, largest crystals first.
 
-    Similar sizes go together, and a batch that would not fit into memory comes first. A crystal with
-    more than `max_edges` edges is a batch of its own. The caller restores the order with the positions.
+    Similar sizes go together, and a batch that would not fit into memory comes first. A crystal with more than
+    `max_edges` edges is a batch of its own.
+
+    Args:
+        edge_counts: (n,) edges of each crystal.
+        max_edges: of a batch.
+
+    Returns:
+        Batches of positions 0 to n - 1, with which the caller restores the order.
+
+    Raises:
+        ParameterError: `max_edges` is less than 1.
     """
     if max_edges < 1:
         raise ParameterError(f"max_edges = {max_edges} must be at least 1")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+FROZEN = (int, float, tuple)  # of module constants, which numba compiles into the code
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -42,16 +43,19 @@ def _compiled(function: Function, **options: Any) -> Function:
 
 
 def _stamp(function: Callable) -> str:
-    """SHA-256 of the sources in the folders of a function and of whatever is compiled that its file imports."""
+    """Sources (as SHA-256) of the folders of a function and of what it calls, and constants, from other files too."""
     folders: set[Path] = set()
+    constants: dict[str, Any] = {}
     waiting, seen = [function], set()
     while waiting:
         names = waiting.pop()
         if id(names.__globals__) not in seen:
             seen.add(id(names.__globals__))
+            constants |= {name: value for name, value in names.__globals__.items() if type(value) in FROZEN}
             folders.add(Path(names.__code__.co_filename).parent)
             waiting += [value.py_func for value in names.__globals__.values() if hasattr(value, "py_func")]
-    return "".join(_folder_stamp(folder) for folder in sorted(folders))
+    limits = sorted((name, repr(value)) for name, value in constants.items() if not name.startswith("__"))
+    return "".join([repr(limits), *(_folder_stamp(folder) for folder in sorted(folders))])
 
 
 @cache

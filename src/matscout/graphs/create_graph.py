@@ -26,6 +26,9 @@ def create_crystal_graph(
         asymmetric_unit: symmetry-inequivalent atoms only, with multiplicities.
         symprec: Å, symmetry tolerance.
 
+    Returns:
+        A batch of one crystal.
+
     Raises:
         InputError: partial occupation, overlapping atoms, no volume, or an unknown element.
     """

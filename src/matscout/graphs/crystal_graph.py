@@ -55,9 +55,17 @@ class CrystalGraph:
 
 
 def crystals_between(graph: CrystalGraph, start: int, stop: int) -> CrystalGraph:
-    """The crystals `start` to `stop` - 1 of a batch, which shares the batch's memory.
+    """Take crystals in a row from a batch, sharing the batch's memory.
 
     Atoms are grouped by crystal and edges by centre, so that crystals in a row are rows of every array.
+
+    Args:
+        graph: a batch.
+        start: the first crystal.
+        stop: the crystal after the last.
+
+    Returns:
+        A batch of stop - start crystals.
     """
     bounds = torch.tensor([start, stop], device=graph.crystal_of_atom.device)
     first, last = torch.searchsorted(graph.crystal_of_atom, bounds).tolist()

@@ -94,7 +94,13 @@ class Labels:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read a folder.
+        """Read a folder of labels.
+
+        Args:
+            folder: as `write` leaves it.
+
+        Returns:
+            The labels, with the cells of their parents.
 
         Raises:
             InputError: a file is missing or broken.
@@ -141,9 +147,12 @@ def drawn_from(route: str, parent_id: str, exchanged: str, scale: float) -> Draw
 
     Args:
         route: `exchange` or `decoration`.
-        parent_id: the known crystal.
+        parent_id: material id of the known crystal.
         exchanged: as `exchanged_text` writes it.
-        scale: volume divided by the parent's.
+        scale: volume divided by the parent's, dimensionless.
+
+    Returns:
+        How the crystal is made from its parent.
     """
     pairs = tuple((old, new) for old, _, new in (part.partition(">") for part in exchanged.split(" ")))
     return Drawn(route, parent_id, pairs, scale)

@@ -66,6 +66,12 @@ class SevenNet:
     def load(cls, name: str = SEVENNET_0) -> "SevenNet":
         """Read the weights that the installed package ships; nothing is downloaded.
 
+        Args:
+            name: of the weights, as the package knows them.
+
+        Returns:
+            The potential on the CPU, for energies alone.
+
         Raises:
             InputError: the package is not installed.
         """
@@ -133,6 +139,9 @@ class CHGNet:
     @classmethod
     def load(cls) -> "CHGNet":
         """Read the weights that the installed package ships; nothing is downloaded.
+
+        Returns:
+            The potential on the CPU.
 
         Raises:
             InputError: the package is not installed.

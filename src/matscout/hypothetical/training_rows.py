@@ -259,15 +259,18 @@ def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str)
 
 
 def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:
-    """(m,) standard deviation of the potential's error by composition, eV/atom.
+    """Standard deviation of the potential's error by composition.
 
     An element's error is the robust spread of the residuals of the known crystals that contain it, shrunk towards the
     spread of all residuals. A composition's error is the root mean square over its atoms.
 
     Args:
         residuals: (n,) of known crystals, held out from the fit, eV/atom.
-        known: (n, 118) their atomic fractions.
-        fractions: (m, 118) atomic fractions of the crystals asked for.
+        known: (n, 118) atomic fractions of the same crystals.
+        fractions: (m, 118) atomic fractions of the crystals in question.
+
+    Returns:
+        (m,) eV/atom.
     """
     everywhere = MAD_TO_STD * float(np.median(np.abs(residuals)))
     spread = np.full(known.shape[1], everywhere)

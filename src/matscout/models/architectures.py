@@ -26,12 +26,15 @@ FORMULA_ONLY = frozenset({"composition"})  # these see no distances
 
 
 def build_encoder(name: str, *, cutoff: float, **hyperparameters: Any) -> nn.Module:
-    """The encoder `name`, a module from `CrystalGraph` to (n_crystals, hidden_dim).
+    """Build the encoder `name`.
 
     Args:
         name: a key of `ENCODERS`.
-        cutoff: of the graphs that the encoder will see, Å; unused by those that see the formula only.
-        hyperparameters: the `encoder` block of a member.
+        cutoff: of the graphs that the encoder reads, Å; unused by those that see the formula only.
+        hyperparameters: the `encoder` block of a member, without `cutoff`.
+
+    Returns:
+        A module from `CrystalGraph` to (n_crystals, hidden_dim).
 
     Raises:
         ParameterError: the name is unknown; the message lists the known ones.

@@ -40,7 +40,7 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches.
+        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
         device: where the encoder computes.
         precision: of the encoder; bfloat16 misses the parity of docs/performance.md.
         compiled: whether torch's compiler fuses the encoder; what that costs stands in docs/performance.md.
@@ -48,20 +48,28 @@ class InferencePlan:
     """
 
     max_edges: int
-    workers: int
+    workers: int | None = None
     device: str = "cpu"
     precision: str = "float32"
     compiled: bool = False
     resident: bool = False
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that predict in this process."""
+        return self.workers or n_workers()
 
     def __str__(self) -> str:
         """As the log tells it."""
         how = "compiled" if self.compiled else "not compiled"
         where = "graphs on the device" if self.resident else "graphs in host memory"
         return (
-            f"{self.device}, {self.precision}, {how}, {where}, {self.workers} thread(s), "
+            f"{self.device}, {self.precision}, {how}, {where}, {self.n_threads} thread(s), "
             f"{self.max_edges:,} edges a batch"
         )
+
+
+ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
@@ -77,6 +85,9 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         compiled: whether to compile encoders for a GPU. On a CPU they never are: two machines' compilers need not
             round alike, and predictions made there are the same bytes everywhere.
 
+    Returns:
+        Device, size of batches, number of threads, and whether encoders are compiled.
+
     Raises:
         ParameterError: `cuda` is asked for and there is none.
     """
@@ -85,7 +96,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
         raise ParameterError("compute.device = 'cuda', but torch sees no GPU; choose cpu or auto")
     if device != "cpu" and has_gpu:
         return InferencePlan(max_edges=500_000, workers=2, device="cuda", compiled=compiled, resident=True)
-    return InferencePlan(max_edges=4_000, workers=n_workers(), device="cpu")
+    return ON_CPU
 
 
 def embed(
@@ -95,10 +106,10 @@ def embed(
     *,
     n_neighbors: int,
     cutoff: float,
-    plan: InferencePlan | None = None,
+    plan: InferencePlan = ON_CPU,
     description: str = "predict",
 ) -> Embeddings:
-    """(n, hidden_dim): the encoder's outputs for `rows` of `store`, in the order of `rows`.
+    """Run the encoder on some crystals of a store.
 
     A batch for which memory is short is halved, down to one crystal; the log says so.
 
@@ -108,13 +119,15 @@ def embed(
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
         cutoff: of the model's graphs, Å.
-        plan: device, batches and threads; `plan_inference("cpu")` by default.
+        plan: device, batches and threads.
         description: of the progress bar.
+
+    Returns:
+        (n, hidden_dim) float32, in the order of `rows`.
 
     Raises:
         InputError: memory is short for a single crystal, which the message names.
     """
-    plan = plan or plan_inference("cpu")
     encoder = encoder_of(model, compiled=plan.compiled)
     graphs = {"n_neighbors": n_neighbors, "cutoff": cutoff}
     return _in_batches(model, encoder, model.hidden_dim, store, rows, graphs, plan, description)
@@ -129,9 +142,18 @@ def head_outputs(
     cutoff: float,
     plan: InferencePlan,
 ) -> dict[str, Tensor]:
-    """By target, the head's (n, n_params) outputs on the CPU for `rows`, in their order; arguments as of `embed`.
+    """Run the whole model on some crystals of a store, without a progress bar, for the epochs of a training.
 
-    Quietly, and each batch through the whole model: for the epochs of a training.
+    Args:
+        model: as in `embed`.
+        store: graphs.
+        rows: (n,) rows of the store.
+        n_neighbors: of the model's graphs.
+        cutoff: of the model's graphs, Å.
+        plan: device, batches and threads.
+
+    Returns:
+        By target, the head's (n, n_parameters) outputs on the CPU, in the order of `rows`.
     """
     widths = [model.head.width(target) for target in model.head.kinds]
 
@@ -171,7 +193,7 @@ def _in_batches(
     def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
         return halving(outputs_of_rows, rows[batch], store.ids, plan.device)
 
-    pool = ThreadPoolExecutor(plan.workers)
+    pool = ThreadPoolExecutor(plan.n_threads)
     try:
         with (
             subnormals_flushed(),  # the threads that predict start within, and inherit it

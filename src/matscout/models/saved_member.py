@@ -35,7 +35,7 @@ class MemberCard:
 
     Attributes:
         name: of the member, as in `params.yaml`.
-        architecture: key of `models.registry.ENCODERS`.
+        architecture: key of `models.architectures.ENCODERS`.
         encoder: hyperparameters, as in `params.yaml`.
         graph: n_neighbors and cutoff (Å), as in `params.yaml`.
         graphs: settings of the store that trained it: n_neighbors, asymmetric_unit, symprec (Å).
@@ -70,9 +70,14 @@ class LoadedMember:
 
 
 def save_member(directory: Path, model: CrystalModel, card: MemberCard) -> None:
-    """Write weights and card; the card's two hashes are filled in from the model.
+    """Write weights and card of a member.
 
     The card goes last, so that a folder with a card has whole weights.
+
+    Args:
+        directory: of the member, made where absent.
+        model: whose state is written.
+        card: describes the model; its two hashes are filled in from the weights.
     """
     directory = Path(directory)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -86,7 +91,13 @@ def save_member(directory: Path, model: CrystalModel, card: MemberCard) -> None:
 
 
 def load_member(directory: Path) -> LoadedMember:
-    """Read a member back.
+    """Read back what `save_member` wrote.
+
+    Args:
+        directory: of the member.
+
+    Returns:
+        The model in evaluation mode on the CPU, its name and its card.
 
     Raises:
         StoreError: a file is missing, cut off or changed; the format version, the element table or the

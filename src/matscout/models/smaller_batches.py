@@ -18,15 +18,18 @@ Outputs = NDArray[np.float32]
 
 
 def halving(compute: Callable[[Rows], Outputs], rows: Rows, ids: NDArray[np.str_], device: str) -> Outputs:
-    """`compute(rows)`, (n, ...) for (n,) rows; where memory is short, of their halves, down to one row.
+    """Compute outputs of rows; where memory is short, of half of them at a time, down to one row.
 
     Halves are other batches, so the last bits of their outputs may differ, as with any other batch size.
 
     Args:
-        compute: what needs memory.
-        rows: of a store.
-        ids: names of all rows of the store, for the message.
+        compute: from (n,) rows to (n, ...) outputs.
+        rows: (n,) of a store.
+        ids: material ids of all rows of the store, for the message.
         device: where `compute` works.
+
+    Returns:
+        (n, ...), in the order of `rows`.
 
     Raises:
         InputError: memory is short for one row.

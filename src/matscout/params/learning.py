@@ -1,8 +1,8 @@
 """Parameters of learning: targets, the shared recipe, the members, the ensemble."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from matscout.params.section import Count, Fraction, NonNegative, Positive, Section, Seed
 
@@ -23,8 +23,8 @@ def base_target(name: str) -> str:
     return name.partition("@")[0]
 
 
-class Model(Section):
-    """The training recipe that every member shares."""
+class Recipe(Section):
+    """How every member is optimised: the section `model`, a word that users' commands hold (`-S model.lr=0.001`)."""
 
     lr: Positive = Field(description="peak learning rate of the schedule")
     batch_size: Count = Field(description="crystals per step")
@@ -32,7 +32,9 @@ class Model(Section):
     grad_clip: Positive = Field(description="largest gradient norm")
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay of the weight average; 0 = off")
     warmup: Fraction = Field(description="share of the steps before the peak learning rate")
-    schedule: Literal["one_cycle", "cosine"] = Field(description="of the learning rate, see `training.schedule`")
+    schedule: Literal["one_cycle", "cosine"] = Field(
+        description="of the learning rate, see `training/loop/learning_rate.py`"
+    )
     early_stopping: Count | None = Field(
         description="epochs without a better validation loss after which training stops at the best one; null = never"
     )
@@ -70,26 +72,33 @@ class MemberTraining(Section):
     )
 
 
-class CGCNNEncoder(Section):
+class Encoder(Section):
+    """Hyperparameters of an encoder; `architecture` is its name in `params.yaml` and in `models/architectures.py`."""
+
+    architecture: ClassVar[str]
+    hidden_dim: Count
+
+
+class CGCNNEncoder(Encoder):
     """Hyperparameters of `CGCNN`."""
 
-    hidden_dim: Count
+    architecture = "cgcnn"
     n_layers: Count
     n_radial: Count
 
 
-class MEGNetEncoder(Section):
+class MEGNetEncoder(Encoder):
     """Hyperparameters of `MEGNet`."""
 
-    hidden_dim: Count
+    architecture = "megnet"
     n_layers: Count
     n_radial: Count
 
 
-class ALIGNNEncoder(Section):
+class ALIGNNEncoder(Encoder):
     """Hyperparameters of `ALIGNN`."""
 
-    hidden_dim: Count
+    architecture = "alignn"
     n_alignn_layers: Count
     n_gcn_layers: Count
     n_radial: Count
@@ -97,85 +106,61 @@ class ALIGNNEncoder(Section):
     n_angle_neighbors: Count = Field(description="bonds per atom that form angles")
 
 
-class CoGNEncoder(Section):
+class CoGNEncoder(Encoder):
     """Hyperparameters of `CoGN`."""
 
-    hidden_dim: Count
+    architecture = "cogn"
     n_layers: Count
     n_edge_layers: Count = Field(description="depth of the edge perceptron")
     n_atom_layers: Annotated[int, Field(ge=0)] = Field(description="depth of a perceptron on atoms before their mean")
     n_radial: Count
 
 
-class ComFormerEncoder(Section):
+class ComFormerEncoder(Encoder):
     """Hyperparameters of `ComFormer`."""
 
-    hidden_dim: Count
+    architecture = "comformer"
     n_layers: Count
     n_radial: Count
     n_angular: Count
     n_angle_neighbors: Count = Field(description="bonds per atom that form angles")
 
 
-class CompositionEncoder(Section):
+class CompositionEncoder(Encoder):
     """Hyperparameters of `CompositionTransformer`."""
 
-    hidden_dim: Count
+    architecture = "composition"
     n_layers: Count
     n_heads: Count
 
 
-class _Member(Section):
+class Member(Section):
+    """A network: an encoder of some architecture, the graphs that it sees, and how it is trained."""
+
+    architecture: str
     graph: MemberGraph
+    encoder: SerializeAsAny[Encoder]
     training: MemberTraining
 
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in (known := list(encoders())):
+            message = f"no such architecture; choose one of {known}"
+            raise ValueError(message)
+        return name
 
-class CGCNNMember(_Member):
-    """A member with the CGCNN architecture."""
-
-    architecture: Literal["cgcnn"]
-    encoder: CGCNNEncoder
-
-
-class MEGNetMember(_Member):
-    """A member with the MEGNet architecture."""
-
-    architecture: Literal["megnet"]
-    encoder: MEGNetEncoder
-
-
-class ALIGNNMember(_Member):
-    """A member with the ALIGNN architecture."""
-
-    architecture: Literal["alignn"]
-    encoder: ALIGNNEncoder
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _has_its_hyperparameters(cls, encoder: Any, info: ValidationInfo) -> Any:
+        if "architecture" not in info.data:  # which is told already
+            return Encoder.model_construct()
+        return encoders()[info.data["architecture"]].model_validate(encoder)
 
 
-class CoGNMember(_Member):
-    """A member with the coGN architecture."""
-
-    architecture: Literal["cogn"]
-    encoder: CoGNEncoder
-
-
-class ComFormerMember(_Member):
-    """A member with the invariant ComFormer architecture."""
-
-    architecture: Literal["comformer"]
-    encoder: ComFormerEncoder
-
-
-class CompositionMember(_Member):
-    """A member that sees the formula only."""
-
-    architecture: Literal["composition"]
-    encoder: CompositionEncoder
-
-
-Member = Annotated[
-    CGCNNMember | MEGNetMember | ALIGNNMember | CoGNMember | ComFormerMember | CompositionMember,
-    Field(discriminator="architecture"),
-]
+def encoders() -> dict[str, type[Encoder]]:
+    """The hyperparameters' class of each architecture, by its name."""
+    return {kind.architecture: kind for kind in Encoder.__subclasses__()}
 
 
 class FineTuned(Section):

@@ -50,7 +50,12 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def check_range(name: str, low: float | None, high: float | None) -> None:
-    """Refuse a range whose ends are the wrong way round.
+    """Reject a range whose ends are the wrong way round.
+
+    Args:
+        name: of the range, for the message.
+        low: lower end; None = open.
+        high: upper end; None = open.
 
     Raises:
         ValueError: the low end lies above the high one.

@@ -11,7 +11,7 @@ from matscout.errors import ParameterError
 from matscout.layout import MEMBERS, PRETRAINED
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
 from matscout.params.discovery import Candidates, Screening
-from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Model, Target, base_target
+from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Recipe, Target, base_target
 from matscout.params.section import Name, Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -28,7 +28,7 @@ class Params(Section):
     graphs: Graphs
     split: Split
     targets: Annotated[dict[str, Target], Field(min_length=1)]
-    model: Model
+    model: Recipe  # the key that users write: `dvc exp run -S model.lr=0.001`
     compute: Compute
     members: Annotated[dict[Name, Member], Field(min_length=1)]
     pretrained: dict[Name, Member]
@@ -103,10 +103,18 @@ class Params(Section):
 
 
 def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
-    """The block `name` of a section that may be empty.
+    """Find a block of a section that may be empty.
+
+    Args:
+        section: its name, for the message.
+        blocks: of the section, by name.
+        name: of the block.
+
+    Returns:
+        The block.
 
     Raises:
-        ParameterError: no such block; the message names those there are.
+        ParameterError: there is no such block; the message lists those there are.
     """
     if name not in blocks:
         choice = f"choose one of {sorted(blocks)}" if blocks else "it has no such block"
@@ -116,6 +124,12 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
+
+    Args:
+        path: of the YAML file.
+
+    Returns:
+        All sections, checked and frozen.
 
     Raises:
         ParameterError: the file is missing, is no YAML mapping, or breaks a rule; the message names
@@ -134,7 +148,18 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 
 
 def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
-    """Check a tree read from `path` (see `load_params`)."""
+    """Check a tree of parameters.
+
+    Args:
+        tree: as YAML gives it.
+        path: where it was read, for messages.
+
+    Returns:
+        All sections, frozen.
+
+    Raises:
+        ParameterError: the tree is no mapping or breaks a rule; see `load_params`.
+    """
     if not isinstance(tree, Mapping):
         message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
         raise ParameterError(message)

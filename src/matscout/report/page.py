@@ -32,6 +32,7 @@ from matscout.report.wording import name_of
 SECTIONS: Final = (
     ("asked", "Goal"),
     ("shortlist", "Results"),
+    ("together", "Compute"),
     ("trust", "Trust"),
     ("members", "Models"),
     ("data", "Data"),
@@ -74,7 +75,10 @@ def render(run: Run) -> str:
     assets = {name: Markup(_asset(environment, name)) for name in ("style.css", *SCRIPTS)}  # noqa: S704 -- our own files
     return environment.get_template("page.html.j2").render(
         **parts,
-        page={"title": f"{name_of(run.params.screening.goal)}: matscout report", "sections": SECTIONS},
+        page={
+            "title": f"{name_of(run.params.screening.goal)}: matscout report",
+            "sections": [s for s in SECTIONS if s[0] != "together" or parts["shortlist"]["together"]],
+        },
         version=version("matscout"),
         theme=Markup(_theme()),  # noqa: S704 -- our own colours
         style=assets["style.css"],

@@ -31,13 +31,16 @@ UNDECIDING: Final = {
 
 
 def fingerprint(settings: Any, *, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()) -> str:
-    """SHA-256, as hex, of all that decides a piece of work.
+    """Hash all that decides the result of a piece of work.
 
     Args:
-        settings: JSON of the parameters.
+        settings: the parameters, as what JSON can hold.
         inputs: files and folders that are read.
         code: names of modules that do the work; what they import counts too (`code_files`).
         libraries: distributions whose version matters.
+
+    Returns:
+        SHA-256, as hex.
     """
     return sha256_of_json(
         {

@@ -42,16 +42,20 @@ class Parts:
     def kept(
         cls, work: str, *, settings: Any, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()
     ) -> Iterator[Self]:
-        """The parts of this very run: those left by a killed one are there; a run that ends well leaves none.
+        """The parts of this very run, kept while the block runs.
 
-        They wait in `.checkpoints/<work>/<fingerprint>/`. What other settings, inputs or code left there is removed.
+        Parts that a killed run left are there; a run that ends well leaves none. They wait in
+        `.checkpoints/<work>/<fingerprint>/`. What other settings, inputs or code left there is removed.
 
         Args:
             work: name of the stage; one process at a time works on its parts, others wait.
-            settings: JSON of the parameters.
+            settings: the parameters, as what JSON can hold.
             inputs: files and folders that are read.
             code: names of the modules that do the work.
             libraries: distributions whose version matters.
+
+        Yields:
+            The parts.
         """
         place = root() / CHECKPOINTS / work
         name = fingerprint(settings, inputs=inputs, code=code, libraries=libraries)[:FOLDER_DIGITS]
@@ -84,6 +88,13 @@ class Parts:
 
     def written(self, name: str, kind: str) -> Path:
         """The file of a part that this run has written.
+
+        Args:
+            name: of the part.
+            kind: the file's suffix.
+
+        Returns:
+            The file, with a checksum that fits.
 
         Raises:
             StoreError: it is gone or damaged.
@@ -146,7 +157,13 @@ class Parts:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
 
     def save_bytes(self, name: str, kind: str, content: bytes) -> None:
-        """Keep a file of any other kind."""
+        """Keep a part of any kind.
+
+        Args:
+            name: of the part.
+            kind: the file's suffix.
+            content: of the file.
+        """
         with self.writing(name, kind) as path:
             path.write_bytes(content)
 

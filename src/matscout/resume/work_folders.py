@@ -29,13 +29,16 @@ def root() -> Path:
 
 @contextmanager
 def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Iterator[None]:
-    """Hold the lock file `path` for this process alone.
+    """Hold a lock file for this process alone while the block runs.
 
-    The kernel frees it when its holder ends, however it ends. The file then stays, with the holder's id.
+    The kernel frees the lock when its holder ends, however it ends. The file then stays, with the holder's id.
 
     Args:
-        path: file of the lock, made where it is absent.
-        taken: makes the error to raise while another process holds it, from that process's id; by default, wait.
+        path: of the lock file, created where it is absent.
+        taken: makes the error to raise while another process holds the lock, from that process's id; None = wait.
+
+    Raises:
+        Exception: what `taken` makes.
     """
     lock = FileLock(path)
     try:

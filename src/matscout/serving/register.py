@@ -51,6 +51,15 @@ class Registered:
 def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Validity) -> Registered:
     """Log the ensemble as a pyfunc model with signature and input example, and register it under `name`.
 
+    Args:
+        name: in MLflow's model registry; each call adds a version.
+        members: folder of the members.
+        ensemble: folder of the calibration.
+        limits: of a cell that can be predicted.
+
+    Returns:
+        The model's address and the registry's.
+
     Raises:
         StoreError: a member or the calibration is missing or does not fit.
     """

@@ -72,7 +72,16 @@ class EnsembleModel(PythonModel):
 
 
 def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Validity) -> pd.DataFrame:
-    """Predictions for CIF texts, named by their position; see `EnsembleModel.predict`."""
+    """Predict CIF texts, named by their position; see `EnsembleModel.predict`.
+
+    Args:
+        cifs: texts; anything else is answered with an error.
+        predictor: the ensemble.
+        limits: of a cell that can be predicted.
+
+    Returns:
+        One row a text, in order, with `error` where it cannot be used.
+    """
     texts = {f"{number:06d}": cif for number, cif in enumerate(cifs)}
     return predict_texts(texts, predictor, limits, most=MOST_CHARACTERS)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.files import sha256_of, write_json
 from matscout.sources.formats.own_records import parse_row, read_lines
-from matscout.sources.record import Record, Rejection, RowError
+from matscout.sources.record import Record, RowError
 
 FEEDBACK_SOURCE: Final = "feedback"
 RECEIPT_NAME: Final = "checked.json"

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.crystal_checks import MAX_ATOMS_READ
 from matscout.sources.record import RowError
 
 NO_VALUE: Final = ("", "null", "None")  # as text: old AFLUX answers and CSV files
 TRUE: Final = ("true", "1", "yes")
 FALSE: Final = ("false", "0", "no", "")
-MIN_VOLUME_PER_ATOM: Final = 0.1  # Å³/atom: below this a cell is degenerate, not dense
-MAX_ATOMS: Final = 10_000  # of one cell: more is refused before it is written out
+FLAT: Final = 1e-12  # volume over the product of the lengths, below which three vectors lie in a plane in any unit
 MAX_TEXT: Final = 256  # characters of an identifier or a name
 YEARS: Final = (1800, 2200)
 ISOTOPES: Final = MappingProxyType({"D": "H", "T": "H"})  # one element: its crystals have one energy here
@@ -138,10 +138,10 @@ def to_element(symbol: str) -> str | None:
 
 
 def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crystal:
-    """Check a cell's parts and put them together.
+    """Check a cell's parts and put them together; in which unit its lengths are, is not known yet.
 
     Args:
-        lattice: (3, 3) rows are lattice vectors, Å; nine numbers in a row are read as that.
+        lattice: (3, 3) rows are lattice vectors; nine numbers in a row are read as that.
         species: n_atoms element symbols; D and T are hydrogen.
         frac_coords: (n_atoms, 3), fractional.
 
@@ -164,8 +164,13 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
         message = f"{len(symbols)} species and {len(coordinates)} positions; they must be equal in number"
         raise RowError("count_mismatch", message)
     crystal = Crystal(matrix, symbols, coordinates)
-    if not math.isfinite(crystal.volume) or crystal.volume < MIN_VOLUME_PER_ATOM * crystal.n_atoms:
-        message = f"{crystal.volume:.4g} Å³ for {crystal.n_atoms} atoms; the lattice vectors must span a volume"
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(matrix, axis=1)
+        spans = math.isfinite(crystal.volume) and crystal.volume > FLAT * lengths.prod()
+    if not spans:
+        message = (
+            f"a volume of {crystal.volume:.4g} for {crystal.n_atoms} atoms; the lattice vectors must span a volume"
+        )
         raise RowError("zero_volume", message)
     return crystal
 
@@ -173,8 +178,8 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
 def _symbols(species: Any) -> tuple[str, ...]:
     if isinstance(species, str | Mapping) or not hasattr(species, "__len__"):
         raise RowError("species_malformed", f"species = {species!r:.60} must be a list of element symbols")
-    if len(species) > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{len(species)} atoms; at most {MAX_ATOMS} are read")
+    if len(species) > MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{len(species)} atoms; at most {MAX_ATOMS_READ} are read")
     if not len(species):
         raise RowError("no_atoms", "the cell holds no atom")
     symbols = tuple(ISOTOPES.get(symbol, symbol) if isinstance(symbol, str) else symbol for symbol in species)
@@ -201,8 +206,8 @@ def to_fractional(cartesian: Any, lattice: Any) -> NDArray[np.float64]:
 def _array(values: Any, what: str) -> NDArray[np.float64]:
     if values is None:
         raise RowError(f"{what}_missing", f"{what} absent or null")
-    if hasattr(values, "__len__") and len(values) > 3 * MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{len(values)} {what}; at most {MAX_ATOMS} atoms are read")
+    if hasattr(values, "__len__") and len(values) > 3 * MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{len(values)} {what}; at most {MAX_ATOMS_READ} atoms are read")
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

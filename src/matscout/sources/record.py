@@ -1,4 +1,4 @@
-"""One material of one database, labels as published; and the rows that could not be used."""
+"""One material of one database, labels as published; and how many rows each database loses."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection, find_rejection
 
-LONGEST_TEXT: Final = 500  # characters of a rejection's texts
 # What parsers raise on a row whose fields have other types than the format says.
 MALFORMED: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 LOUD_SHARE: Final = 0.1  # of a source's rows: a loss beyond it is said on the console
@@ -86,38 +86,17 @@ class Record:
         row = {name: getattr(self, name) for name in RECORD_SCHEMA.names if hasattr(self, name)}
         return row | {key: list(value) for key, value in self.crystal.to_row().items()}
 
+    def reject(self, reason: str, detail: str) -> Rejection:
+        """This row as one that cannot be used; see `Rejection`."""
+        return Rejection(
+            source=self.source, material_id=self.material_id, file=self.file, row=self.row, reason=reason, detail=detail
+        )
+
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
         """From a row that `to_row` made (nothing is checked; `own_records.parse_row` checks)."""
         plain = {name: row[name] for name in RECORD_SCHEMA.names if name in cls.__dataclass_fields__}
         return cls(crystal=Crystal.from_row(row), **plain)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A row that could not be used, and why.
-
-    Attributes:
-        source: name of the database.
-        material_id: as far as it is known, else empty.
-        file: page or file that held the row.
-        row: its number in that file, from 0.
-        reason: short code, such as `unknown_element`.
-        detail: value, rule, remedy.
-    """
-
-    source: str
-    material_id: str
-    file: str
-    row: int
-    reason: str
-    detail: str
-
-    def __post_init__(self) -> None:
-        """Make every text one that a table can hold, whatever the row or the disk had in it."""
-        for name in ("material_id", "file", "detail"):
-            value = str(getattr(self, name)).encode("utf-8", "surrogateescape" if name == "file" else "replace")
-            object.__setattr__(self, name, value.decode("utf-8", "replace")[:LONGEST_TEXT])
 
 
 class RowError(Exception):
@@ -129,6 +108,27 @@ class RowError(Exception):
         self.detail = detail
 
 
+def rejection_of(error: Exception, *, source: str, material_id: str, file: str, row: int) -> Rejection:
+    """The rejection of a row whose parser raised `RowError` or one of `MALFORMED`."""
+    if isinstance(error, RowError):
+        reason, detail = error.reason, error.detail
+    else:
+        reason = "malformed_row"
+        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+    return Rejection(source=source, material_id=material_id, file=file, row=row, reason=reason, detail=detail)
+
+
+def check_cell(crystal: Crystal) -> Crystal:
+    """The crystal, in Å, if it is within the limits of `crystal_checks`.
+
+    Raises:
+        RowError: it is not.
+    """
+    if (rejection := find_rejection(crystal)) is not None:
+        raise RowError(rejection.reason, rejection.detail)
+    return crystal
+
+
 class Losses:
     """What each source loses, for one warning a source that loses more than `LOUD_SHARE` of its rows."""
 
@@ -137,7 +137,7 @@ class Losses:
         self._reasons: dict[str, Counter[str]] = {}
         self._first: dict[str, Rejection] = {}
 
-    def count(self, item: "Record | Rejection") -> None:
+    def count(self, item: Record | Rejection) -> None:
         """Count one row."""
         self._rows[item.source] += 1
         if isinstance(item, Rejection):
@@ -159,5 +159,5 @@ class Losses:
         reasons, first = self._reasons[source], self._first[source]
         told = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
         place = f"{first.file} row {first.row}" if first.file else first.material_id
-        lost = f"{source}: {reasons.total()} of {self._rows[source]} rows are left out ({told})"
+        lost = f"{source}: {reasons.total()} of {self._rows[source]} rows are rejected ({told})"
         return f"{lost}; the first: {place}: {first.detail}; all of them: {where}"

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 # No database has half of its rows outside: a median there means another unit, not odd materials.
 MEDIAN_WINDOWS: Final = MappingProxyType(

@@ -11,7 +11,7 @@ from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import InferencePlan, head_outputs
 from matscout.models.model import CrystalModel
 from matscout.params import Target
-from matscout.training.labelled_rows import MAX_EDGES, Fold
+from matscout.training.dataset import MAX_EDGES, Fold
 
 Objective = Callable[..., Tensor]  # (outputs, labels, noise), each by target, counts=... of parts
 

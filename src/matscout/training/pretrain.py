@@ -14,18 +14,36 @@ import pandas as pd
 from matscout import columns
 from matscout.errors import InputError, TrainingError
 from matscout.params import Params, Target, block_of
-from matscout.training.label_columns import class_label, read_labels
-from matscout.training.train_member import train_plan
-from matscout.training.training_plan import Plan
+from matscout.training.dataset import class_label, read_labels
+from matscout.training.runs.training import Tracker, Training, TrainingInputs
+from matscout.training.train_member import UNTRACKED, train
 
 LEAST_LABELS = 20  # in the training fold; a class with fewer gets no head
 N_SHOWN = 3
 
 
-def pretrain(name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path) -> None:
+def pretrain(
+    name: str,
+    *,
+    params: Params,
+    graphs: Path,
+    split: Path,
+    materials: Path,
+    destination: Path,
+    tracker: Tracker = UNTRACKED,
+) -> None:
     """Train the block `name` of `params.pretrained` on every database; write it as `train_member` does.
 
     Rows of the training fold alone are learnt from; the others' materials must not be among them.
+
+    Args:
+        name: key of `params.pretrained`.
+        params: sections `pretrained`, `targets`, `model` and `compute`.
+        graphs: folder of the graph store.
+        split: table of material_id and fold.
+        materials: curated table.
+        destination: folder to write.
+        tracker: where curves go beside `history.parquet`; by default nowhere.
 
     Raises:
         ParameterError: no such block.
@@ -35,9 +53,8 @@ def pretrain(name: str, *, params: Params, graphs: Path, split: Path, materials:
     member = block_of("pretrained", params.pretrained, name)
     refuse_torn_groups(materials, split)
     heads = database_targets(materials, split, params)
-    own = params.model_copy(update={"members": {name: member}, "targets": heads, "finetuned": {}})
-    plan = Plan(name, own, params)
-    train_plan(plan, graphs=graphs, split=split, materials=materials, destination=destination)
+    training = Training.of(name, member, params, targets=heads)
+    train(training, TrainingInputs(graphs, split, materials), destination, tracker)
 
 
 def database_targets(materials: Path, split: Path, params: Params) -> dict[str, Target]:

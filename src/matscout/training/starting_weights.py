@@ -7,7 +7,6 @@ exactly as the start's and few rows suffice to correct them; a fresh one begins 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,11 +15,10 @@ from matscout.errors import ParameterError
 from matscout.models.model import CrystalModel
 from matscout.models.saved_member import LoadedMember, MemberCard, load_member
 from matscout.params import Member, Target
+from matscout.training.runs.training import CONTINUED, Training
 from matscout.training.runs.training_hashes import flatten
 
 logger = logging.getLogger(__name__)
-
-CONTINUED, FRESH = "continued", "fresh"
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,11 @@ class Start:
     split_sha256: str | None
     knows_no_row: bool = False
 
+    @property
+    def taken(self) -> dict[str, Any]:
+        """What a training takes over, for its fingerprint."""
+        return {"weights_sha256": self.weights_sha256, "continued": sorted(self.heads)}
+
     def put_into(self, model: CrystalModel) -> None:
         """Replace the weights of `model`, whose fresh heads keep what they have."""
         model.encoder.load_state_dict(self.encoder)
@@ -58,31 +61,29 @@ class Start:
             )
 
 
-def load_start(folder: Path, member: Member, targets: Mapping[str, Target], *, heads: str, database: str) -> Start:
-    """Read the weights that `member` begins with.
+def load_start(training: Training) -> Start | None:
+    """Read the weights that a training begins with, if any, and check that they are of its member's encoder.
 
-    Args:
-        folder: of a saved member.
-        member: what is to be trained; its encoder must be the start's.
-        targets: what it is to learn.
-        heads: `continued`: a target goes on from the start's head of its name, or else from the head that
-            pretraining made for the target and `database`, if the kind is the same; `fresh`: none does.
-        database: whose scale the labels are on.
+    With the heads `continued`, a target goes on from the start's head of its name, or else from the head that
+    pretraining made for the target and the reference database, if the kind is the same; with `fresh`, none does.
 
     Raises:
         StoreError: no trained member of this installation is there.
         ParameterError: its encoder is another.
     """
+    folder = training.begins_with
+    if folder is None:
+        return None
     loaded = load_member(folder)
-    if differences := _differences(loaded.card, member):
+    if differences := _differences(loaded.card, training.member):
         raise ParameterError(
             f"{folder} cannot be the start of this member: {'; '.join(differences)}. "
             "Give the member the start's architecture, graph and encoder, or begin with another"
         )
-    going_on = _continued(loaded, targets, database) if heads == CONTINUED else {}
+    continued = _continued(loaded, training.targets, training.reference) if training.heads == CONTINUED else {}
     return Start(
         encoder=loaded.model.encoder.state_dict(),
-        heads={target: loaded.model.head.heads[name].state_dict() for target, name in going_on.items()},
+        heads={target: loaded.model.head.heads[name].state_dict() for target, name in continued.items()},
         weights_sha256=loaded.card.weights_sha256,
         split_sha256=loaded.card.hashes.get("split"),
         knows_no_row="hypothetical" in loaded.card.hashes and "materials" not in loaded.card.hashes,

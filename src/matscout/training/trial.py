@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from matscout import columns
 from matscout.errors import DivergedError
-from matscout.training.labelled_rows import Fold
+from matscout.training.dataset import Fold
+from matscout.training.fitting import fit, prepared
 from matscout.training.loop.trainer import EpochRecord
-from matscout.training.train_member import fit, prepared
-from matscout.training.training_plan import Plan
+from matscout.training.runs.training import Tracker, Training, TrainingInputs
 
 TENTHS = 10  # of a training: where trials of different length are compared
 HELD = (columns.TRAIN, columns.VALIDATION)
@@ -38,27 +37,25 @@ class _HopelessError(Exception):
 
 
 def run_trial(
-    plan: Plan,
+    training: Training,
+    inputs: TrainingInputs,
+    tracker: Tracker,
     *,
-    graphs: Path,
-    split: Path,
-    materials: Path,
     hopeless: Callable[[int, float], bool],
     tell: Callable[[Outcome], None],
 ) -> None:
-    """Train a plan and tell what it gave; a killed trial goes on after its last whole epoch.
+    """Train and tell what it gave; a killed trial goes on after its last whole epoch.
 
     Args:
-        plan: what to train.
-        graphs: folder of the graph store.
-        split: table of material_id and fold.
-        materials: curated table.
+        training: what to train.
+        inputs: graphs, split and materials.
+        tracker: where curves go.
         hopeless: (tenths of the training that are done, error there) -> whether to end it.
         tell: gets the outcome before the checkpoints go, so that a kill in between loses nothing.
     """
     seen: list[Outcome] = []
-    with prepared(plan, graphs=graphs, split=split, materials=materials, folds=HELD) as ready:
-        epochs, deviations = ready.task.member.training.epochs, mean_deviations(ready.folds[columns.VALIDATION])
+    with prepared(training, inputs, tracker, folds=HELD) as ready:
+        epochs, deviations = training.member.training.epochs, mean_deviations(ready.folds[columns.VALIDATION])
 
         def watch(record: EpochRecord) -> None:
             mae = {target: record.validation[f"mae_{target}"] for target in deviations}

@@ -135,13 +135,13 @@ def test_other_runs_give_the_same_bytes_also_one_that_was_killed(taught, argumen
 import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distillation.distill import distill
-from matscout.training import train_member as member
+from matscout.training import fitting
 
 def kill(run, record):
     if record.epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-member._track = kill
+fitting.track = kill
 distill("fast", **arguments, destination={str(again)!r})
 """
     (tmp_path / "tests_arguments.py").write_text(
@@ -150,7 +150,8 @@ distill("fast", **arguments, destination={str(again)!r})
         f"{ {key: str(value) for key, value in arguments.items() if key != 'params'}!r}.items()}}\n"
         f"arguments['params'] = check_params({arguments['params'].model_dump(mode='json')!r})\n"
     )
-    environment = {**os.environ, "DVC_ROOT": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "DVC_ROOT": str(tmp_path), "PYTHONPATH": paths}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not again.exists()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files.named_structures import read_structures
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 

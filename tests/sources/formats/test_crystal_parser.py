@@ -14,6 +14,7 @@ from pymatgen.io.cif import CifParser
 from sample_rows import database, sample_records
 from written_files import CELL, FILES, JARVIS, OPTIMADE, PYMATGEN, SITES, cif, content_of, poscar, said, write_all
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
 from matscout.sources.acquire import acquire
@@ -21,7 +22,7 @@ from matscout.sources.files.file_opening import is_gzip
 from matscout.sources.files.import_file import import_file
 from matscout.sources.files.named_structures import read_structures, read_text
 from matscout.sources.formats.cif import settings_of
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot
 
 PLAIN = FileImport(format="auto", columns={}, units={}, functional="PBE")

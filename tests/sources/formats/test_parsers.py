@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_rows import sample_pages
 
+from matscout.crystal_checks import Rejection
 from matscout.sources.formats import aflow, materials_project, oqmd
 from matscout.sources.formats.page_formats import FORMATS, parse_page
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 NAN = float("nan")
 

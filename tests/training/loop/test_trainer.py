@@ -2,6 +2,8 @@
 
 import logging
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +13,8 @@ from torch import nn
 
 from matscout.errors import TrainingError
 from matscout.training.loop.learning_rate import cosine, one_cycle
-from matscout.training.loop.trainer import Recipe, Trainer
-from matscout.training.loop.weight_average import WeightAverage
+from matscout.training.loop.result_weights import WeightAverage
+from matscout.training.loop.trainer import Optimisation, Trainer
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Rows:
 
 def recipe(**changes):
     values = {"epochs": 4, "lr": 0.01, "weight_decay": 0.0, "grad_clip": 1.0, "averaging": 0.9, "warmup": 0.25}
-    return Recipe(**{**values, **changes})
+    return Optimisation(**{**values, **changes})
 
 
 def l1(outputs, batch):
@@ -340,3 +342,64 @@ def test_early_stopping_goes_on_exactly_after_a_resume(stop_after):
     assert len(resumed.history) == len(whole.history) == 4
     for name, value in whole.averaged.state_dict().items():
         assert torch.equal(value, resumed.averaged.state_dict()[name])
+
+
+class OneOfTwo:
+    """One of two threads that share a training, each with its own copy of the model."""
+
+    def __init__(self, rank, meeting, box):
+        self.rank, self.meeting, self.box = rank, meeting, box
+
+    @property
+    def is_first(self):
+        return self.rank == 0
+
+    def _swap(self, value):
+        """What both put in."""
+        self.box[self.rank] = value
+        self.meeting.wait(60)
+        both = list(self.box)
+        self.meeting.wait(60)
+        return both
+
+    def from_first(self, make):
+        return self._swap(make() if self.is_first else None)[0]
+
+    def share_of(self, batch):
+        half = batch.n_rows // 2
+        start, stop = (0, half) if self.is_first else (half, batch.n_rows)
+        return batch.part(start, stop) if start < stop else None
+
+    def add_up(self, model, loss):
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        (mine, one), (other, two) = self._swap((gradients, loss))
+        for parameter, a, b in zip(model.parameters(), mine, other, strict=True):
+            parameter.grad = a + b
+        return one + two
+
+
+@pytest.mark.parametrize("size", [8, 1], ids=["halves", "one has no rows"])
+def test_two_that_share_the_steps_take_those_of_one_and_the_first_alone_validates_and_writes(size):
+    alone = Trainer(Narrow(8), l1, recipe(), steps_per_epoch=32 // size)
+    alone.fit(batches_of(rows(), size), lambda _: {"loss": 1.0})
+    meeting, box, validated, told = threading.Barrier(2), [None, None], [], []
+
+    def body(rank):
+        processes = OneOfTwo(rank, meeting, box)
+        trainer = Trainer(models[rank], l1, recipe(), steps_per_epoch=32 // size, processes=processes)
+
+        def validate(_):
+            validated.append(rank)
+            return {"loss": 1.0}
+
+        trainer.fit(batches_of(rows(), size), validate, [lambda _: told.append(rank)])
+        return trainer
+
+    models = [Narrow(8), Narrow(8)]  # drawn here: torch's generator is one for all threads
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(body, [0, 1]))
+    assert validated == told == [0, 0, 0, 0]
+    for trainer in both:
+        for name, value in alone.averaged.state_dict().items():
+            torch.testing.assert_close(trainer.averaged.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+        assert [r.train_loss for r in trainer.history] == pytest.approx([r.train_loss for r in alone.history], rel=1e-5)

@@ -12,12 +12,7 @@ from tiny_training import EPOCHS, MEMBER, MOMENTS, kill_at_call, tiny_params, tr
 
 from matscout.errors import TrainingError
 from matscout.files import sha256_of
-from matscout.training import train_member
-
-
-@pytest.fixture(autouse=True)
-def _untracked(monkeypatch):
-    monkeypatch.setattr(train_member, "member_run", train_member.member_run)  # `train` replaces it; put back afterwards
+from matscout.training import fitting, train_member
 
 
 def checkpoint_files(dvc_root):
@@ -126,16 +121,16 @@ def interrupt(tiny_inputs, dvc_root, destination, after_epochs, monkeypatch, **c
             raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(train_member, "_track", track)
+        patch.setattr(fitting, "track", track)
         train(tiny_inputs, destination, tiny_params(**changes), dvc_root=dvc_root)
 
 
 def epochs_trained(monkeypatch, tiny_inputs, dvc_root, destination, **changes):
     """Train to the end and count the epochs this took."""
     begun = []
-    run_epoch = train_member.Trainer._run_epoch
+    run_epoch = fitting.Trainer._run_epoch
     with monkeypatch.context() as patch:
-        patch.setattr(train_member.Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a))
+        patch.setattr(fitting.Trainer, "_run_epoch", lambda self, e, *a: begun.append(e) or run_epoch(self, e, *a))
         train(tiny_inputs, destination, tiny_params(**changes), dvc_root=dvc_root)
     return begun
 

@@ -8,9 +8,11 @@ import pytest
 from tiny_training import EPOCHS, MEMBER, tiny_params, train
 
 from matscout.errors import TrainingError
-from matscout.training import train_member as member
 from matscout.training.runs import tracking
-from matscout.training.runs.training_hashes import Provenance, flatten, git_commit
+from matscout.training.runs.checkpoints import CheckpointStore
+from matscout.training.runs.tracking import MLflowTracker
+from matscout.training.runs.training import Provenance
+from matscout.training.runs.training_hashes import flatten, git_commit
 
 CURVES = {"train_loss", "validation_loss", "mae_band_gap", "mae_formation_energy_per_atom", "lr", "data_wait_share"}
 N_WRITERS = 3
@@ -19,9 +21,10 @@ N_WRITERS = 3
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 
-def provenance(member="a", lr=0.1, fingerprint=None):
-    parameters = {"model": {"lr": lr}}
-    return Provenance(member, fingerprint or f"{member}-{lr}", {"lr": lr}, parameters, {"graphs": "abc"})
+def run_of(member="a", lr=0.1, run_id=None):
+    """The run of a member whose pipeline has this learning rate."""
+    provenance = Provenance(member, f"{member}-{lr}", {"lr": lr}, {"graphs": "abc"})
+    return MLflowTracker(tiny_params(model__lr=lr)).run(provenance, run_id)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def database(tmp_path_factory):
         patch.setenv("DVC_ROOT", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("DVC_EXP_NAME", raising=False)
-        with tracking.member_run(provenance("first")):
+        with run_of("first"):
             pass
     return (folder / "mlflow.db").read_bytes()
 
@@ -69,20 +72,20 @@ def steps(client, run_id, key):
 
 def test_members_of_one_pipeline_run_share_a_parent(client):
     for name in ("a", "b"):
-        with tracking.member_run(provenance(name)) as run:
+        with run_of(name) as run:
             run.log(1, {"train_loss": 0.5})
     parents, children = parents_and_children(client)
     assert len(parents) == 1
     assert sorted(run.info.run_name for run in children) == ["a", "b"]
     assert {run.data.tags[tracking.PARENT_TAG] for run in children} == {parents[0].info.run_id}
     assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
-    assert parents[0].data.params == {"model.lr": "0.1"}
+    assert parents[0].data.params["model.lr"] == "0.1"
 
 
 def test_another_parameter_or_experiment_makes_another_parent(client, monkeypatch):
     for lr, experiment in ((0.1, ""), (0.2, ""), (0.1, "bold-owl")):
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
-        with tracking.member_run(provenance(lr=lr)):
+        with run_of(lr=lr):
             pass
     parents, children = parents_and_children(client)
     assert len(parents) == len(children) == 3
@@ -91,7 +94,7 @@ def test_another_parameter_or_experiment_makes_another_parent(client, monkeypatc
 
 
 def test_a_run_says_what_it_came_from(client):
-    with tracking.member_run(provenance("a")):
+    with run_of("a"):
         pass
     tags = parents_and_children(client)[1][0].data.tags
     assert tags["mlflow.source.git.commit"] == git_commit()
@@ -101,10 +104,10 @@ def test_a_run_says_what_it_came_from(client):
 
 
 def test_points_are_sent_once_however_often_they_are_logged(client):
-    with tracking.member_run(provenance()) as run:
+    with run_of() as run:
         for step in (1, 2, 2, 1):
             run.log(step, {"train_loss": 1 / step})
-    with tracking.member_run(provenance(), run.run_id) as again:
+    with run_of(run_id=run.run_id) as again:
         for step in (1, 2, 3):
             again.log(step, {"train_loss": 1 / step})
     assert again.run_id == run.run_id
@@ -112,33 +115,33 @@ def test_points_are_sent_once_however_often_they_are_logged(client):
 
 
 def test_many_points_exceed_no_limit_of_a_request(client):
-    with tracking.member_run(provenance()) as run:
+    with run_of() as run:
         for step in range(700):
             run.log(step, {"train_loss": 1.0, "lr": 0.1})
     assert steps(client, run.run_id, "train_loss") == list(range(700))
 
 
 def test_a_member_killed_before_its_first_checkpoint_continues_its_child(client):
-    with pytest.raises(RuntimeError, match="killed"), tracking.member_run(provenance()) as first:
+    with pytest.raises(RuntimeError, match="killed"), run_of() as first:
         raise RuntimeError("killed")
     assert client.get_run(first.run_id).info.status == "FAILED"
-    with tracking.member_run(provenance()) as second:
+    with run_of() as second:
         assert client.get_run(first.run_id).info.status == "RUNNING"
     assert second.run_id == first.run_id
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
 
 def test_a_finished_member_that_is_trained_again_gets_a_run_of_its_own(client):
-    with tracking.member_run(provenance()) as first:
+    with run_of() as first:
         pass
-    with tracking.member_run(provenance()) as second:
+    with run_of() as second:
         pass
     assert first.run_id != second.run_id
     assert first.parent_id == second.parent_id
 
 
 def test_a_run_that_the_tracker_lost_is_begun_anew(client, caplog):
-    with tracking.member_run(provenance(), "0" * 32) as run:
+    with run_of(run_id="0" * 32) as run:
         run.log(1, {"train_loss": 1.0})
     assert "beginning another" in caplog.text
     assert steps(client, run.run_id, "train_loss") == [1]
@@ -149,7 +152,7 @@ def test_a_tracker_that_fails_at_the_start_stops_before_any_work(dvc_root, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
     with (
         pytest.raises(TrainingError, match=r"file/mlflow\.db cannot be used: .*unset it to write mlflow\.db"),
-        tracking.member_run(provenance()),
+        run_of(),
     ):
         pytest.fail("began")
 
@@ -160,7 +163,7 @@ def test_a_tracker_that_fails_meanwhile_warns_keeps_the_points_and_sends_them_la
     def refuse(*_, **__):
         raise ConnectionError("server gone")
 
-    with tracking.member_run(provenance()) as run, caplog.at_level(logging.WARNING):
+    with run_of() as run, caplog.at_level(logging.WARNING):
         with monkeypatch.context() as patch:
             patch.setattr(type(run._client), "log_batch", refuse)
             run.log(1, {"train_loss": 1.0})
@@ -173,7 +176,7 @@ def test_a_tracker_that_fails_meanwhile_warns_keeps_the_points_and_sends_them_la
 
 
 def test_a_tracker_that_fails_for_good_does_not_raise(client, monkeypatch, caplog):
-    with tracking.member_run(provenance()) as run:
+    with run_of() as run:
         run.log(1, {"train_loss": 1.0})
 
         def refuse(*_, **__):
@@ -189,7 +192,7 @@ def write_run(number, barrier, root):
     """Body of a child process: meets the fresh database together with its siblings."""
     os.environ["DVC_ROOT"] = str(root)  # a fork server that an earlier test started has that test's environment
     barrier.wait(60)
-    with tracking.member_run(provenance(f"member-{number}")) as run:
+    with run_of(f"member-{number}") as run:
         for step in range(1, 6):
             run.log(step, {"train_loss": 1 / step})
             run.flush()
@@ -222,7 +225,7 @@ def test_a_resumed_training_continues_its_child_without_doubled_points(
     class StoppedError(Exception):
         pass
 
-    save = member.CheckpointStore.save
+    save = CheckpointStore.save
 
     def save_and_stop(self, epoch, state):
         save(self, epoch, state)
@@ -230,9 +233,9 @@ def test_a_resumed_training_continues_its_child_without_doubled_points(
             raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(member.CheckpointStore, "save", save_and_stop)
-        train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, tracked=True)
-    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, tracked=True)
+        patch.setattr(CheckpointStore, "save", save_and_stop)
+        train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, tracker=MLflowTracker(tiny_params()))
+    train(tiny_inputs, tmp_path / "member", dvc_root=dvc_root, tracker=MLflowTracker(tiny_params()))
     _, children = parents_and_children(client)
     assert [run.info.run_name for run in children] == [MEMBER]
     run_id = children[0].info.run_id
@@ -244,7 +247,7 @@ def test_a_resumed_training_continues_its_child_without_doubled_points(
 
 
 def test_plain_mlflow_ui_in_the_repository_finds_the_runs(dvc_root, monkeypatch, client):
-    with tracking.member_run(provenance()):
+    with run_of():
         pass
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     # `mlflow ui` opens sqlite:///mlflow.db of its working directory

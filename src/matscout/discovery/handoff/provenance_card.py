@@ -1,9 +1,11 @@
 """Provenance: what a candidate was made from and what predicted it, in one card."""
 
+import datetime as dt
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
@@ -11,6 +13,9 @@ from matscout import __version__, columns, layout
 from matscout.discovery.handoff.optimade_entries import plain
 from matscout.files import sha256_of
 from matscout.sources.snapshots.manifest import read_manifest
+
+MAGNETIC: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Ru", "Os", "Ir", "Eu", "Gd", "Tb", "Dy", "U"})
+LIGANDS: Final = frozenset({"O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P", "As"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Origins:
             files={name: sha256_of(path) for name, path in files.items() if path.is_file()},
             terms={m.source: {"licence": m.licence, "citation": m.citation} for m in manifests},
             sources=_sources(self.materials) if self.materials.is_file() else {},
+            goal=_goal(ranked),
         )
 
 
@@ -52,16 +58,18 @@ class Evidence:
         files: SHA-256 of tables and calibration.
         terms: licence and citation by source.
         sources: source by material id.
+        goal: name and definition of the goal that the ranking was made for; empty where that is not known.
     """
 
     weights: dict[str, str]
     files: dict[str, str]
     terms: dict[str, dict[str, str]]
     sources: dict[str, str]
+    goal: dict[str, Any]
 
 
 def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what it is, where it comes from, who predicted what."""
+    """The card of one candidate, as JSON: what to know before computing it, where it comes from, who predicted what."""
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}
@@ -71,7 +79,15 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
             votes.setdefault(member, {})[target] = plain(value)
     crystal = {str(name) for name in columns.CRYSTAL}
     predicted = {n: plain(v) for n, v in row.items() if n not in crystal and "__" not in str(n)}
+    missing = str(row.get(columns.MISSING_REFERENCES) or "")
     return {
+        "formula": str(row.get(columns.FORMULA) or ""),
+        "goal": evidence.goal,
+        "stability_judged": plain(row.get(columns.STABILITY_JUDGED)),
+        "stability_remark": str(row.get(columns.STABILITY_REMARK) or ""),
+        "missing_references": [name for name in missing.split(",") if name],
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "warnings": warnings_of(row[columns.SPECIES]),
         "candidate": predicted,
         "parent": {"id": parent, "source": source, **evidence.terms.get(source, {})},
         "members": votes,
@@ -81,6 +97,28 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
         "matscout": __version__,
         "note": "predicted, not computed: the cell is scaled to a plausible volume and not relaxed",
     }
+
+
+def warnings_of(species: Iterable[str]) -> list[str]:
+    """What the inputs do not take care of."""
+    symbols = set(species)
+    found = []
+    if symbols & MAGNETIC and symbols & LIGANDS:
+        metals = ", ".join(sorted(symbols & MAGNETIC))
+        found.append(
+            f"magnetic order: the inputs start ferromagnetic, and compounds of {metals} are often antiferromagnetic, "
+            "which may lie tens of meV/atom lower and change the gap; compare both (pymatgen: "
+            "MagneticStructureEnumerator)"
+        )
+    return found
+
+
+def _goal(ranked: Path) -> dict[str, Any]:
+    summary = Path(ranked).parent / "summary.json"
+    if not summary.is_file():
+        return {}
+    content = json.loads(summary.read_text())
+    return {"name": content.get("goal", ""), **content.get("goal_definition", {})}
 
 
 def _sources(materials: Path) -> dict[str, str]:

@@ -11,7 +11,6 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice
-from pymatgen.util import provenance
 from pymatgen.util.coord import pbc_shortest_vectors
 
 from matscout.crystal import Crystal
@@ -155,6 +154,8 @@ def pymatgen_prototypes() -> Any:
     they are well-formed, which takes several times as long as all that is used here. For this import alone they are
     taken as they are.
     """
+    from pymatgen.util import provenance  # heavy: only where a prototype is looked up
+
     check = provenance.is_valid_bibtex
     provenance.is_valid_bibtex = lambda _: True
     try:

@@ -71,13 +71,16 @@ def pass_in_turn(gates: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.boo
 def ionic_gates(
     table: "IonTable", filled: NDArray[np.int64], old: NDArray[np.int64], ratios: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Gates on the ions alone, for fillings (m, n_slots) of a compound with ions `old`.
+    """Gates on the ions alone, for fillings of a compound.
 
     Args:
         table: the ions.
-        filled: rows of the table, one filling a row.
-        old: (n_slots,) the known compound's ions.
+        filled: (m, n_slots) rows of the table, one filling a row.
+        old: (n_slots,) the known compound's ions, rows of the table.
         ratios: (n_slots,) atoms of each slot in the formula.
+
+    Returns:
+        By gate, in the order in which they count: (m,) whether a filling passes.
     """
     elements = np.sort(table.atomic_numbers[filled], axis=1)
     return {

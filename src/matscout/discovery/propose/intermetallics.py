@@ -34,7 +34,17 @@ ELECTRONS_PER_ATOM = 0.25  # largest change of the mean count: electron compound
 def metallic_parents(
     table: IonTable, templates: Sequence[Template | None], settings: params.Candidates, attrition: Attrition
 ) -> list[Parent]:
-    """The small enough templates that hold metals alone, with the neutral metal on each slot."""
+    """Keep the templates that hold metals alone and are small enough.
+
+    Args:
+        table: the ions.
+        templates: of known crystals; None where a crystal has no symmetry.
+        settings: the largest number of atoms.
+        attrition: counts what is kept.
+
+    Returns:
+        The templates with the neutral metal on each slot.
+    """
     parents = [
         Parent(template, tuple(table.metals[element] for element in template.elements))
         for template in templates
@@ -84,7 +94,17 @@ def metal_substitutions(
 def similar_metals(
     table: IonTable, metal: np.int64, allowed: NDArray[np.bool_], volumes: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Rows of the metals that may stand for `metal`, itself among them where it is allowed."""
+    """Metals that may replace another one, by atomic size and electronegativity.
+
+    Args:
+        table: the ions.
+        metal: row of the neutral metal to be replaced.
+        allowed: (n_ions,) which rows may be used.
+        volumes: (n_ions,) volume of an atom, Å³; NaN where unknown.
+
+    Returns:
+        Rows of the table, ascending; `metal` is one of them where it is allowed.
+    """
     sizes = np.cbrt(volumes)
     is_close = (
         (table.charges == 0)

@@ -55,17 +55,36 @@ def fit_ionic_volumes(table: IonTable, parents: Sequence[Parent]) -> NDArray[np.
 def volume_scales(
     volumes: NDArray[np.float64], old: NDArray[np.int64], filled: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(m,) predicted volume of each filling (m, n_slots) over the parent's; NaN where an ion's volume is unknown."""
+    """Predicted volume of each filling over the parent's.
+
+    Args:
+        volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
+        old: (n_slots,) the parent's ions, rows of the ion table.
+        filled: (m, n_slots) rows of the ion table, one filling a row.
+        counts: (n_slots,) atoms of each slot in the cell.
+
+    Returns:
+        (m,) dimensionless; NaN where an ion's volume is unknown.
+    """
     return (volumes[filled] * counts).sum(axis=1) / (volumes[old] * counts).sum()
 
 
 def closest_contacts(
     table: IonTable, template: Template, filled: NDArray[np.int64], scales: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(m,) shortest distance over typical bond length, the least over pairs of slots.
+    """Shortest distance over typical bond length, the least over pairs of slots.
 
-    Bond lengths are r_i + r_j with r = r_0 + k * (standard deviation of electronegativity over atoms):
-    the data-mined lattice scheme of Chu et al. (2018) with pymatgen's parameters.
+    Bond lengths are r_i + r_j with r = r_0 + k * (standard deviation of electronegativity over atoms): the data-mined
+    lattice scheme of Chu et al. (2018) with pymatgen's parameters.
+
+    Args:
+        table: the ions.
+        template: that is filled.
+        filled: (m, n_slots) rows of the table, one filling a row.
+        scales: (m,) volume of each filling over the template's.
+
+    Returns:
+        (m,) dimensionless.
     """
     chi, weights = table.electronegativities[filled], template.counts / template.n_atoms
     mean = (chi * weights).sum(axis=1, keepdims=True)
@@ -85,7 +104,18 @@ def geometric_gates(
     old: NDArray[np.int64],
     filled: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
-    """Predicted volume scale of each filling, (m,), and the gates on volume and on contacts."""
+    """Volume scale of each filling, and the gates on volume and on contacts.
+
+    Args:
+        table: the ions.
+        template: that is filled.
+        volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
+        old: (n_slots,) the parent's ions, rows of the table.
+        filled: (m, n_slots) rows of the table, one filling a row.
+
+    Returns:
+        (m,) volume over the parent's, and by gate (m,) whether a filling passes.
+    """
     scales = volume_scales(volumes, old, filled, template.counts)
     is_sane = (scales >= SCALE_RANGE[0]) & (scales <= SCALE_RANGE[1])  # False for NaN
     contacts = closest_contacts(table, template, filled, np.where(is_sane, scales, 1.0))

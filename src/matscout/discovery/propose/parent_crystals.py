@@ -34,9 +34,19 @@ def template_blocks(
     *,
     workers: int,
 ) -> Iterator[Iterator[list[Template | None]]]:
-    """Templates of the curated set's crystals of usable size, in random order, block by block, in chunks.
+    """Make templates from the curated crystals of usable size, in random order, block by block, in chunks.
 
     Chunks come while later ones are being made: use up those of one block before the next.
+
+    Args:
+        curated: the known crystals.
+        settings: the limits of size.
+        attrition: counts the parents and those of another size.
+        rng: draws the order.
+        workers: processes at most.
+
+    Yields:
+        For each block an iterator over chunks; None stands for a crystal without symmetry.
     """
     rows = rng.permutation(curated.parents)
     for start in range(0, len(rows), BLOCK):
@@ -58,7 +68,18 @@ def balanced(
     attrition: Attrition,
     prefix: str,
 ) -> list[Parent]:
-    """The templates that are small enough and charge-neutral with one ion an element."""
+    """Keep the templates that are small enough and charge-neutral with one ion an element.
+
+    Args:
+        table: the ions.
+        templates: of known crystals or prototypes; None where a crystal has no symmetry.
+        settings: the largest number of atoms.
+        attrition: counts what is dropped, and why.
+        prefix: of the names of these counts.
+
+    Returns:
+        The templates with an ion on each slot.
+    """
     symmetric = [template for template in templates if template is not None]
     small = [template for template in symmetric if template.n_atoms <= settings.max_atoms]
     parents = []

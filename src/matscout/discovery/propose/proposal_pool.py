@@ -68,7 +68,15 @@ class Pool:
         probability: NDArray[np.float64],
         scale: NDArray[np.float64],
     ) -> None:
-        """Add fillings (m, n_slots) of one parent with their probabilities (m,) and volume scales (m,)."""
+        """Add fillings of one parent.
+
+        Args:
+            parent: that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling a row.
+            route: how they were found.
+            probability: (m,) of the substitution; NaN for intermetallics.
+            scale: (m,) volume over the parent's.
+        """
         if route not in self._routes:
             self._routes.append(route)
         code = self._routes.index(route)

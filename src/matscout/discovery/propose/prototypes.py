@@ -54,7 +54,15 @@ def decorations(
     n_draws: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Random fillings of a prototype with common ions, cations where cations were and anions where anions.
+    """Fill a prototype at random with common ions: cations where cations were and anions where anions were.
+
+    Args:
+        table: the ions.
+        ions: n_slots rows of the table, the prototype's own.
+        ratios: (n_slots,) atoms of each slot in the formula.
+        allowed: (n_ions,) which rows may be used.
+        n_draws: fillings to draw, of which some are equal or fail a gate.
+        rng: draws the ions.
 
     Returns:
         (m, n_slots) distinct rows of the table in lexicographic order, m <= n_draws, and how many each

@@ -48,15 +48,18 @@ class Known:
         *,
         workers: int,
     ) -> list[str | None]:
-        """For each new structure, in order of preference, the gate that turns it away, or None.
+        """Compare new structures with known ones, with earlier candidates and with each other.
 
         Formulas are independent of each other, so that any number of processes gives the same verdicts.
 
         Args:
-            keys: formula of each new structure.
-            structures: the new ones.
+            keys: n formulas, one of each new structure.
+            structures: the n new ones, in order of preference.
             earlier: candidates accepted before, by formula.
-            workers: processes.
+            workers: processes at most.
+
+        Returns:
+            n verdicts: the gate that turns the structure away, or None.
         """
         members: dict[str, list[int]] = {}
         for position, key in enumerate(keys):
@@ -100,11 +103,23 @@ def select(
     workers: int,
     shards: Parts,
 ) -> NDArray[np.int64]:
-    """The first `n` rows of the pool, in `order`, that are new; fewer where the pool runs out.
+    """Take the first rows of the pool that are new; fewer where the pool runs out.
 
-    Rows of one formula are judged together, bucket by bucket of formulas: crystals of one bucket are in
-    memory at a time, and verdicts take a byte a row. A verdict depends on rows of its formula alone, so
-    that the size of the buckets changes nothing.
+    Rows of one formula are judged together, bucket by bucket of formulas: the crystals of one bucket are in memory at a
+    time, and a verdict takes one byte. A verdict depends on rows of its formula alone, so the size of the buckets
+    changes nothing.
+
+    Args:
+        pool: all fillings.
+        order: (n_pool,) rows of the pool, best first.
+        n: wanted number of rows.
+        known: structures that a new one must differ from; their templates are added here.
+        attrition: counts what is turned away, by gate.
+        workers: processes at most.
+        shards: keeps verdicts for a killed run.
+
+    Returns:
+        At most n rows of the pool, best first.
     """
     formulas = pool.formula_hashes()
     known.templates |= {parent.template.parent_id: parent.template for parent in pool.parents}

@@ -44,7 +44,16 @@ def substitutions(
 
 
 def joint_probability(table: IonTable, old: Sequence[int], new: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(m,) product over slots of p(new | old) for fillings (m, n_slots); an unknown ion that stays counts as one."""
+    """Product over slots of p(new | old); an unknown ion that stays counts as one.
+
+    Args:
+        table: the ions.
+        old: n_slots rows of the table, the parent's ions.
+        new: (m, n_slots) rows of the table, one filling a row.
+
+    Returns:
+        (m,) in [0, 1].
+    """
     old_ions = np.asarray(old, dtype=np.int64)
     probabilities = table.replacement[old_ions[None, :], new]
     is_unknown = table.replacement[old_ions].sum(axis=1) == 0

@@ -81,7 +81,15 @@ class Gathering:
     def admit(
         self, parent: Parent, filled: NDArray[np.int64], joint: NDArray[np.float64], route: str, volumes: NDArray
     ) -> None:
-        """Put the fillings with sane volumes and contacts into the pool."""
+        """Put the fillings with plausible volumes and contacts into the pool.
+
+        Args:
+            parent: that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling a row.
+            joint: (m,) probability of each filling; NaN for intermetallics.
+            route: how they were found.
+            volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
+        """
         if not len(filled):
             return
         old = np.asarray(parent.ions, dtype=np.int64)
@@ -94,7 +102,18 @@ class Gathering:
 def gather(
     curated: CuratedTable, table: IonTable, settings: params.Candidates, attrition: Attrition, *, workers: int
 ) -> FrozenPool:
-    """Fill templates until `OVERDRAW` times the wanted number of candidates is at hand, or parents ran out."""
+    """Fill templates until the pool holds `OVERDRAW` times the wanted number of candidates, or parents run out.
+
+    Args:
+        curated: the known crystals.
+        table: the ions.
+        settings: of the candidates, with the seed.
+        attrition: counts parents and candidates that are dropped.
+        workers: processes at most.
+
+    Returns:
+        The pool, read-only.
+    """
     allowed = np.array(
         [element in curated.elements and element not in settings.exclude_elements for element in table.elements]
     )

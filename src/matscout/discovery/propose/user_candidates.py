@@ -8,6 +8,7 @@ from smact.metallicity import metallicity_score
 from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.discovery.known_materials import formula_key
 from matscout.discovery.propose.crystal_templates import Template, make_template
 from matscout.discovery.propose.gates import CHARGE, CONTACT, VOLUME
@@ -15,8 +16,8 @@ from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANG
 from matscout.discovery.propose.oxidation_states import ion_table
 from matscout.discovery.propose.select_new import Known
 from matscout.errors import InputError
-from matscout.sources.files.named_structures import USER_SOURCE, has_structures, read_structures
-from matscout.sources.record import Record, Rejection
+from matscout.sources.files.named_structures import has_structures, read_structures
+from matscout.sources.record import Record
 
 GIVEN = "given"
 MOST_ELEMENTS = 6  # smact tries every combination of their states
@@ -33,11 +34,19 @@ class UserCandidate:
 
 
 def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[UserCandidate], list[Rejection]]:
-    """Structures of a folder that pass the gates, and why others do not; none for an empty folder.
+    """Read the structures of a folder that pass the gates.
 
-    The gates are those of proposed candidates, with limits that do not need a parent: ions must balance
-    (mixed valence is allowed; metals pass by smact's measure), atoms must touch and not overlap.
-    What passes is remembered in `known.users`.
+    The gates are those of proposed candidates, with limits that do not need a parent: ions must balance (mixed valence
+    is allowed; metals pass by smact's measure), atoms must touch and not overlap. What passes is remembered in
+    `known.users`.
+
+    Args:
+        folder: of CIFs and other structure files; it may be empty.
+        known: structures that a new one must differ from.
+        workers: processes at most.
+
+    Returns:
+        The candidates, and why the other files are rejected.
 
     Raises:
         InputError: the folder does not exist.
@@ -55,10 +64,10 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
         template = make_template(item.material_id, item.crystal)
         if template is None:
             detail = "no space group could be found; check the coordinates"
-            rejections.append(_reject(item, "without_symmetry", detail))
+            rejections.append(item.reject("without_symmetry", detail))
             continue
-        if fault := _fault(item.crystal.reduced_formula, template):
-            rejections.append(_reject(item, *fault))
+        if broken := _broken_gate(item.crystal.reduced_formula, template):
+            rejections.append(item.reject(*broken))
             continue
         found.append(UserCandidate(item.material_id, item.crystal, template.space_group))
         files.append(item)
@@ -69,7 +78,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     new = []
     for candidate, key, structure, verdict, file in zip(found, keys, structures, verdicts, files, strict=True):
         if verdict is not None:
-            rejections.append(_reject(file, verdict, "the same structure is there already"))
+            rejections.append(file.reject(verdict, "the same structure is there already"))
             continue
         known.users.setdefault(key, []).append(structure)
         new.append(candidate)
@@ -85,7 +94,7 @@ def user_summary(users: list[UserCandidate], left_out: list[Rejection]) -> dict[
     }
 
 
-def _fault(formula: str, template: Template) -> tuple[str, str] | None:
+def _broken_gate(formula: str, template: Template) -> tuple[str, str] | None:
     """Gate and reason of the first rule that the structure breaks."""
     closest = contact_ratio(template)  # NaN with a light noble gas, for which no bond length is known
     if closest < CLOSEST_CONTACT:
@@ -94,10 +103,10 @@ def _fault(formula: str, template: Template) -> tuple[str, str] | None:
     if closest**3 > SCALE_RANGE[1]:
         rule = f"more than {SCALE_RANGE[1]:g} times the volume at which its closest atoms would touch"
         return VOLUME, f"no atoms nearer than {closest:.2f} typical bond lengths: {rule}; relax the cell first"
-    return _charge_fault(formula, template)
+    return _charge_problem(formula, template)
 
 
-def _charge_fault(formula: str, template: Template) -> tuple[str, str] | None:
+def _charge_problem(formula: str, template: Template) -> tuple[str, str] | None:
     """Why the formula is neither an element, an alloy, a metal by smact's measure nor a neutral compound."""
     table = ion_table()
     if len(template.elements) == 1 or all(element in table.metals for element in template.elements):
@@ -112,7 +121,3 @@ def _charge_fault(formula: str, template: Template) -> tuple[str, str] | None:
         return None
     rule = "no reported oxidation states balance, cations less electronegative than anions, mixed valence included"
     return CHARGE, f"{formula}: {rule}; and its score as a metal is below {METALLIC:g}. Check the formula"
-
-
-def _reject(record: Record, reason: str, detail: str) -> Rejection:
-    return Rejection(USER_SOURCE, record.material_id, record.file, record.row, reason, detail)

@@ -14,16 +14,19 @@ STRUCTURE_WEIGHT = 0.25  # of volume and cell size beside composition
 
 
 def diverse_batch(quality: NDArray[np.float64], features: NDArray[np.float64], size: int) -> list[int]:
-    """Rows to take together, in order: the greedy mode of a determinantal point process.
+    """Choose candidates to take together: the greedy mode of a determinantal point process.
 
-    L_ij = q_i S_ij q_j with a Gaussian similarity S; each step takes the row with the largest
-    conditional variance, so good rows go first and near copies of what is taken lose their worth
-    (Chen et al., "Fast greedy MAP inference for determinantal point process", NeurIPS 2018, alg. 1).
+    L_ij = q_i S_ij q_j with a Gaussian similarity S; each step takes the row with the largest conditional variance, so
+    good rows go first and near copies of what is taken lose their worth (Chen et al., "Fast greedy MAP inference for
+    determinantal point process", NeurIPS 2018, alg. 1).
 
     Args:
         quality: (n,) not negative, for example P(goal).
         features: (n, n_features); see `crystal_features`.
         size: how many rows; all of them where there are fewer.
+
+    Returns:
+        Rows in the order in which they are taken.
     """
     quality = np.maximum(quality, LEAST_QUALITY)
     squared = ((features[:, None, :] - features[None, :, :]) ** 2).sum(axis=2)

@@ -21,10 +21,19 @@ def draw_targets(
     n_draws: int,
     rng: np.random.Generator,
 ) -> dict[str, Array]:
-    """Joint draws of every target, each (n_draws, n_crystals).
+    """Draw every target of all crystals jointly.
 
-    Each draw believes one member, in every target and for every crystal: members err together over
-    similar crystals, and a draw keeps that. Around the member's opinion crystals vary independently.
+    Each draw believes one member, in every target and for every crystal: members err together over similar crystals,
+    and a draw keeps that. Around the member's opinion crystals vary independently.
+
+    Args:
+        mixtures: calibrated distributions of n_crystals, by target.
+        members: weights of each target's members, in the order of the mixture's components.
+        n_draws: number of draws.
+        rng: draws members and values.
+
+    Returns:
+        By target (n_draws, n_crystals) in the target's unit.
     """
     names = sorted({name for weights in members.values() for name in weights})
     shares = np.array([np.mean([weights.get(name, 0.0) for weights in members.values()]) for name in names])
@@ -42,9 +51,16 @@ def draw_targets(
 
 
 def drawn_costs(drawn: Mapping[str, Array], objectives: Sequence[Objective], hull_energy: Array | None) -> Array:
-    """(n_draws, n_crystals, n_objectives) to be minimised: values by direction, distances from windows.
+    """Costs to be minimised: values with the sign of their direction, distances from windows.
 
-    What is known for certain comes as (n_crystals,); the hull's energy may be (n_draws, n_crystals).
+    Args:
+        drawn: (n_draws, n_crystals) values by column; (n_crystals,) where there is no uncertainty.
+        objectives: of the goal.
+        hull_energy: energy of the hull at each crystal's composition, eV/atom, (n_crystals,) or (n_draws, n_crystals);
+            None = `drawn` holds energies above the hull.
+
+    Returns:
+        (n_draws, n_crystals, n_objectives).
     """
     axes = []
     for aim in objectives:

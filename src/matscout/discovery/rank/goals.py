@@ -36,7 +36,11 @@ def bounds(window: Window) -> tuple[float, float]:
 
 
 def check_goal(goal: Goal, available: Sequence[str]) -> None:
-    """Refuse a goal that cannot be met or measured.
+    """Reject a goal that cannot be met or measured.
+
+    Args:
+        goal: to be checked.
+        available: columns that objectives may name.
 
     Raises:
         InputError: an objective on something that is not predicted, windows on one column that share no

@@ -31,7 +31,16 @@ def hypervolume(points: Points, reference: NDArray[np.float64]) -> float:
 
 
 def improvements(new: Points, points: Points, reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) hypervolume that each of `new` (m, k) would add to `points` (n, k), each on its own."""
+    """Hypervolume that each new point would add to the front, each on its own.
+
+    Args:
+        new: (m, k) costs.
+        points: (n, k) costs.
+        reference: (k,) the worst corner; what lies beyond it counts nothing.
+
+    Returns:
+        (m,) in the product of the costs' units.
+    """
     inside = points[(points < reference).all(axis=1)]
     front = np.unique(inside[pareto_front(inside)], axis=0) if len(inside) else inside
     return np.array([_exclusive(point, front, reference) for point in new])

@@ -36,14 +36,17 @@ CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_
 def judged_and_ranked(
     judge: Judge, fast: Judge | None, candidates: Path, shards: Parts, cascade: Cascade | None
 ) -> tuple[Judge, JudgedFile, pd.DataFrame]:
-    """The judge of candidates that compete with each other, what it judged, and a summary from best to worst.
+    """Judge candidates that compete with each other, and rank them.
 
     Args:
         judge: with the whole ensemble.
-        fast: with the member that looks first (`first_to_look`); null where `cascade` is null.
+        fast: with the member that looks first (`first_to_look`); None where `cascade` is None.
         candidates: their file.
         shards: of this screening.
-        cascade: how much the ensemble sees; null = everything.
+        cascade: how much the ensemble sees; None = everything.
+
+    Returns:
+        The judge with the candidates as rivals, what it judged, and a summary from best to worst.
     """
     if cascade is None or fast is None:
         predicted = predict_file(judge, candidates, shards)
@@ -55,7 +58,15 @@ def judged_and_ranked(
 
 
 def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> EnsemblePredictor:
-    """The fast member as an ensemble of one: one of the ensemble's own, else one in the folder `distilled`.
+    """The fast member as an ensemble of one: one of the ensemble's own, else a distilled one.
+
+    Args:
+        predictor: the ensemble.
+        name: of the member.
+        distilled: folder of the distilled members.
+
+    Returns:
+        A predictor of this member alone.
 
     Raises:
         InputError: neither has such a member.
@@ -77,6 +88,16 @@ def judge_in_cascade(
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
     What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
+
+    Args:
+        judge: with the whole ensemble.
+        fast: with the member that looks first.
+        candidates: their file.
+        shards: of this screening.
+        cascade: how much the ensemble sees.
+
+    Returns:
+        The judge with all candidates as rivals, and what both judged.
 
     Raises:
         InputError: no candidate obeys the goal's element rules.
@@ -114,9 +135,19 @@ def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:
 
 
 def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member: str) -> pa.Table:
-    """One shard: rows that the ensemble reached as it judged them, the others as the member did, without spreads.
+    """Merge what member and ensemble say of one shard.
 
-    A row that was reached and that the ensemble could not judge is in neither: it stands in the quarantine.
+    A row that the ensemble reached is as the ensemble judged it, any other as the member did, without spreads. A row
+    that was reached and that the ensemble could not judge is left out: it is in the quarantine.
+
+    Args:
+        first: the member's judgements, n rows.
+        second: the ensemble's, of the rows that it reached and could judge.
+        reached: (n,) which rows of `first` it reached.
+        member: its name, for the column `judged_by`.
+
+    Returns:
+        One row a candidate, in the order of `first`.
     """
     table = first.to_pandas()
     places = pd.Series(np.arange(len(table)), index=table[columns.CANDIDATE_ID])

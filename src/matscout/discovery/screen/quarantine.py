@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Final
 
 import pyarrow as pa
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 
 QUARANTINE_NAME: Final = "quarantine.parquet"
 REASON: Final = "reason"
@@ -15,24 +15,10 @@ DETAIL: Final = "detail"
 QUARANTINE_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (columns.CANDIDATE_ID, REASON, DETAIL)])
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """One crystal that cannot be judged.
-
-    Attributes:
-        candidate_id: its id, or its name where it is a user's own.
-        reason: short code, such as `atoms_overlap`.
-        detail: value, rule, remedy.
-    """
-
-    candidate_id: str
-    reason: str
-    detail: str
-
-
-def quarantine_table(refusals: Sequence[Refusal]) -> pa.Table:
-    """One row a refusal, in their order."""
-    return pa.Table.from_pylist([asdict(refusal) for refusal in refusals], schema=QUARANTINE_SCHEMA)
+def quarantine_table(rejections: Sequence[Rejection]) -> pa.Table:
+    """One row a rejection, in their order."""
+    rows = [{columns.CANDIDATE_ID: item.material_id, REASON: item.reason, DETAIL: item.detail} for item in rejections]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
 
 
 def summarise_quarantine(quarantine: pa.Table) -> dict[str, object]:

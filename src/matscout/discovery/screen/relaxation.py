@@ -25,7 +25,10 @@ AFTER: Final = "_after"
 
 
 def check_relaxation(settings: Relaxation) -> None:
-    """Refuse a potential that is not installed, before any work.
+    """Reject a potential that is not installed, before any work.
+
+    Args:
+        settings: section `screening.relaxation`.
 
     Raises:
         InputError: the message says what to install.

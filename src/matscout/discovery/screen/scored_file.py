@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
-from matscout.discovery.screen.quarantine import DETAIL, Refusal, quarantine_table
+from matscout.discovery.screen.quarantine import DETAIL, quarantine_table
 from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.files import SHARD_ROWS
 from matscout.models.families.registry import FAMILIES
-from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -128,7 +128,17 @@ class JudgedFile:
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
 
     def table(self, number: int) -> pa.Table:
-        """One shard, mapped anew, so that its pages leave the memory with it."""
+        """One shard, mapped anew, so that its pages leave the memory with it.
+
+        Args:
+            number: of the shard.
+
+        Returns:
+            What was judged, one row a candidate.
+
+        Raises:
+            StoreError: the shard was removed or damaged meanwhile.
+        """
         if (table := self.shards.table(judged_name(number))) is None:
             raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
         return table
@@ -146,10 +156,14 @@ _ADDED_TYPES: Final = {
 
 
 def check_candidates(goal: Goal, path: Path) -> None:
-    """Refuse a file that holds no candidate, or none that the element rules let through, before any work.
+    """Reject a file that holds no candidate, or none that the element rules let through, before any work.
+
+    Args:
+        goal: whose element rules count.
+        path: of the candidates, parquet.
 
     Raises:
-        InputError: see above, or the file is cut off.
+        InputError: the file holds no such candidate, or is cut off.
     """
     try:
         file = pq.ParquetFile(path)
@@ -169,7 +183,7 @@ class PredictedFile:
     """What an ensemble says of the candidates of a file; shards as in `JudgedFile`, each with its distributions.
 
     Attributes:
-        shards: hold the tables, the mixtures and what was refused.
+        shards: hold the tables, the mixtures and what was rejected.
         numbers: of the shards.
         quarantine: the candidates of which nothing can be said.
     """
@@ -179,7 +193,17 @@ class PredictedFile:
     quarantine: pa.Table
 
     def rivals(self, but: Collection[str] = ()) -> Iterator[pd.DataFrame]:
-        """What `Rivals.among` needs of the candidates, shard by shard, without some of them."""
+        """What `Rivals.among` needs of the candidates, shard by shard.
+
+        Args:
+            but: ids to leave out.
+
+        Yields:
+            Columns `OF_RIVALS` of one shard.
+
+        Raises:
+            StoreError: a shard was removed or damaged meanwhile.
+        """
         for number in self.numbers:
             if (table := self.shards.table(_predicted_name(number))) is None:
                 raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
@@ -190,8 +214,17 @@ class PredictedFile:
 def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
+    Args:
+        judge: whose ensemble predicts.
+        path: of the candidates, parquet.
+        shards: keeps predictions for a killed run.
+
+    Returns:
+        The predictions, shard by shard, and the candidates that cannot be predicted.
+
     Raises:
-        InputError: of not one candidate anything can be said.
+        InputError: no candidate can be predicted.
+        StoreError: a shard was removed or damaged meanwhile.
     """
     numbers = range(pq.ParquetFile(path).num_row_groups)
     _for_each_shard(
@@ -201,13 +234,13 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
         description="predicting",
         on_gpu=True,
     )
-    n_rows, refused = 0, []
+    n_rows, rejected = 0, []
     for number in numbers:
         if (part := _predicted_shard(shards, number)) is None:
             raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
         n_rows += part[0].num_rows
-        refused.append(part[2])
-    quarantine = pa.concat_tables(refused).combine_chunks()
+        rejected.append(part[2])
+    quarantine = pa.concat_tables(rejected).combine_chunks()
     if not n_rows:
         first = quarantine.slice(0, 1).to_pylist()[0]
         raise InputError(
@@ -218,7 +251,18 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
 
 
 def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
-    """Judge what was predicted, once the judge's references hold the rivals among all candidates."""
+    """Judge what was predicted, once the judge's references hold the rivals among all candidates.
+
+    Args:
+        judge: holds the goal and the references.
+        predicted: of `predict_file`.
+
+    Returns:
+        What was judged, shard by shard.
+
+    Raises:
+        StoreError: a shard was removed or damaged meanwhile.
+    """
     shards = predicted.shards
     _for_each_shard(
         judge,
@@ -237,7 +281,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
 def _for_each_shard(
     judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
 ) -> None:
-    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    needs_gpu = on_gpu and judge.predictor.plan.device == "cuda"
     held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
 
 
@@ -254,25 +298,25 @@ def _mixtures_name(number: int) -> str:
     return f"mixtures-{number}"
 
 
-def _refused_name(number: int) -> str:
-    return f"refused-{number}"
+def _rejected_name(number: int) -> str:
+    return f"rejected-{number}"
 
 
 def _predicted_shard(shards: Parts, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
-    """What was predicted, its distributions and what was refused, if all are there and whole."""
-    names = (_predicted_name(number), _mixtures_name(number), _refused_name(number))
-    predicted, mixtures, refused = (shards.table(name) for name in names)
-    return None if predicted is None or mixtures is None or refused is None else (predicted, mixtures, refused)
+    """What was predicted, its distributions and what was rejected, if all are there and whole."""
+    names = (_predicted_name(number), _mixtures_name(number), _rejected_name(number))
+    predicted, mixtures, rejected = (shards.table(name) for name in names)
+    return None if predicted is None or mixtures is None or rejected is None else (predicted, mixtures, rejected)
 
 
 def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
     """Predict one row group; its tables have their names from the start, here or on actors that share the folder."""
     with pq.ParquetFile(path, memory_map=True) as file:
-        predicted, mixtures, refused = _predicted(judge, file.read_row_group(number))
+        predicted, mixtures, rejected = _predicted(judge, file.read_row_group(number))
     shards = Parts(folder)
     shards.save_table(_predicted_name(number), predicted)
     shards.save_table(_mixtures_name(number), mixtures)
-    shards.save_table(_refused_name(number), refused)
+    shards.save_table(_rejected_name(number), rejected)
 
 
 def _judge_shard(judge: Judge, folder: Path, number: int) -> None:
@@ -323,8 +367,8 @@ def _predicted(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table, 
     said = predicted.table.drop(columns=columns.MATERIAL_ID).assign(**{columns.ENERGY_ABOVE_KNOWN_HULL: above})
     table = pa.Table.from_pandas(said, preserve_index=False)
     joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
-    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *predicted.refusals]
-    return joined, mixtures_table(predicted.mixtures), quarantine_table(refusals)
+    cut = [Rejection(material_id=name, reason=SHAPES_DISAGREE, detail=CUT_OFF) for name in cut_off]
+    return joined, mixtures_table(predicted.mixtures), quarantine_table([*cut, *predicted.rejections])
 
 
 def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:

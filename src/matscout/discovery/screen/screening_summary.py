@@ -20,7 +20,10 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         ranked: all candidates, best first.
         name: of the goal.
         goal: what was wanted.
-        top_k: how many are handed on.
+        top_k: how many are exported.
+
+    Returns:
+        The content of `summary.json`.
     """
     met, eligible = _flags(ranked, columns.GOAL_MET), _flags(ranked, columns.ELEMENT_RULES_MET)
     chances, judged = ranked[columns.GOAL_PROBABILITY].to_numpy(), _flags(ranked, columns.STABILITY_JUDGED)

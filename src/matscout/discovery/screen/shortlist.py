@@ -25,7 +25,7 @@ N_DRAWS_OF_VOLUME = 16  # hypervolumes are exact and dear
 def shortlist_columns(
     close: pd.DataFrame, judge: Judge, known: NDArray[np.float64], *, batch_size: int, seed: int
 ) -> pd.DataFrame:
-    """`front_probability`, `expected_improvement` and `batch` of the candidates that are looked at closely.
+    """Columns of the candidates that are looked at closely.
 
     Args:
         close: the first `LONGEST` candidates or fewer, best first, with their crystals.
@@ -33,6 +33,9 @@ def shortlist_columns(
         known: (n_known, n_objectives) costs of known materials, see `known_costs`.
         batch_size: how many to take together.
         seed: of the draws.
+
+    Returns:
+        `front_probability`, `expected_improvement` and `batch` (place in the batch; 0 = not in it), rows as in `close`.
     """
     crystals = crystals_of(close)
     sampled = judge.draws(close, N_DRAWS, seed)
@@ -51,9 +54,17 @@ def shortlist_columns(
 
 
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
-    """(n, n_objectives) costs of the curated set's genuine rows that have every label the goal needs.
+    """Costs of known materials: real rows of the curated set with every label that the goal needs.
 
     Rows that break the goal's element rules do not count: what they reach is no measure for the rest.
+
+    Args:
+        materials: of the curated table, parquet.
+        judge: holds the goal and the hull's references.
+        targets: whose labels are read, by name.
+
+    Returns:
+        (n, n_objectives), to be minimised.
     """
     wanted = _labels_needed(judge.goal, list(targets))
     labels = {name: targets[name].label for name in wanted}

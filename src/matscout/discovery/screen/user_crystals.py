@@ -1,31 +1,42 @@
 """Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pymatgen.core import Structure
 
-from matscout import columns, layout
+from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.curation.validity import find_fault
+from matscout.crystal_checks import Rejection
+from matscout.curation.validity import reject_unphysical
+from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
-from matscout.discovery.screen.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
 from matscout.files import write_csv, write_parquet
-from matscout.params import Validity, load_params
+from matscout.params import Validity
 from matscout.sources.files.named_structures import USER_SOURCE, read_structures, read_text
 from matscout.sources.formats.crystal_parser import MAX_BYTES
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 ERROR = "error"  # a column of `predict_texts`
 
 
 def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
-    """Ids and crystals of the files that hold a physical cell, and why the others are left out.
+    """Read the files that hold a physical cell.
+
+    Args:
+        paths: files and folders.
+        limits: of a physical cell.
+
+    Returns:
+        n ids, n crystals, and why the other files are rejected.
 
     Raises:
         InputError: a path does not exist, or no file at all holds a usable crystal.
@@ -43,10 +54,10 @@ def predict_texts(
     """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
 
     Args:
-        texts: CIF, POSCAR or JSON; what is no text is refused like any other.
+        texts: CIF, POSCAR or JSON; what is no text is rejected like any other.
         predictor: the ensemble.
         limits: physical limits.
-        most: characters of one text; a longer one is refused unread.
+        most: characters of one text; a longer one is rejected unread.
 
     Returns:
         the table of `predict_structures` with null figures where a text cannot be used, and `error`, which says why.
@@ -54,8 +65,8 @@ def predict_texts(
     kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
     table = pd.DataFrame({columns.MATERIAL_ID: []})
     if kept:
-        table, refused = _predicted(list(kept), list(kept.values()), predictor)
-        rejections += refused
+        table, rejected = _predicted(list(kept), list(kept.values()), predictor)
+        rejections += rejected
     told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
     table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
     table[ERROR] = [told.get(name) for name in texts]
@@ -69,27 +80,91 @@ def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[
     for item in items:
         if isinstance(item, Rejection):
             rejections.append(item)
-        elif fault := find_fault(item, limits):
-            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, *fault))
+        elif rejection := reject_unphysical(item, limits):
+            rejections.append(rejection)
         else:
             kept[item.material_id] = item.crystal
     return kept, rejections
 
 
+def predict(
+    structures: Path | str | Structure | Crystal | list[Any] | tuple[Any, ...] | Mapping[str, Structure | Crystal],
+    *,
+    members: Path | None = None,
+    ensemble: Path | None = None,
+) -> pd.DataFrame:
+    """Predict crystals with this repository's ensemble or, without one, with the release that ships with matscout.
+
+    Args:
+        structures: a file or a folder, a pymatgen `Structure`, several of these, or structures by name.
+        members: folder of trained members; null = this repository's, else the release's.
+        ensemble: folder of the calibration; likewise.
+
+    Returns:
+        One row a crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
+        (eV/atom) with competing phases, and flags; columns as in `columns.py`. `attrs["answered_by"]` names the
+        ensemble. Crystals that cannot be predicted are warned of and rejected.
+
+    Raises:
+        InputError: not one crystal can be predicted.
+    """
+    who = answering(members, ensemble)
+    given: list[Any] = list(structures) if isinstance(structures, list | tuple) else [structures]
+    if all(isinstance(item, str | Path) for item in given):
+        ids, crystals, rejections = usable_crystals([Path(item) for item in given], who.limits)
+    else:
+        named: Mapping[str, Any] = {f"structure-{number}": item for number, item in enumerate(given)}
+        named = structures if isinstance(structures, Mapping) else named
+        ids, rejections = list(named), []
+        crystals = [s if isinstance(s, Crystal) else Crystal.from_structure(s) for s in named.values()]
+    table, rejections = _table_of(ids, crystals, rejections, EnsemblePredictor.load(who.members, who.ensemble))
+    if who.materials is not None:
+        _add_stability(table, dict(zip(ids, crystals, strict=True)), who.materials)
+    if rejections:
+        told = "; ".join(f"{item.material_id}: {item.detail}" for item in rejections)
+        warnings.warn(f"{len(rejections)} crystal(s) cannot be predicted and are rejected: {told}", stacklevel=2)
+    table.attrs["answered_by"] = who.told
+    return table
+
+
 def predict_structures(
-    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
+    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity, materials: Path | None = None
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was rejected.
+
+    Args:
+        paths: files and folders.
+        predictor: the ensemble.
+        limits: physical limits.
+        materials: table of known phases, for the columns on stability; null = without them.
 
     Raises:
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    table, refused = _predicted(ids, crystals, predictor)
-    rejections += refused
+    table, rejections = _table_of(ids, crystals, rejections, predictor)
+    if materials is not None:
+        _add_stability(table, dict(zip(ids, crystals, strict=True)), materials)
+    return table, rejections
+
+
+def _table_of(
+    ids: Sequence[str], crystals: Sequence[Crystal], rejections: list[Rejection], predictor: EnsemblePredictor
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    table, rejected = _predicted(ids, crystals, predictor)
+    rejections = [*rejections, *rejected]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
+    add_experimental_gap(table)
     return table, rejections
+
+
+def _add_stability(table: pd.DataFrame, crystals: Mapping[str, Crystal], materials: Path) -> None:
+    """Add the columns of `judging.add_stability`: crystals against the known phases, not against each other."""
+    from matscout.discovery.screen.candidate_scores import add_stability
+    from matscout.discovery.stability.energy_above_hull import References
+
+    add_stability(table, [crystals[name].species for name in table[columns.MATERIAL_ID]], References.read(materials))
 
 
 def _predicted(
@@ -102,7 +177,7 @@ def _predicted(
         others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
-    tables, refusals = [pd.DataFrame()], []
+    tables, rejections = [pd.DataFrame()], []
     kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
     for calibrated, kind, chosen in kinds:
         rows = np.flatnonzero(chosen)
@@ -110,33 +185,28 @@ def _predicted(
             continue
         predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
-        refusals += predicted.refusals
+        rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    return table.reset_index(drop=True), _rejected(refusals)
+    return table.reset_index(drop=True), _of_user(rejections)
 
 
-def screen_structures(
-    paths: Sequence[Path], goal: str, *, members: Path, ensemble: Path
-) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screen.screen_materials` for files, and what could not be used.
+def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`screening.screen_materials` for files, and what could not be used.
 
-    Energies above hull need the curated table; without it a goal that asks for them is refused.
+    Energies above hull need known phases; without them a goal that asks for stability is refused.
     """
     from matscout.discovery.screen.screen import rank_structures  # `predict` starts without
 
-    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
-    materials = layout.MATERIALS if layout.MATERIALS.exists() else None
+    ids, crystals, rejections = usable_crystals(paths, who.limits)
     named = dict(zip(ids, crystals, strict=True))
-    table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
-    return table, [*rejections, *_rejected(refusals)]
+    table, rejected = rank_structures(named, goal, who, materials=who.materials)
+    return table, [*rejections, *_of_user(rejected)]
 
 
-def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
+def _of_user(rejections: Sequence[Rejection]) -> list[Rejection]:
     """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
-    return [
-        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail) for item in refusals
-    ]
+    return [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in rejections]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -153,7 +223,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Refuse a name that `write_table` could not write, or that is a file to be read, before any work.
+    """Reject a name that `write_table` could not write, or that is a file to be read, before any work.
+
+    Args:
+        path: to write to.
+        inputs: files that are read.
 
     Raises:
         InputError: it ends neither in .parquet nor in .csv, or is one of `inputs`.

@@ -28,16 +28,19 @@ def conformal_quantile(scores: Array, level: float) -> float:
 
 
 def weighted_quantile(scores: Array, weights: Array, new_weights: Array, level: float) -> Array:
-    """(m,) weighted conformal quantiles, infinite where the calibration rows say too little.
+    """Weighted conformal quantiles, one for each new row.
 
-    Tibshirani et al., "Conformal prediction under covariate shift" (2019), eq. 8: the level-quantile
-    of sum_j p_j delta(s_j) + p_new delta(infinity), with p proportional to the weights.
+    Tibshirani et al., "Conformal prediction under covariate shift" (2019), eq. 8: the level-quantile of sum_j p_j
+    delta(s_j) + p_new delta(infinity), with p proportional to the weights.
 
     Args:
-        scores: (n,) of calibration rows.
+        scores: (n,) conformal scores of the calibration rows.
         weights: (n,) likelihood ratios of the calibration rows, new population over old.
-        new_weights: (m,) the same of the new rows.
-        level: wanted coverage.
+        new_weights: (m,) likelihood ratios of the new rows.
+        level: wanted coverage, in (0, 1).
+
+    Returns:
+        (m,); infinite where the calibration rows cannot promise the level.
     """
     order = np.argsort(scores, kind="stable")
     cumulated = np.cumsum(weights[order])
@@ -65,7 +68,16 @@ class ConformalQuantiles:
         return next((name for name in candidates if name in self.quantiles), POOLED)
 
     def lookup(self, strata: Labels, level: float, sources: Labels | None = None) -> Array:
-        """(n,) quantile of each row's group."""
+        """Quantile of each row's group, the most specific one that has quantiles.
+
+        Args:
+            strata: (n,) such as `metal`.
+            level: coverage, one of the levels that were fitted.
+            sources: (n,) database of each row; None = quantiles of all databases together.
+
+        Returns:
+            (n,) quantiles of the conformal scores.
+        """
         pairs = np.stack([strata, strata if sources is None else sources], axis=1)
         unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
         groups = [self.group_of(str(stratum), None if sources is None else str(source)) for stratum, source in unique]
@@ -91,11 +103,14 @@ def fit_conformal(
     """Quantiles of all rows, of each stratum, and of each source's strata where several sources are there.
 
     Args:
-        scores: (n,) how far out the truth lies (see `shapes`), of rows that trained nothing.
+        scores: (n,) how far out the truth lies (see `interval_shapes`), of rows that trained nothing.
         strata: (n,) such as `metal`.
         sources: (n,) database of each row.
         expected: strata that predictions can fall into, present here or not.
         levels: wanted coverages.
+
+    Returns:
+        Quantiles by group and level; groups of fewer than `FEWEST_ROWS` rows have none.
 
     Raises:
         InputError: there is no calibration row at all.

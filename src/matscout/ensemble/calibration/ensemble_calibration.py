@@ -52,7 +52,13 @@ class EnsembleCalibration:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read back.
+        """Read back what `save` wrote.
+
+        Args:
+            path: of `calibration.json`.
+
+        Returns:
+            The ensemble's fitted state.
 
         Raises:
             StoreError: the file is missing, cut off or of another format version.

@@ -34,10 +34,13 @@ def fit_targets(
 
     Args:
         outputs: of the members by target, for the rows of `validation`.
-        validation: see `fold_labels.read_folds`.
+        validation: rows of the validation fold, see `fold_labels.read_folds`.
         targets: by name.
         method: of combining the members.
-        drop_factor: see `Combination`.
+        drop_factor: see `Combination`; None keeps all members.
+
+    Returns:
+        Calibration by target.
 
     Raises:
         InputError: a target has no label in the validation fold.

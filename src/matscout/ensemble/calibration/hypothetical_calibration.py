@@ -35,6 +35,7 @@ from matscout.graphs.store.graph_store import GraphStore
 from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
+from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 
@@ -68,12 +69,15 @@ def run_hypothetical(
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
         reference: for the distance from the training set.
+
+    Returns:
+        The fold's rows and the members' outputs for them, by target; no outputs if the fold is empty.
     """
     table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
     if table.empty:
         return HypotheticalRows(table, {})
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
-    outputs = run_members(loaded, store, rows, device="cpu", description="hypothetical")
+    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical")
     return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
 
 
@@ -83,9 +87,12 @@ def fit_hypothetical(
     """Calibrate every target that has at least `FEWEST_ROWS` labels.
 
     Args:
-        unmade: the crystals.
+        unmade: the hypothetical crystals.
         known: calibration of the same targets for known crystals; it decides which crystals count as metals.
         params: sections `targets` and `ensemble`.
+
+    Returns:
+        Calibration by target, without the targets that have too few labels.
     """
     fitted = {}
     for name, target in params.targets.items():
@@ -180,7 +187,19 @@ def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> TargetPrediction:
-    """The prediction of a gap with these (n,) crystals made metals, whatever the members say."""
+    """The prediction of a gap with some crystals taken for metals, whatever the members say.
+
+    Args:
+        prediction: of n crystals.
+        metals: (n,) which of them are metals.
+
+    Returns:
+        The same prediction; of these crystals the gap is 0 eV and the probability of zero at least
+        `METAL_BY_COMPOSITION`.
+
+    Raises:
+        TypeError: the target's distribution has no probability of zero.
+    """
     components = []
     for component in prediction.mixture.components:
         if not isinstance(component, HurdleLaplace):

@@ -55,14 +55,17 @@ def likelihood_ratios(calibration: Array, new: Array) -> tuple[Array, Array]:
 def reweighted_interval(
     calibration: pd.DataFrame, new: pd.DataFrame, target: str, fitted: TargetCalibration, *, targets: Sequence[str]
 ) -> tuple[Array, Array]:
-    """90 % intervals of `new` from the validation rows that resemble it; infinite where none does.
+    """90 % intervals of new rows from the validation rows that resemble them.
 
     Args:
         calibration: validation rows of predictions.parquet.
-        new: a prediction table.
+        new: m rows of a prediction table.
         target: whose interval.
         fitted: the target's calibration.
         targets: all targets, whose spreads describe a row.
+
+    Returns:
+        (m,) low and (m,) high in the target's unit; infinite where no validation row resembles a new one.
     """
     known = calibration.loc[calibration[target + columns.TRUTH].notna().to_numpy(bool)]
     error = (known[target + columns.TRUTH] - known[target]).abs().to_numpy(np.float64)

@@ -27,7 +27,16 @@ def calibrated(calibration: EnsembleCalibration, outputs: Mapping[str, TargetOut
 
 
 def strata(metal_target: str | None, mixtures: Mapping[str, Mixture], n_rows: int) -> tuple[Labels, tuple[str, ...]]:
-    """(n,) stratum of each row, and which strata there can be."""
+    """Stratum of each crystal: metal or not.
+
+    Args:
+        metal_target: the hurdle target whose zeros are metals; None = one stratum for all.
+        mixtures: calibrated distributions of n_rows crystals, by target.
+        n_rows: number of crystals.
+
+    Returns:
+        (n_rows,) strata, and every stratum that there can be.
+    """
     if metal_target is None:
         return np.full(n_rows, POOLED), ()
     return strata_of(mixtures[metal_target].probability_zero()), STRATA
@@ -41,14 +50,17 @@ def prediction_table(
     ids: Sequence[str] | Labels,
     sources: Labels | None = None,
 ) -> pd.DataFrame:
-    """One row a crystal: id, then for each target the columns of `columns.py`, then the metal probability.
+    """Tabulate predictions: id, then for each target the columns of `columns.py`, then the probability of a metal.
 
     Args:
         calibration: fitted on the validation fold.
         outputs: of the members, by target.
         predictions: what `calibrated` made of them.
-        ids: material ids.
-        sources: database of each row; without it, intervals are those of all databases together.
+        ids: n material ids.
+        sources: (n,) database of each row; None = intervals of all databases together.
+
+    Returns:
+        n rows, one a crystal, in the order of `ids`; values in the targets' units.
     """
     mixtures = {target: prediction.mixture for target, prediction in predictions.items()}
     stratum, _ = strata(calibration.metal_target, mixtures, len(ids))
@@ -69,7 +81,16 @@ def prediction_table(
 
 
 def unseen_elements(store: GraphStore, rows: NDArray[np.int64], trained: Sequence[str]) -> list[str]:
-    """Per row the symbols that no training crystal holds, comma-separated by atomic number; empty if none."""
+    """Name the elements of each crystal that no training crystal holds.
+
+    Args:
+        store: graphs of the crystals.
+        rows: (n,) rows of the store.
+        trained: symbols of the elements of the training crystals.
+
+    Returns:
+        n texts: symbols by atomic number, joined by commas; empty where all elements are known.
+    """
     is_unseen = np.ones(len(SYMBOLS), dtype=bool)
     is_unseen[[ATOMIC_NUMBERS[symbol] for symbol in trained]] = False
     found: list[str] = []

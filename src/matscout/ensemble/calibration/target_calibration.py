@@ -92,13 +92,31 @@ class Tuning:
         return TargetPrediction(self.point_estimate(outputs), self.mixture(outputs))
 
     def scores(self, shape: Shape, prediction: TargetPrediction, truth: Array) -> Array:
-        """(n,) conformal scores: the least quantile whose interval holds the truth."""
+        """Conformal scores: the least quantile whose interval holds the truth.
+
+        Args:
+            shape: of the intervals.
+            prediction: of n crystals.
+            truth: (n,) labels in the target's unit.
+
+        Returns:
+            (n,).
+        """
         if shape == "central":
             return central_scores(truth, prediction.mixture)
         return scaled_scores(truth, prediction.estimate, self.scale(prediction.mixture.std()))
 
     def interval(self, shape: Shape, prediction: TargetPrediction, quantile: Array) -> tuple[Array, Array]:
-        """(n,) low and high at these (n,) quantiles of the scores."""
+        """Intervals at given quantiles of the scores.
+
+        Args:
+            shape: of the intervals.
+            prediction: of n crystals.
+            quantile: (n,) of the scores.
+
+        Returns:
+            (n,) low and (n,) high in the target's unit.
+        """
         if shape == "central":
             return central_interval(quantile, prediction.estimate, prediction.mixture)
         return scaled_interval(quantile, prediction.estimate, self.scale(prediction.mixture.std()))
@@ -127,7 +145,17 @@ class TargetCalibration:
     def interval(
         self, prediction: TargetPrediction, strata: Labels, level: float, sources: Labels | None = None
     ) -> tuple[Array, Array]:
-        """(n,) low and high, by the quantile of each row's stratum and source."""
+        """Intervals by the quantile of each row's stratum and source.
+
+        Args:
+            prediction: of n crystals.
+            strata: (n,) such as `metal`.
+            level: coverage, one of the levels that were fitted.
+            sources: (n,) database of each row; None = quantiles of all databases together.
+
+        Returns:
+            (n,) low and (n,) high in the target's unit.
+        """
         return self.tuning.interval(self.shape, prediction, self.conformal.lookup(strata, level, sources))
 
     def predict(self, outputs: TargetOutputs) -> TargetPrediction:
@@ -162,7 +190,18 @@ def tune(
     drop_factor: float | None,
     scale_power: float = SCALE_POWER,
 ) -> Tuning:
-    """Fit combination and temperature on labelled rows that trained no member."""
+    """Fit combination and temperature on labelled rows that trained no member.
+
+    Args:
+        outputs: of the members for n rows.
+        truth: (n,) labels in the target's unit.
+        method: of combining the members.
+        drop_factor: see `Combination`; None keeps all members.
+        scale_power: see `Tuning`.
+
+    Returns:
+        What is fitted before the conformal step.
+    """
     estimates = {name: distribution.median() for name, distribution in outputs.members.items()}
     combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
     mixture = combination.mixture(outputs.members)
@@ -184,10 +223,13 @@ def fit_target(
     Args:
         outputs: of the members for the n validation rows.
         rows: their labels and groups.
-        method: of combining.
-        drop_factor: see `Combination`.
-        lower_bound: least value of the property; null = none.
+        method: of combining the members.
+        drop_factor: see `Combination`; None keeps all members.
+        lower_bound: least value of the property, in its unit; None = there is none.
         scale_power: see `Tuning`.
+
+    Returns:
+        The target's calibration.
 
     Raises:
         InputError: there is no row.

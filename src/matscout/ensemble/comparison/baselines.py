@@ -14,14 +14,17 @@ LEARNING_RATE = 0.08
 def baseline_predictions(
     training_features: Array, training_labels: Array, features: Array, *, lower_bound: float | None, seed: int
 ) -> dict[str, Array]:
-    """(m,) predictions for new rows, by baseline.
+    """Predict new rows with models that the ensemble must beat.
 
     Args:
         training_features: (n, n_features) composition features of the labelled training rows.
-        training_labels: (n,).
+        training_labels: (n,) in the target's unit.
         features: (m, n_features) of the rows to predict.
-        lower_bound: least value of the property; null = none.
-        seed: of the boosting.
+        lower_bound: least value of the property, in its unit; None = there is none.
+        seed: of the gradient boosting.
+
+    Returns:
+        (m,) predictions in the target's unit by baseline: `mean`, `median`, `gradient_boosting`.
     """
     boosting = HistGradientBoostingRegressor(
         loss="absolute_error",  # the error that the table compares

@@ -45,14 +45,17 @@ def compare_combinations(
     drop_factor: float | None,
     resampling: Resampling,
 ) -> dict[str, dict[str, Any]]:
-    """Error of every way to combine: harmful members dropped, and (`_of_all`) kept; and what the ensemble's is less.
+    """Error of every way to combine members, with harmful members dropped and (`_of_all`) with all members.
 
     Args:
         validation: what each way is fitted on.
-        test: what it is judged on.
-        error: (n,) absolute errors of the ensemble on the test rows.
-        drop_factor: see `Combination`.
-        resampling: for the intervals.
+        test: what its error is measured on.
+        error: (n,) absolute errors of the ensemble on the test rows, in the target's unit.
+        drop_factor: see `Combination`; None keeps all members.
+        resampling: for the intervals of the metrics.
+
+    Returns:
+        By combination: `mae`, `ensemble_mae_minus_this`, `validation_mae` and `weights`.
     """
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
@@ -71,7 +74,12 @@ def compare_combinations(
 def rows_of_members(
     validation: LabelledPredictions, test: LabelledPredictions, *, lower_bound: float | None
 ) -> dict[str, dict[str, NDArray[Any]]]:
-    """What the metrics need of each member alone, as if it were the ensemble: calibrated by itself, in the same strata.
+    """What the metrics need of each member alone, calibrated by itself in the same strata.
+
+    Args:
+        validation: rows that calibrate a member.
+        test: rows that the metrics are taken on.
+        lower_bound: least value of the property, in its unit; None = there is none.
 
     Returns:
         By member, see `metric_table.judged_rows`.
@@ -87,7 +95,16 @@ def rows_of_members(
 
 
 def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: Resampling) -> dict[str, Any]:
-    """Quality of the predictive distribution before and after the temperature."""
+    """Quality of the predictive distribution before and after the temperature.
+
+    Args:
+        tuning: fitted on the validation fold.
+        test: labelled test rows.
+        resampling: for the intervals of the metrics.
+
+    Returns:
+        `before` and `after`: negative log-likelihood, CRPS, calibration errors, coverage and width of 90 % intervals.
+    """
     estimate = tuning.point_estimate(test.outputs)
     judged = {}
     for name, mixture in (

@@ -36,7 +36,16 @@ class Judged:
 
     @classmethod
     def of(cls, rows: LabelledRows, prediction: TargetPrediction, distance: Array) -> Self:
-        """From labels, calibrated predictions and distances of the same rows."""
+        """Gather what decides the widths of n rows.
+
+        Args:
+            rows: labels and strata.
+            prediction: calibrated, of the same rows.
+            distance: (n,) from the training set.
+
+        Returns:
+            The n rows.
+        """
         return cls(rows.truth, prediction.estimate, prediction.mixture.std(), distance, rows.strata)
 
     @property
@@ -48,13 +57,18 @@ class Judged:
 def compare_widths(
     validation: Judged, test: Judged, ours: tuple[Array, Array], *, lower_bound: float | None
 ) -> dict[str, Any]:
-    """Mean width, coverage and coverage of every stratum: one width, one width that holds the floor, ours.
+    """Width and coverage of our intervals, of one constant width, and of a constant width that holds the floor.
 
     Args:
         validation: rows that set the constant widths and the borders of the fifths.
-        test: rows that judge.
-        ours: (n,) low and high of the 90 % intervals of the test rows.
-        lower_bound: see `TargetCalibration`; null = none. Constant widths are told with and without the cut there.
+        test: n rows that widths and coverage are measured on.
+        ours: (n,) low and (n,) high of the 90 % intervals of the test rows.
+        lower_bound: least value of the property; None = there is none. Constant widths are given with and without the
+            cut there.
+
+    Returns:
+        By kind of interval: mean width in the target's unit, coverage, coverage of every stratum; `strata`: rows of
+        each.
     """
     borders = _borders(validation)
     seen, new = strata_by_name(validation, borders), strata_by_name(test, borders)

@@ -19,7 +19,18 @@ Labels = NDArray[np.str_]
 def judged_rows(
     fitted: TargetCalibration, prediction: TargetPrediction, truth: Array, *, strata: Labels, sources: Labels
 ) -> dict[str, NDArray[Any]]:
-    """Every per-row quantity that the metrics need, so that resampling is indexing."""
+    """Every per-row quantity that the metrics need, so that resampling is indexing.
+
+    Args:
+        fitted: the target's calibration.
+        prediction: of n rows.
+        truth: (n,) labels in the target's unit.
+        strata: (n,) such as `metal`.
+        sources: (n,) database of each row.
+
+    Returns:
+        (n,) arrays by name: those of `distribution_rows`, and `low_` and `high_` of every level.
+    """
     rows = distribution_rows(prediction.mixture, prediction.estimate, truth)
     for level in LEVELS:
         low, high = fitted.interval(prediction, strata, level, sources)
@@ -28,7 +39,16 @@ def judged_rows(
 
 
 def distribution_rows(mixture: Mixture, estimate: Array, truth: Array) -> dict[str, NDArray[Any]]:
-    """The per-row quantities that need no interval."""
+    """The per-row quantities that need no interval.
+
+    Args:
+        mixture: predictive distributions of n rows.
+        estimate: (n,) point estimates in the target's unit.
+        truth: (n,) labels in the target's unit.
+
+    Returns:
+        (n,) arrays by name.
+    """
     return {
         "truth": truth,
         "estimate": estimate,
@@ -92,13 +112,16 @@ HURDLE_METRICS: dict[str, Metric] = {
 def judge(
     rows: Rows, subsets: Mapping[str, NDArray[np.bool_]], *, is_hurdle: bool, resampling: Resampling
 ) -> dict[str, dict[str, Any]]:
-    """All metrics by subset, with the subset's number of rows.
+    """All metrics of each subset, with the subset's number of rows.
 
     Args:
-        rows: see `judged_rows`.
+        rows: (n,) arrays by name, see `judged_rows`.
         subsets: (n,) masks by name.
-        is_hurdle: whether zeros of this target are metals.
-        resampling: for the intervals.
+        is_hurdle: whether zeros of this target are metals, which adds metrics of that classification.
+        resampling: for the intervals of the metrics.
+
+    Returns:
+        By subset, then by metric: the value with its interval, and `n`.
     """
     chosen = {**POINT_METRICS, **DISTRIBUTION_METRICS, **RANKING_METRICS, **INTERVAL_METRICS}
     if is_hurdle:
@@ -111,6 +134,15 @@ def judge(
 
 
 def paired_difference(error: Array, other: Array, resampling: Resampling) -> Estimate:
-    """Mean error minus another's on the same rows; an interval below zero is a real gain."""
+    """Mean error minus another's on the same rows; an interval below zero is a real gain.
+
+    Args:
+        error: (n,) absolute errors, in the target's unit.
+        other: (n,) absolute errors of the other on the same rows.
+        resampling: for the interval.
+
+    Returns:
+        The difference with its interval.
+    """
     difference: Mapping[str, Metric] = {"mae": lambda rows: float((rows["error"] - rows["other"]).mean())}
     return bootstrap(difference, {"error": error, "other": other}, resampling)["mae"]

@@ -59,8 +59,11 @@ def measure_target(
         validation: labelled validation rows, for the comparisons' own fits.
         test: labelled test rows.
         facts: what else is known of the test rows.
-        unit: of the target.
-        resampling: for the intervals.
+        unit: of the target, as text.
+        resampling: for the intervals of the metrics.
+
+    Returns:
+        The target's block of `metrics.json`.
     """
     prediction = fitted.predict(test.outputs)
     judged = judged_rows(fitted, prediction, test.truth, strata=test.rows.strata, sources=test.rows.sources)

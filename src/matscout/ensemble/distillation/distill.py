@@ -10,7 +10,6 @@ out.
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +30,12 @@ from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
 from matscout.graphs.store.graph_store import GraphStore, build_store
+from matscout.models.inference import InferencePlan, plan_inference
 from matscout.models.saved_member import load_member
 from matscout.params import Params, Target, block_of
 from matscout.resume.parts import Parts
-from matscout.training.train_member import train_plan
-from matscout.training.training_plan import Plan
+from matscout.training.runs.training import Tracker, Training, TrainingInputs
+from matscout.training.train_member import UNTRACKED, train
 
 _TAUGHT: Final = "_taught"  # the column with a target's labels
 _FOLDS: Final = 10  # one validates, one tests
@@ -43,22 +43,16 @@ _LEVELS: Final = (1 / 6, 1 / 2, 5 / 6)  # of the quantiles that teach: the middl
 _DRAWS: Final = 8  # a crystal, from the ensemble's distributions
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """Files that a training reads.
-
-    Attributes:
-        materials: crystals and the ensemble's answers.
-        graphs: store of their graphs.
-        split: their folds.
-    """
-
-    materials: Path
-    graphs: Path
-    split: Path
-
-
-def distill(name: str, *, params: Params, members: Path, ensemble: Path, candidates: Path, destination: Path) -> None:
+def distill(
+    name: str,
+    *,
+    params: Params,
+    members: Path,
+    ensemble: Path,
+    candidates: Path,
+    destination: Path,
+    tracker: Tracker = UNTRACKED,
+) -> None:
     """Train the block `name` of `params.distilled` on the ensemble's predictions for some of the candidates.
 
     Writes a member's files and `teacher.json` into the folder `destination`, which appears whole or not at all. A run
@@ -71,6 +65,7 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
         ensemble: folder that `evaluate` wrote.
         candidates: `candidates.parquet`.
         destination: folder to write.
+        tracker: where the training's curves go beside `history.parquet`; by default nowhere.
 
     Raises:
         ParameterError: no such block.
@@ -78,19 +73,20 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
         StoreError: members or calibration are missing or do not fit.
     """
     block = block_of("distilled", params.distilled, name)
-    predictor = EnsemblePredictor.load(members, ensemble)
+    plan = plan_inference(params.compute.device)
+    predictor = EnsemblePredictor.load(members, ensemble, plan)
     targets = {target: _taught(target, params) for target in predictor.targets}
-    own = params.model_copy(update={"members": {name: block.member}, "targets": targets, "finetuned": {}})
+    training = Training.of(name, block.member, params, targets=targets)
     tree = params.model_dump(mode="json")
     settings = [tree["distilled"][name], tree["targets"], tree["model"], tree["compute"]]
     inputs = [members, ensemble, candidates]
     with Parts.kept(f"distill-{name}", settings=settings, inputs=inputs, code=[__name__], libraries=["torch"]) as parts:
         lesson, teaching, told = _write_lesson(name, params, predictor, candidates, parts.folder)
-        paths = {"graphs": lesson.graphs, "split": lesson.split, "materials": lesson.materials}
         while (trained := parts.file("member", "folder")) is None:
             with parts.writing("member", "folder") as folder:
-                train_plan(Plan(name, own, params), destination=folder, **paths)
-        temperatures, differences = _compared(trained, lesson, teaching, params)
+                train(training, lesson, folder, tracker)
+        seed = block.member.training.seed
+        temperatures, differences = _compared(trained, lesson, teaching, plan=plan, seed=seed)
         teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
         with atomic_path(destination, mark=TEACHER_FILE) as folder:
             shutil.copytree(trained, folder)
@@ -103,14 +99,14 @@ def _taught(target: str, params: Params) -> Target:
 
 def _write_lesson(
     name: str, params: Params, predictor: EnsemblePredictor, candidates: Path, work: Path
-) -> tuple[Lesson, dict[str, Mixture], dict[str, int]]:
+) -> tuple[TrainingInputs, dict[str, Mixture], dict[str, int]]:
     """Crystals, answers and folds; the ensemble's distributions of them; how many were taught, and why others not."""
     block = params.distilled[name]
     ids, crystals = _chosen(candidates, block.crystals, block.member.training.seed)
-    store, faults = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, mixtures = predictor.predict_mixtures(store, device=params.compute.device)
+    store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
+    table, mixtures = predictor.predict_mixtures(store)
     answered = table[columns.MATERIAL_ID].tolist()
-    fates = Counter(fault.reason for fault in faults) + Counter({"not_finite": len(store) - len(table)})
+    fates = Counter(rejection.reason for rejection in rejections) + Counter({"not_finite": len(store) - len(table)})
     told = {"asked": len(ids), "taught": len(table), **dict(sorted(fates.items()))}
     if len(table) < _FOLDS:
         raise InputError(
@@ -126,7 +122,7 @@ def _write_lesson(
     materials = pd.DataFrame(taught)
     for target, mixture in mixtures.items():
         materials[target + _TAUGHT] = np.concatenate([mixture.quantile(level) for level in _LEVELS])
-    lesson = Lesson(work / "materials.parquet", work / "graphs", work / "split.parquet")
+    lesson = TrainingInputs(work / "graphs", work / "split.parquet", work / "materials.parquet")
     fold = np.array([columns.VALIDATION, columns.TEST, *[columns.TRAIN] * (_FOLDS - 2)])
     write_parquet(lesson.materials, materials)
     folds = np.tile(fold[parts_of(answered, _FOLDS)], len(_LEVELS))
@@ -143,7 +139,16 @@ def _copy_name(name: str, level: int) -> str:
 
 
 def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
-    """Which of `total` candidates are taught, by chance, in the order of their file."""
+    """Choose at random which candidates the student learns.
+
+    Args:
+        total: number of candidates.
+        n: how many to choose; all where there are fewer.
+        seed: of the draw.
+
+    Returns:
+        (min(n, total),) ascending rows of the candidates' file.
+    """
     return np.sort(np.random.default_rng(seed).choice(total, size=min(n, total), replace=False))
 
 
@@ -168,7 +173,7 @@ def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crysta
 
 
 def _compared(
-    trained: Path, lesson: Lesson, teaching: dict[str, Mixture], params: Params
+    trained: Path, lesson: TrainingInputs, teaching: dict[str, Mixture], *, plan: InferencePlan, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """By target: what makes draws from the ensemble likeliest under the student, and its mean difference from it.
 
@@ -177,9 +182,9 @@ def _compared(
     store, student = GraphStore.open(lesson.graphs), load_member(trained)
     split = pd.read_parquet(lesson.split).iloc[: len(next(iter(teaching.values())).components[0])]  # a crystal a row
     rows = store.rows_of(split[columns.MATERIAL_ID].to_numpy(object))
-    outputs = run_members([student], store, rows, device=params.compute.device, description="left out")
+    outputs = run_members([student], store, rows, plan=plan, description="left out")
     folds = split[columns.FOLD].to_numpy(str)
-    rng = np.random.default_rng(params.distilled[student.name].member.training.seed)
+    rng = np.random.default_rng(seed)
     temperatures, differences = {}, {}
     for target, answers in teaching.items():
         said = Mixture.of([outputs.distributions[target][student.name]])

@@ -39,10 +39,16 @@ class Teacher:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read back.
+        """Read back what `save` wrote.
+
+        Args:
+            path: of `teacher.json`.
+
+        Returns:
+            The content of the file.
 
         Raises:
-            StoreError: missing, cut off, or of other keys.
+            StoreError: the file is missing, cut off, or has other keys.
         """
         again = f"run `dvc repro distill@{path.parent.name}`, or fetch it (dvc pull)"
         try:

@@ -66,10 +66,13 @@ def choose_combination(
     """Drop harmful members and weigh the rest.
 
     Args:
-        estimates: (n,) point estimates by member on validation rows.
-        truth: (n,) their labels.
+        estimates: (n,) point estimates by member on validation rows, in the target's unit.
+        truth: (n,) labels of the same rows.
         method: see `Combination`.
-        drop_factor: see `Combination`; null keeps all.
+        drop_factor: see `Combination`; None keeps all members.
+
+    Returns:
+        The members that are kept, with their weights.
     """
     errors = {name: mean_absolute_error(truth, estimate) for name, estimate in estimates.items()}
     limit = np.inf if drop_factor is None else drop_factor * float(np.median(list(errors.values())))

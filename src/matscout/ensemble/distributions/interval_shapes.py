@@ -22,12 +22,30 @@ LARGEST_PROBABILITY = 1 - 1e-9  # that a central interval encloses: a Laplace's 
 
 
 def scaled_scores(truth: Array, estimate: Array, scale: Array) -> Array:
-    """(n,) least q whose interval estimate ± q scale holds the truth."""
+    """Scores of `scaled` intervals: the least q for which estimate ± q scale holds the truth.
+
+    Args:
+        truth: (n,) labels in the target's unit.
+        estimate: (n,) point estimates in the target's unit.
+        scale: (n,) positive.
+
+    Returns:
+        (n,).
+    """
     return np.abs(truth - estimate) / scale
 
 
 def scaled_interval(quantile: Array, estimate: Array, scale: Array) -> tuple[Array, Array]:
-    """(n,) low and high."""
+    """Intervals estimate ± quantile scale.
+
+    Args:
+        quantile: (n,) of the scores.
+        estimate: (n,) point estimates in the target's unit.
+        scale: (n,) positive.
+
+    Returns:
+        (n,) low and (n,) high in the target's unit.
+    """
     return estimate - quantile * scale, estimate + quantile * scale
 
 
@@ -41,7 +59,18 @@ def central_scores(truth: Array, mixture: Mixture) -> Array:
 
 
 def central_interval(quantile: Array, estimate: Array, mixture: Mixture) -> tuple[Array, Array]:
-    """(n,) low and high, widened to the estimate where the median of the members lies outside: no coverage is lost."""
+    """Intervals between two quantiles of the mixture, widened to the estimate where that lies outside.
+
+    Widening loses no coverage. The estimate, a median over the members, can lie outside the mixture's interval.
+
+    Args:
+        quantile: (n,) probability that an interval encloses, in [0, 1].
+        estimate: (n,) point estimates in the target's unit.
+        mixture: predictive distributions of the n rows.
+
+    Returns:
+        (n,) low and (n,) high in the target's unit.
+    """
     enclosed = np.minimum(quantile, LARGEST_PROBABILITY)
     low, high = mixture.quantile((1 - enclosed) / 2), mixture.quantile((1 + enclosed) / 2)
     return np.minimum(low, estimate), np.maximum(high, estimate)

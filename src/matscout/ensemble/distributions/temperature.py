@@ -34,9 +34,12 @@ def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperat
     """The temperature of least negative log-likelihood on rows that trained no member.
 
     Args:
-        mixture: predictions for n rows.
+        mixture: predictive distributions of n rows.
         distance: (n,) from the training set.
-        truth: (n,) labels.
+        truth: (n,) labels in the target's unit.
+
+    Returns:
+        The temperature, with its dependence on the distance.
     """
     from scipy.optimize import minimize  # only fitting needs it: prediction starts without
 

@@ -10,7 +10,16 @@ LEVEL_GRID = np.linspace(0, 1, 101)
 
 
 def coverage(truth: Array, low: Array, high: Array) -> float:
-    """Share of rows with low <= truth <= high."""
+    """Share of rows with low <= truth <= high.
+
+    Args:
+        truth: (n,) labels, in the unit of the ends.
+        low: (n,) lower ends.
+        high: (n,) upper ends.
+
+    Returns:
+        In [0, 1].
+    """
     return float(((truth >= low) & (truth <= high)).mean())
 
 
@@ -24,6 +33,14 @@ def expected_normalized_calibration_error(error: Array, spread: Array, n_bins: i
 
     Levi et al., "Evaluating and calibrating uncertainty prediction in regression tasks" (2022), eq. 8.
     Bins whose spread is zero are skipped; NaN where none is left.
+
+    Args:
+        error: (n,) of the point estimates.
+        spread: (n,) predicted standard deviations, in the unit of the error.
+        n_bins: number of bins; fewer if there are fewer rows.
+
+    Returns:
+        ENCE, dimensionless; 0 = calibrated.
     """
     order = np.argsort(spread, kind="stable")
     bins = np.arange(min(n_bins, len(order)) + 1)
@@ -36,16 +53,19 @@ def expected_normalized_calibration_error(error: Array, spread: Array, n_bins: i
 
 
 def calibration_curve(pit_low: Array, pit_high: Array, levels: Array = LEVEL_GRID) -> Array:
-    """(n_levels,): observed share of rows below the predicted quantile of each level.
+    """Observed share of rows below the predicted quantile of each level.
+
+    A row with a jump at its truth (a metal's atom at zero) counts in proportion: the non-randomised probability
+    integral transform of Czado, Gneiting & Held, "Predictive model assessment for count data" (2009), eq. 2. For
+    continuous distributions it is the plain share of F(truth) <= level.
 
     Args:
         pit_low: (n,) F(truth-), the distribution function just below the truth.
         pit_high: (n,) F(truth).
         levels: (n_levels,) nominal levels in [0, 1].
 
-    A row with a jump at its truth (a metal's atom at zero) counts in proportion: the non-randomised
-    probability integral transform of Czado, Gneiting & Held, "Predictive model assessment for count
-    data" (2009), eq. 2. For continuous distributions it is the plain share of F(truth) <= level.
+    Returns:
+        (n_levels,) shares in [0, 1].
     """
     sorted_high = np.sort(pit_high)
     jumps = pit_high > pit_low
@@ -58,5 +78,14 @@ def calibration_curve(pit_low: Array, pit_high: Array, levels: Array = LEVEL_GRI
 
 
 def miscalibration_area(pit_low: Array, pit_high: Array, levels: Array = LEVEL_GRID) -> float:
-    """Area between the calibration curve and the diagonal (0: calibrated, 0.5: worst)."""
+    """Area between the calibration curve and the diagonal (0: calibrated, 0.5: worst).
+
+    Args:
+        pit_low: (n,) F(truth-), the distribution function just below the truth.
+        pit_high: (n,) F(truth).
+        levels: (n_levels,) nominal levels in [0, 1].
+
+    Returns:
+        In [0, 0.5].
+    """
     return float(np.trapezoid(np.abs(calibration_curve(pit_low, pit_high, levels) - levels), levels))

@@ -75,7 +75,16 @@ def ause(error: Array, spread: Array) -> float:
 
 
 def error_of_most_certain(error: Array, spread: Array, share: float) -> float:
-    """Mean error of the `share` of rows with the smallest spread (at least one row)."""
+    """Mean error of the rows with the smallest spread.
+
+    Args:
+        error: (n,) absolute errors.
+        spread: (n,) predicted standard deviations.
+        share: of the rows, in (0, 1]; at least one row is taken.
+
+    Returns:
+        In the unit of the errors.
+    """
     curve = sparsification_curve(error, spread)
     n_kept = max(1, round(share * len(error)))
     return float(curve[len(error) - n_kept])

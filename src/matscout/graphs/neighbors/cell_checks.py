@@ -1,27 +1,20 @@
-"""Which cells have a neighbour graph, and what to say of those that have none."""
+"""The limits of `crystal_checks` in compiled code, for the loop that makes graphs, and 3x3 matrices."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from matscout.crystal_checks import (
+    LARGEST_NUMBER,
+    LONGEST_VECTOR,
+    MAX_ATOMS,
+    MIN_DISTANCE,
+    MIN_VOLUME_PER_ATOM,
+    Rejection,
+    rejected,
+)
 from matscout.graphs.compiled import compiled
-
-OVERLAP = 0.5
-"""Å: atoms closer than this are one atom written twice (pymatgen's tolerance; H-H in H2 is 0.74)."""
-
-MIN_VOLUME_PER_ATOM = 0.1
-"""Å³: below this the three lattice vectors lie in one plane."""
-
-LONGEST_VECTOR = 1e4
-"""Å: the search shortens any lattice first, but coordinates along longer vectors have lost the digits it needs."""
-
-MAX_ATOMS = 65_535
-"""Neighbours are stored as 16-bit positions within a crystal."""
-
-LARGEST = 1e6
-"""Å or cells: beyond this, coordinates have lost the digits that tell neighbours apart."""
 
 FINE, EMPTY, TOO_MANY, NOT_FINITE, TOO_LARGE, SKEWED, FLAT, OVERLAPPING = range(8)
 REASONS = (
@@ -36,29 +29,17 @@ REASONS = (
 )
 
 
-@dataclass(frozen=True)
-class CellFault:
-    """Why one crystal has no graph.
-
-    Attributes:
-        row: its place among the crystals that were given.
-        reason: short code, such as `atoms_overlap`.
-        detail: value, rule, remedy.
-    """
-
-    row: int
-    reason: str
-    detail: str
-
-
-def fault_of(row: int, problem: int, value: float) -> CellFault:
-    """The fault that compiled code found in a row."""
-    return CellFault(row, REASONS[problem], explain(problem, value))
+def rejection_of(row: int, problem: int, value: float) -> Rejection:
+    """The rejection of a row in which compiled code found a problem."""
+    return rejected(REASONS[problem], value, row=row)
 
 
 @compiled
 def cell_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> tuple[int, float]:
-    """What forbids a search in this cell (`FINE` if nothing), and the offending value."""
+    """What forbids a search in this cell (`FINE` if nothing), and the offending value.
+
+    The limits, and their order, are those of `crystal_checks.find_rejection`.
+    """
     n_atoms = len(frac_coords)
     if n_atoms == 0:
         return EMPTY, 0.0
@@ -71,7 +52,7 @@ def cell_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64])
                 if not math.isfinite(values[row, c]):
                     return NOT_FINITE, values[row, c]
                 largest = max(largest, abs(values[row, c]))
-    if largest > LARGEST:
+    if largest > LARGEST_NUMBER:
         return TOO_LARGE, largest
     for vector in lattice:
         length = math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
@@ -88,26 +69,10 @@ def overlap_problem(counts: NDArray[np.int64], vectors: NDArray[np.float32]) -> 
     for count in counts:
         x, y, z = vectors[first, 0], vectors[first, 1], vectors[first, 2]
         distance = math.sqrt(x * x + y * y + z * z)
-        if distance < OVERLAP:
+        if distance < MIN_DISTANCE:
             return OVERLAPPING, distance
         first += count
     return FINE, 0.0
-
-
-def explain(problem: int, value: float) -> str:
-    """The rule that a cell breaks, its value, and the remedy."""
-    return {
-        EMPTY: "the cell holds no atoms; give at least one",
-        TOO_MANY: f"the cell has {value:.0f} atoms, at most {MAX_ATOMS} can be stored; give a smaller cell",
-        NOT_FINITE: "the lattice or the coordinates hold NaN or infinity; give finite numbers",
-        TOO_LARGE: f"a lattice vector or coordinate is {value:.3g}, at most {LARGEST:g} is searched; check the unit",
-        FLAT: f"the cell has {value:.3g} Å³ per atom, at least {MIN_VOLUME_PER_ATOM} is needed; check the lattice",
-        SKEWED: (
-            f"the longest lattice vector has {value:.3g} Å, at most {LONGEST_VECTOR:g} are searched, since coordinates "
-            "lose their digits; reduce the cell (Niggli)"
-        ),
-        OVERLAPPING: f"two atoms are {value:.3f} Å apart, at least {OVERLAP} is needed; remove the duplicate site",
-    }[problem]
 
 
 @compiled

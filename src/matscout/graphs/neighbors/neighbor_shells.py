@@ -28,10 +28,20 @@ def edge_length(vectors: NDArray[np.float32], edge: int) -> np.float32:
 
 @compiled
 def count_kept(vectors: NDArray[np.float32], first: int, last: int, n_neighbors: int, cutoff: float) -> int:
-    """How many of the edges `first` to `last` (sorted by length, one centre) are kept.
+    """Count the nearest edges of one centre that are kept.
 
-    Shells are taken in turn until `n_neighbors` edges are there or the next shell begins beyond
-    `cutoff` (Å); the nearest shell is always taken.
+    Shells are taken in turn until `n_neighbors` edges are there or the next shell begins beyond `cutoff`; the nearest
+    shell is always taken.
+
+    Args:
+        vectors: (n_edges, 3) of all centres, Å.
+        first: the centre's shortest edge; its edges are sorted by length.
+        last: the edge after the centre's longest.
+        n_neighbors: wanted number of edges; ties at the last shell are kept.
+        cutoff: Å.
+
+    Returns:
+        Number of edges from `first` on.
     """
     if first == last:
         return 0

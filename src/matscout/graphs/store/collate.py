@@ -11,7 +11,17 @@ from matscout.graphs.store.packed_graphs import PackedGraphs
 
 
 def collate(packed: PackedGraphs, rows: NDArray[np.int64], *, n_neighbors: int, cutoff: float) -> CrystalGraph:
-    """The crystals `rows`, in that order, with the nearest part of their edges (see `shells`)."""
+    """Join crystals into one graph, with the nearest part of their edges (see `neighbor_shells`).
+
+    Args:
+        packed: graphs of all crystals.
+        rows: (n,) crystals, in any order.
+        n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
+        cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+    Returns:
+        A batch of n crystals, in the order of `rows`.
+    """
     arrays = _collate(
         packed.atom_offsets,
         packed.atomic_numbers,
@@ -27,12 +37,30 @@ def collate(packed: PackedGraphs, rows: NDArray[np.int64], *, n_neighbors: int, 
 
 
 def count_edges_of_atoms(packed: PackedGraphs, *, n_neighbors: int, cutoff: float) -> NDArray[np.int64]:
-    """(n_atoms,) edges of each atom in a batch with these settings."""
+    """Count the edges of each atom that a batch with these settings has.
+
+    Args:
+        packed: graphs of all crystals.
+        n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
+        cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+    Returns:
+        (n_atoms,).
+    """
     return _count_edges_of_atoms(packed.edge_offsets, packed.edge_vectors, n_neighbors, cutoff)
 
 
 def count_edges(packed: PackedGraphs, *, n_neighbors: int, cutoff: float) -> NDArray[np.int64]:
-    """(n_crystals,) edges of each crystal in a batch with these settings."""
+    """Count the edges of each crystal that a batch with these settings has.
+
+    Args:
+        packed: graphs of all crystals.
+        n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
+        cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+    Returns:
+        (n_crystals,).
+    """
     return _count_edges(packed.atom_offsets, packed.edge_offsets, packed.edge_vectors, n_neighbors, cutoff)
 
 

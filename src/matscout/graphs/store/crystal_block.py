@@ -1,7 +1,7 @@
 """Many crystals as a few flat arrays: what goes to a worker and what comes back."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.crystal_checks import Rejection, find_malformed
 from matscout.errors import InputError
-from matscout.graphs.neighbors.cell_checks import CellFault
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,14 @@ class CrystalBlock:
 
     @classmethod
     def from_crystals(cls, ids: Sequence[str], crystals: Sequence[Crystal]) -> Self:
-        """From crystals in memory.
+        """Pack crystals that are in memory.
+
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+
+        Returns:
+            The block, in their order.
 
         Raises:
             InputError: ids and crystals differ in number, or a species is no element.
@@ -66,11 +73,14 @@ class CrystalBlock:
 
     @classmethod
     def from_table(cls, table: pa.Table, source: str) -> Self:
-        """From the curated table's columns material_id, lattice, species, frac_coords.
+        """Pack the curated table's columns material_id, lattice, species and frac_coords.
 
         Args:
             table: with those columns.
             source: the file's name, for messages.
+
+        Returns:
+            The block, in the order of the table.
 
         Raises:
             InputError: a species is no element, or a row's lists do not fit each other.
@@ -92,20 +102,11 @@ class CrystalBlock:
         return cls(ids, lattices.reshape(-1, 3, 3), offsets, numbers, coords.reshape(-1, 3))
 
 
-def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[CellFault]]:
+def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[Rejection]]:
     """Rows of the crystals that a block can hold, and what is wrong with the others."""
-    kept, faults = [], []
-    for row, crystal in enumerate(crystals):
-        if unknown := [symbol for symbol in crystal.species if symbol not in ATOMIC_NUMBERS]:
-            detail = f"species {unknown[0]!r} is no element; use symbols from H to Og"
-            faults.append(CellFault(row, "unknown_element", detail))
-        elif crystal.lattice.shape != (3, 3) or crystal.frac_coords.shape != (crystal.n_atoms, 3):
-            shapes = f"lattice {crystal.lattice.shape}, frac_coords {crystal.frac_coords.shape}"
-            detail = f"{shapes}: expected (3, 3) and ({crystal.n_atoms}, 3); the row is cut off"
-            faults.append(CellFault(row, "shapes_disagree", detail))
-        else:
-            kept.append(row)
-    return kept, faults
+    found = [find_malformed(crystal) for crystal in crystals]
+    rejections = [replace(malformed, row=row) for row, malformed in enumerate(found) if malformed is not None]
+    return [row for row, malformed in enumerate(found) if malformed is None], rejections
 
 
 def _numbers(name: str, species: Iterable[str]) -> NDArray[np.uint8]:

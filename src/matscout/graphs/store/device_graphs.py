@@ -43,7 +43,16 @@ class ResidentGraphs:
         return count_edges(self._packed, n_neighbors=n_neighbors, cutoff=float(cutoff))
 
     def batch(self, rows: NDArray[np.int64], *, n_neighbors: int, cutoff: float) -> CrystalGraph:
-        """The crystals `rows` as one graph on the device; see `GraphStore.batch`."""
+        """Join crystals into one graph on the device; see `GraphStore.batch`.
+
+        Args:
+            rows: (n,) crystals, in any order.
+            n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
+            cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+        Returns:
+            A batch of n crystals, in the order of `rows`.
+        """
         kept = self._edges_of_atoms(n_neighbors, cutoff)
         crystals = self._put(np.asarray(rows, dtype=np.int64))
         first = self._atom_offsets[crystals]

@@ -25,8 +25,14 @@ _SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
     """Write the graph store of a curated table; the same bytes for any number of workers.
 
-    Finished shards wait in `.checkpoints/featurize/` until the store is whole, so that a killed run goes on where it
-    was; another table, other settings or other code start clean. A shard that a disk cut off or changed is made again.
+    Finished shards wait in `.checkpoints/featurize/` until the store is whole, so that a killed run resumes; another
+    table, other settings or other code start over. A damaged shard is made again.
+
+    Args:
+        materials: of the table, parquet.
+        directory: of the store, replaced as a whole.
+        settings: of the graphs.
+        workers: processes at most.
 
     Raises:
         InputError: the table has no rows, an id twice, or a broken cell (the message names it).

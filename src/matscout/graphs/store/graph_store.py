@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.engine import parallel_map
 from matscout.errors import InputError, StoreError
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.graphs.neighbors.cell_checks import CellFault
 from matscout.graphs.store.collate import collate, count_edges
 from matscout.graphs.store.crystal_block import CrystalBlock, whole_crystals
 from matscout.graphs.store.device_graphs import ResidentGraphs
@@ -62,6 +62,15 @@ class GraphStore:
     ) -> Self:
         """Build graphs in memory, in the given order.
 
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+            settings: of the graphs.
+            workers: processes at most.
+
+        Returns:
+            A store of n rows.
+
         Raises:
             InputError: a cell is broken (the message names its id), or an id occurs twice.
         """
@@ -76,24 +85,42 @@ class GraphStore:
     @classmethod
     def from_usable(
         cls, ids: Sequence[str], crystals: Sequence[Crystal], settings: Graphs
-    ) -> tuple[Self, list[CellFault]]:
-        """Graphs in memory of the crystals that have one, in their order, and why the others have none, by row."""
-        whole, faults = whole_crystals(crystals)
+    ) -> tuple[Self, list[Rejection]]:
+        """Build graphs in memory of the crystals that can have one.
+
+        Args:
+            ids: n material ids.
+            crystals: n cells, Å.
+            settings: of the graphs.
+
+        Returns:
+            A store of the usable crystals, in their order, and why the others have no graph, by row.
+        """
+        whole, rejections = whole_crystals(crystals)
         block = CrystalBlock.from_crystals([ids[row] for row in whole], [crystals[row] for row in whole])
         parts = []
         for first in range(0, max(len(block), 1), _BLOCK):
             packed, broken = pack_usable(block.part(first, min(first + _BLOCK, len(block))), settings)
             parts.append(packed)
-            faults += [replace(fault, row=whole[first + fault.row]) for fault in broken]
-        without = {fault.row for fault in faults}
+            rejections += [replace(rejection, row=whole[first + rejection.row]) for rejection in broken]
+        rejections = [replace(rejection, material_id=str(ids[rejection.row])) for rejection in rejections]
+        without = {rejection.row for rejection in rejections}
         kept = np.array([name for row, name in enumerate(ids) if row not in without], dtype=np.str_)
-        return cls(kept, PackedGraphs.concatenate(parts), settings), sorted(faults, key=lambda fault: fault.row)
+        return cls(kept, PackedGraphs.concatenate(parts), settings), sorted(
+            rejections, key=lambda rejection: rejection.row
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def rows_of(self, ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
-        """Rows of the given ids, in their order.
+        """Find the rows of ids.
+
+        Args:
+            ids: n material ids.
+
+        Returns:
+            (n,) rows, in the order of `ids`.
 
         Raises:
             StoreError: an id is not in the store.
@@ -105,12 +132,15 @@ class GraphStore:
         return rows.astype(np.int64)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64], *, n_neighbors: int, cutoff: float) -> CrystalGraph:
-        """The crystals `rows` as one graph, with the nearest part of the stored edges.
+        """Join crystals into one graph, with the nearest part of the stored edges.
 
         Args:
-            rows: any rows, in any order, repeats allowed.
-            n_neighbors: nearest neighbours per atom; ties at the last shell come along.
+            rows: (n,) rows in any order, repeats allowed.
+            n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
             cutoff: Å; shells that begin beyond it are dropped, but never an atom's nearest.
+
+        Returns:
+            A batch of n crystals, in the order of `rows`.
 
         Raises:
             StoreError: `n_neighbors` exceeds what is stored, or a row does not exist.

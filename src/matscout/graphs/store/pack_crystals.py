@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.graphs.compiled import compiled
-from matscout.graphs.neighbors.cell_checks import FINE, CellFault, cell_problem, fault_of, overlap_problem
+from matscout.graphs.neighbors.cell_checks import FINE, cell_problem, overlap_problem, rejection_of
 from matscout.graphs.neighbors.neighbor_search import search
 from matscout.graphs.store.crystal_block import CrystalBlock
 from matscout.graphs.store.packed_graphs import PackedGraphs
@@ -18,16 +19,23 @@ from matscout.params import Graphs
 def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
     """Neighbour graphs of a block of crystals.
 
+    Args:
+        block: the crystals.
+        settings: of the graphs.
+
+    Returns:
+        Their graphs, in the block's order.
+
     Raises:
         InputError: a cell is flat, not finite, too large or has overlapping atoms; the message names its id.
     """
-    packed, faults = pack_usable(block, settings)
-    if faults:
-        raise InputError(f"{block.ids[faults[0].row]}: {faults[0].detail}")
+    packed, rejections = pack_usable(block, settings)
+    if rejections:
+        raise InputError(f"{block.ids[rejections[0].row]}: {rejections[0].detail}")
     return packed
 
 
-def pack_usable(block: CrystalBlock, settings: Graphs) -> tuple[PackedGraphs, list[CellFault]]:
+def pack_usable(block: CrystalBlock, settings: Graphs) -> tuple[PackedGraphs, list[Rejection]]:
     """Neighbour graphs of the crystals that have one, in their order, and why the others have none."""
     symprec = settings.symprec if settings.asymmetric_unit else 0.0
     problems, values, arrays = _pack(
@@ -38,8 +46,8 @@ def pack_usable(block: CrystalBlock, settings: Graphs) -> tuple[PackedGraphs, li
     if not len(broken):
         return packed, []
     kept = np.concatenate([[True], problems == FINE])  # a broken crystal left no atoms behind
-    faults = [fault_of(int(row), int(problems[row]), float(values[row])) for row in broken]
-    return replace(packed, atom_offsets=packed.atom_offsets[kept]), faults
+    rejections = [rejection_of(int(row), int(problems[row]), float(values[row])) for row in broken]
+    return replace(packed, atom_offsets=packed.atom_offsets[kept]), rejections
 
 
 @compiled

@@ -46,7 +46,13 @@ def write_index(directory: Path, ids: NDArray[np.str_]) -> None:
 
 
 def write_sidecar(directory: Path, settings: Graphs, counts: dict[str, int]) -> None:
-    """Write `store.json`; the other files are there."""
+    """Write `store.json`, which describes the other files; these must be there.
+
+    Args:
+        directory: of the store.
+        settings: of the graphs.
+        counts: number of crystals, atoms and edges, by name.
+    """
     files = {
         name: Described(bytes=(directory / name).stat().st_size, sha256=sha256_of(directory / name)) for name in FILES
     }
@@ -57,10 +63,17 @@ def write_sidecar(directory: Path, settings: Graphs, counts: dict[str, int]) -> 
 
 
 def open_files(directory: Path, *, verify: bool) -> tuple[NDArray[np.str_], PackedGraphs, Graphs]:
-    """Ids, memory-mapped arrays and settings of a store.
+    """Open the files of a store.
+
+    Args:
+        directory: of the store.
+        verify: check every file's SHA-256, not its size alone.
+
+    Returns:
+        Material ids, memory-mapped arrays and settings.
 
     Raises:
-        StoreError: missing, cut off, altered, or of another format version.
+        StoreError: a file is missing, cut off, altered, or of another format version.
     """
     sidecar = _read_sidecar(directory)
     for name in FILES:

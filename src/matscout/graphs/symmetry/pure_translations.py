@@ -16,7 +16,18 @@ def translations(
     symprec: float,
     parent: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """(n, 3) fractional pure translations, zero first; joins in `parent` the atoms that they carry onto each other."""
+    """Find the pure translations of a cell and join in `parent` the atoms that they carry onto each other.
+
+    Args:
+        basis: (3, 3) lattice vectors in rows, Å.
+        frac: (n_atoms, 3) fractional coordinates.
+        numbers: (n_atoms,) atomic numbers.
+        symprec: tolerance, Å.
+        parent: (n_atoms,) sets of equal atoms, see `join`; changed in place.
+
+    Returns:
+        (n, 3) fractional translations, zero first.
+    """
     shifts = np.zeros((len(frac), 3))
     n_shifts = 1
     species, divisor = rarest_species(numbers)

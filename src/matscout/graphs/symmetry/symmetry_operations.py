@@ -19,11 +19,24 @@ def maps_all(
     image: NDArray[np.int64],
     misses: NDArray[np.float64],
 ) -> bool:
-    """Whether the operation carries every atom onto one of its species; fills `image`.
+    """Tell whether an operation carries every atom onto one of its species.
 
-    `shift` comes from one pair of atoms and carries their noise. So atoms are matched within twice the
-    tolerance, the shift is moved to the mean miss, and what then remains must lie within the tolerance:
-    the answer depends on no choice of the pair.
+    `shift` comes from one pair of atoms and carries their noise. So atoms are matched within twice the tolerance, the
+    shift is moved to the mean miss, and what then remains must lie within the tolerance: the answer depends on no
+    choice of the pair.
+
+    Args:
+        lattice: (3, 3) lattice vectors in rows, Å.
+        frac: (n_atoms, 3) fractional coordinates.
+        numbers: (n_atoms,) atomic numbers.
+        rotation: (3, 3), multiplies fractional coordinates from the right.
+        shift: (3,) fractional translation.
+        symprec: tolerance, Å.
+        image: (n_atoms,) the atom that each one is carried onto; overwritten.
+        misses: (n_atoms, 3) how far it misses that atom, Å; overwritten.
+
+    Returns:
+        False as soon as one atom has no image; `image` is then incomplete.
     """
     mean0, mean1, mean2 = 0.0, 0.0, 0.0
     for atom in range(len(frac)):
@@ -104,6 +117,12 @@ def root(parent: NDArray[np.int64], atom: int) -> int:
 
 @compiled
 def join(parent: NDArray[np.int64], one: int, other: int) -> None:
-    """Unite the sets of two atoms, under the lower index."""
+    """Unite the sets of two atoms, under the lower index.
+
+    Args:
+        parent: (n_atoms,) forest of sets: an atom of the same set, itself for the root; changed in place.
+        one: an atom.
+        other: an atom.
+    """
     one, other = root(parent, one), root(parent, other)
     parent[max(one, other)] = min(one, other)

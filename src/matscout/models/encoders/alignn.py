@@ -45,7 +45,17 @@ class EdgeGatedGraphConv(nn.Module):
         self.edge_norm = nn.LayerNorm(hidden_dim) if updates_edges else None
 
     def forward(self, x: Tensor, y: Tensor, centers: Tensor, neighbors: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, hidden_dim), (m, hidden_dim), two (m,) int64 -> the updated pair."""
+        """Update nodes and edges of a graph: atoms and bonds, or bonds and angles.
+
+        Args:
+            x: (n, hidden_dim), nodes.
+            y: (m, hidden_dim), edges.
+            centers: (m,) int64, the node i that receives edge ij.
+            neighbors: (m,) int64, the node j at its other end.
+
+        Returns:
+            x' and y', of the shapes of x and y.
+        """
         if runs_here(y):
             nodes = side_by_side(x, self.gate.center, self.gate.neighbor, self.message)
             total, weights, y_new = edge_gated(nodes, y, centers, neighbors, self.gate.edge.weight, self.edge_norm)
@@ -75,7 +85,18 @@ class ALIGNNLayer(nn.Module):
     def forward(
         self, x: Tensor, y: Tensor, z: Tensor, graph: CrystalGraph, angles: AngleGraph
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atoms x, bonds y and angles z, each (rows, hidden_dim) -> the updated three."""
+        """Update bonds and angles on the line graph, then atoms and bonds on the crystal graph.
+
+        Args:
+            x: (n_atoms, hidden_dim), atoms.
+            y: (n_edges, hidden_dim), bonds.
+            z: (n_angles, hidden_dim), angles.
+            graph: whose edges join the atoms.
+            angles: pairs of bonds at one atom, the edges of the line graph.
+
+        Returns:
+            x, y and z, updated.
+        """
         y, z = self.line_graph(y, z, angles.first, angles.second)
         x, y = self.crystal_graph(x, y, graph.centers, graph.neighbors)
         return x, y, z

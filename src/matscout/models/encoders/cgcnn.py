@@ -37,7 +37,16 @@ class CGCNNConvolution(nn.Module):
         self.norm = nn.LayerNorm(hidden_dim)
 
     def gated_sum(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
-        """The sum of Eq. 5, (n_atoms, hidden_dim); `GatedSum` is the same in one pass."""
+        """Sum the gated messages of Eq. 5; `GatedSum` does the same in one pass.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            u: (n_edges, edge_dim), bonds, or the same as a `Band`.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         pair = self.gate_and_core
         if isinstance(u, Band):
             edges = Edges.of(graph.centers, graph.neighbors, graph.n_atoms)
@@ -46,7 +55,16 @@ class CGCNNConvolution(nn.Module):
         return segment_sum(torch.sigmoid(gate) * softplus(core), graph.centers, graph.n_atoms)
 
     def forward(self, v: Tensor, u: Tensor | Band, graph: CrystalGraph) -> Tensor:
-        """(n_atoms, hidden_dim), (n_edges, edge_dim) -> (n_atoms, hidden_dim)."""
+        """Update the atoms by Eq. 5.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            u: (n_edges, edge_dim), bonds, or the same as a `Band`.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         return v + self.norm(self.gated_sum(v, u, graph))
 
 

@@ -43,12 +43,31 @@ class CoGNBlock(nn.Module):
         self.node_mlp = MLP(hidden_dim, hidden_dim, activate_last=True)
 
     def forward(self, v: Tensor, e: Tensor, graph: CrystalGraph) -> Tensor:
-        """(n_atoms, hidden_dim), (n_edges, hidden_dim) -> (n_atoms, hidden_dim)."""
+        """Update the atoms.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            e: (n_edges, hidden_dim), bonds.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim).
+        """
         messages = self.edge_mlp(silu(self.pair(v, e, graph.centers, graph.neighbors)))
         return v + self.node_mlp(mean_over_edges(messages, graph))
 
     def of_distances(self, v: Tensor, band: Band, embedding: nn.Linear, graph: CrystalGraph) -> Tensor:
-        """`forward` for e = embedding(band), in one pass: two linear layers in a row are one."""
+        """Compute `forward` for e = embedding(band) in one pass: two linear layers in a row are one.
+
+        Args:
+            v: (n_atoms, hidden_dim), atoms.
+            band: Gaussians of the distances of the n_edges bonds.
+            embedding: from the Gaussians to hidden_dim.
+            graph: whose edges join the atoms.
+
+        Returns:
+            (n_atoms, hidden_dim), as `forward` but for rounding.
+        """
         weight = self.pair.edge.weight
         center = self.pair.center(v) + weight @ embedding.bias
         merged = weight @ embedding.weight

@@ -50,7 +50,17 @@ class ComFormerConvolution(nn.Module):
         self.out_norm = nn.LayerNorm(dim)
 
     def forward(self, f: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
-        """(n, dim), (m, dim), two (m,) int64 -> (n, dim)."""
+        """Update nodes by attention over their edges.
+
+        Args:
+            f: (n, dim), nodes.
+            e: (m, dim), edges.
+            centers: (m,) int64, the node i that receives edge ij.
+            neighbors: (m,) int64, the node j at its other end.
+
+        Returns:
+            (n, dim).
+        """
         if runs_here(e):
             nodes = side_by_side(f, self.query, self.pair.center, self.pair.neighbor)
             layers = self.pair.edge, self.key, self.value, self.gate_norm

@@ -38,14 +38,34 @@ class MEGNetLayer(nn.Module):
         self.phi_u = MLP(3 * dim, dim, dim, dim, activate_last=True)
 
     def forward(self, v: Tensor, e: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor, Tensor]:
-        """(n_atoms, dim), (n_edges, dim), (n_crystals, dim) -> the updated three."""
+        """Update bonds, then atoms, then the global state.
+
+        Args:
+            v: (n_atoms, dim), atoms.
+            e: (n_edges, dim), bonds.
+            u: (n_crystals, dim), global state.
+            graph: whose edges join the atoms.
+
+        Returns:
+            v', e' and u', of the shapes of v, e and u.
+        """
         v_and_u = torch.cat([v, gather(u, graph.crystal_of_atom)], dim=1)
         e = self.phi_e(silu(self.pair(v_and_u, e, graph.centers, graph.neighbors)))
         v, u = self.atoms_and_state(mean_over_edges(e, graph), v_and_u, u, graph)
         return v, e, u
 
     def atoms_and_state(self, mean_e: Tensor, v_and_u: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor]:
-        """The updated v and u, from the mean of the updated edges of each atom."""
+        """Update atoms and global state from the bonds that are updated already.
+
+        Args:
+            mean_e: (n_atoms, dim), mean of the updated bonds of each atom.
+            v_and_u: (n_atoms, 2 dim), v ⊕ u of each atom's crystal.
+            u: (n_crystals, dim), global state.
+            graph: which atoms belong to which crystal.
+
+        Returns:
+            v' of shape (n_atoms, dim) and u' of shape (n_crystals, dim).
+        """
         v = self.phi_v(torch.cat([mean_e, v_and_u], dim=1))
         u = self.phi_u(torch.cat([mean_over_atoms(mean_e, graph), mean_over_atoms(v, graph), u], dim=1))
         return v, u
@@ -64,7 +84,17 @@ class MEGNetBlock(nn.Module):
         self.layer = MEGNetLayer(dim)
 
     def forward(self, v: Tensor, e: Tensor, u: Tensor, graph: CrystalGraph) -> tuple[Tensor, Tensor, Tensor]:
-        """(n_atoms, dim), (n_edges, dim), (n_crystals, dim) -> the updated three."""
+        """Apply the dense layers, the `MEGNetLayer` and the skips.
+
+        Args:
+            v: (n_atoms, dim), atoms.
+            e: (n_edges, dim), bonds.
+            u: (n_crystals, dim), global state.
+            graph: whose edges join the atoms.
+
+        Returns:
+            v, e and u, updated.
+        """
         dense_v, dense_e, dense_u = self.dense
         if not runs_here(e, differentiable=True):
             v_new, e_new, u_new = self.layer(dense_v(v), dense_e(e), dense_u(u), graph)

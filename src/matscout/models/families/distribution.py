@@ -87,11 +87,19 @@ class Distribution:
         return cls.from_parameters(outputs)
 
     def mean(self) -> Floats:
-        """(n,) expected value; infinite where there is none."""
+        """Expected value of each of the n distributions.
+
+        Returns:
+            (n,); infinite where there is none.
+        """
         raise NotImplementedError
 
     def std(self) -> Floats:
-        """(n,) standard deviation; infinite where there is none."""
+        """Standard deviation of each of the n distributions.
+
+        Returns:
+            (n,); infinite where there is none.
+        """
         raise NotImplementedError
 
     def center(self) -> Floats:
@@ -103,7 +111,11 @@ class Distribution:
         return self.std()
 
     def mode(self) -> Floats:
-        """(n,) where the density (of a hurdle: of its positive part) is largest; of a log-Laplace, in the logarithm."""
+        """Where the density is largest; of a hurdle, that of its positive part; of a log-Laplace, in the logarithm.
+
+        Returns:
+            (n,) in the target's unit.
+        """
         raise NotImplementedError
 
     def mass_at_zero(self) -> Floats:
@@ -111,19 +123,48 @@ class Distribution:
         return np.zeros(len(self))
 
     def cdf(self, x: ArrayLike) -> Floats:
-        """P(X <= x); `x` broadcasts against (n,)."""
+        """Cumulative distribution function P(X <= x).
+
+        Args:
+            x: value in the target's unit; broadcasts against (n,).
+
+        Returns:
+            Probability, of the shape of both broadcast.
+        """
         raise NotImplementedError
 
     def quantile(self, q: ArrayLike) -> Floats:
-        """The smallest x with cdf(x) >= q; `q` in (0, 1) broadcasts against (n,)."""
+        """The smallest x with cdf(x) >= q.
+
+        Args:
+            q: probability in (0, 1); broadcasts against (n,).
+
+        Returns:
+            x in the target's unit, of the shape of both broadcast.
+        """
         raise NotImplementedError
 
     def log_density(self, value: Floats) -> Floats:
-        """(n,) log of the density at (n,) values; of the probability where a hurdle's atom lies (value 0)."""
+        """Logarithm of the density; of the probability where a hurdle's atom lies (value 0).
+
+        Args:
+            value: (n,) in the target's unit.
+
+        Returns:
+            (n,).
+        """
         raise NotImplementedError
 
     def tempered(self, center: Floats, temperature: float | Floats) -> Self:
-        """Stretched about `center`, (n,), by `temperature`, (n,) or one; see `Mixture.tempered`."""
+        """Stretch about a centre; see `Mixture.tempered`.
+
+        Args:
+            center: (n,) in the target's unit.
+            temperature: factor of every width, (n,) or one for all.
+
+        Returns:
+            The stretched distributions.
+        """
         raise NotImplementedError
 
     def median(self) -> Floats:
@@ -154,5 +195,14 @@ class Distribution:
 
 
 def masked_mean(value: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
-    """Sum of the (n,) values under the mask over their number or `count`; zero if there is none."""
+    """Mean of the values under a mask.
+
+    Args:
+        value: (n,); what lies outside the mask may be NaN.
+        mask: (n,) bool.
+        count: scalar to divide by; None = number of rows under the mask.
+
+    Returns:
+        Scalar; zero if no row is under the mask.
+    """
     return value.where(mask, 0.0).sum() / (mask.sum() if count is None else count).clamp(min=1)

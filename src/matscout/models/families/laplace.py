@@ -92,14 +92,33 @@ class Laplace(Distribution):
 
 
 def loc_and_scale(raw: Tensor, center: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) location and scale from the last two columns of (n, n_params) raw outputs."""
+    """Location and scale in physical units from the last two columns of a head's raw outputs.
+
+    Args:
+        raw: (n, n_parameters).
+        center: scalar, median of the learnt labels.
+        spread: scalar, their mean absolute deviation.
+
+    Returns:
+        Two (n,) tensors in the target's unit; the scale is positive.
+    """
     from torch.nn.functional import softplus
 
     return center + spread * raw[:, -2], spread * (softplus(raw[:, -1]) + SMALLEST_SCALE)
 
 
 def laplace_nll(location: Tensor, scale: Tensor, label: Tensor, *, unit: float = 1.0) -> Tensor:
-    """Negative log-density of a Laplace distribution, of labels measured in `unit`. Shapes (n,)."""
+    """Negative logarithm of a Laplace density.
+
+    Args:
+        location: (n,) in the target's unit.
+        scale: (n,) positive, in the target's unit.
+        label: (n,) in the target's unit.
+        unit: what labels are measured in, so that the result does not depend on the target's unit.
+
+    Returns:
+        (n,).
+    """
     return (label - location).abs() / scale + (2 * scale / unit).log()
 
 

@@ -14,7 +14,7 @@ def angle_pairs(
     n_angle_neighbors: int,
     tolerance: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Both edges of each pair and the cosine between them.
+    """All ordered pairs among each atom's nearest edges.
 
     Args:
         starts: (n_atoms + 1,): the edges of atom i are starts[i] to starts[i + 1] - 1, by distance.
@@ -22,6 +22,9 @@ def angle_pairs(
         distances: (n_edges,), Å.
         n_angle_neighbors: an atom's shells are taken in turn until so many edges are there.
         tolerance: a shell begins where the distance grows by more, Å.
+
+    Returns:
+        (n_pairs,) first edge, (n_pairs,) second edge, (n_pairs,) cosine of the angle between them.
     """
     n_near = np.empty(len(starts) - 1, np.int64)
     total = 0

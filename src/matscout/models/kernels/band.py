@@ -27,7 +27,16 @@ class Band:
 
 
 def band_of(values: Tensor, centers: Tensor, inverse_width: float) -> Band:
-    """The rows of `GaussianExpansion` for (m,) values."""
+    """The rows of `GaussianExpansion` without their zeros.
+
+    Args:
+        values: (m,) float32 on the CPU.
+        centers: (n_gaussians,), on a regular grid.
+        inverse_width: 1 / distance of two centres.
+
+    Returns:
+        The `Band` of the m rows.
+    """
     padded = max(len(centers), BAND)
     return Band(*_band(values.numpy(), float(centers[0]), inverse_width, len(centers), padded))
 
@@ -59,7 +68,15 @@ def _band(
 def add_band(
     z: NDArray[np.float32], row: NDArray[np.float32], table: NDArray[np.float32], start: int, width: int
 ) -> None:
-    """Z += W b for one row b of Gaussians: nine rows of the table instead of all."""
+    """Z += W b for one row b of Gaussians: nine rows of the table instead of all.
+
+    Args:
+        z: (width,), changed in place.
+        row: (BAND,), the Gaussians that are not zero.
+        table: (n_gaussians, width), W transposed; see `table_of`.
+        start: row of the table that belongs to the first value of `row`.
+        width: length of a row.
+    """
     b0, b1, b2, b3, b4, b5, b6, b7, b8 = row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8]
     for c in range(width):
         z[c] += (

@@ -26,7 +26,16 @@ def scratch(rows: int, width: int) -> Floats:
 
 @inlined
 def dense(x: Floats, weight: Floats, bias: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Set out to x W + b for `ROWS` rows x."""
+    """Set out to x W + b for `ROWS` rows x.
+
+    Args:
+        x: (ROWS, n_in).
+        weight: (n_in, n_out), W.
+        bias: (n_out,), b.
+        out: (ROWS, n_out), overwritten.
+        n_in: length of a row of x.
+        n_out: length of a row of out.
+    """
     for t in range(ROWS):
         for c in range(n_out):
             out[t, c] = bias[c]
@@ -35,7 +44,17 @@ def dense(x: Floats, weight: Floats, bias: Floats, out: Floats, n_in: int, n_out
 
 @inlined
 def add_dense(x: Floats, weight: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Add x W to out for `ROWS` rows x: four rows of W at once, so a sum is loaded and stored a fourth as often."""
+    """Add x W to out for `ROWS` rows x.
+
+    Four rows of W are taken at once, so that a sum is loaded and stored a fourth as often.
+
+    Args:
+        x: (ROWS, n_in).
+        weight: (n_in, n_out), W.
+        out: (ROWS, n_out), changed in place.
+        n_in: length of a row of x.
+        n_out: length of a row of out.
+    """
     whole = n_in - n_in % 4
     for k in range(0, whole, 4):
         for t in range(ROWS):
@@ -50,7 +69,15 @@ def add_dense(x: Floats, weight: Floats, out: Floats, n_in: int, n_out: int) -> 
 
 @inlined
 def add_outer(x: Floats, y: Floats, out: Floats, n_in: int, n_out: int) -> None:
-    """Add x^T y of `ROWS` rows x and y to out, (n_in, n_out)."""
+    """Add x^T y of `ROWS` rows x and y to out.
+
+    Args:
+        x: (ROWS, n_in).
+        y: (ROWS, n_out).
+        out: (n_in, n_out), changed in place.
+        n_in: length of a row of x.
+        n_out: length of a row of y.
+    """
     for t in range(0, ROWS, 4):
         for k in range(n_in):
             x0, x1, x2, x3 = x[t, k], x[t + 1, k], x[t + 2, k], x[t + 3, k]
@@ -60,7 +87,13 @@ def add_outer(x: Floats, y: Floats, out: Floats, n_in: int, n_out: int) -> None:
 
 @inlined
 def swish_rows(x: Floats, out: Floats, width: int) -> None:
-    """Out = swish(x) for four rows."""
+    """Set out to swish(x) for `ROWS` rows.
+
+    Args:
+        x: (ROWS, width).
+        out: (ROWS, width), overwritten.
+        width: length of a row.
+    """
     for t in range(ROWS):
         for c in range(width):
             out[t, c] = swish(x[t, c])
@@ -68,7 +101,14 @@ def swish_rows(x: Floats, out: Floats, width: int) -> None:
 
 @inlined
 def normalise(x: Floats, gain: Floats, bias: Floats, width: int) -> None:
-    """X <- (x - mean) / sqrt(variance + 1e-5) gain + bias, torch's LayerNorm, for one row in place."""
+    """X <- (x - mean) / sqrt(variance + 1e-5) gain + bias, torch's LayerNorm, for one row in place.
+
+    Args:
+        x: (width,), changed in place.
+        gain: (width,).
+        bias: (width,).
+        width: length of a row.
+    """
     mean = lane_sum(x, f32(0.0), width, False) / f32(width)
     variance = lane_sum(x, mean, width, True) / f32(width)
     scale = f32(1.0) / np.sqrt(variance + f32(1e-5))
@@ -78,7 +118,17 @@ def normalise(x: Floats, gain: Floats, bias: Floats, width: int) -> None:
 
 @inlined
 def lane_sum(x: Floats, mean: np.float32, width: int, squared: bool) -> np.float32:
-    """The sum of x - mean, or of its squares, as eight sums side by side, in an order that no processor changes."""
+    """Sum x - mean, or its squares, as eight sums side by side, in the same order on every processor.
+
+    Args:
+        x: (width,).
+        mean: what is subtracted from every value.
+        width: length of a row.
+        squared: sum the squares.
+
+    Returns:
+        The sum, float32.
+    """
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = f32(0.0)
     whole = width - width % 8
     for c in range(0, whole, 8):

@@ -14,9 +14,10 @@ from matscout.models.kernels.elementary import sigmoid, swish
 def edge_gated(
     nodes: Tensor, y: Tensor, receivers: Tensor, senders: Tensor, weight: Tensor, norm: nn.LayerNorm | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """sum_j sigma_ij ⊙ message_j, sum_j sigma_ij and y_ij + swish(LN(g_ij)).
+    """Sum gated messages and update edges in one pass.
 
-    g_ij = center_i + neighbor_j + C y_ij, sigma_ij = sigmoid(g_ij).
+    sum_j sigma_ij ⊙ message_j, sum_j sigma_ij and y_ij + swish(LN(g_ij)), where g_ij = center_i + neighbor_j + C y_ij
+    and sigma_ij = sigmoid(g_ij).
 
     Args:
         nodes: (n, 3 d) center, neighbor and message of each node side by side.
@@ -24,7 +25,10 @@ def edge_gated(
         receivers: (m,) int64, ascending, i.
         senders: (m,) int64, j.
         weight: (d, d), C.
-        norm: LN; without it the third result is y itself.
+        norm: LN; None returns y itself as the third result.
+
+    Returns:
+        (n, d) sums of messages, (n, d) sums of gates, (m, d) new edges.
     """
     width = y.shape[1]
     total, weights = nodes.new_zeros(len(nodes), width), nodes.new_zeros(len(nodes), width)

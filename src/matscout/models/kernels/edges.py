@@ -22,7 +22,16 @@ class Edges(NamedTuple):
 
     @classmethod
     def of(cls, receivers: Tensor, senders: Tensor, n: int) -> "Edges":
-        """From the two ends of each edge; receivers ascend."""
+        """Group edges by their receiver.
+
+        Args:
+            receivers: (m,) int64, ascending, on the CPU.
+            senders: (m,) int64, on the CPU.
+            n: number of rows that can receive.
+
+        Returns:
+            The same edges; `senders` shares the tensor's memory.
+        """
         starts = np.zeros(n + 1, np.int64)
         np.cumsum(np.bincount(receivers.numpy(), minlength=n), out=starts[1:])
         return cls(starts, senders.numpy())

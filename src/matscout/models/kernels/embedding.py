@@ -16,12 +16,15 @@ KINDS = {(): PLAIN, (nn.Softplus,): SOFTPLUS, (nn.LayerNorm, nn.SiLU): NORMALISE
 
 
 def embedded(rows: Tensor | Band, linear: nn.Linear, *then: nn.Module) -> Tensor:
-    """A linear layer of Gaussians, then nothing, softplus, or layer normalisation and swish: (m, d).
+    """A linear layer of Gaussians, then nothing, softplus, or layer normalisation and swish.
 
     Args:
-        rows: of `GaussianExpansion.rows`.
+        rows: (m, n_gaussians), of `GaussianExpansion.rows`.
         linear: from the Gaussians to d.
         then: the modules that follow.
+
+    Returns:
+        (m, d).
     """
     if not isinstance(rows, Band):
         return nn.Sequential(linear, *then)(rows)

@@ -24,7 +24,19 @@ class GatedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, center: Tensor, neighbor: Tensor, weight: Tensor, band: Band, edges: Edges) -> Tensor:
-        """(n_atoms, 2 d), (n_atoms, 2 d), (2 d, n_gaussians) of W, rows b and their edges -> (n_atoms, d)."""
+        """Compute the sums and keep what `backward` needs.
+
+        Args:
+            ctx: of autograd.
+            center: (n_atoms, 2 d).
+            neighbor: (n_atoms, 2 d).
+            weight: (2 d, n_gaussians), W.
+            band: rows b of the n_edges edges.
+            edges: grouped by receiver, in the order of the band.
+
+        Returns:
+            (n_atoms, d).
+        """
         ctx.save_for_backward(center, neighbor, weight)
         ctx.band, ctx.edges = band, edges
         out = torch.empty(center.shape[0], center.shape[1] // 2)

@@ -20,7 +20,7 @@ from matscout.models.kernels.elementary import f32, swish_slope
 def mean_of_perceptron(
     center: Tensor, neighbor: Tensor, weight: Tensor, band: Band, receivers: Tensor, senders: Tensor, mlp: nn.Module
 ) -> Tensor:
-    """mean_j MLP(swish(center_i + neighbor_j + W b_ij)), (n_atoms, d).
+    """Mean over an atom's edges of MLP(swish(center_i + neighbor_j + W b_ij)).
 
     Args:
         center: (n_atoms, d).
@@ -30,6 +30,9 @@ def mean_of_perceptron(
         receivers: (n_edges,) int64, ascending, i.
         senders: (n_edges,) int64, j.
         mlp: square linear layers with swish after each.
+
+    Returns:
+        (n_atoms, d).
     """
     weights, biases = _stacked(center, mlp)
     total = _Sum.apply(center, neighbor, weight, weights, biases, band, receivers, senders)
@@ -46,7 +49,9 @@ def updated_edges(
     pair: nn.Linear,
     after: nn.Module,
 ) -> tuple[Tensor, Tensor]:
-    """e_ij + m_ij and mean_j m_ij, with m_ij = after(swish(center_i + neighbor_j + W before(e_ij))).
+    """Update edges, e_ij + m_ij, and take the mean of m_ij over each atom's edges.
+
+    m_ij = after(swish(center_i + neighbor_j + W before(e_ij))).
 
     Args:
         e: (n_edges, d).
@@ -57,6 +62,9 @@ def updated_edges(
         before: square linear layers with swish after each.
         pair: W, without a bias.
         after: as `before`.
+
+    Returns:
+        (n_edges, d) updated edges and (n_atoms, d) means.
     """
     weights, biases = _stacked(center, before, pair, after)
     n_before = sum(isinstance(layer, nn.Linear) for layer in before.modules())
@@ -163,7 +171,14 @@ class _Update(torch.autograd.Function):
 
 @inlined
 def back_through_swish(of_x, z, of_bias, width):
-    """of_x <- its product with swish'(z), the gradient of z, which is added to that of the bias."""
+    """Turn the gradient of x = swish(z) into that of z, in place, and add it to that of the bias.
+
+    Args:
+        of_x: (ROWS, width), gradient of x; then that of z.
+        z: (ROWS, width).
+        of_bias: (width,), changed in place.
+        width: length of a row.
+    """
     for t in range(ROWS):
         for c in range(width):
             of_x[t, c] *= swish_slope(z[t, c])
@@ -172,7 +187,16 @@ def back_through_swish(of_x, z, of_bias, width):
 
 @inlined
 def back_through_dense(of_z, x, transposed, of_weight, of_x, width):
-    """The gradients of W, added to `of_weight`, and of x, for z = x W + b."""
+    """Gradients of x and W from that of z = x W + b.
+
+    Args:
+        of_z: (ROWS, width), gradient of z.
+        x: (ROWS, width).
+        transposed: (width, width), W transposed.
+        of_weight: (width, width), gradient of W; added to.
+        of_x: (ROWS, width), gradient of x; overwritten.
+        width: length of a row.
+    """
     add_outer(x, of_z, of_weight, width, width)
     for t in range(ROWS):
         for c in range(width):

@@ -32,15 +32,18 @@ class AngleGraph:
 
 
 def build_angle_graph(graph: CrystalGraph, distances: Tensor, n_angle_neighbors: int) -> AngleGraph:
-    """All pairs among each centre's nearest edges: at least `n_angle_neighbors` of them, in whole shells.
+    """Pair each centre's nearest edges: at least `n_angle_neighbors` of them, in whole shells.
 
-    Shells are those of `graphs.shells`, so that the pairs, like the edges, do not depend on the order of
-    atoms or on the cell chosen.
+    Shells are those of `graphs.shells`, so that the pairs, like the edges, do not depend on the order of atoms or on
+    the cell chosen.
 
     Args:
         graph: edges grouped by centre and sorted by distance.
         distances: (n_edges,) lengths of the edges, Å.
-        n_angle_neighbors: shells are taken in turn until so many edges are there.
+        n_angle_neighbors: shells are taken in turn until they hold that many edges.
+
+    Returns:
+        Both edges of each pair and the cosine of the angle between them.
     """
     if runs_here(distances):
         starts = Edges.of(graph.centers, graph.neighbors, graph.n_atoms).starts

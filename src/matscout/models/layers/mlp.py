@@ -56,7 +56,17 @@ class PairLinear(nn.Module):
         self.edge = nn.Linear(edge_dim, out_dim, bias=False)
 
     def forward(self, x: Tensor, e: Tensor, centers: Tensor, neighbors: Tensor) -> Tensor:
-        """(n, node_dim), (m, edge_dim), two (m,) int64 -> (m, out_dim)."""
+        """Apply the layer to every edge.
+
+        Args:
+            x: (n, node_dim), nodes.
+            e: (m, edge_dim), edges.
+            centers: (m,) int64, the node i that receives edge ij.
+            neighbors: (m,) int64, the node j at its other end.
+
+        Returns:
+            (m, out_dim).
+        """
         pairs = gather(self.center(x), centers)
         pairs += gather(self.neighbor(x), neighbors)  # into the gathered rows: half the memory that the sums touch
         pairs += self.edge(e)

@@ -16,12 +16,30 @@ def gather(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def segment_sum(x: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-    """(m, ...) -> (n_segments, ...): sum of the rows of each segment."""
+    """Sum the rows of each segment.
+
+    Args:
+        x: (m, ...), rows.
+        segment: (m,) int64, the segment of each row.
+        n_segments: number of segments; one without rows gets zero.
+
+    Returns:
+        (n_segments, ...).
+    """
     return x.new_zeros(n_segments, *x.shape[1:]).index_add(0, segment, x)
 
 
 def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-    """(m, ...) -> (m, ...): softmax among the rows of each segment; a row at -inf gets zero."""
+    """Softmax among the rows of each segment.
+
+    Args:
+        logits: (m, ...); a row at -inf gets zero.
+        segment: (m,) int64, the segment of each row.
+        n_segments: number of segments.
+
+    Returns:
+        (m, ...), which sums to one over each segment.
+    """
     peak_index = segment.view(-1, *[1] * (logits.dim() - 1)).expand_as(logits)
     lowest = torch.full((n_segments, *logits.shape[1:]), -torch.inf, dtype=logits.dtype, device=logits.device)
     peak = lowest.scatter_reduce(0, peak_index, logits.detach(), "amax").index_select(0, segment)

@@ -24,7 +24,17 @@ class WeightedSet2Set(nn.Module):
         self.lstm = nn.LSTMCell(2 * dim, dim)
 
     def forward(self, x: Tensor, weights: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-        """(m, dim), (m,) positive, (m,) int64 -> (n_segments, 2 dim)."""
+        """Sum up each segment's rows, whatever their order.
+
+        Args:
+            x: (m, dim), rows.
+            weights: (m,) positive, multiplicity of each row.
+            segment: (m,) int64, the segment of each row.
+            n_segments: number of segments.
+
+        Returns:
+            (n_segments, 2 dim).
+        """
         log_weights = torch.log(weights)
         q_star = x.new_zeros(n_segments, 2 * self.dim)
         q = memory = x.new_zeros(n_segments, self.dim)

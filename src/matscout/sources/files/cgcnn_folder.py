@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from matscout.crystal_checks import Rejection
 from matscout.sources.files import json_documents
 from matscout.sources.files.file_opening import open_text, shown
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.files.structure_file import is_structure, plain_name, row_of
 
 LABEL_FILE: Final = "id_prop.csv"
@@ -24,7 +25,7 @@ def is_labelled(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (LABEL_FILE, LABEL_DOCUMENTS))
 
 
-def read(folder: Path) -> Iterator[RawRow | BadRow]:
+def read(folder: Path) -> Iterator[RawRow | Rejection]:
     """Rows in the order of the labels; the columns of `id_prop.csv` are named `0` (the id), `1`, `2`, ..."""
     if not (folder / LABEL_FILE).is_file():
         yield from json_documents.read(folder / LABEL_DOCUMENTS)
@@ -37,7 +38,9 @@ def read(folder: Path) -> Iterator[RawRow | BadRow]:
             name = values[0].strip()
             if (file := _file_of(folder, name)) is None:
                 detail = f"{name!r:.80} is no file of the folder, with or without .cif or .vasp; add it"
-                yield BadRow(LABEL_FILE, number, name, "structure_missing", detail)
+                yield Rejection(
+                    file=LABEL_FILE, row=number, material_id=name, reason="structure_missing", detail=detail
+                )
                 continue
             named.add(file)
             row = row_of(file, shown(file.name), plain_name(file))
@@ -48,7 +51,9 @@ def read(folder: Path) -> Iterator[RawRow | BadRow]:
     for file in sorted(folder.iterdir()):
         if file not in named and file.is_file() and is_structure(file):
             detail = f"{LABEL_FILE} has no row for it; add one"
-            yield BadRow(shown(file.name), 0, plain_name(file), "label_missing", detail)
+            yield Rejection(
+                file=shown(file.name), row=0, material_id=plain_name(file), reason="label_missing", detail=detail
+            )
 
 
 def _file_of(folder: Path, name: str) -> Path | None:

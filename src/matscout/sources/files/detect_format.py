@@ -3,11 +3,12 @@
 import csv
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files import (
     cgcnn_folder,
@@ -20,7 +21,7 @@ from matscout.sources.files import (
     structure_file,
 )
 from matscout.sources.files.file_opening import head_of, name_of, shown
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow, Reader
 from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
 
@@ -31,8 +32,6 @@ BY_ENDING: Final = MappingProxyType(
 SPLIT: Final = re.compile(rb'\{\s*("columns"|"index"|"data"\s*:\s*\[\s*\[)')
 
 ENTRIES: Final = re.compile(rb'\{\s*"entries"\s*:\s*\[')
-
-Reader = Callable[[Path], Iterator[RawRow | BadRow]]
 
 
 def detect(path: Path) -> str:
@@ -101,8 +100,8 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
     return "pymatgen" if is_pymatgen else "records"
 
 
-def until_cut_off(rows: Iterator[RawRow | BadRow], path: Path) -> Iterator[RawRow | BadRow]:
-    """Rows up to where the file breaks off, then one `BadRow` that says so."""
+def until_cut_off(rows: Iterator[RawRow | Rejection], path: Path) -> Iterator[RawRow | Rejection]:
+    """Rows up to where the file breaks off, then one `Rejection` that says so."""
     n_rows = 0
     while True:
         try:
@@ -111,24 +110,24 @@ def until_cut_off(rows: Iterator[RawRow | BadRow], path: Path) -> Iterator[RawRo
             return
         except EOFError as error:
             detail = f"{error}; the rows before it were kept, copy it again"
-            yield BadRow(shown(path.name), n_rows, "", "truncated_file", detail)
+            yield Rejection(file=shown(path.name), row=n_rows, reason="truncated_file", detail=detail)
             return
         except (OSError, zlib.error, ValueError, csv.Error, RecursionError) as error:
             detail = (
                 f"{type(error).__name__}: {error!s:.300}; the rows before it were kept, nothing after it could be read"
             )
-            yield BadRow(shown(path.name), n_rows, "", "unreadable_file", detail)
+            yield Rejection(file=shown(path.name), row=n_rows, reason="unreadable_file", detail=detail)
             return
         n_rows += 1
         yield row
 
 
-def read_any(path: Path) -> Iterator[RawRow | BadRow]:
+def read_any(path: Path) -> Iterator[RawRow | Rejection]:
     """Rows of a file or folder of any known format."""
     return until_cut_off(READERS[detect(path)](path), path)
 
 
-def _read_folder(folder: Path) -> Iterator[RawRow | BadRow]:
+def _read_folder(folder: Path) -> Iterator[RawRow | Rejection]:
     def reader_of(path: Path) -> Reader | None:
         kind = kind_of(path)
         return None if kind is None else lambda path: until_cut_off(_told(READERS[kind], path), path)
@@ -136,12 +135,12 @@ def _read_folder(folder: Path) -> Iterator[RawRow | BadRow]:
     return structure_file.read_folder(folder, reader_of)
 
 
-def _told(reader: Reader, path: Path) -> Iterator[RawRow | BadRow]:
+def _told(reader: Reader, path: Path) -> Iterator[RawRow | Rejection]:
     """A file of a folder that is no use as a whole is one row of the quarantine."""
     try:
         yield from reader(path)
     except InputError as error:
-        yield BadRow(shown(path), 0, "", "unreadable_file", str(error))
+        yield Rejection(file=shown(path), row=0, reason="unreadable_file", detail=str(error))
 
 
 READERS: Final = MappingProxyType(

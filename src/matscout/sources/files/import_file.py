@@ -1,20 +1,22 @@
 """A lab's own file as records: columns mapped, units converted, bad rows told apart."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.errors import ParameterError
 from matscout.params import FileImport
 from matscout.sources.fields import flag, identifier, number, text, year_of
 from matscout.sources.files.detect_format import READERS, detect, until_cut_off
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.files.units import LENGTH, check_units, to_ours
 from matscout.sources.formats.crystal_parser import check_bulk
-from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
 
 # Names that the common files use; `columns` in params.yaml goes before these.
 ALIASES: Final = MappingProxyType(
@@ -73,28 +75,25 @@ def check_options(options: FileImport, path: str) -> None:
     check_units(options.units, f"{path}.units")
 
 
-def to_record(row: RawRow | BadRow, options: FileImport, source: str) -> Record | Rejection:
+def to_record(row: RawRow | Rejection, options: FileImport, source: str) -> Record | Rejection:
     """One row of any file as a record, or why not."""
-    if isinstance(row, BadRow):
-        return Rejection(source, row.material_id, row.file, row.number, row.reason, row.detail)
+    if isinstance(row, Rejection):
+        return replace(row, source=source)
     material_id = row.default_id
     try:
         fields = {name: find_field(row.fields, name, options.columns) for name in ALIASES}
         if fields[columns.MATERIAL_ID] not in {None, ""}:
             material_id = identifier(fields[columns.MATERIAL_ID])
         return _record(row, fields, material_id, options, source)
-    except RowError as error:
-        return Rejection(source, material_id, row.file, row.number, error.reason, error.detail)
-    except MALFORMED as error:
-        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
-        return Rejection(source, material_id, row.file, row.number, "malformed_row", detail)
+    except (RowError, *MALFORMED) as error:
+        return rejection_of(error, source=source, material_id=material_id, file=row.file, row=row.number)
 
 
 def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: FileImport, source: str) -> Record:
     crystal = row.parse_cell(row.cell)
     if unit := options.units.get(columns.LATTICE):
         crystal = Crystal(crystal.lattice * LENGTH[unit], crystal.species, crystal.frac_coords)
-    check_bulk(crystal)
+    check_bulk(check_cell(crystal))
     labels = {
         name: to_ours(number(fields, name), name, options.units.get(name), crystal.n_atoms) for name in columns.LABELS
     }

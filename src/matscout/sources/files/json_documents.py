@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.sources.files.file_opening import name_of, open_bytes, open_text, shown, stem_of
 from matscout.sources.files.json_stream import JsonStream
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import parse_document
 from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
@@ -32,16 +33,18 @@ ALEXANDRIA_LABELS: Final = {
 OPTIMADE_ENTRIES: Final = frozenset({"info", "references", "links", "calculations", "files"})  # but structures
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """Every structure of the file, streamed; labels are the other keys of its document and of parts of it."""
     name, stem = shown(path.name), shown(stem_of(path))
     is_lines = name_of(path).endswith(LINES)
     for number, key, document in _lines(path) if is_lines else _values(path):
         if isinstance(document, RowError):
-            yield BadRow(name, number, key or "", document.reason, document.detail)
+            yield Rejection(
+                file=name, row=number, material_id=key or "", reason=document.reason, detail=document.detail
+            )
         elif not isinstance(document, dict | str):
             detail = f"{document!r:.60} where an object with a structure must stand"
-            yield BadRow(name, number, key or "", "structure_malformed", detail)
+            yield Rejection(file=name, row=number, material_id=key or "", reason="structure_malformed", detail=detail)
         elif not _is_beside(document):
             labels = _labels_of(document) if isinstance(document, dict) else {}
             yield RawRow(
@@ -132,7 +135,7 @@ def _rows_of(frame: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 # ------------------------------------------------------------------------------------------------ Alexandria
-def read_alexandria(path: Path) -> Iterator[RawRow | BadRow]:
+def read_alexandria(path: Path) -> Iterator[RawRow | Rejection]:
     """Every entry of one of Alexandria's files, or of all files of a folder.
 
     Files are named after the functional: `alexandria_000.json.bz2` (PBE), `alexandria_ps_000` (PBEsol),
@@ -146,7 +149,7 @@ def read_alexandria(path: Path) -> Iterator[RawRow | BadRow]:
         for number, entry in enumerate(_entries(file)):
             if not isinstance(entry, dict) or not isinstance(entry.get("structure"), dict):
                 detail = f"{entry!r:.60} where an entry with a structure must stand"
-                yield BadRow(name, number, "", "structure_malformed", detail)
+                yield Rejection(file=name, row=number, reason="structure_malformed", detail=detail)
                 continue
             data = entry["data"] if isinstance(entry.get("data"), dict) else {}
             fields = {ALEXANDRIA_LABELS.get(str(key), str(key)): value for key, value in data.items()}

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files.file_opening import name_of, open_bytes, shown
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import parse_document
 from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
@@ -41,14 +42,14 @@ def parquet_columns(path: Path) -> list[str]:
         return []
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """Every row of the file, or of all parquet files of a folder."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     references = elemental_energies(row for file in files for _, row in _rows(file) if isinstance(row, dict))
     for file in files:
         name = shown(file.name if file == path else file.relative_to(path).as_posix())
         for number, row in _rows(file):
-            if isinstance(row, BadRow):
+            if isinstance(row, Rejection):
                 yield row
                 continue
             cell = {**row, "species": _species(row.get("species"))}
@@ -96,11 +97,11 @@ def _species(value: Any) -> Any:
     return value
 
 
-def _parsed(line: bytes, number: int, name: str) -> dict[str, Any] | BadRow:
+def _parsed(line: bytes, number: int, name: str) -> dict[str, Any] | Rejection:
     try:
         return parse_line(line)
     except RowError as error:
-        return BadRow(name, number, "", error.reason, error.detail)
+        return Rejection(file=name, row=number, reason=error.reason, detail=error.detail)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

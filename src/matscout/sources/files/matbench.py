@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files.file_opening import open_text, shown, stem_of
 from matscout.sources.files.json_stream import JsonStream
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import parse_document
 
 STRUCTURE = "structure"
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """Rows of the frame, streamed; the index names them.
 
     Raises:
@@ -28,7 +29,7 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
         default_id = label if isinstance(label, str) else f"{stem}-{label}"
         if not isinstance(values, list) or len(values) != len(columns):
             detail = f"{values!r:.60} where {len(columns)} values must stand: {columns}"
-            yield BadRow(name, number, default_id, "count_mismatch", detail)
+            yield Rejection(file=name, row=number, material_id=default_id, reason="count_mismatch", detail=detail)
             continue
         fields = dict(zip(columns, values, strict=True))
         yield RawRow(name, number, fields, parse_document, fields.pop(STRUCTURE), default_id)

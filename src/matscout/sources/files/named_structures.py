@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
 from matscout.sources.files.detect_format import detect
 from matscout.sources.files.file_opening import shown
 from matscout.sources.files.import_file import import_file, to_record
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.files.structure_file import files_of, unique_names
 from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 
 USER_SOURCE: Final = "user"
 AS_WRITTEN: Final = FileImport(format="auto", columns={}, units={}, functional="PBE")
@@ -53,9 +54,17 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
         most: characters; a longer text is refused unread.
     """
     if not isinstance(content, str | bytes):
-        row = BadRow(name, 0, name, "no_text", f"{content!r:.40} is no text of a structure")
+        row = Rejection(
+            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is no text of a structure"
+        )
     elif len(content) > most:
-        row = BadRow(name, 0, name, "too_large", f"{len(content)} characters; at most {most} are taken")
+        row = Rejection(
+            file=name,
+            row=0,
+            material_id=name,
+            reason="too_large",
+            detail=f"{len(content)} characters; at most {most} are taken",
+        )
     else:
         row = RawRow(name, 0, {}, parse_text, content, name)
     return to_record(row, AS_WRITTEN, USER_SOURCE)
@@ -75,6 +84,13 @@ def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) ->
         item = replace(item, material_id=f"{item.file}:{item.material_id}")
     if item.material_id in taken:
         detail = "that file was given already, or has the name in an earlier row; rename one"
-        return Rejection(USER_SOURCE, item.material_id, item.file, item.row, "duplicate_id", detail)
+        return Rejection(
+            source=USER_SOURCE,
+            material_id=item.material_id,
+            file=item.file,
+            row=item.row,
+            reason="duplicate_id",
+            detail=detail,
+        )
     taken[item.material_id] = item.file
     return item

@@ -1,10 +1,12 @@
 """What every reader yields: one row of a file, its cell not yet parsed, its labels as the file writes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,4 @@ class RawRow:
     default_id: str
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A row that could not even be read, such as a line that is no JSON."""
-
-    file: str
-    number: int
-    material_id: str
-    reason: str
-    detail: str
+Reader = Callable[[Path], Iterator[RawRow | Rejection]]

@@ -7,16 +7,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files import json_documents
 from matscout.sources.files.file_opening import name_of, shown, stem_of
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import parse_document
 
 BATCH_ROWS = 1000
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """Rows of either kind of file."""
     if not name_of(path).endswith(".parquet"):
         yield from json_documents.read(path)

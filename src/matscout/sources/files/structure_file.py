@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.files.file_opening import name_of, read_bytes, shown, stem_of
-from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.raw_row import RawRow
 from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
 from matscout.sources.record import RowError
 
@@ -22,19 +24,25 @@ def is_structure(path: Path) -> bool:
     return name.endswith(ENDINGS) or name.startswith(VASP_NAMES)
 
 
-def read(path: Path) -> Iterator[RawRow | BadRow]:
+def read(path: Path) -> Iterator[RawRow | Rejection]:
     """The one structure of a file."""
     yield row_of(path, shown(path), plain_name(path))
 
 
-def row_of(path: Path, file: str, name: str) -> RawRow | BadRow:
+def row_of(path: Path, file: str, name: str) -> RawRow | Rejection:
     """The row of a file of one structure; its text is read, not yet parsed."""
     try:
         content = read_bytes(path, MAX_BYTES)
     except InputError as error:
-        return BadRow(file, 0, name, "damaged_file", str(error))
+        return Rejection(file=file, row=0, material_id=name, reason="damaged_file", detail=str(error))
     except OSError as error:
-        return BadRow(file, 0, name, "unreadable_file", f"{error.strerror or error}; let this user read it")
+        return Rejection(
+            file=file,
+            row=0,
+            material_id=name,
+            reason="unreadable_file",
+            detail=f"{error.strerror or error}; let this user read it",
+        )
     return RawRow(file, 0, {}, parse_text, content, name)
 
 
@@ -76,8 +84,8 @@ def _told(path: Path, name: str, depth: int, with_ending: bool) -> str:
 
 
 def read_folder(
-    folder: Path, reader_of: Callable[[Path], "Callable[[Path], Iterator[RawRow | BadRow]] | None"]
-) -> Iterator[RawRow | BadRow]:
+    folder: Path, reader_of: Callable[[Path], "Callable[[Path], Iterator[RawRow | Rejection]] | None"]
+) -> Iterator[RawRow | Rejection]:
     """Every file of a folder and those below it, by name; what is no structure is told as passed over.
 
     Args:
@@ -95,10 +103,15 @@ def read_folder(
         try:
             reader = reader_of(path)
         except (InputError, RowError, OSError) as error:
-            yield BadRow(shown(path), 0, "", "unreadable_file", str(error))
+            yield Rejection(file=shown(path), row=0, reason="unreadable_file", detail=str(error))
             continue
         if reader is None:
-            yield BadRow(shown(path), 0, "", "passed_over", "no kind of file that holds crystals; move it elsewhere")
+            yield Rejection(
+                file=shown(path),
+                row=0,
+                reason="passed_over",
+                detail="no kind of file that holds crystals; move it elsewhere",
+            )
             continue
         yield from _of_file(path, place, reader)
 
@@ -113,12 +126,14 @@ def _names_below(structures: list[Path]) -> list[str]:
     ]
 
 
-def _of_file(path: Path, place: Path, reader: Callable[[Path], Iterator[RawRow | BadRow]]) -> Iterator[RawRow | BadRow]:
+def _of_file(
+    path: Path, place: Path, reader: Callable[[Path], Iterator[RawRow | Rejection]]
+) -> Iterator[RawRow | Rejection]:
     """The rows of a file that holds several, its place in their names."""
     front = "" if place.parent == Path() else f"{shown(place.parent.as_posix())}/"
     for row in reader(path):
-        if isinstance(row, BadRow):
-            yield BadRow(shown(path), row.number, row.material_id, row.reason, row.detail)
+        if isinstance(row, Rejection):
+            yield replace(row, file=shown(path))
         else:
             yield RawRow(shown(path), row.number, row.fields, row.parse_cell, row.cell, f"{front}{row.default_id}")
 

@@ -12,7 +12,8 @@ from pymatgen.core import Lattice
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.sources.fields import MAX_ATOMS, flag, make_crystal, number, parse_json, required
+from matscout.crystal_checks import MAX_ATOMS_READ
+from matscout.sources.fields import flag, make_crystal, number, parse_json, required
 from matscout.sources.record import Record, RowError
 
 NAME: Final = "aflow"
@@ -79,9 +80,10 @@ def parse_cell(row: Mapping[str, Any]) -> Crystal:
     if len(species) != len(counts):
         message = f"{len(species)} species and {len(counts)} entries in composition; they must be equal in number"
         raise RowError("count_mismatch", message)
-    if min(counts, default=0) < 0 or sum(counts) > MAX_ATOMS:
+    if min(counts, default=0) < 0 or sum(counts) > MAX_ATOMS_READ:
         raise RowError(
-            "too_many_atoms", f"composition {counts!s:.60} asks for {sum(counts)} atoms; at most {MAX_ATOMS} are read"
+            "too_many_atoms",
+            f"composition {counts!s:.60} asks for {sum(counts)} atoms; at most {MAX_ATOMS_READ} are read",
         )
     symbols = [symbol for symbol, count in zip(species, counts, strict=True) for _ in range(count)]
     positions = _numbers(row, "positions_fractional")

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice
 
 from matscout.crystal import Crystal
-from matscout.sources.fields import MAX_ATOMS, make_crystal, to_element
+from matscout.crystal_checks import MAX_ATOMS_READ
+from matscout.sources.fields import make_crystal, to_element
 from matscout.sources.record import RowError
 
 TOKEN: Final = re.compile(
@@ -265,8 +266,8 @@ def _sites(block: Block) -> list[Site]:
     if any(axis is None for axis in xyz):
         raise RowError("coordinates_missing", "_atom_site_fract_y or _z is absent")
     n_lines = len(xyz[0] or ())
-    if n_lines > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{n_lines} sites; at most {MAX_ATOMS} are read")
+    if n_lines > MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{n_lines} sites; at most {MAX_ATOMS_READ} are read")
     if block.first(["_cell_modulation_dimension"]) not in {None, "0"}:
         raise RowError("disordered", "the structure is modulated; matscout needs an ordered cell")
     lines = [_site(block, row) for row in range(n_lines)]
@@ -520,8 +521,8 @@ def _fitting(
         detail = f"{len(sites)} sites in {len(operations[0])} images; at most {MOST_IMAGES} images are computed"
         raise RowError("too_many_atoms", detail)
     orbits = [_orbit(site.position, lattice, operations) for site in sites]
-    if (n_atoms := sum(map(len, orbits))) > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
+    if (n_atoms := sum(map(len, orbits))) > MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS_READ} are read")
     elements = _elements(sites, [len(orbit) for orbit in orbits], statement)
     species = [element for element, orbit in zip(elements, orbits, strict=True) for _ in orbit]
     positions = np.concatenate(orbits)

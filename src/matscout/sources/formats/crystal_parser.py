@@ -19,8 +19,8 @@ from pymatgen.core import Lattice
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import MAX_ATOMS_READ
 from matscout.sources.fields import (
-    MAX_ATOMS,
     flag,
     make_crystal,
     parse_json,
@@ -130,8 +130,8 @@ def parse_poscar(text: str) -> Crystal:
     has_names = bool(words) and not INTEGER.fullmatch(words[0])
     counts = _counts(_words(lines, 6) if has_names else words)
     n_atoms = sum(counts)
-    if n_atoms > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
+    if n_atoms > MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS_READ} are read")
     row = 7 if has_names else 6
     is_selective = _words(lines, row)[:1] != [] and _words(lines, row)[0][0] in "Ss"
     row += is_selective
@@ -208,7 +208,7 @@ def _counts(words: list[str]) -> list[int]:
                 raise RowError("count_mismatch", f"{word:.20} atoms of an element; write whole numbers")
             break
         if len(word) > 9:
-            raise RowError("too_many_atoms", f"{word[:20]} atoms of one element; at most {MAX_ATOMS} are read")
+            raise RowError("too_many_atoms", f"{word[:20]} atoms of one element; at most {MAX_ATOMS_READ} are read")
         counts.append(int(word))
     if not sum(counts):
         raise RowError("no_atoms", "the POSCAR states no numbers of atoms")
@@ -260,8 +260,8 @@ def parse_pymatgen(document: Any) -> Crystal:
     if not isinstance(lattice, Mapping) or not isinstance(sites, list):
         raise RowError("structure_malformed", f"structure is no pymatgen dict: {document!r:.60}")
     _check_periodic(lattice.get("pbc"))
-    if len(sites) > MAX_ATOMS:
-        raise RowError("too_many_atoms", f"{len(sites)} atoms; at most {MAX_ATOMS} are read")
+    if len(sites) > MAX_ATOMS_READ:
+        raise RowError("too_many_atoms", f"{len(sites)} atoms; at most {MAX_ATOMS_READ} are read")
     matrix = lattice.get("matrix")
     if matrix is None and lattice.get("a") is None:
         raise RowError("lattice_missing", "lattice.matrix is absent or null; a crystal needs its cell")

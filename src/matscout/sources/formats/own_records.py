@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from matscout import columns
+from matscout.crystal_checks import Rejection
 from matscout.sources.fields import flag, identifier, number, parse_json, required, text, whole_number, year_of
 from matscout.sources.formats.crystal_parser import parse_document
-from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
 
 FORMAT: Final = "records"
 
@@ -62,12 +63,11 @@ def read_lines(
             try:
                 row = parse_line(line)
                 material_id = f"{row.get(columns.MATERIAL_ID, '')!s:.80}"
-                yield replace(parse(row), file=name, row=number)
-            except RowError as error:
-                yield Rejection(source, material_id, name, number, error.reason, error.detail)
-            except MALFORMED as error:
-                detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
-                yield Rejection(source, material_id, name, number, "malformed_row", detail)
+                record = parse(row)
+                check_cell(record.crystal)
+                yield replace(record, file=name, row=number)
+            except (RowError, *MALFORMED) as error:
+                yield rejection_of(error, source=source, material_id=material_id, file=name, row=number)
 
 
 def parse_line(line: str | bytes) -> Any:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from matscout.crystal_checks import Rejection
 from matscout.sources.formats import aflow, materials_project, optimade, oqmd, own_records
-from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
 
 ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
 
@@ -49,12 +50,10 @@ def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: 
         if not isinstance(row, Mapping):
             raise RowError("invalid_row", f"a row must be an object, not {type(row).__name__}: {row!r:.80}")  # noqa: TRY301
         record = shape.parse_row(row, source)
+        check_cell(record.crystal)
         return record if record.file else replace(record, file=file, row=number)
-    except RowError as error:
-        return Rejection(source, _id_of(row), file, number, error.reason, error.detail)
-    except MALFORMED as error:
-        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
-        return Rejection(source, _id_of(row), file, number, "malformed_row", detail)
+    except (RowError, *MALFORMED) as error:
+        return rejection_of(error, source=source, material_id=_id_of(row), file=file, row=number)
 
 
 def _id_of(row: Any) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.sources.formats.page_formats import FORMATS, parse_page
-from matscout.sources.record import Record, Rejection
+from matscout.sources.record import Record
 from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.page_files import read_page
 
@@ -39,6 +40,6 @@ def _reject_repeated(item: Record | Rejection, seen: set[str]) -> Record | Rejec
         return item
     if item.material_id in seen:
         detail = "the id stands in this snapshot already; ids must be unique, the first row was kept"
-        return Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail)
+        return item.reject("duplicate_id", detail)
     seen.add(item.material_id)
     return item

@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.files import atomic_path
 from matscout.layout import QUARANTINE
 from matscout.progress import progress
 from matscout.sources.formats import own_records
-from matscout.sources.record import Losses, Record, Rejection
+from matscout.sources.record import Losses, Record
 from matscout.sources.snapshots.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from matscout.sources.snapshots.page_files import ROWS_PER_PAGE, read_page, write_page
 

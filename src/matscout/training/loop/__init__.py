@@ -1,1 +1,1 @@
-"""The training loop: batches, losses, learning rate, stopping, averaged weights."""
+"""The training loop: batches, losses, learning rate, the processes that share it, the weights that result."""

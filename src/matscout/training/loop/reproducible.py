@@ -1,13 +1,12 @@
 """Device, threads and determinism of a training, set for a block of code and restored after it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.floating_point import let_cublas_be_deterministic, subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.memory import keep_freed_memory
 from matscout.params import Compute
@@ -30,7 +29,7 @@ def reproducible(compute: Compute, seed: int) -> Iterator[torch.device]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     fills = _memory.fill_uninitialized_memory
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses determinism
+        let_cublas_be_deterministic()
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(compute.deterministic)
     _memory.fill_uninitialized_memory = False  # a debugging aid that writes every buffer twice

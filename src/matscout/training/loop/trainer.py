@@ -5,26 +5,28 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from matscout.errors import DivergedError, TrainingError
+from matscout.params import MemberTraining, Recipe
 from matscout.progress import progress
 from matscout.training.loop.batch_parts import Batch, named, parts
-from matscout.training.loop.early_stopping import EarlyStopping
 from matscout.training.loop.learning_rate import SCHEDULES
-from matscout.training.loop.weight_average import WeightAverage
+from matscout.training.loop.processes import Alone, Processes
+from matscout.training.loop.result_weights import EarlyStopping, WeightAverage
 
 logger = logging.getLogger(__name__)
 
+ALONE = Alone()
 DIVERGED = 1e4  # losses are standardised: an untrained model's is about 1 a target
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to optimise; fields as in `params.Model` and `params.MemberTraining`, `lr` with its scale."""
+class Optimisation:
+    """How one model is optimised: the recipe of all members, with this one's epochs and its scale of `lr`."""
 
     epochs: int
     lr: float
@@ -34,6 +36,20 @@ class Recipe:
     warmup: float
     schedule: str = "one_cycle"
     early_stopping: int | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, own: MemberTraining) -> Self:
+        """From the section `model` and a member's `training`."""
+        return cls(
+            epochs=own.epochs,
+            lr=recipe.lr * own.lr_scale,
+            weight_decay=recipe.weight_decay,
+            grad_clip=recipe.grad_clip,
+            averaging=recipe.averaging,
+            warmup=recipe.warmup,
+            schedule=recipe.schedule,
+            early_stopping=recipe.early_stopping,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,8 +76,9 @@ class Trainer:
     Args:
         model: module to train, in place.
         loss: (model output, batch) -> scalar.
-        recipe: how to optimise.
+        how: learning rate, epochs and what else decides the steps.
         steps_per_epoch: batches in one epoch.
+        processes: that take the steps together; their models stay alike.
         name: shown beside the progress bar and in errors.
         forward: how the model is called in training; null = as it is.
     """
@@ -70,20 +87,20 @@ class Trainer:
         self,
         model: nn.Module,
         loss: Callable[[Any, Any], Tensor],
-        recipe: Recipe,
+        how: Optimisation,
         *,
         steps_per_epoch: int,
+        processes: Processes = ALONE,
         name: str = "training",
         forward: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.model, self.loss, self.recipe, self.name = model, loss, recipe, name
+        self.model, self.loss, self.how, self.name = model, loss, how, name
+        self.processes = processes
         self.forward = forward or model
         self.steps_per_epoch = steps_per_epoch
-        self.average = WeightAverage(model, recipe.averaging)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.stopping = EarlyStopping(recipe.early_stopping)
+        self.average = WeightAverage(model, how.averaging)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
+        self.stopping = EarlyStopping(how.early_stopping)
         self.most_rows: int | None = None  # that fitted into memory at once
         self.step = 0
         self.history: list[EpochRecord] = []
@@ -105,24 +122,25 @@ class Trainer:
             batches: epoch -> its batches; must depend on the epoch alone, so that a resumed run sees
                 the same ones.
             validate: averaged model -> figures of the epoch; the bar shows the first, `early_stopping` reads `loss`.
-            callbacks: called in order after each epoch; they find it in `history[-1]`.
+                The first of the processes calls it.
+            callbacks: called in order after each epoch, by the first of the processes; they find it in `history[-1]`.
 
         Raises:
             DivergedError: a loss or gradient is not finite or beyond reason; names the batch's rows.
             TrainingError: a row alone does not fit into memory; names it.
         """
-        total = self.recipe.epochs * self.steps_per_epoch
+        total = self.how.epochs * self.steps_per_epoch
         with progress(description=self.name, total=total, done=self.step, unit="step") as bar:
-            for epoch in range(len(self.history), self.recipe.epochs):
+            for epoch in range(len(self.history), self.how.epochs):
                 if self.stopping.is_over(epoch):
                     break
                 train_loss, data_wait_share = self._run_epoch(epoch, batches(epoch), bar)
-                figures = dict(validate(self.averaged))
+                figures = self.processes.from_first(lambda: dict(validate(self.averaged)))
                 self.history.append(EpochRecord(epoch, train_loss, self._lr(), figures, data_wait_share))
                 self.stopping.see(epoch + 1, figures, self.averaged)
                 shown = {key: f"{value:.3f}" for key, value in list(figures.items())[:1]}  # a line has 100 columns
-                bar.set_postfix({"epoch": f"{epoch + 1}/{self.recipe.epochs}", **shown}, refresh=False)
-                for callback in callbacks:
+                bar.set_postfix({"epoch": f"{epoch + 1}/{self.how.epochs}", **shown}, refresh=False)
+                for callback in callbacks if self.processes.is_first else ():
                     callback(self)
         self.stopping.restore(self.averaged)
 
@@ -143,7 +161,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr()
         value = self._gradients(batch, epoch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.how.grad_clip)
         self._check("gradient norm", norm.item(), batch, epoch)
         self.optimizer.step()
         self.average.update(self.model)
@@ -151,7 +169,16 @@ class Trainer:
         return value
 
     def _gradients(self, batch: Batch, epoch: int) -> float:
-        """Set the gradients of the batch's loss, in parts where it needs too much memory; return the loss."""
+        """Set the gradients of the batch's loss, over all processes; return the loss."""
+        share, loss = self.processes.share_of(batch), 0.0
+        if share is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            loss = self._own_gradients(share, epoch)
+        return self.processes.add_up(self.model, loss)
+
+    def _own_gradients(self, batch: Batch, epoch: int) -> float:
+        """Set the gradients of this process's rows, in parts where they need too much memory; return their loss."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)  # a part that failed may have left some
             total, part = 0.0, batch
@@ -189,9 +216,9 @@ class Trainer:
         )
 
     def _lr(self) -> float:
-        total = self.recipe.epochs * self.steps_per_epoch
-        schedule = SCHEDULES[self.recipe.schedule]
-        return schedule(self.step, total=total, peak=self.recipe.lr, warmup=self.recipe.warmup)
+        total = self.how.epochs * self.steps_per_epoch
+        schedule = SCHEDULES[self.how.schedule]
+        return schedule(self.step, total=total, peak=self.how.lr, warmup=self.how.warmup)
 
     def _check(self, what: str, value: float, batch: Batch, epoch: int) -> None:
         if math.isfinite(value) and (what != "loss" or value < DIVERGED):
@@ -199,7 +226,7 @@ class Trainer:
         raise DivergedError(
             f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of "
             f"{named(batch)}; it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and "
-            f"geometry, or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
+            f"geometry, or lower model.lr ({self.how.lr:g} here) or model.grad_clip ({self.how.grad_clip:g})"
         )
 
     def state_dict(self) -> dict[str, Any]:

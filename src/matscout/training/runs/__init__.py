@@ -1,1 +1,1 @@
-"""A training run: its hashes, its checkpoints, its curves."""
+"""One training: what is to be trained, and what a run of it leaves behind: hashes, checkpoints, curves."""

@@ -15,17 +15,15 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matscout.errors import TrainingError
+from matscout.files import sha256_of_json
+from matscout.params import Params
 from matscout.resume.work_folders import CHECKPOINTS, locked, root
-from matscout.training.runs.training_hashes import (
-    Provenance,
-    experiment_name,
-    flatten,
-    git_commit,
-    pipeline_key,
-)
+from matscout.training.runs.training import Provenance
+from matscout.training.runs.training_hashes import experiment_name, flatten, git_commit
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -43,7 +41,7 @@ FLUSH_INTERVAL_S = 5.0
 POINTS_PER_REQUEST = 1000  # MLflow's limit
 
 
-class MemberRun:
+class MLflowRun:
     """A member's run: points are buffered, sent in batches, and never sent twice.
 
     Args:
@@ -105,33 +103,101 @@ class MemberRun:
         }
 
 
-@contextmanager
-def member_run(provenance: Provenance, run_id: str | None = None) -> Iterator[MemberRun]:
-    """The run of one member, ended as FINISHED, or FAILED if the block raises.
+@dataclass(frozen=True)
+class MLflowTracker:
+    """Curves and provenance of a training in MLflow.
 
-    Args:
-        provenance: decides the pipeline run it belongs to and what it says of itself.
-        run_id: of the run to continue, from a checkpoint; one that the tracker does not know (a database
-            deleted meanwhile) is made anew.
-
-    Raises:
-        TrainingError: the tracker cannot be used.
+    Attributes:
+        pipeline: all of `params.yaml`, by which the pipeline run is known.
+        title: of the runs that a training belongs with, where that is no run of the pipeline.
+        run_name: of its own run, where that is not the member's name.
     """
-    uri = tracking_uri()
-    try:
-        with _one_process_at_a_time():
-            run = _open(uri, provenance, run_id)
-    except Exception as error:
-        raise TrainingError(
-            f"MLflow at {uri} cannot be used: {error}. Start that server, or set MLFLOW_TRACKING_URI to another one, "
-            "or unset it to write mlflow.db in the repository"
-        ) from error
-    try:
-        yield run
-    except BaseException:
-        run.end("FAILED")
-        raise
-    run.end("FINISHED")
+
+    pipeline: Params
+    title: str = ""
+    run_name: str = ""
+
+    @contextmanager
+    def run(self, provenance: Provenance, run_id: str | None = None) -> Iterator[MLflowRun]:
+        """The run of one member, ended as FINISHED, or FAILED if the block raises.
+
+        Args:
+            provenance: decides the pipeline run it belongs to and what it says of itself.
+            run_id: of the run to continue, from a checkpoint; one that the tracker does not know (a database
+                deleted meanwhile) is made anew.
+
+        Raises:
+            TrainingError: the tracker cannot be used.
+        """
+        uri = tracking_uri()
+        try:
+            with _one_process_at_a_time():
+                run = self._open(uri, provenance, run_id)
+        except Exception as error:
+            raise TrainingError(
+                f"MLflow at {uri} cannot be used: {error}. Start that server, or set MLFLOW_TRACKING_URI to another "
+                "one, or unset it to write mlflow.db in the repository"
+            ) from error
+        try:
+            yield run
+        except BaseException:
+            run.end("FAILED")
+            raise
+        run.end("FINISHED")
+
+    def pipeline_key(self, provenance: Provenance) -> str:
+        """One key for all members of one pipeline run: its parameters, experiment, code and inputs.
+
+        The commit is no part of it: someone may commit while the pipeline runs.
+        """
+        parts = [self.pipeline.model_dump(mode="json"), experiment_name(), dict(provenance.hashes)]
+        return sha256_of_json(parts + [self.title] * bool(self.title))
+
+    def _open(self, uri: str, provenance: Provenance, run_id: str | None) -> MLflowRun:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default waits minutes for a dead server
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _experiment(client, uri)
+        found = (
+            _known_run(client, run_id)
+            or self._unfinished_child(client, experiment, provenance)
+            or self._new_child(client, experiment, provenance)
+        )
+        run = MLflowRun(client, found)
+        client.update_run(run.run_id, status="RUNNING")
+        client.update_run(run.parent_id, status="RUNNING")
+        return run
+
+    def _unfinished_child(self, client: "MlflowClient", experiment: str, provenance: Provenance) -> "Run | None":
+        """The run of a training that was killed before its first checkpoint."""
+        parent = _find(client, experiment, {PIPELINE_TAG: self.pipeline_key(provenance)})
+        if parent is None:
+            return None
+        tags = {PARENT_TAG: parent.info.run_id, FINGERPRINT_TAG: provenance.fingerprint}
+        return _find(client, experiment, tags, extra=" and attributes.status != 'FINISHED'")
+
+    def _new_child(self, client: "MlflowClient", experiment: str, provenance: Provenance) -> "Run":
+        key = self.pipeline_key(provenance)
+        parent = _find(client, experiment, {PIPELINE_TAG: key})
+        if parent is None:
+            name = self.title or experiment_name() or f"repro-{git_commit()[:7]}"
+            tags = {PIPELINE_TAG: key, **_common_tags()}
+            parent = client.create_run(experiment, tags=tags, run_name=name)
+            _log_parameters(client, parent, self.pipeline.model_dump(mode="json"))
+        name = self.run_name or provenance.member
+        tags = {
+            PARENT_TAG: parent.info.run_id,
+            MEMBER_TAG: name,
+            FINGERPRINT_TAG: provenance.fingerprint,
+            **{f"matscout.sha256.{name}": digest for name, digest in provenance.hashes.items()},
+            **_common_tags(),
+        }
+        child = client.create_run(experiment, tags=tags, run_name=name)
+        _log_parameters(client, child, provenance.parameters)
+        return child
 
 
 def tracking_uri() -> str:
@@ -152,25 +218,6 @@ def _one_process_at_a_time() -> Iterator[None]:
     """Two processes that meet a fresh SQLite file race its migration; two members would make two parents."""
     with locked(root() / CHECKPOINTS / "mlflow.lock"):
         yield
-
-
-def _open(uri: str, provenance: Provenance, run_id: str | None) -> MemberRun:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default waits minutes for a dead server
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    experiment = _experiment(client, uri)
-    run = (
-        _known_run(client, run_id)
-        or _unfinished_child(client, experiment, provenance)
-        or _new_child(client, experiment, provenance)
-    )
-    member_run = MemberRun(client, run)
-    client.update_run(member_run.run_id, status="RUNNING")
-    client.update_run(member_run.parent_id, status="RUNNING")
-    return member_run
 
 
 def _experiment(client: "MlflowClient", uri: str) -> str:
@@ -194,35 +241,6 @@ def _known_run(client: "MlflowClient", run_id: str | None) -> "Run | None":
             logger.warning("run %s of the checkpoint is not at %s; beginning another", run_id, client.tracking_uri)
             return None
         raise
-
-
-def _unfinished_child(client: "MlflowClient", experiment: str, provenance: Provenance) -> "Run | None":
-    """The run of a training that was killed before its first checkpoint."""
-    parent = _find(client, experiment, {PIPELINE_TAG: pipeline_key(provenance)})
-    if parent is None:
-        return None
-    tags = {PARENT_TAG: parent.info.run_id, FINGERPRINT_TAG: provenance.fingerprint}
-    return _find(client, experiment, tags, extra=" and attributes.status != 'FINISHED'")
-
-
-def _new_child(client: "MlflowClient", experiment: str, provenance: Provenance) -> "Run":
-    key = pipeline_key(provenance)
-    parent = _find(client, experiment, {PIPELINE_TAG: key})
-    if parent is None:
-        name = provenance.title or experiment_name() or f"repro-{git_commit()[:7]}"
-        tags = {PIPELINE_TAG: key, **_common_tags()}
-        parent = client.create_run(experiment, tags=tags, run_name=name)
-        _log_parameters(client, parent, provenance.pipeline_parameters)
-    tags = {
-        PARENT_TAG: parent.info.run_id,
-        MEMBER_TAG: provenance.member,
-        FINGERPRINT_TAG: provenance.fingerprint,
-        **{f"matscout.sha256.{name}": digest for name, digest in provenance.hashes.items()},
-        **_common_tags(),
-    }
-    child = client.create_run(experiment, tags=tags, run_name=provenance.member)
-    _log_parameters(client, child, provenance.parameters)
-    return child
 
 
 def _find(client: "MlflowClient", experiment: str, tags: Mapping[str, str], extra: str = "") -> "Run | None":

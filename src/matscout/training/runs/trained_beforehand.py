@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 
 from matscout.files import atomic_path
-from matscout.params import Params
 from matscout.resume.parts import Parts
 from matscout.training.runs.checkpoints import checkpoint_directory, open_checkpoints
-from matscout.training.runs.training_hashes import provenance_of, training_hashes
+from matscout.training.runs.training import Training, TrainingInputs
 
 FOLDER, KIND = "member", "folder"
 CARD = "member.json"  # in each member's folder, as `models.member` writes it
@@ -28,19 +27,17 @@ def is_kept(name: str, fingerprint: str) -> bool:
     return Parts(checkpoint_directory(name, fingerprint)).file(FOLDER, KIND) is not None
 
 
-def take_member(name: str, *, params: Params, graphs: Path, split: Path, materials: Path, destination: Path) -> bool:
+def take_member(training: Training, inputs: TrainingInputs, destination: Path) -> bool:
     """Put the member that was trained beforehand in its place, or say that there is none.
 
-    Arguments as of `train_member`. A damaged one is removed, and training goes on from the
-    last checkpoint.
+    A damaged one is removed, and training goes on from the last checkpoint.
     """
-    if name not in params.members:
+    if training.start is not None:  # members that begin with others are not trained beforehand
         return False
-    hashes = training_hashes(graphs=graphs, split=split, materials=materials)
-    fingerprint = provenance_of(name, params, hashes).fingerprint
-    if not Parts(checkpoint_directory(name, fingerprint)).names(FOLDER, KIND):
+    fingerprint = training.provenance(inputs.hashes()).fingerprint
+    if not Parts(checkpoint_directory(training.name, fingerprint)).names(FOLDER, KIND):
         return False
-    with open_checkpoints(name, fingerprint) as checkpoints:
+    with open_checkpoints(training.name, fingerprint) as checkpoints:
         kept = Parts(checkpoints.directory).file(FOLDER, KIND)
         if kept is None:
             return False

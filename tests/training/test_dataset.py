@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from matscout.training.labelled_rows import Fold
+from matscout.training.dataset import Fold
 
 
 def fold(n_known, n_others, per_epoch):

@@ -1,4 +1,7 @@
-"""The labelled rows of each fold, and batches of them."""
+"""The labelled rows of each fold, and batches of them.
+
+Labels are those of the table, of all databases together or of one database and functional alone.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,7 +22,7 @@ from matscout.graphs.crystal_graph import CrystalGraph, crystals_between
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.params import MemberGraph, Target
-from matscout.training.label_columns import read_labels
+from matscout.training.runs.training import Training, TrainingInputs
 
 MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the caches of the cores it is split over
 
@@ -141,37 +145,60 @@ class Fold:
             )
 
 
+def class_label(column: str, source: str, functional: str) -> str:
+    """Name of a column's labels on the rows of one database and functional: `band_gap@oqmd/PBE`."""
+    return f"{column}@{source}/{functional}"
+
+
+def read_labels(materials: Path, names: Iterable[str]) -> pd.DataFrame:
+    """material_id, synthetic, calculation, and one column a name.
+
+    Args:
+        materials: training set, or curated table, whose rows all come from DFT.
+        names: columns of it, or `class_label`s of one, which are NaN on all other rows.
+    """
+    wanted = sorted(set(names))
+    published = {name.split("@")[0] for name in wanted}
+    of_class = [name for name in wanted if "@" in name]
+    classes = [columns.SOURCE, columns.FUNCTIONAL] if of_class else []
+    told = [columns.CALCULATION] if columns.CALCULATION in pq.read_schema(materials).names else []
+    wanted_columns = [columns.MATERIAL_ID, columns.SYNTHETIC, *told, *classes, *sorted(published)]
+    table = pd.read_parquet(materials, columns=wanted_columns)
+    if not told:
+        table[columns.CALCULATION] = columns.BY_DFT
+    for name in of_class:
+        column, _, one = name.partition("@")
+        source, _, functional = one.partition("/")
+        belongs = (table[columns.SOURCE] == source) & (table[columns.FUNCTIONAL] == functional)
+        table[name] = table[column].where(belongs)
+    return table.loc[:, [columns.MATERIAL_ID, columns.SYNTHETIC, columns.CALCULATION, *wanted]]
+
+
 def load_folds(
-    *,
-    materials: Path,
-    split: Path,
+    training: Training,
+    inputs: TrainingInputs,
     store: GraphStore,
-    targets: Mapping[str, Target],
-    graph: MemberGraph,
     device: torch.device,
     names: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
-    per_epoch: int = 0,
 ) -> dict[str, Fold]:
     """The folds `names` of the rows that have at least one label, by material_id.
 
+    Synthetic rows take part in training only: an error on them would say nothing of the model.
+
     Args:
-        materials: the training set, or the curated table alone.
-        split: material_id and fold of its rows.
-        store: graphs of its rows.
-        targets: what is learnt.
-        graph: the part of the stored graph that the member sees.
+        training: what is learnt, from which part of the stored graphs.
+        inputs: table of the materials, and their folds.
+        store: graphs of the materials.
         device: where batches go.
         names: folds to load.
-        per_epoch: hypothetical crystals that an epoch of training draws.
-
-    Synthetic rows take part in training only: an error on them would say nothing of the model.
 
     Raises:
         TrainingError: a fold has no such row, or a label has no logarithm where one is learnt.
     """
+    targets = training.targets
     wanted = {target.label for target in targets.values()} | {t.noise for t in targets.values() if t.noise}
-    table = read_labels(materials, wanted)
-    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = read_labels(inputs.materials, wanted)
+    table = table.merge(pd.read_parquet(inputs.split), on=columns.MATERIAL_ID, validate="one_to_one")
     table = table.dropna(how="all", subset=[target.label for target in targets.values()])
     table = table.sort_values(columns.MATERIAL_ID, kind="stable")
     folds = {}
@@ -180,10 +207,10 @@ def load_folds(
         rows = table.loc[chosen]
         if rows.empty:
             raise TrainingError(
-                f"fold {name!r} of {split} has no row with a label of {sorted(targets)}; "
+                f"fold {name!r} of {inputs.split} has no row with a label of {sorted(targets)}; "
                 "raise split.validation and split.test, or give more rows"
             )
-        folds[name] = _fold(rows, store, targets, graph, device, per_epoch)
+        folds[name] = _fold(rows, training, store, device)
     return folds
 
 
@@ -199,27 +226,20 @@ def _check_labels(rows: pd.DataFrame, target: Target) -> None:
         )
 
 
-def _fold(
-    rows: pd.DataFrame,
-    store: GraphStore,
-    targets: Mapping[str, Target],
-    graph: MemberGraph,
-    device: torch.device,
-    per_epoch: int,
-) -> Fold:
-    for target in targets.values():
+def _fold(rows: pd.DataFrame, training: Training, store: GraphStore, device: torch.device) -> Fold:
+    for target in training.targets.values():
         _check_labels(rows, target)
     unknown = np.full(len(rows), np.nan)
     return Fold(
         material_ids=rows[columns.MATERIAL_ID].to_numpy(object),
-        labels={name: _float32(rows[target.label]) for name, target in targets.items()},
-        noise={name: _float32(rows[t.noise] if t.noise else unknown) for name, t in targets.items()},
+        labels={name: _float32(rows[target.label]) for name, target in training.targets.items()},
+        noise={name: _float32(rows[t.noise] if t.noise else unknown) for name, t in training.targets.items()},
         store=store,
         rows=store.rows_of(rows[columns.MATERIAL_ID].to_numpy(object)),
-        graph=graph,
+        graph=training.member.graph,
         device=device,
         is_known=(rows[columns.CALCULATION] == columns.BY_DFT).to_numpy(bool),
-        per_epoch=per_epoch,
+        per_epoch=training.per_epoch,
     )
 
 
