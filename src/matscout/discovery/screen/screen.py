@@ -145,7 +145,7 @@ def screen_materials(
             crystal that can be judged.
     """
     who = answering(members, ensemble)
-    if materials == MATERIALS:
+    if materials == layout.MATERIALS:
         materials = who.materials
     table, rejections = rank_structures(structures, goal, who, materials=materials)
     if rejections:
