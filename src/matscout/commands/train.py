@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matscout import layout
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
 from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
@@ -36,9 +37,9 @@ COST = {  # ms of one core a crystal and epoch: decides who starts first, and no
     "composition": 0.5,
 }
 INPUTS = TrainingInputs(
-    graphs=Path("data/graphs"),
-    split=Path("data/training/split.parquet"),
-    materials=Path("data/training/materials.parquet"),
+    graphs=layout.GRAPHS,
+    split=layout.TRAINING_SPLIT,
+    materials=layout.TRAINING_MATERIALS,
 )
 
 

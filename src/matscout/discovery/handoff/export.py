@@ -20,12 +20,12 @@ from matscout.discovery.handoff.provenance_card import Origins, provenance_card
 from matscout.discovery.screen.relaxation import AFTER, RELAXED_NAME
 from matscout.errors import InputError
 from matscout.files import atomic_path, check_replaceable, sha256_of, write_bytes, write_csv, write_json
+from matscout.layout import RANKED
 from matscout.params import PARAMS_FILE
 
 NOT_IN_CSV = (*columns.CRYSTAL,)
 MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
 SHOWN: Final = 3
-RANKED: Final = Path("data/screening/ranked.parquet")
 
 
 def export_bundle(
