@@ -11,7 +11,7 @@ from matscout.report import wording
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its head, the unit beneath it, and whether it holds numbers."""
+    """A table column: its heading, the unit below it, and whether it holds numbers."""
 
     head: str
     unit: str = ""
@@ -42,7 +42,7 @@ class Row:
     words: str | None = None
     best: bool = False
     elements: str = ""
-    repeats: bool = False  # another structure of a formula that stands above
+    repeats: bool = False  # another structure of a formula further up
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def count_cell(value: int | None) -> Cell:
 
 
 def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) -> Cell:
-    """A {"value", "low", "high"} with its 95 % interval set small beneath."""
+    """A {"value", "low", "high"} with its 95 % interval in small type below."""
     if figure is None or figure.get("value") is None:
         return Cell(wording.DASH, math.nan)
     value, low, high = (figure.get(key) for key in ("value", "low", "high"))
@@ -122,7 +122,7 @@ def share_cell(share: float | None) -> Cell:
 
 
 def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
-    """Words, with a smaller note beneath."""
+    """Words, with a smaller note below."""
     shown = Markup("{}").format(text) + (
         Markup('<br><span class="sub note">{}</span>').format(note) if note else Markup()
     )
@@ -130,7 +130,7 @@ def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
 
 
 def span_of(values: Sequence[float], wanted: tuple[float | None, float | None] | None = None) -> Scale:
-    """The axis that holds all `values` and the wanted window, with a little air."""
+    """The axis that holds all `values` and the wanted window, with a margin."""
     ends = [v for v in (*values, *(wanted or ())) if v is not None and math.isfinite(v)]
     air = 0.04 * (max(ends) - min(ends) or 1.0)
     return Scale(min(ends) - air, max(ends) + air, wanted)

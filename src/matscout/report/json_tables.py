@@ -1,4 +1,4 @@
-"""The other rooms' JSON as tables: the only file that knows how it is nested."""
+"""The stages' JSON as tables: the only file that knows how it is nested."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -33,7 +33,7 @@ class MemberRun:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the pipeline as its files under `data` tell it; tables are read when first asked for."""
+    """One run of the pipeline, from its files under `data`; tables are read when they are first needed."""
 
     data: Path
     params: Params
@@ -63,7 +63,7 @@ class Run:
 
     @cached_property
     def quarantine(self) -> pd.DataFrame:
-        """Rows that curation refused, with their reasons."""
+        """Rows that curation rejected, with their reasons."""
         return read_table(self.data / "curated" / "quarantine.parquet", "curate")
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Figures of who predicts: learning curves, errors of members, ensemble and baselines, parity."""
+"""Figures of the members: learning curves, errors of members, ensemble and baselines, parity."""
 
 from collections.abc import Mapping
 
