@@ -92,7 +92,18 @@ def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) ->
 
 
 def interval_cell(value: float, low: float, high: float, scale: Scale, digits: int = 2) -> Cell:
-    """A prediction with its 90 % interval, in figures and drawn on the column's common axis."""
+    """A prediction with its 90 % interval, in figures and drawn on the column's common axis.
+
+    Args:
+        value: the prediction.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        scale: the column's axis.
+        digits: after the point.
+
+    Returns:
+        The cell.
+    """
     width, middle = 110, 7
     x1, x2, x = (scale.at(v, width - 6) + 3 for v in (low, high, value))
     want = ""

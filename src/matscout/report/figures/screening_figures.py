@@ -30,6 +30,9 @@ def pareto_front(
         y: column of the vertical axis.
         objectives: the goal's aims, for the shading.
         shown: candidate ids whose structure the page holds.
+
+    Returns:
+        The figure.
     """
     on_page = ranked[columns.CANDIDATE_ID].isin(list(shown)).to_numpy()
     front = ranked[columns.PARETO_FRONT].to_numpy(dtype=bool) & can_meet(ranked)
