@@ -34,7 +34,7 @@ def rejection_of(row: int, problem: int, value: float) -> Rejection:
 
     Args:
         row: of the crystal in its block.
-        problem: code of the problem, a key of `REASONS`.
+        problem: position of the code in `REASONS`.
         value: what exceeds or undercuts the limit.
 
     Returns:
