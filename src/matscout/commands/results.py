@@ -28,6 +28,12 @@ NEXT_STEPS = (
 def lines_of_results(root: Path) -> Iterator[str]:
     """The places, the headline figures and what to run next.
 
+    Args:
+        root: of the repository.
+
+    Yields:
+        Lines of text for the terminal.
+
     Raises:
         InputError: `root` is no repository, or a result is missing; the message names it and the command that makes it.
     """

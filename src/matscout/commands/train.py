@@ -44,7 +44,15 @@ INPUTS = TrainingInputs(
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
-    """Train those members that `dvc repro` would train and that wait for it not yet; return their names.
+    """Train those members that `dvc repro` would train and that are not trained beforehand already.
+
+    Args:
+        names: of the members.
+        params: all parameters.
+        engine: where they are trained.
+
+    Returns:
+        Names of the members that were trained.
 
     Raises:
         ParameterError: a name is not in `params.yaml`.
