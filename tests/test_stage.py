@@ -38,7 +38,7 @@ def run_raising(monkeypatch, error):
         ),
         (OSError(errno.EROFS, "Read-only file system", "data/a"), "make the file system writable"),
         (OSError(errno.EIO, "Input/output error", "data/a"), "Input/output error: data/a; the disk fails"),
-        (OSError(errno.ENOTDIR, "Not a directory", "data/a/b"), "Not a directory: data/a/b; a file stands"),
+        (OSError(errno.ENOTDIR, "Not a directory", "data/a/b"), "Not a directory: data/a/b; a file is where"),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "data/a"), "data/a; check that path and its disk"),
         (OSError("Cannot write\nto sink"), "Cannot write to sink; check"),
     ],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.hypothetical.rows import CASTELLI, GRADES, WBM, LabelledSet
 from matscout import columns
-from matscout.curation.energies.database_pairs import atomic_fractions
+from matscout.composition_vectors import atomic_fractions
 from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
 from matscout.ensemble.metrics.point_errors import (
     mean_absolute_error,

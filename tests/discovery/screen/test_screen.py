@@ -468,7 +468,7 @@ def test_ones_own_structures_are_ranked_the_same_way(crystals, materials):
 
 def test_ones_own_crystals_that_cannot_be_judged_are_named(crystals, materials):
     overlapping = Crystal(crystals[1].lattice, crystals[1].species, np.zeros_like(crystals[1].frac_coords))
-    with pytest.warns(UserWarning, match=r"1 crystal.* left out: structure-1: two atoms are 0\.000"):
+    with pytest.warns(UserWarning, match=r"1 crystal.* rejected: structure-1: two atoms are 0\.000"):
         ranked = screening.screen_materials([crystals[0], overlapping], goal(GAP, LOW), materials=materials)
     assert ranked["material_id"].tolist() == ["structure-0"]
     with pytest.raises(InputError, match=r"none of 1 crystal.*structure-0: two atoms"):
