@@ -171,8 +171,8 @@ def score_set(rows: LabelledSet, table: pd.DataFrame) -> Figures:
     target = columns.FORMATION_ENERGY
     truth, estimate = rows.formation_energy, table[target].to_numpy(np.float64)
     if rows.name == CASTELLI:
-        fractions = atomic_fractions(pd.Series([crystal.reduced_formula for crystal in rows.crystals]))
-        return {"energy": other_reference_scores(truth, estimate, np.asarray(fractions, dtype=np.float64))}
+        fractions = atomic_fractions([crystal.species for crystal in rows.crystals])
+        return {"energy": other_reference_scores(truth, estimate, fractions)}
     figures: Figures = {"energy": energy_scores(truth, estimate), "trust": trust_scores(truth, table, target)}
     if columns.BAND_GAP in table and np.isfinite(rows.band_gap).any():
         gap, metal = (table[name].to_numpy(np.float64) for name in (columns.BAND_GAP, columns.METAL_PROBABILITY))
