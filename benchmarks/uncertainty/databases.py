@@ -113,13 +113,13 @@ def _offset(pairs: list[tuple[Row, Row]], rows: list[Row], params: Params) -> np
     """(n,) what the database's formation energies lie above the Materials Project's, eV/atom."""
     found = Pairs(
         groups=np.array([row.material_id for row, _ in pairs], dtype=object),
-        fractions=atomic_fractions(pd.Series([row.crystal.reduced_formula for row, _ in pairs])),
+        fractions=atomic_fractions([row.crystal.species for row, _ in pairs]),
         hubbard=np.zeros(len(pairs)),
         energies=np.array([row.formation_energy for row, _ in pairs]),
         reference=np.array([twin.formation_energy for _, twin in pairs]),
     )
     fit = fit_offset(found, params.curation.offsets)
-    return fit.at(atomic_fractions(pd.Series([row.crystal.reduced_formula for row in rows])), np.zeros(len(rows)))[0]
+    return fit.at(atomic_fractions([row.crystal.species for row in rows]), np.zeros(len(rows)))[0]
 
 
 def _twins(rows: list[Row]) -> list[Row | None]:
