@@ -21,7 +21,6 @@ from matscout.hypothetical.labels import (
     SCALE,
     SECOND_ENERGY,
     Labels,
-    Potential,
     drawn_from,
     exchanged_text,
 )
@@ -29,8 +28,9 @@ from matscout.hypothetical.metals import is_surely_metal
 from matscout.hypothetical.table import element_noise, make_hypothetical
 from matscout.hypothetical.volume import least_energies
 from matscout.params import Curation, Hypothetical
+from matscout.potentials.potential import Facts
 
-POTENTIAL = Potential("toy", "1", "0" * 64, "PBE", columns.MP2020, "MIT", "nobody")
+POTENTIAL = Facts("toy", "1", "0" * 64, "PBE", columns.MP2020, "MIT", "nobody")
 MU = {symbol: -1.0 - 0.03 * z for z, symbol in enumerate(SYMBOLS)}  # eV/atom: what a total energy has on top
 
 
