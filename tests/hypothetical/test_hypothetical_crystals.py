@@ -25,7 +25,8 @@ from matscout.hypothetical.labels import (
     exchanged_text,
 )
 from matscout.hypothetical.metals import is_surely_metal
-from matscout.hypothetical.table import element_noise, make_hypothetical
+from matscout.hypothetical.scale import element_noise
+from matscout.hypothetical.table import make_hypothetical
 from matscout.hypothetical.volume import least_energies
 from matscout.params import Curation, Hypothetical
 from matscout.potentials.potential import Facts
