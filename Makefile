@@ -45,25 +45,25 @@ lint: setup
 	.venv/bin/pyright
 
 bench: setup
-	.venv/bin/python benchmarks/graphs.py
-	.venv/bin/python benchmarks/batch_sizes.py
-	.venv/bin/python benchmarks/models.py
-	.venv/bin/python benchmarks/subnormals.py
-	.venv/bin/python benchmarks/precision.py
-	.venv/bin/python benchmarks/threads.py
-	.venv/bin/python benchmarks/bounds.py
-	.venv/bin/python benchmarks/cascade.py
-	.venv/bin/python benchmarks/screening_scale.py --sizes 2000 10000 --cascade fast 0.3 --distilled .checkpoints/cascade
+	.venv/bin/python -m benchmarks.speed.graphs
+	.venv/bin/python -m benchmarks.speed.batch_sizes
+	.venv/bin/python -m benchmarks.speed.models
+	.venv/bin/python -m benchmarks.speed.subnormals
+	.venv/bin/python -m benchmarks.speed.precision
+	.venv/bin/python -m benchmarks.speed.threads
+	.venv/bin/python -m benchmarks.speed.bounds
+	.venv/bin/python -m benchmarks.discovery.cascade
+	.venv/bin/python -m benchmarks.speed.screening_scale --sizes 2000 10000 --cascade fast 0.3 --distilled .checkpoints/cascade
 	.venv/bin/python docs/performance_table.py
 
 bench-accuracy: setup
-	.venv/bin/python benchmarks/accuracy.py bench6k
-	.venv/bin/python benchmarks/accuracy.py curves
-	.venv/bin/python benchmarks/accuracy.py ablations
-	.venv/bin/python benchmarks/accuracy.py search
-	.venv/bin/python benchmarks/accuracy.py mp_36k
-	.venv/bin/python benchmarks/transfer.py
-	.venv/bin/python benchmarks/transfer.py --lr-scale 0.3
+	.venv/bin/python -m benchmarks.accuracy bench6k
+	.venv/bin/python -m benchmarks.accuracy curves
+	.venv/bin/python -m benchmarks.accuracy ablations
+	.venv/bin/python -m benchmarks.accuracy search
+	.venv/bin/python -m benchmarks.accuracy mp_36k
+	.venv/bin/python -m benchmarks.accuracy.transfer
+	.venv/bin/python -m benchmarks.accuracy.transfer --lr-scale 0.3
 	.venv/bin/python docs/accuracy_table.py
 	.venv/bin/python docs/accuracy_figures.py
 

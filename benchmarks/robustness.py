@@ -18,8 +18,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sources")]
 
 from bad_inputs import _contradicts_formula, inventions, mutations, note_outcome, outcome, page_outcome, params_outcome  # noqa: E402
 
+from matscout.sources.files.named_structures import read_structures  # noqa: E402
 from matscout.sources.record import Record  # noqa: E402
-from matscout.sources.structure_files import read_structures  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "robustness.json"
 PAGE = ROOT / "docs" / "robustness.md"

@@ -1,7 +1,7 @@
 """Stage `acquire`: one database's rows, as it gave them, with a manifest."""
 
 from matscout.params import load_params
-from matscout.sources.registry import acquire
+from matscout.sources.acquire import acquire
 from matscout.stage import FlagOption, NameOption, PathOption, run
 
 

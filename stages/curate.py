@@ -7,8 +7,10 @@ from matscout.stage import PathOption, PathsOption, run
 
 def main(raw: PathsOption, feedback: PathOption, out: PathOption) -> None:
     """Check, deduplicate and align the rows of every snapshot, and results of candidates."""
-    from matscout.curation.cache import cache_directory  # here: workers import this script again, and need none of it
-    from matscout.curation.table import curate
+    from matscout.curation.curate import curate
+    from matscout.curation.duplicates.comparison_cache import (
+        cache_directory,  # here: workers import this script again, and need none of it
+    )
 
     settings = load_params().curation
     curate(raw, settings, out, workers=n_workers(), cache=cache_directory(), feedback=feedback)

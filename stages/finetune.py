@@ -2,7 +2,7 @@
 
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
-from matscout.training.member import train_member
+from matscout.training.train_member import train_member
 
 
 def main(

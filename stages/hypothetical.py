@@ -1,6 +1,6 @@
 """Stage `hypothetical`: crystals labelled by a potential, and the training set that holds them."""
 
-from matscout.hypothetical.table import make_hypothetical
+from matscout.hypothetical.training_rows import make_hypothetical
 from matscout.params import load_params
 from matscout.stage import PathOption, run
 

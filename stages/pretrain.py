@@ -2,7 +2,7 @@
 
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
-from matscout.training.pretraining import pretrain
+from matscout.training.pretrain import pretrain
 
 
 def main(name: NameOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption) -> None:

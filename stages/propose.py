@@ -7,7 +7,9 @@ from matscout.stage import PathOption, run
 
 def main(materials: PathOption, own: PathOption, out: PathOption) -> None:
     """Substitute, decorate, gate and deduplicate."""
-    from matscout.discovery.candidates import propose  # here: workers import this script again, and need none of it
+    from matscout.discovery.propose.propose import (
+        propose,  # here: workers import this script again, and need none of it
+    )
 
     propose(materials, load_params().candidates, out, own=own, workers=n_workers())
 

@@ -13,7 +13,7 @@ def main(
     out: PathOption,
 ) -> None:
     """Predict with all members, rank by the goal, write the best as CIF."""
-    from matscout.discovery.screening import screen  # here: workers import this script again, and need none of it
+    from matscout.discovery.screen.screen import screen  # here: workers import this script again, and need none of it
 
     screen(
         candidates,

@@ -19,10 +19,10 @@ settings.load_profile("busy")
 # alone; while one makes the tiny run that most of them need, the others find files that do not.
 FIRST = (
     "docs/test_docs_commands",
-    "test_engine_on_ray",
-    "curation/test_curation_table",
-    "training/test_training_shared",
-    "ensemble/test_distill",
+    "engine/test_ray_engine",
+    "curation/test_curate",
+    "training/test_shared_training",
+    "ensemble/distillation/test_distill",
     "pipeline",
     "notebooks",
     "training",

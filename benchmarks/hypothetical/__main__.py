@@ -39,7 +39,7 @@ from benchmarks.shared_rows import ROOT
 from matscout import columns
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.store import GraphStore
+from matscout.graphs.store.graph_store import GraphStore
 
 RESULTS = ROOT / "benchmarks" / "results" / "hypothetical.json"
 SAMPLE = "sample"  # what `make repro` trains

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from benchmarks.hypothetical.rows import CASTELLI, GRADES, WBM, LabelledSet
 from matscout import columns
-from matscout.curation.pairs import atomic_fractions
-from matscout.ensemble.intervals import coverage, mean_width
-from matscout.ensemble.metrics import mean_absolute_error, r_squared, roc_auc, root_mean_squared_error, spearman
+from matscout.curation.energies.database_pairs import atomic_fractions
+from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
+from matscout.ensemble.metrics.point_errors import (
+    mean_absolute_error,
+    r_squared,
+    roc_auc,
+    root_mean_squared_error,
+    spearman,
+)
 
 Array = NDArray[np.float64]
 Figures = dict[str, Any]

@@ -4,15 +4,16 @@
     dvc repro split
     python data/sample/build_potential.py [--n 40000] [--workers 2] [--out FOLDER]
 
-The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw`). Finished parts
-of 200 crystals wait in `.checkpoints/potential`, so that a killed run goes on. On one core a crystal takes about 65 ms.
+The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
+Finished parts of 200 crystals wait in `.checkpoints/potential`, so that a killed run goes on. On one core a crystal
+takes about 65 ms.
 """
 
 import argparse
 from pathlib import Path
 
-from matscout.engine.arithmetic import flush_subnormals
-from matscout.hypothetical.build import build_labels
+from matscout.engine.floating_point import flush_subnormals
+from matscout.hypothetical.label_crystals import build_labels
 
 DESTINATION = Path(__file__).parent / "potential"
 SEED = 17

@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
-from matscout.engine.arithmetic import flush_subnormals
+from matscout.engine.floating_point import flush_subnormals
 from matscout.files import sha256_of, write_json
-from matscout.models.member import CARD_FILE
+from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, load_params
-from matscout.training.member import HISTORY_FILE, train_plan
-from matscout.training.plan import Plan
+from matscout.training.train_member import HISTORY_FILE, train_plan
+from matscout.training.training_plan import Plan
 
 DESTINATION = Path(__file__).parent / "pretrained"
 CRYSTALS = Path("data/hypothetical/crystals.parquet")

@@ -60,7 +60,7 @@ def doctor(
     online: Annotated[bool, typer.Option(help="also try the databases' endpoints")] = False,
 ) -> None:
     """Show what is installed, set, reachable and free; exit 1 on a problem."""
-    from matscout.doctor import examine
+    from matscout.commands.doctor import examine
 
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
     problems = 0
@@ -74,7 +74,7 @@ def doctor(
 @app.command(epilog="Example: `matscout results`")
 def results() -> None:
     """Show where the results of the last run are, a summary, and what to run next."""
-    from matscout.results import lines_of_results
+    from matscout.commands.results import lines_of_results
 
     for line in lines_of_results(Path.cwd()):
         typer.echo(line)
@@ -83,7 +83,7 @@ def results() -> None:
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
     """Restore dvc.lock if a kill left DVC's own files half-written; `make repro` runs this first."""
-    from matscout.mend import mend as put_back
+    from matscout.commands.mend import mend as put_back
 
     for line in put_back(Path.cwd()):
         typer.echo(line)
@@ -92,8 +92,8 @@ def mend() -> None:
 @app.command(epilog="Examples: `matscout repro`; on four cores of many: `matscout repro --workers 4`")
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
     """Run the pipeline like `dvc repro`, training one member per core at the same time."""
-    from matscout.engine.switch import Switch
-    from matscout.pipeline import reproduce
+    from matscout.commands.repro import reproduce
+    from matscout.engine.settings import Switch
 
     raise typer.Exit(reproduce(Switch.read(engine, workers)))
 
@@ -105,9 +105,9 @@ def train(
     engine: EngineOption = None,
 ) -> None:
     """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then only puts them in place."""
-    from matscout.engine.switch import Switch
+    from matscout.commands.train import make_engine, train_members
+    from matscout.engine.settings import Switch
     from matscout.params import load_params
-    from matscout.train import make_engine, train_members
 
     switch, params = Switch.read(engine, workers), load_params()
     trained = train_members(names or list(params.members), params, make_engine(switch, params.compute))
@@ -132,9 +132,9 @@ def tune(
     seed: Annotated[int, typer.Option(help="seed of the proposals")] = 17,
 ) -> None:
     """Search the training recipe for your data: scored on validation rows, tracked in MLflow, resumable."""
+    from matscout.commands.train import INPUTS, check_inputs
+    from matscout.commands.tune import DEFAULT_KNOBS, experiment_command, tune
     from matscout.params import load_params
-    from matscout.train import INPUTS, check_inputs
-    from matscout.tune import DEFAULT_KNOBS, experiment_command, tune
 
     check_inputs()
     found = tune(
@@ -159,7 +159,7 @@ def size(
     ],
 ) -> None:
     """Write another size of the members into params.yaml; comments, seeds and everything else stay."""
-    from matscout.sizes import resize
+    from matscout.commands.resize import resize
 
     changes = resize(name)
     for path, (before, now) in changes.items():
@@ -175,7 +175,7 @@ def predict(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Predict band gap and formation energy, with 90 % intervals, for your own crystals."""
-    from matscout.discovery.own_structures import check_table_name, predict_structures, write_table
+    from matscout.discovery.screen.user_crystals import check_table_name, predict_structures, write_table
     from matscout.ensemble.predictor import EnsemblePredictor
     from matscout.params import load_params
 
@@ -195,7 +195,7 @@ def register(
 ) -> None:
     """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
     from matscout.params import load_params
-    from matscout.register import register_ensemble
+    from matscout.serving.register import register_ensemble
 
     limits = load_params().curation.validity
     model = register_ensemble(name, members=members, ensemble=ensemble, limits=limits)
@@ -213,7 +213,7 @@ def screen(
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
-    from matscout.discovery.own_structures import check_table_name, screen_structures, write_table
+    from matscout.discovery.screen.user_crystals import check_table_name, screen_structures, write_table
 
     if out is not None:
         check_table_name(out, [*structures, CURATED / "materials.parquet"])
@@ -235,7 +235,7 @@ def export(
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
     """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
-    from matscout.discovery.export import export_bundle
+    from matscout.discovery.handoff.export import export_bundle
 
     rows = export_bundle(ranked, out, top=top, ids=candidate)
     typer.echo(f"{_count(rows, 'candidate')} -> {out}")
@@ -249,7 +249,7 @@ def feedback(
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
 ) -> None:
     """Check new results against predictions; results that pass train with the next `dvc repro`."""
-    from matscout.discovery.feedback import check_feedback
+    from matscout.discovery.handoff.check_feedback import check_feedback
 
     table, rejections = check_feedback(folder, ranked)
     typer.echo(table.to_string(index=False))
@@ -262,7 +262,7 @@ def why_merged(
     curated: Annotated[Path, typer.Option(help="folder of the curated table")] = CURATED,
 ) -> None:
     """Explain which rows are the same material as this one, and why."""
-    from matscout.curation.explain import why_merged as explain
+    from matscout.curation.explain_merge import why_merged as explain
 
     typer.echo(explain(material_id, curated))
 
@@ -280,14 +280,14 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
     if len(rejections) > SHOWN:
         typer.echo(f"... and {len(rejections) - SHOWN} more", err=True)
     if out is not None:
-        from matscout.discovery.own_structures import write_rejections
+        from matscout.discovery.screen.user_crystals import write_rejections
 
         typer.echo(f"{len(rejections)} left out; all reasons -> {write_rejections(out, rejections)}", err=True)
 
 
 def main() -> None:
     """Entry point: errors that a user can mend are one message and exit code 1."""
-    from matscout.engine.arithmetic import use_one_thread
+    from matscout.engine.floating_point import use_one_thread
 
     use_one_thread()
     try:

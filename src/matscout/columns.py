@@ -21,7 +21,7 @@ N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
 N_ATOMS_PRIMITIVE: Final = "n_atoms_primitive"  # atoms in the reduced primitive cell: matches share it
 
-# schemes of energy corrections: `sources/corrections.py` says what each adds
+# schemes of energy corrections: `sources/energy_corrections.py` says what each adds
 MP2018: Final = "mp2018"
 MP2020: Final = "mp2020"
 UNCORRECTED: Final = "none"

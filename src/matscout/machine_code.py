@@ -6,8 +6,8 @@ numba keeps machine code beside the sources. What is there already, and fits the
 import numpy as np
 
 from matscout.crystal import Crystal
-from matscout.discovery.simplex import lowest_mixture
-from matscout.graphs.store import GraphStore
+from matscout.discovery.stability.lowest_mixture import lowest_mixture
+from matscout.graphs.store.graph_store import GraphStore
 from matscout.params import Graphs
 
 SETTINGS = Graphs(n_neighbors=12, asymmetric_unit=True, symprec=0.001)

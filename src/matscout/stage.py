@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from matscout.engine.arithmetic import use_one_thread
+from matscout.engine.floating_point import use_one_thread
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from matscout.crystal import Crystal
-from matscout.discovery.candidates import propose
+from matscout.discovery.propose.propose import propose
 from matscout.params import Candidates, load_params
-from matscout.sources.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot import read_snapshot
 
 ROOT = Path(__file__).parents[2]
 N_ROWS = 700

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from small_outputs import ANIONS, CATIONS, Outputs, binary
 
 from matscout import columns
-from matscout.discovery import screening
-from matscout.discovery.judging import Judge
+from matscout.discovery.screen import screen
+from matscout.discovery.screen.candidate_scores import Judge
 from matscout.params import Goal, Objective
 
 N_CANDIDATES = 90
@@ -54,11 +54,11 @@ def write_candidates(path: Path) -> Path:
 
 def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destination: Path, **changes) -> dict[str, bytes]:
     """What the stage writes, by file; `changes` replace parameters of `screening`, but `distilled` is a folder."""
-    distilled = changes.pop("distilled", screening.DISTILLED)
+    distilled = changes.pop("distilled", screen.DISTILLED)
     settings = outputs.params.screening.model_copy(
         update={"goal": "mine", "goals": {"mine": GOAL}, "top_k": 5, **changes}
     )
-    screening.screen(
+    screen.screen(
         candidates,
         params=outputs.params.model_copy(update={"screening": settings}),
         members=outputs.members,

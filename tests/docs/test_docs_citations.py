@@ -8,7 +8,7 @@ import pytest
 import yaml
 from imports import ROOT
 
-from matscout.models.registry import ENCODERS
+from matscout.models.architectures import ENCODERS
 from matscout.sources.licences import TERMS
 
 CITED = yaml.safe_load((ROOT / "CITATION.cff").read_text())

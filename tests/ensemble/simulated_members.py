@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from matscout.ensemble.outputs import TargetOutputs
-from matscout.models.distributions import HurdleLaplace, Laplace
+from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.models.families.distributions import HurdleLaplace, Laplace
 
 
 def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4, spread_noise=0.0):

@@ -11,16 +11,16 @@ import torch
 from small_outputs import binary, make_materials, make_outputs, write_member
 
 from matscout import columns
-from matscout.ensemble.artifact import FORMAT_VERSION
-from matscout.ensemble.calibration import METAL
+from matscout.ensemble.calibration.ensemble_calibration import FORMAT_VERSION
+from matscout.ensemble.calibration.target_calibration import METAL
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.inference import run_members
-from matscout.ensemble.membership import load_members
+from matscout.ensemble.load_members import load_members
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
-from matscout.graphs.store import GraphStore
-from matscout.models.distributions import DISTRIBUTIONS
+from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.families.distributions import DISTRIBUTIONS
 
 TARGETS = ("formation_energy_per_atom", "band_gap")
 

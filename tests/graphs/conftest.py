@@ -11,7 +11,7 @@ from pymatgen.core import Lattice
 from matscout.crystal import Crystal
 from matscout.params import Graphs
 from matscout.sources.record import Record
-from matscout.sources.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot import read_snapshot
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "mp_36k" / "mp_36k.jsonl.gz"

@@ -10,11 +10,11 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from matscout import params
-from matscout.graphs.build import create_crystal_graph
-from matscout.graphs.graph import CrystalGraph
+from matscout.graphs.create_graph import create_crystal_graph
+from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.models.architectures import build_encoder
 from matscout.models.heads import PropertyHead
 from matscout.models.model import CrystalModel, build_model
-from matscout.models.registry import build_encoder
 
 ROOT = Path(__file__).parents[2]
 TARGETS = {"formation_energy_per_atom": "laplace", "band_gap": "hurdle"}

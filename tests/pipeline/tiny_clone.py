@@ -16,9 +16,9 @@ from pathlib import Path
 import yaml
 from imports import ROOT
 
+from matscout.sources.formats.crystal_parser import check_bulk
 from matscout.sources.record import Record, RowError
-from matscout.sources.snapshot import read_snapshot
-from matscout.sources.structures import check_bulk
+from matscout.sources.snapshots.snapshot import read_snapshot
 
 MAX_ATOMS = 8
 N_REAL = 260

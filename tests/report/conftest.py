@@ -7,8 +7,8 @@ from chromium import Chromium, find_chromium
 from fake_run import write_fake_run
 
 from matscout.params import load_params
-from matscout.report.inputs import Run
 from matscout.report.page import write_report
+from matscout.report.run import Run
 
 
 @pytest.fixture(scope="session")

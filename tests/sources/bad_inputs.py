@@ -26,13 +26,13 @@ from written_files import FILES, OPTIMADE, PYMATGEN, content_of
 
 from matscout.errors import MatscoutError
 from matscout.params import FileImport, check_params
-from matscout.sources.formats import FORMATS, parse_page
-from matscout.sources.importers.opening import GZIP_MAGIC
-from matscout.sources.importing import import_file
-from matscout.sources.journal import Journal
-from matscout.sources.manifest import read_manifest
+from matscout.sources.files.file_opening import GZIP_MAGIC
+from matscout.sources.files.import_file import import_file
+from matscout.sources.files.named_structures import read_structures, read_text
+from matscout.sources.formats.page_formats import FORMATS, parse_page
 from matscout.sources.record import Record, Rejection
-from matscout.sources.structure_files import read_structures, read_text
+from matscout.sources.services.download_journal import Journal
+from matscout.sources.snapshots.manifest import read_manifest
 
 PLAIN = FileImport(format="auto", columns={}, units={}, functional="PBE")
 SOUND = [name for name, (_, wanted) in FILES.items() if isinstance(wanted, dict)]

@@ -6,7 +6,7 @@ import pytest
 from replay import MaterialsProject
 from services import clear_heartbeat, start
 
-from matscout.sources import http, retrying
+from matscout.sources.services import http, retrying
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import yaml
 
 from matscout.params import Database
-from matscout.sources.manifest import read_manifest
-from matscout.sources.pages import read_page
 from matscout.sources.record import Record
-from matscout.sources.snapshot import read_snapshot
+from matscout.sources.snapshots.manifest import read_manifest
+from matscout.sources.snapshots.page_files import read_page
+from matscout.sources.snapshots.snapshot import read_snapshot
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "sample"

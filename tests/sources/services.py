@@ -7,7 +7,7 @@ from pathlib import Path
 from replay import Aflux, MaterialsProject, OqmdCells, OqmdLabels
 from sample_rows import database, sample_pages
 
-from matscout.sources import registry
+from matscout.sources import acquire as registry
 
 N_ROWS = 60
 

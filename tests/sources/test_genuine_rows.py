@@ -10,8 +10,8 @@ from replay import Aflux, MaterialsProject
 from sample_rows import ROOT, database, split
 from services import clear_heartbeat
 
-from matscout.sources.registry import acquire
-from matscout.sources.snapshot import read_snapshot
+from matscout.sources.acquire import acquire
+from matscout.sources.snapshots.snapshot import read_snapshot
 
 SHARED = ROOT.parent / "shared" / "data"
 N_ROWS = 3000

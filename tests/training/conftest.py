@@ -24,6 +24,6 @@ def uninterrupted(tiny_inputs, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setenv("DVC_ROOT", str(folder / "root"))
-        context.setattr("matscout.training.member.member_run", None)
+        context.setattr("matscout.training.train_member.member_run", None)
         train(tiny_inputs, folder / "member", dvc_root=folder / "root")
     return folder / "member", sha256_of(folder / "member")

@@ -9,14 +9,14 @@ from pymatgen.core import Structure
 from tiny_training import MEMBER, no_tracker, tiny_materials, tiny_params, train
 
 from matscout import files
-from matscout.discovery.own_structures import predict_structures
+from matscout.discovery.screen.user_crystals import predict_structures
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import TrainingError
-from matscout.graphs.store import build_store
-from matscout.models.distributions import DISTRIBUTIONS
-from matscout.training import member
-from matscout.training.validation import fold_outputs
+from matscout.graphs.store.graph_store import build_store
+from matscout.models.families.distributions import DISTRIBUTIONS
+from matscout.training import train_member
+from matscout.training.validation_errors import fold_outputs
 
 BULK = {"label": "bulk_modulus", "noise": None, "head": "log_laplace", "weight": 0.3}
 
@@ -52,7 +52,7 @@ class Trained:
     """A member with a third target, its ensemble, and what it said of its training rows when training ended."""
 
     def __init__(self, folder, patch):
-        patch.setattr(member, "member_run", no_tracker)
+        patch.setattr(train_member, "member_run", no_tracker)
         patch.setenv("DVC_ROOT", str(folder))
         self.table = materials_with_moduli()
         self.params = tiny_params(
@@ -63,7 +63,7 @@ class Trained:
         )
         self.paths = write_inputs(folder, self.table)
         self.folder = folder
-        metrics = member._metrics
+        metrics = train_member._metrics
 
         def spy(task, folds):
             self.ids = folds["train"].material_ids
@@ -74,7 +74,7 @@ class Trained:
             }
             return metrics(task, folds)
 
-        patch.setattr(member, "_metrics", spy)
+        patch.setattr(train_member, "_metrics", spy)
         train(self.paths, folder / "members" / MEMBER, self.params, dvc_root=folder)
         evaluate(folder / "members", params=self.params, destination=folder / "ensemble", **self.paths)
 
@@ -126,7 +126,7 @@ def test_a_label_without_logarithm_is_named(bad, trained, tmp_path):
     files.write_parquet(tmp_path / "materials.parquet", table)
     told = rf"bulk_modulus = {bad:g} GPa of t-002 \(1 such row\(s\)\).*log_laplace.*above zero"
     with pytest.raises(TrainingError, match=told), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "member_run", no_tracker)
+        patch.setattr(train_member, "member_run", no_tracker)
         patch.setenv("DVC_ROOT", str(tmp_path))
         paths = {**trained.paths, "materials": tmp_path / "materials.parquet"}
         train(paths, tmp_path / "member", trained.params, dvc_root=tmp_path)

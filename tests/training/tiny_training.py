@@ -14,9 +14,10 @@ import yaml
 
 from matscout import files
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
-from matscout.graphs.store import build_store
+from matscout.graphs.store.graph_store import build_store
 from matscout.params import Params, check_params
-from matscout.training import checkpoints, member
+from matscout.training import train_member
+from matscout.training.runs import checkpoints
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -100,8 +101,8 @@ def no_tracker(provenance, run_id=None):
 def train(paths, destination, params=None, *, dvc_root, tracked=False, threads=1):
     os.environ["DVC_ROOT"] = str(dvc_root)
     torch.set_num_threads(threads)
-    with nullcontext() if tracked else patch.object(member, "member_run", no_tracker):
-        member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
+    with nullcontext() if tracked else patch.object(train_member, "member_run", no_tracker):
+        train_member.train_member(MEMBER, params=params or tiny_params(), destination=destination, **paths)
 
 
 def kill_self(*_, **__):
@@ -131,16 +132,16 @@ def whole_checkpoint(path, content):
 
 
 MOMENTS = {
-    "before the first step": lambda: kill_at_call(member.Trainer, "fit", 1),
-    "in the middle of an epoch": lambda: kill_at_call(member.Trainer, "_step", 9),
+    "before the first step": lambda: kill_at_call(train_member.Trainer, "fit", 1),
+    "in the middle of an epoch": lambda: kill_at_call(train_member.Trainer, "_step", 9),
     "while the first checkpoint is written": lambda: kill_at_call(checkpoints, "write_bytes", 1, half_a_checkpoint),
     "while the third checkpoint is written": lambda: kill_at_call(checkpoints, "write_bytes", 3, half_a_checkpoint),
     "when a checkpoint is written, before its predecessors go": lambda: kill_at_call(
         checkpoints, "write_bytes", 3, whole_checkpoint
     ),
-    "before an epoch is tracked": lambda: kill_at_call(member, "_track", 2),
-    "after the last epoch": lambda: kill_at_call(member, "_metrics", 1),
-    "while the weights are written": lambda: kill_at_call(member, "write_parquet", 1),
+    "before an epoch is tracked": lambda: kill_at_call(train_member, "_track", 2),
+    "after the last epoch": lambda: kill_at_call(train_member, "_metrics", 1),
+    "while the weights are written": lambda: kill_at_call(train_member, "write_parquet", 1),
     "when all is written but the checkpoints stay": lambda: kill_at_call(checkpoints.CheckpointStore, "delete", 1),
 }
 

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from matscout import columns
 from matscout.crystal import SYMBOLS
-from matscout.curation.folds import composition_keys, draw
-from matscout.curation.pairs import N_ELEMENTS, atomic_fractions
+from matscout.curation.energies.database_pairs import N_ELEMENTS, atomic_fractions
+from matscout.curation.split_keys import composition_keys, draw
 from matscout.progress import progress
 
 N_NEIGHBORS: Final = 24

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.curation.folds import composition_keys, draw, match_keys, prototype_keys
+from matscout.curation.split_keys import composition_keys, draw, match_keys, prototype_keys
 from matscout.errors import InputError, ParameterError
 from matscout.files import write_parquet
 from matscout.params import Split

@@ -1,6 +1,6 @@
 """Where work runs: this process, this machine's cores, or a Ray cluster. Where never changes what comes out."""
 
-from matscout.engine.cores import parallel_map as parallel_map
-from matscout.engine.cores import parallel_stream as parallel_stream
-from matscout.engine.held import held_for_each as held_for_each
-from matscout.engine.switch import n_workers as n_workers
+from matscout.engine.actors import held_for_each as held_for_each
+from matscout.engine.process_map import parallel_map as parallel_map
+from matscout.engine.process_map import parallel_stream as parallel_stream
+from matscout.engine.settings import n_workers as n_workers

@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import formula_key
 from matscout.engine import n_workers
-from matscout.ensemble.artifact import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
-from matscout.ensemble.baselines import baseline_predictions
-from matscout.ensemble.bootstrap import Resampling
-from matscout.ensemble.calibration import LabelledRows
-from matscout.ensemble.comparison import LabelledPredictions
-from matscout.ensemble.composition_features import composition_features, element_fractions
-from matscout.ensemble.distance import TrainingReference, reference_rows
-from matscout.ensemble.fitting import fit_targets, lower_bound_of, metal_target_of
-from matscout.ensemble.held_out import held_out_rows, labels_of, read_folds
-from matscout.ensemble.hypothetical import (
+from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.calibration.fit_calibration import fit_targets, lower_bound_of, metal_target_of
+from matscout.ensemble.calibration.hypothetical_calibration import (
     HypotheticalRows,
     fit_hypothetical,
     measure_hypothetical,
     run_hypothetical,
 )
-from matscout.ensemble.inference import run_members
-from matscout.ensemble.measure import RowFacts, measure_target
-from matscout.ensemble.membership import check_store, load_members
-from matscout.ensemble.outputs import TargetOutputs
-from matscout.ensemble.predictions import calibrated, prediction_table, strata, unseen_elements
+from matscout.ensemble.calibration.prediction_table import calibrated, prediction_table, strata, unseen_elements
+from matscout.ensemble.calibration.target_calibration import LabelledRows
+from matscout.ensemble.comparison.baselines import baseline_predictions
+from matscout.ensemble.comparison.compare_methods import LabelledPredictions
+from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
+from matscout.ensemble.comparison.target_report import RowFacts, measure_target
+from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.fold_labels import held_out_rows, labels_of, read_folds
+from matscout.ensemble.load_members import check_store, load_members
+from matscout.ensemble.metrics.bootstrap import Resampling
+from matscout.ensemble.run_members import run_members
+from matscout.ensemble.training_distance import TrainingReference, reference_rows
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.graphs.store import GraphStore
-from matscout.models.member import LoadedMember
+from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 from matscout.progress import progress
 

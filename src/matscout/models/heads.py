@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from matscout.errors import TrainingError
-from matscout.models.mlp import MLP
+from matscout.models.layers.mlp import MLP
 
 N_PARAMETERS = {"laplace": 2, "hurdle": 3, "log_laplace": 2}
 SMALLEST_SCALE = 1e-3  # of the target's spread: keeps the likelihood finite when a label is met exactly

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from matscout.engine import n_workers
-from matscout.engine.arithmetic import subnormals_flushed
+from matscout.engine.floating_point import subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
-from matscout.graphs.resident import ResidentGraphs
-from matscout.graphs.store import GraphStore
+from matscout.graphs.store.device_graphs import ResidentGraphs
+from matscout.graphs.store.graph_store import GraphStore
 from matscout.memory import keep_freed_memory
-from matscout.models.distributions import DISTRIBUTIONS, Distribution
-from matscout.models.halving import halving, is_out_of_memory
+from matscout.models.families.distributions import DISTRIBUTIONS, Distribution
 from matscout.models.model import CrystalModel
+from matscout.models.smaller_batches import halving, is_out_of_memory
 from matscout.progress import progress
 
 Embeddings = NDArray[np.float32]
@@ -61,7 +61,7 @@ def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
     """The plan for a device: the one place that decides device, precision and compilation.
 
     A CPU core is fastest while a batch's activations stay in its own cache (about 45 crystals at 12
-    neighbours; `benchmarks/batch_sizes.py`), and cores share nothing when each takes whole batches. So the
+    neighbours; `benchmarks/speed/batch_sizes.py`), and cores share nothing when each takes whole batches. So the
     result does not depend on their number. A GPU wants much work at once, of crystals of one size, and the graphs in
     its own memory; its second thread prepares the next batch.
 

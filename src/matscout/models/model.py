@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from matscout import params
-from matscout.graphs.graph import CrystalGraph
+from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.models.architectures import build_encoder
 from matscout.models.heads import PropertyHead
-from matscout.models.registry import build_encoder
 
 
 class CrystalModel(nn.Module):

@@ -21,7 +21,7 @@ class Facts:
         version: of the package that holds the weights.
         weights_sha256: of the file of weights; empty where there is none.
         functional: of the calculations that trained it.
-        corrections: scheme of the corrections that its energies contain, see `sources.corrections`.
+        corrections: scheme of the corrections that its energies contain, see `sources.energy_corrections`.
         licence: of the weights.
         citation: of the potential.
         training_data: what trained it. On crystals of that database its errors are too small.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 
 from matscout.params import Member
-from matscout.sources.manifest import Manifest
+from matscout.sources.snapshots.manifest import Manifest
 
 
 def database_citations(manifests: Iterable[Manifest]) -> list[str]:
@@ -19,5 +19,5 @@ def paper_of(member: Member) -> str:
 
     The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
     """
-    source = files("matscout.models").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
+    source = files("matscout.models.encoders").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
     return " ".join((ast.get_docstring(ast.parse(source)) or "").split())

@@ -14,21 +14,21 @@ from pymatgen.io.cif import CifWriter
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cif import SYMPREC
+from matscout.discovery.cif_files import SYMPREC
 from matscout.files import write_bytes
 from matscout.params import Params
 from matscout.progress import progress
-from matscout.report import chart, palette
-from matscout.report.inputs import Run
-from matscout.report.labels import name_of
-from matscout.report.part_candidates import candidates
-from matscout.report.part_data import data
-from matscout.report.part_members import members
-from matscout.report.part_overview import asked, overview
-from matscout.report.part_reproduce import reproduce
-from matscout.report.part_shortlist import shortlist, shown_rows
-from matscout.report.part_trust import trust
-from matscout.report.structures import covalent_radius, element_colors, scene
+from matscout.report.figures import chart, palette
+from matscout.report.figures.crystal_scene import covalent_radius, element_colors, scene
+from matscout.report.run import Run
+from matscout.report.sections.candidates_section import candidates
+from matscout.report.sections.data_section import data
+from matscout.report.sections.members_section import members
+from matscout.report.sections.overview_section import asked, overview
+from matscout.report.sections.reproduce_section import reproduce
+from matscout.report.sections.shortlist_section import shortlist, shown_rows
+from matscout.report.sections.trust_section import trust
+from matscout.report.wording import name_of
 
 SECTIONS: Final = (
     ("asked", "Goal"),

@@ -8,10 +8,10 @@ import numpy as np
 
 from matscout import columns
 from matscout.errors import DivergedError
-from matscout.training.folds import Fold
-from matscout.training.member import fit, prepared
-from matscout.training.plan import Plan
-from matscout.training.trainer import EpochRecord
+from matscout.training.labelled_rows import Fold
+from matscout.training.loop.trainer import EpochRecord
+from matscout.training.train_member import fit, prepared
+from matscout.training.training_plan import Plan
 
 TENTHS = 10  # of a training: where trials of different length are compared
 HELD = (columns.TRAIN, columns.VALIDATION)

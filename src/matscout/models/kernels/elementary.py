@@ -1,6 +1,7 @@
 """Exponential, sigmoid, swish and softplus in float32, from sums and products alone, so that loops over them vectorise.
 
-Relative errors are below 3e-7, softplus's and swish's too; `tests/models/test_models_kernels.py` compares with float64.
+Relative errors are below 3e-7, softplus's and swish's too; `tests/models/kernels/test_kernels.py` compares with
+float64.
 """
 
 import numpy as np

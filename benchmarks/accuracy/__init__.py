@@ -1,0 +1,1 @@
+"""Errors of the members and the ensemble; see `python -m benchmarks.accuracy --help`."""

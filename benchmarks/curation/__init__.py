@@ -1,0 +1,1 @@
+"""Duplicates, symmetry, offsets and scale of curation; see `python -m benchmarks.curation --help`."""

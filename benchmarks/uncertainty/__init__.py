@@ -1,0 +1,1 @@
+"""Coverage and width of the intervals; see `python -m benchmarks.uncertainty --help`."""

@@ -1,0 +1,1 @@
+"""Commands of `matscout` that are more than one call."""

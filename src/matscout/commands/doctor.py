@@ -1,0 +1,139 @@
+"""What is installed, set, reachable and free on this machine: the facts behind `matscout doctor`."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import psutil
+
+from matscout.commands.mend import damaged_files
+from matscout.engine import n_workers
+from matscout.engine.settings import Switch
+from matscout.errors import MatscoutError
+from matscout.params import Params, load_params
+from matscout.sources.services.disk_space import pipeline_bytes
+
+PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
+EXPECTED_OUTS = (
+    "data/curated/materials.parquet",
+    "data/graphs/store.json",
+    "data/ensemble/calibration.json",
+    "data/candidates/candidates.parquet",
+    "data/screening/ranked.parquet",
+    "data/report/index.html",
+)
+REACH_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    topic: str
+    status: Literal["ok", "note", "problem"]
+    text: str
+
+
+def examine(*, online: bool) -> Iterator[Finding]:
+    """All findings, cheapest first; `online` also tries the databases' endpoints."""
+    yield from _software()
+    yield from _machine()
+    try:
+        params = load_params()
+    except MatscoutError as error:
+        yield Finding("params.yaml", "problem", str(error))
+        return
+    yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
+    yield _disk(params)
+    yield _lock_file()
+    yield from _databases(params, online=online)
+    yield from _outputs()
+
+
+def _software() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    for package in PACKAGES:
+        try:
+            yield Finding(package, "ok", version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "problem", "not installed; run: make setup")
+    git = shutil.which("git")
+    if git is None:
+        yield Finding("git", "problem", "not found; DVC needs it")
+        return
+    yield Finding("git", "ok", _output_of(git, "--version").removeprefix("git version "))
+    if not _output_of(git, "config", "user.email"):
+        yield Finding("git identity", "note", "not set; dvc exp run needs it: git config user.email you@example.org")
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    memory = psutil.virtual_memory()
+    yield Finding("cores", "ok", f"{n_workers()} to use, engine {Switch.read().engine}")
+    yield Finding("memory", "ok", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield Finding("gpu", "ok" if devices else "note", ", ".join(devices) or "none; everything runs on the CPU")
+
+
+def _disk(params: Params) -> Finding:
+    free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
+    text = f"{free:.1f} GiB free here; a run of the whole pipeline with these parameters takes up to {needed:.1f} GiB"
+    if free >= needed:
+        return Finding("disk", "ok", text)
+    return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
+
+
+def _lock_file() -> Finding:
+    damaged = damaged_files(Path.cwd())
+    if damaged:
+        return Finding("dvc.lock", "problem", f"{' and '.join(damaged)} half-written; run: matscout mend")
+    if Path("dvc.lock").is_file():
+        return Finding("dvc.lock", "ok", "not cut off")
+    return Finding("dvc.lock", "note", "not made yet; run: make repro")
+
+
+def _databases(params: Params, *, online: bool) -> Iterator[Finding]:
+    for name, database in params.databases.items():
+        if database.origin != "api":
+            there = Path(database.path).exists()
+            text = f"origin {database.origin}: {database.path}"
+            yield Finding(name, "ok" if there else "problem", text if there else f"{text} does not exist")
+        else:
+            yield Finding(name, "ok", f"origin api: {database.endpoint}")
+        if online and database.endpoint:
+            yield _reachable(name, database.endpoint)
+    key_set = bool(os.environ.get("MP_API_KEY"))
+    needed = "materials_project" in params.databases and params.databases["materials_project"].origin == "api"
+    text = "set" if key_set else "not set; only the origin api of materials_project needs it"
+    yield Finding("MP_API_KEY", "problem" if needed and not key_set else "ok" if key_set else "note", text)
+
+
+def _reachable(name: str, endpoint: str) -> Finding:
+    import requests
+
+    host = urlsplit(endpoint).netloc
+    try:
+        answer = requests.get(endpoint, timeout=REACH_TIMEOUT_S)
+    except requests.RequestException as error:
+        return Finding(name, "note", f"{host} is not reachable from here ({type(error).__name__})")
+    return Finding(name, "ok", f"{host} answers (HTTP {answer.status_code})")
+
+
+def _outputs() -> Iterator[Finding]:
+    missing = [path for path in EXPECTED_OUTS if not Path(path).exists()]
+    if missing:
+        yield Finding("results", "note", f"not made yet: {', '.join(missing)}; run: make repro (or dvc pull)")
+    else:
+        yield Finding("results", "ok", "complete; see: matscout results")
+
+
+def _output_of(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words

@@ -1,0 +1,34 @@
+"""`matscout repro`: what `dvc repro` does, with the members trained side by side.
+
+`dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains the
+members that DVC would train, one a core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
+place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
+"""
+
+from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
+from matscout.engine.settings import Switch
+from matscout.params import load_params
+
+
+def reproduce(switch: Switch) -> int:
+    """Bring the pipeline up to date; DVC's exit code.
+
+    Raises:
+        InputError: no DVC repository here, or DVC is at work in it.
+        TrainingError: members failed.
+    """
+    if changed_stages(INPUT_STAGES) and (code := _dvc("repro", *INPUT_STAGES)):
+        return code
+    params = load_params()
+    names = members_to_train(list(params.members))
+    if len(names) > 1:  # one alone is trained by its stage
+        from matscout.commands.train import make_engine, train_members  # brings torch
+
+        train_members(names, params, make_engine(switch, params.compute))
+    return _dvc("repro")
+
+
+def _dvc(*arguments: str) -> int:
+    from dvc.cli import main
+
+    return main(list(arguments))

@@ -1,0 +1,157 @@
+"""`matscout train`: several members at once, outside of DVC; `dvc repro` then only puts them in their places.
+
+`dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own
+lock and checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>`
+takes them. The bytes are those of a serial run.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
+from matscout.engine.local_engine import LocalEngine
+from matscout.engine.ray_engine import RayEngine
+from matscout.engine.settings import RAY, Switch, n_cores
+from matscout.engine.worker_tasks import DONE, Engine, Job
+from matscout.errors import InputError, ParameterError, TrainingError
+from matscout.params import Compute, Member, Params
+from matscout.progress import progress
+from matscout.training.runs.checkpoints import epochs_saved
+from matscout.training.runs.trained_beforehand import is_kept
+from matscout.training.runs.training_hashes import provenance_of, repository, training_hashes
+
+N_SHOWN = 4  # members beside the bar
+COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
+    "cgcnn": 0.6,
+    "megnet": 1.1,
+    "alignn": 1.2,
+    "cogn": 0.7,
+    "comformer": 1.2,
+    "composition": 0.5,
+}
+INPUTS = {
+    "graphs": Path("data/graphs"),
+    "split": Path("data/training/split.parquet"),
+    "materials": Path("data/training/materials.parquet"),
+}
+
+
+def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
+    """Train those members that `dvc repro` would train and that wait for it not yet; return their names.
+
+    Raises:
+        ParameterError: a name is not in `params.yaml`.
+        InputError: curated table, graphs or split are not what `dvc repro` would train on.
+        TrainingError: members failed; names each, with its reason. The others are trained.
+    """
+    if waiting := sorted(set(names) & set(params.finetuned)):
+        raise ParameterError(
+            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+        )
+    if unknown := sorted(set(names) - set(params.members)):
+        raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
+    check_inputs()
+    hashes = training_hashes(**INPUTS)
+    fingerprints = {name: provenance_of(name, params, hashes).fingerprint for name in names}
+    wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
+    wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
+    epochs = {name: params.members[name].training.epochs for name in wanted}
+    if not wanted:
+        return []
+    logs = repository() / ".checkpoints" / "logs"
+    job = Job(
+        partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.train_member", "mlflow.tracking")
+    )
+    failures = dict[str, str]()
+    with _watch(epochs, fingerprints) as board:
+        for ended in engine.run(job, wanted):
+            failures |= {name: error for name, error in ended.items() if error != DONE}
+            board.show(ended)
+    if failures:
+        told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
+        raise TrainingError(
+            f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; "
+            f"training resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
+        )
+    return wanted
+
+
+def make_engine(switch: Switch, compute: Compute) -> Engine:
+    """The switch's engine, with as many workers as it tells, else as cards (or cores) allow."""
+    cards = visible_cards() if compute.device != "cpu" else []
+    each = compute.processes
+    ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
+    workers = switch.workers or len(groups) or max(1, n_cores() // (each * compute.threads))
+    if switch.engine == RAY:
+        gpus = float(each * (compute.device == "cuda" or bool(cards)))
+        return RayEngine(workers, cpus=each * compute.threads, gpus=gpus)
+    return LocalEngine([{"CUDA_VISIBLE_DEVICES": groups[n % len(groups)]} if groups else {} for n in range(workers)])
+
+
+def visible_cards() -> list[str]:
+    """The graphics cards this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [card for card in told.split(",") if card]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def check_inputs() -> None:
+    """Refuse to train on inputs that `dvc repro` would make anew: its fingerprint would be another.
+
+    Raises:
+        InputError: they are missing or changed, or DVC cannot tell.
+    """
+    missing = [str(path) for path in INPUTS.values() if not path.exists()]
+    if missing:
+        raise InputError(f"{', '.join(missing)} not found; run: dvc repro {' '.join(INPUT_STAGES)}")
+    if changed := changed_stages(INPUT_STAGES):
+        raise InputError(f"changed since they ran: {', '.join(changed)}; run: dvc repro {' '.join(INPUT_STAGES)}")
+
+
+def _fit(name: str, *, params: Params) -> None:
+    from matscout.training.train_member import fit_member  # torch and MLflow, which only the workers need
+
+    fit_member(name, params=params, **INPUTS)
+
+
+def _duration(member: Member) -> float:
+    return member.training.epochs * COST.get(member.architecture, 1.0)
+
+
+@dataclass
+class _Board:
+    """One bar for all members: epochs done, and how far each running member is."""
+
+    bar: Any
+    epochs: Mapping[str, int]
+    fingerprints: Mapping[str, str]
+    ended: set[str] = field(default_factory=set)
+
+    def show(self, ended: Mapping[str, str]) -> None:
+        """Look at the checkpoints; name what ended."""
+        for name, error in ended.items():
+            self.bar.write(f"train: {name} {'trained' if error == DONE else 'FAILED'}", file=sys.stderr)
+        self.ended.update(ended)
+        saved = {name: epochs_saved(name, self.fingerprints[name]) for name in self.epochs}
+        self.bar.update(sum(saved.values()) - self.bar.n)
+        under_way = [f"{name} {n}/{self.epochs[name]}" for name, n in saved.items() if n and name not in self.ended]
+        self.bar.set_postfix_str(", ".join(under_way[:N_SHOWN]), refresh=False)
+
+
+@contextmanager
+def _watch(epochs: Mapping[str, int], fingerprints: Mapping[str, str]) -> Iterator[_Board]:
+    done = sum(epochs_saved(name, fingerprints[name]) for name in epochs)
+    with progress(description="train", total=sum(epochs.values()), done=done, unit="epoch") as bar:
+        board = _Board(bar, epochs, fingerprints)
+        board.show({})
+        yield board

@@ -1,0 +1,230 @@
+"""`matscout tune`: a recorded search for the recipe that suits your data, judged on the validation fold alone.
+
+Trials are proposed by Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 24, 2546 (2011)); the first
+has the present values. A trial that is worse than the median of the others at the same share of its training ends
+there. The study lies in `.checkpoints/tune/<member>/`, under a key of parameters, code and inputs: a killed search goes
+on where it was, a changed one starts clean. What is proposed depends on the seed and the trials before alone, so that
+a killed search ends like one that was not.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from matscout.errors import ParameterError
+from matscout.files import sha256_of_json
+from matscout.params import Params, check_params
+from matscout.progress import progress
+from matscout.training.runs.checkpoints import open_checkpoints
+from matscout.training.runs.training_hashes import training_hashes
+from matscout.training.training_plan import Plan, plan_member
+from matscout.training.trial import Outcome, run_trial
+
+DIGITS = 3  # of a proposed number: more would not change a result and could not be read
+PATIENCE = {"n_startup_trials": 4, "n_warmup_steps": 3}  # whole trials before any is cut; tenths of each that are free
+RANDOM_TRIALS = 6  # before the estimator proposes
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A parameter that is searched.
+
+    Attributes:
+        path: its place in `params.yaml`.
+        value: what stands there.
+        choices: what may be proposed.
+    """
+
+    path: str
+    value: float
+    choices: BaseDistribution
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: what was proposed by path, error, errors by target, and how it ended."""
+
+    number: int
+    proposed: Mapping[str, Any]
+    error: float
+    mae: Mapping[str, float]
+    ended: str
+
+
+def knobs_of(name: str, params: Params) -> dict[str, Knob]:
+    """Every parameter that can be searched for a member, around its present value."""
+    block = f"finetuned.{name}.member" if name in params.finetuned else f"members.{name}"
+    recipe, training = params.model, params.ensembled[name].training
+    return {
+        "lr": _number("model.lr", recipe.lr, 8.0),
+        "lr_scale": _number(f"{block}.training.lr_scale", training.lr_scale, 8.0),
+        "batch_size": _one_of("model.batch_size", recipe.batch_size, [2.0**n for n in (-2, -1, 0, 1, 2)]),
+        "weight_decay": _any_of("model.weight_decay", recipe.weight_decay, (0.0, 1e-4, 1e-3, 1e-2, 1e-1)),
+        "averaging": _any_of("model.averaging", recipe.averaging, (0.9, 0.97, 0.99, 0.997)),
+        "warmup": _any_of("model.warmup", recipe.warmup, (0.05, 0.1, 0.2, 0.3)),
+        "grad_clip": _number("model.grad_clip", recipe.grad_clip, 10.0),
+        "epochs": _one_of(f"{block}.training.epochs", training.epochs, (0.5, 0.75, 1.0, 1.5, 2.0)),
+    }
+
+
+DEFAULT_KNOBS = ("lr", "batch_size", "weight_decay", "averaging", "epochs")
+
+
+def tune(
+    name: str,
+    params: Params,
+    *,
+    n_trials: int,
+    over: Sequence[str],
+    seed: int,
+    inputs: Mapping[str, Path],
+    say: Callable[[str], None],
+) -> list[Trial]:
+    """Search until the study holds `n_trials` finished trials; return all of them, best first.
+
+    Args:
+        name: key of `members` or `finetuned`.
+        params: all parameters.
+        n_trials: finished ones, those of earlier calls included.
+        over: names of knobs.
+        seed: of the proposals.
+        inputs: graphs, split and materials.
+        say: gets one line a finished trial.
+
+    Raises:
+        ParameterError: no such member or knob.
+        TrainingError: as for `train_member`, or another process searches for this member.
+    """
+    plan_member(name, params)  # refuses an unknown member
+    knobs = knobs_of(name, params)
+    if unknown := sorted(set(over) - set(knobs)):
+        raise ParameterError(f"--over {unknown[0]} is no parameter to search; choose from {', '.join(knobs)}")
+    searched = {knob.path: knob for key, knob in knobs.items() if key in over}
+    key = study_key(name, params, searched, seed, training_hashes(**inputs))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with open_checkpoints(f"tune/{name}", key) as store, _bar(name, n_trials) as bar:
+        study = _open_study(store.directory / "study.db")
+        while (n_done := len(_finished(study))) < n_trials:
+            bar.n = n_done
+            bar.refresh()
+            trial = _next_trial(study, searched, seed)
+            _run(study, trial, _plan(name, params, trial.params, key, n_done), inputs)
+            say(_line(_trials(study)[-1], n_trials))
+        bar.n = n_done
+        return sorted(_trials(study), key=lambda trial: (trial.ended != "complete", trial.error, trial.number))
+
+
+def experiment_command(best: Mapping[str, Any]) -> str:
+    """The command that trains with these values."""
+    return " ".join(["dvc exp run", *(f"-S {path}={value}" for path, value in best.items())])
+
+
+def study_key(name: str, params: Params, searched: Mapping[str, Knob], seed: int, hashes: Mapping[str, str]) -> str:
+    """A study's key: all that its trials have in common."""
+    tree = params.model_dump(mode="json")
+    own = {key: tree[key] for key in ("targets", "model", "compute")} | {"member": tree["members"].get(name)}
+    space = {path: optuna.distributions.distribution_to_json(knob.choices) for path, knob in searched.items()}
+    return sha256_of_json([name, own, tree["finetuned"].get(name), space, seed, dict(hashes)])
+
+
+def _bar(name: str, n_trials: int) -> Any:
+    return progress(description=f"tune {name}", total=n_trials, unit="trial")
+
+
+def _open_study(path: Path) -> optuna.Study:
+    study = optuna.create_study(
+        storage=f"sqlite:///{path}",
+        study_name="tune",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(**PATIENCE),
+    )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)  # a killed search left it; the same is proposed again
+    return study
+
+
+def _next_trial(study: optuna.Study, searched: Mapping[str, Knob], seed: int) -> optuna.Trial:
+    n_done = len(_finished(study))
+    study.sampler = optuna.samplers.TPESampler(seed=seed + n_done, n_startup_trials=RANDOM_TRIALS)
+    if n_done == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial({path: knob.value for path, knob in searched.items()})
+    return study.ask({path: knob.choices for path, knob in searched.items()})
+
+
+def _run(study: optuna.Study, trial: optuna.Trial, plan: Plan, inputs: Mapping[str, Path]) -> None:
+    def hopeless(tenths: int, error: float) -> bool:
+        trial.report(error, tenths)
+        return trial.should_prune()
+
+    def tell(outcome: Outcome) -> None:
+        trial.set_user_attr("mae", dict(outcome.mae))
+        trial.set_user_attr("ended", outcome.ended)
+        trial.set_user_attr("error", outcome.error)
+        if outcome.ended == "complete":
+            study.tell(trial, outcome.error)
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+
+    run_trial(plan, hopeless=hopeless, tell=tell, **inputs)
+
+
+def _plan(name: str, params: Params, values: Mapping[str, Any], key: str, n_done: int) -> Plan:
+    """The member's training with a trial's values, under a name of its own."""
+    tree = params.model_dump(mode="json")
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[last] = _rounded(value)
+    plan = plan_member(name, check_params(tree))
+    own = plan.params.model_copy(update={"members": {f"tune/{name}": plan.params.members[name]}})
+    title = f"tune {name} {key[:7]}"
+    return replace(plan, name=f"tune/{name}", params=own, pipeline=params, title=title, run_name=f"trial {n_done + 1}")
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=DONE)
+
+
+def _trials(study: optuna.Study) -> list[Trial]:
+    """The finished trials in their order; numbered by it, since a kill leaves gaps in Optuna's own numbers."""
+    return [
+        Trial(
+            number,
+            {path: _rounded(value) for path, value in trial.params.items()},
+            trial.user_attrs["error"],
+            trial.user_attrs["mae"],
+            trial.user_attrs["ended"],
+        )
+        for number, trial in enumerate(_finished(study), 1)
+    ]
+
+
+def _line(trial: Trial, n_trials: int) -> str:
+    values = ", ".join(f"{path.rsplit('.', 1)[-1]} {json.dumps(value)}" for path, value in trial.proposed.items())
+    return f"trial {trial.number}/{n_trials} {trial.ended:8} validation error {trial.error:.4f}: {values}"
+
+
+def _number(path: str, value: float, factor: float) -> Knob:
+    return Knob(path, value, FloatDistribution(value / factor, value * factor, log=True))
+
+
+def _one_of(path: str, value: int, factors: Sequence[float]) -> Knob:
+    choices = sorted({max(1, round(value * factor)) for factor in factors})
+    return Knob(path, value, CategoricalDistribution(choices))
+
+
+def _any_of(path: str, value: float, choices: Sequence[float]) -> Knob:
+    return Knob(path, value, CategoricalDistribution(sorted({value, *choices})))
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,0 +1,224 @@
+"""The stage `curate`: snapshots of several databases become one honest table."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+
+from matscout import columns
+from matscout.curation.curated_files import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
+from matscout.curation.curation_summary import summarize_curation
+from matscout.curation.duplicates.comparison_cache import (
+    Compared,
+    keep_reduced,
+    load_compared,
+    load_reduced,
+    save_compared,
+)
+from matscout.curation.duplicates.duplicate_search import EDGE_SCHEMA, cluster_rows, find_matches
+from matscout.curation.duplicates.representative import mark_representatives
+from matscout.curation.energies.align_energies import align
+from matscout.curation.energies.label_noise import label_noise
+from matscout.curation.outliers import label_outliers
+from matscout.curation.row_checks import Examined, examine
+from matscout.errors import InputError
+from matscout.files import write_json, write_parquet
+from matscout.params import Curation
+from matscout.sources.feedback_files import read_feedback
+from matscout.sources.record import RECORD_SCHEMA, Losses, Record, Rejection
+from matscout.sources.snapshots.manifest import read_manifest
+from matscout.sources.snapshots.snapshot import read_snapshot
+
+LOG: Final = logging.getLogger(__name__)
+PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation
+MATERIALS_SCHEMA: Final = pa.schema(
+    [
+        *(RECORD_SCHEMA.field(name) for name in PUBLISHED),
+        (columns.FORMULA, pa.string()),
+        (columns.N_ATOMS, pa.int32()),
+        (columns.SPACE_GROUP, pa.int32()),
+        *(RECORD_SCHEMA.field(name) for name in (*columns.CRYSTAL, *columns.LABELS)),
+        (columns.FORMATION_ENERGY_ALIGNED, pa.float64()),
+        (columns.FORMATION_ENERGY_ALIGNED_STD, pa.float64()),
+        (columns.FORMATION_ENERGY_NOISE, pa.float64()),
+        (columns.BAND_GAP_NOISE, pa.float64()),
+        (columns.DUPLICATE_GROUP, pa.string()),
+        (columns.IS_REPRESENTATIVE, pa.bool_()),
+        (columns.N_ATOMS_PRIMITIVE, pa.int32()),
+    ]
+)
+QUARANTINE_SCHEMA: Final = pa.schema(
+    [(name, pa.int64() if name == "row" else pa.string()) for name in Rejection.__dataclass_fields__]
+)
+
+
+def curate(
+    snapshots: Sequence[Path],
+    params: Curation,
+    destination: Path,
+    *,
+    workers: int,
+    cache: Path | None = None,
+    feedback: Path | None = None,
+) -> None:
+    """Check, deduplicate and align the rows of `snapshots`, and of the folder `feedback` with candidates' results.
+
+    Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
+    with its reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published
+    labels are never changed: aligned energies and noise stand beside them.
+
+    Raises:
+        InputError: a snapshot is absent or damaged, or a file of results was not checked.
+    """
+    records, rejections, planted = _read(snapshots, feedback)
+    curate_records(records, rejections, planted, params, destination, workers=workers, cache=cache)
+
+
+def curate_records(
+    records: Sequence[Record],
+    rejections: Sequence[Rejection],
+    planted: Mapping[str, Mapping[str, Any]],
+    params: Curation,
+    destination: Path,
+    *,
+    workers: int,
+    cache: Path | None = None,
+) -> None:
+    """What `curate` does once the snapshots are read (see there).
+
+    Args:
+        records: rows with unique ids.
+        rejections: rows refused so far.
+        planted: source -> what its synthetic rows were made with.
+        params: the section `curation`.
+        destination: folder of the four outputs.
+        workers: processes; the outputs do not depend on it.
+        cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
+    """
+    known = load_compared(cache, params.matching)
+    examined = examine(
+        records,
+        params.validity,
+        params.matching.symprec,
+        workers=workers,
+        known={**load_reduced(cache, params.matching), **known.cells},
+        keep=None if cache is None else partial(keep_reduced, cache, params.matching),
+    )
+    kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
+    refused = [
+        Rejection(record.source, record.material_id, record.file, record.row, *result)
+        for record, result in zip(records, examined, strict=True)
+        if not isinstance(result, Examined)
+    ]
+    if not kept:
+        reasons = ", ".join(sorted({rejection.reason for rejection in (*rejections, *refused)})) or "there were none"
+        raise InputError(f"no usable row among {len(records)} records (refused for: {reasons}); check the databases")
+    kept.sort(key=lambda pair: (pair[0].source, pair[0].material_id))
+    materials = _table(kept)
+    outliers = label_outliers(materials, params.validity.outlier)
+    refused += [_refuse_outlier(kept[row][0], outliers.loc[row], params) for row in outliers.index.tolist()]
+    materials = materials.drop(index=outliers.index).reset_index(drop=True)
+    kept = [pair for row, pair in enumerate(kept) if row not in outliers.index]
+    cells = {result.content: result.reduced for _, result in kept}
+    matches = find_matches(cells, params.matching, workers=workers, known=known)
+    save_compared(cache, params.matching, Compared(cells, tuple(matches)).with_blocks_of(known))
+    contents = [result.content for _, result in kept]
+    materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
+    aligned, offsets = align(materials, params.offsets, planted)
+    materials[list(aligned.columns)] = aligned
+    materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
+    materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
+    materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
+    _warn_of_losses(records, rejections, refused, destination)
+    quarantine = quarantine_table([*rejections, *refused])
+    summary = summarize_curation(materials, quarantine, edges, offsets)
+    write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
+    write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
+    write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
+    write_json(destination / SUMMARY_NAME, summary)
+
+
+def _warn_of_losses(
+    records: Sequence[Record], rejections: Sequence[Rejection], refused: Sequence[Rejection], destination: Path
+) -> None:
+    losses = Losses()
+    for item in (*records, *rejections):
+        losses.count(item)
+    for rejection in refused:
+        losses.lose(rejection)
+    for warning in losses.warnings(destination / QUARANTINE_NAME):
+        LOG.warning(warning)
+
+
+def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
+    """Rejections sorted by source, file and row."""
+    rows = [vars(rejection) for rejection in rejections]
+    frame = pd.DataFrame(rows, columns=pd.Index(QUARANTINE_SCHEMA.names))
+    return frame.sort_values(["source", "file", "row", "material_id"], ignore_index=True)
+
+
+def _read(
+    snapshots: Sequence[Path], feedback: Path | None
+) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
+    """All records and rejections, and what synthetic snapshots were made with, by source.
+
+    Ids are each source's own: a row whose id an earlier snapshot used already becomes `<source>:<id>`.
+    """
+    records: list[Record] = []
+    rejections: list[Rejection] = []
+    planted: dict[str, Mapping[str, Any]] = {}
+    taken: set[str] = set()
+    seen: set[tuple[str, str]] = set()  # source and id
+    for snapshot in snapshots:
+        manifest = read_manifest(snapshot)
+        if manifest.planted is not None:
+            planted[manifest.source] = manifest.planted
+    results = () if feedback is None else read_feedback(feedback)
+    for item in chain(*(read_snapshot(snapshot) for snapshot in snapshots), results):
+        if isinstance(item, Rejection):
+            rejections.append(item)
+            continue
+        if (item.source, item.material_id) in seen:  # such as a candidate computed twice
+            detail = (
+                f"{item.source} gives {item.material_id!r} in an earlier row too, which was kept; rename one of them"
+            )
+            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, "duplicate_id", detail))
+            continue
+        seen.add((item.source, item.material_id))
+        name = item.material_id
+        while name in taken:
+            name = f"{item.source}:{name}"
+        taken.add(name)
+        records.append(item if name == item.material_id else replace(item, material_id=name))
+    return records, rejections, planted
+
+
+def _refuse_outlier(record: Record, outlier: pd.Series, params: Curation) -> Rejection:
+    detail = (
+        f"{columns.FORMATION_ENERGY} = {outlier['value']:.3f} eV/atom: rows of the same chemistry suggest "
+        f"{outlier['expected']:.3f}, {outlier['deviation']:.1f} robust deviations away, more than "
+        f"curation.validity.outlier = {params.validity.outlier:g}; check the row at its source, or raise the limit"
+    )
+    reason = f"{columns.FORMATION_ENERGY}_outlier"
+    return Rejection(record.source, record.material_id, record.file, record.row, reason, detail)
+
+
+def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
+    """The columns that come from one row alone."""
+    table: dict[str, Any] = {name: [getattr(record, name) for record, _ in kept] for name in PUBLISHED}
+    table[columns.YEAR] = pd.array([record.year for record, _ in kept], dtype="Int32")
+    table[columns.FORMULA] = [result.formula for _, result in kept]
+    table[columns.N_ATOMS] = [record.crystal.n_atoms for record, _ in kept]
+    table[columns.SPACE_GROUP] = [result.reduced.space_group for _, result in kept]
+    table[columns.N_ATOMS_PRIMITIVE] = [result.reduced.crystal.n_atoms for _, result in kept]
+    for name in (columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS):
+        table[name] = [record.crystal.to_row()[name] for record, _ in kept]
+    for label in columns.LABELS:
+        table[label] = pd.array([getattr(record, label) for record, _ in kept], dtype="float64")
+    return pd.DataFrame(table)

@@ -1,0 +1,161 @@
+"""Which rows are one material: blocks, matches, clusters, and every edge kept with its scores."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+
+from matscout import columns
+from matscout.curation.duplicates.chirality import same_up_to_mirror
+from matscout.curation.duplicates.comparison_cache import Compared, ContentEdge
+from matscout.curation.duplicates.match_clusters import complete_link
+from matscout.curation.duplicates.reduced_cell import Block, ReducedCell
+from matscout.curation.duplicates.structure_matching import Match, match_pairs
+from matscout.engine import parallel_map
+from matscout.params import Matching
+
+TASK_COST: Final = 4_000  # pairs times atoms: some seconds, so that the bar moves and cores finish together
+
+EDGE_SCHEMA: Final = pa.schema(
+    [
+        ("material_id_a", pa.string()),
+        ("material_id_b", pa.string()),
+        ("source_a", pa.string()),
+        ("source_b", pa.string()),
+        ("formula", pa.string()),
+        ("rms", pa.float64()),  # (volume per atom)^(1/3)
+        ("max_distance", pa.float64()),  # the same
+        ("volume_difference", pa.float64()),  # share of the mean
+        ("strain", pa.float64()),  # largest principal strain; null where the space groups agree
+        ("space_group_a", pa.int32()),
+        ("space_group_b", pa.int32()),
+        ("same_space_group", pa.bool_()),  # or its mirror image
+        ("same_material", pa.bool_()),  # space groups agree, or differ within tolerance
+        ("merged", pa.bool_()),  # both rows are in one duplicate group
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A share of one block's comparisons; `keys` are content keys, `pairs` positions in `cells`."""
+
+    keys: tuple[str, ...]
+    cells: tuple[ReducedCell, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+def find_matches(
+    cells: Mapping[str, ReducedCell], settings: Matching, *, workers: int, known: Compared | None = None
+) -> list[ContentEdge]:
+    """All matches among distinct crystals, compared inside blocks of formula and primitive size.
+
+    Args:
+        cells: content key -> reduced cell.
+        settings: tolerances.
+        workers: processes; the result does not depend on it.
+        known: earlier comparisons, which are not made again.
+    """
+    known = known or Compared()
+    blocks: dict[Block, list[str]] = defaultdict(list)
+    for key in sorted(cells):
+        blocks[cells[key].block].append(key)
+    pieces = [piece for block in sorted(blocks) for piece in _pieces_of(blocks[block], cells, known.cells)]
+    tasks = _tasks_of(pieces)
+    found = parallel_map(partial(_compare, settings=settings), tasks, workers=workers, description="comparing cells")
+    old = (edge for edge in known.edges if edge.first in cells and edge.second in cells)
+    return sorted((*old, *(edge for edges in found for edge in edges)), key=lambda edge: (edge.first, edge.second))
+
+
+def cluster_rows(
+    rows: pd.DataFrame, contents: Sequence[str], edges: Sequence[ContentEdge]
+) -> tuple[pd.Series, pd.DataFrame]:
+    """Groups and edges of rows from the matches of their contents.
+
+    Args:
+        rows: material_id, source, formula, space_group.
+        contents: the content key of each row.
+        edges: matches between contents.
+
+    Returns:
+        `duplicate_group` by row (smallest material_id of the cluster), and the table of edges.
+    """
+    ids = rows[columns.MATERIAL_ID].to_numpy()
+    same = [(edge.rms, edge.first, edge.second) for edge in edges if edge.same_material]
+    home = complete_link(sorted(set(contents)), same)
+    smallest: dict[str, str] = {}
+    for material_id, content in zip(ids, contents, strict=True):
+        cluster = home[content]
+        smallest[cluster] = min(smallest.get(cluster, material_id), material_id)
+    groups = pd.Series([smallest[home[content]] for content in contents], index=rows.index)
+    return groups, _edge_table(rows, contents, edges, home)
+
+
+def _edge_table(
+    rows: pd.DataFrame, contents: Sequence[str], edges: Sequence[ContentEdge], home: Mapping[str, str]
+) -> pd.DataFrame:
+    """Edges between rows: those between contents, and zero-distance ones between rows of one content."""
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for position, content in enumerate(contents):
+        by_content[content].append(position)
+    ids = rows[columns.MATERIAL_ID].to_numpy()
+    sources = rows[columns.SOURCE].to_numpy()
+    formulas = rows[columns.FORMULA].to_numpy()
+    space_groups = rows[columns.SPACE_GROUP].to_numpy()
+    table: list[tuple[object, ...]] = []
+
+    def add(a: int, b: int, scores: tuple[float, ...], *, same: bool, merged: bool) -> None:
+        a, b = (a, b) if ids[a] < ids[b] else (b, a)
+        groups = (int(space_groups[a]), int(space_groups[b]))
+        names = (ids[a], ids[b], sources[a], sources[b], formulas[a])
+        table.append((*names, *scores, *groups, same_up_to_mirror(*groups), same, merged))
+
+    for members in by_content.values():
+        for a, b in combinations(members, 2):
+            add(a, b, (0.0, 0.0, 0.0, 0.0), same=True, merged=True)
+    for edge in edges:
+        scores = (edge.rms, edge.max_distance, edge.volume_difference, edge.strain)
+        for a in by_content[edge.first]:
+            for b in by_content[edge.second]:
+                add(a, b, scores, same=edge.same_material, merged=home[edge.first] == home[edge.second])
+    frame = pd.DataFrame(table, columns=pd.Index(EDGE_SCHEMA.names))
+    return frame.sort_values(["material_id_a", "material_id_b"], ignore_index=True)
+
+
+def _pieces_of(keys: Sequence[str], cells: Mapping[str, ReducedCell], known: Mapping[str, ReducedCell]) -> list[_Piece]:
+    """The pairs of one block that were not compared before, cut where they are too many for one task."""
+    members = tuple(cells[key] for key in keys)
+    old = [key in known for key in keys]
+    pairs = [(a, b) for a, b in combinations(range(len(keys)), 2) if not (old[a] and old[b])]
+    step = max(1, TASK_COST // members[0].crystal.n_atoms)
+    return [_Piece(tuple(keys), members, tuple(pairs[i : i + step])) for i in range(0, len(pairs), step)]
+
+
+def _tasks_of(pieces: Sequence[_Piece]) -> list[tuple[_Piece, ...]]:
+    """Pieces packed into tasks of about equal cost."""
+    tasks: list[list[_Piece]] = []
+    cost = TASK_COST
+    for piece in pieces:
+        if cost >= TASK_COST:
+            tasks.append([])
+            cost = 0
+        tasks[-1].append(piece)
+        cost += len(piece.pairs) * piece.cells[0].crystal.n_atoms
+    return [tuple(task) for task in tasks]
+
+
+def _compare(task: Sequence[_Piece], settings: Matching) -> list[ContentEdge]:
+    return [
+        _content_edge(piece.keys, match) for piece in task for match in match_pairs(piece.cells, piece.pairs, settings)
+    ]
+
+
+def _content_edge(keys: Sequence[str], match: Match) -> ContentEdge:
+    first, second = keys[match.first], keys[match.second]
+    scores = (match.rms, match.max_distance, match.volume_difference, match.strain)
+    return ContentEdge(first, second, *scores, same_material=match.same_material)

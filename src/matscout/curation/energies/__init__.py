@@ -1,0 +1,1 @@
+"""Formation energies of several databases on one scale, and how far they disagree."""

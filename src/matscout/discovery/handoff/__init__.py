@@ -1,0 +1,1 @@
+"""Candidates as inputs of calculations, and results that come back."""

@@ -1,0 +1,129 @@
+"""Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from pymatgen.io.cif import CifWriter
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.cif_files import SYMPREC, file_stem
+from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
+from matscout.discovery.handoff.optimade_entries import structure_lines
+from matscout.discovery.handoff.provenance_card import Origins, provenance_card
+from matscout.discovery.handoff.vasp_inputs import write_vasp_inputs
+from matscout.discovery.screen.relaxation import AFTER, RELAXED_NAME
+from matscout.errors import InputError
+from matscout.files import atomic_path, check_replaceable, sha256_of, write_csv, write_json
+
+NOT_IN_CSV = (*columns.CRYSTAL,)
+MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
+SHOWN: Final = 3
+
+
+def export_bundle(
+    ranked: Path,
+    destination: Path,
+    *,
+    top: int = 20,
+    ids: Sequence[str] | None = None,
+    origins: Origins | None = None,
+) -> pd.DataFrame:
+    """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
+
+    The folder holds `candidates.csv`, `candidates.jsonl` (OPTIMADE), an atomate2 script and, for each
+    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`.
+
+    Args:
+        ranked: `ranked.parquet` of the stage `screen`.
+        destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
+        top: how many of the best, ignored where `ids` are given.
+        ids: candidate ids, in the order wanted.
+        origins: where weights, data and licences lie, for the cards; None looks in `data/`.
+
+    Returns:
+        The rows exported.
+
+    Raises:
+        InputError: no such file, an unknown id, fewer than one candidate to export, or a folder that holds other
+            files than an export wrote there.
+    """
+    destination = Path(destination)
+    check_replaceable(destination, MARK)
+    _check_untouched(destination)
+    rows = _chosen(ranked, top, ids)
+    origins = Origins() if origins is None else origins
+    evidence = origins.read(ranked)
+    with atomic_path(destination, mark=MARK) as folder:
+        folder.mkdir()
+        names = [_write_candidate(folder, row, provenance_card(row, evidence)) for row in rows.to_dict("records")]
+        _write_relaxed(folder, dict(zip(rows[columns.CANDIDATE_ID], names, strict=True)), ranked)
+        write_csv(folder / "candidates.csv", rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]))
+        (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
+        (folder / SCRIPT_NAME).write_text(workflow_script(names))
+        write_json(folder / MARK, _hashes(folder))
+    return rows
+
+
+def _check_untouched(destination: Path) -> None:
+    """Refuse to replace a hand-off that somebody works in: what they added or changed stands nowhere else."""
+    if not (destination / MARK).is_file():
+        return
+    try:
+        written = json.loads((destination / MARK).read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"{destination / MARK} is no list of an export's files ({error}); give another folder"
+        ) from error
+    found = _hashes(destination)
+    if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
+        names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
+        raise InputError(
+            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+        )
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _chosen(ranked: Path, top: int, ids: Sequence[str] | None) -> pd.DataFrame:
+    ranked = Path(ranked)
+    if not ranked.is_file():
+        raise InputError(f"{ranked} not found: run the stage `screen` first (dvc repro screen)")
+    table = pd.read_parquet(ranked)
+    if ids is None:
+        if top < 1:
+            raise InputError(f"top = {top} leaves nothing to export; give at least 1")
+        return table.head(top).reset_index(drop=True)
+    unknown = sorted(set(ids) - set(table[columns.CANDIDATE_ID]))
+    if unknown:
+        raise InputError(
+            f"{ranked} holds no candidate {unknown}; ids look like {table[columns.CANDIDATE_ID].iloc[0]!r}"
+        )
+    return table.set_index(columns.CANDIDATE_ID, drop=False).loc[list(ids)].reset_index(drop=True)
+
+
+def _write_relaxed(folder: Path, names: Mapping[str, str], ranked: Path) -> None:
+    path = Path(ranked).parent / RELAXED_NAME
+    if not path.exists():
+        return
+    table = pd.read_parquet(path)
+    for row in table.loc[table[columns.CANDIDATE_ID].isin(list(names))].to_dict("records"):
+        crystal = Crystal.from_row({name: row[name + AFTER] for name in columns.CRYSTAL})
+        text = str(CifWriter(crystal.to_structure(), symprec=SYMPREC))
+        (folder / names[row[columns.CANDIDATE_ID]] / "relaxed.cif").write_text(text)
+
+
+def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
+    name = file_stem(row)
+    structure = Crystal.from_row(row).to_structure()
+    own = folder / name
+    own.mkdir()
+    (own / "candidate.cif").write_text(str(CifWriter(structure, symprec=SYMPREC)))
+    write_vasp_inputs(structure, own)
+    write_json(own / "card.json", card)
+    return name

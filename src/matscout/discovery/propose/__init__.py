@@ -1,0 +1,1 @@
+"""New candidates: substitution, prototypes, intermetallics, and the gates that they pass."""

@@ -1,0 +1,161 @@
+"""Templates: crystals whose species have become slots that other elements may fill."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import moyopy
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Lattice
+from pymatgen.util.coord import pbc_shortest_vectors
+
+from matscout.crystal import Crystal
+
+SYMPREC = 0.1  # Å, as in curation: a child inherits the idealised symmetry of its parent
+
+
+@dataclass(frozen=True)
+class Template:
+    """A primitive cell with `n_slots` kinds of site.
+
+    Filling slots with distinct elements keeps the space group and the Wyckoff orbits, so a child needs
+    no symmetry search of its own.
+
+    Attributes:
+        parent_id: material or prototype it was made from.
+        lattice: (3, 3) float64, rows, Å, primitive and LLL-reduced.
+        frac_coords: (n_atoms, 3) float64.
+        slot_of_atom: (n_atoms,) int64.
+        elements: n_slots element symbols of the parent.
+        space_group: international number at `SYMPREC`.
+        pearson: Pearson symbol, such as `cF8`.
+        orbits: (slot, Wyckoff letter) of each orbit.
+        distances: (n_slots, n_slots) float64, shortest distance between atoms of two slots, Å.
+    """
+
+    parent_id: str
+    lattice: NDArray[np.float64]
+    frac_coords: NDArray[np.float64]
+    slot_of_atom: NDArray[np.int64]
+    elements: tuple[str, ...]
+    space_group: int
+    pearson: str
+    orbits: tuple[tuple[int, str], ...]
+    distances: NDArray[np.float64]
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in the primitive cell."""
+        return len(self.slot_of_atom)
+
+    @property
+    def n_slots(self) -> int:
+        """Kinds of site: elements of the parent."""
+        return len(self.elements)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(n_slots,) atoms of each slot in the primitive cell."""
+        return np.bincount(self.slot_of_atom, minlength=self.n_slots)
+
+    @cached_property
+    def ratios(self) -> NDArray[np.int64]:
+        """(n_slots,) atoms of each slot in the reduced formula."""
+        return self.counts // np.gcd.reduce(self.counts)
+
+    @cached_property
+    def volume(self) -> float:
+        """Volume of the primitive cell, Å³."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+    def fill(self, elements: Sequence[str], volume_scale: float = 1.0) -> Crystal:
+        """The crystal with `elements[slot]` on each slot and its volume scaled isotropically."""
+        species = tuple(elements[int(slot)] for slot in self.slot_of_atom)
+        return Crystal(self.lattice * np.cbrt(volume_scale), species, self.frac_coords)
+
+    def label(self, elements: Sequence[str]) -> str:
+        """Pearson symbol, space group and canonical Wyckoff letters in the order of the elements' symbols.
+
+        Hicks et al., "AFLOW-XtalFinder", npj Comput. Mater. 7, 30 (2021), as pymatgen canonicalises it.
+        Two fillings of one formula with the same label are the same protostructure. The elements count by their
+        alphabetical order alone, so that a template has few labels; they are remembered.
+        """
+        symbols = sorted(set(elements))
+        order = tuple(symbols.index(element) for element in elements)
+        if order not in self._labels:
+            self._labels[order] = self._label(elements)
+        return self._labels[order]
+
+    @cached_property
+    def _labels(self) -> dict[tuple[int, ...], str]:
+        return {}
+
+    def _label(self, elements: Sequence[str]) -> str:
+        letters: dict[str, list[str]] = {element: [] for element in sorted(elements)}
+        for slot, letter in self.orbits:
+            letters[elements[slot]].append(letter)
+        parts = ("".join(f"{found.count(x)}{x}" for x in sorted(set(found))) for found in letters.values())
+        return f"{self.pearson}_{self.space_group}_{_canonical_wyckoffs('_'.join(parts), self.space_group)}"
+
+
+def make_template(parent_id: str, crystal: Crystal) -> Template | None:
+    """Find the primitive cell, symmetry and slots of a crystal; None where the symmetry search fails."""
+    elements = tuple(sorted(set(crystal.species)))
+    slots = [elements.index(symbol) for symbol in crystal.species]
+    _silence_moyo()
+    try:
+        data = moyopy.MoyoDataset(
+            moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), slots), symprec=SYMPREC
+        )
+    except (ValueError, RuntimeError):
+        return None
+    cell = data.prim_std_cell
+    lattice, frac_coords = _reduce(np.array(cell.basis), np.array(cell.positions))
+    slot_of_atom = np.array(cell.numbers, dtype=np.int64)
+    return Template(
+        parent_id,
+        lattice,
+        frac_coords,
+        slot_of_atom,
+        elements,
+        data.number,
+        data.pearson_symbol,
+        tuple((slots[orbit], data.wyckoffs[orbit]) for orbit in sorted(set(data.orbits))),
+        _shortest_distances(lattice, frac_coords, slot_of_atom),
+    )
+
+
+def _reduce(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+    reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
+    cartesian = frac_coords @ lattice
+    return np.array(reduced), np.mod(cartesian @ np.linalg.inv(reduced), 1.0)
+
+
+@cache
+def _canonical_wyckoffs(letters: str, space_group: int) -> str:
+    """Wyckoff letters by element, for the choice of origin that all cells of a prototype share."""
+    # reads the whole library of prototypes: only proposing needs it
+    from matscout.discovery.propose.aflow_library import canonicalize_element_wyckoffs
+
+    return canonicalize_element_wyckoffs(letters, space_group)
+
+
+@cache
+def _silence_moyo() -> None:
+    """Its warning on cells that are not primitive holds for every second database row and changes nothing here."""
+    logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
+def _shortest_distances(
+    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], slot_of_atom: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n_slots, n_slots) over all periodic images; an atom and its own image count."""
+    _, squared = pbc_shortest_vectors(Lattice(lattice), frac_coords, frac_coords, return_d2=True)
+    between = np.sqrt(squared)
+    np.fill_diagonal(between, np.linalg.norm(lattice, axis=1).min())  # LLL: close to the shortest lattice vector
+    n_slots = int(slot_of_atom.max()) + 1
+    shortest = np.full((n_slots, n_slots), np.inf)
+    np.minimum.at(shortest, (slot_of_atom[:, None], slot_of_atom[None, :]), between)
+    return shortest

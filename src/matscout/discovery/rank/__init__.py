@@ -1,0 +1,1 @@
+"""Goals, the Pareto front, and batches for the next calculations."""

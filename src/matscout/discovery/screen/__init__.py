@@ -1,0 +1,1 @@
+"""Candidates predicted, scored and shortlisted."""

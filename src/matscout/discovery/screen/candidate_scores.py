@@ -1,0 +1,223 @@
+"""Judging: crystals in, predictions, stability and chances of meeting a goal out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.rank.element_resources import resource_columns
+from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs
+from matscout.discovery.rank.goals import (
+    check_goal,
+    nothing_obeys,
+    obeys_element_rules,
+    window_column,
+    window_probabilities,
+)
+from matscout.discovery.rank.pareto import DEEPEST, rank_candidates
+from matscout.discovery.screen.predict_usable import Predicted, predict_usable
+from matscout.discovery.screen.quarantine import Refusal
+from matscout.discovery.stability.competing_phases import Rivals
+from matscout.discovery.stability.energy_above_hull import (
+    HullEnergy,
+    References,
+    energies_above_hull,
+    hull_of,
+    remark_on,
+)
+from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.params import Goal
+
+Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
+NO_LAYER = 0  # of crystals that the element rules bar
+NOT_MET = {columns.GOAL_MET: False, columns.PARETO_FRONT: False}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judge's table.
+
+    Attributes:
+        rows: (n,) places, among the crystals that were given, of those that could be judged.
+        table: one row each.
+        refusals: the others, with reasons.
+    """
+
+    rows: NDArray[np.int64]
+    table: pd.DataFrame
+    refusals: Sequence[Refusal]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained ensemble, the known phases and a goal.
+
+    Attributes:
+        predictor: the ensemble.
+        references: phases that candidates compete with; None leaves energies above hull out.
+        goal: what is wanted.
+        device: where the encoders run: cpu, cuda or auto.
+        compiled: whether they are compiled, on a GPU.
+    """
+
+    predictor: EnsemblePredictor
+    references: References | None
+    goal: Goal
+    device: str = "cpu"
+    compiled: bool = False
+
+    def check(self) -> None:
+        """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
+        stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
+        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES))
+
+    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
+        """One row a crystal that can be judged, in the given order; the others are named with their reasons.
+
+        The crystals compete with each other, unless the references hold rivals already.
+        """
+        predicted = self.predict(ids, crystals)
+        species = [crystals[row].species for row in predicted.rows]
+        judge = self
+        if self.references is not None and self.references.rivals is None:
+            named = predicted.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
+            known = {columns.SPECIES: species, columns.ENERGY_ABOVE_KNOWN_HULL: self.above_known_hull(named, species)}
+            judge = self.among(Rivals.among([named.assign(**known)]))
+        table = judge.assess(predicted.table, predicted.mixtures, species)
+        return Judged(predicted.rows, table, predicted.refusals)
+
+    def above_known_hull(self, predicted: pd.DataFrame, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """(n,) eV/atom above the hull of the known phases alone; NaN without any."""
+        energies = predicted[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
+        if self.references is None:
+            return np.full(len(energies), np.nan)
+        return energies_above_hull(self.references.known, [Counter(symbols) for symbols in species], energies)
+
+    def among(self, rivals: Rivals) -> "Judge":
+        """The same judge of candidates that compete with these as well."""
+        return self if self.references is None else replace(self, references=self.references.with_rivals(rivals))
+
+    def assess(
+        self, predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], species: Sequence[Sequence[str]]
+    ) -> pd.DataFrame:
+        """What was predicted of n crystals, and what follows from it.
+
+        Beside the predictor's columns: energy above the hull of all rivals with its interval and above that of the
+        known phases alone, competing phases, missing references, whether stability could be judged and why not,
+        what the elements cost, `<column>_in_window` for each window, `element_rules_met` and `goal_probability`:
+        0 where the goal asks for a stability that cannot be judged.
+
+        Args:
+            predicted: the predictor's table.
+            mixtures: each target's calibrated distribution of the same rows.
+            species: symbols of each crystal's atoms.
+        """
+        table = predicted.copy()
+        hull = None if self.references is None else self._add_stability(table, species)
+        resources = resource_columns(species)
+        table[list(resources)] = pd.DataFrame(resources, index=table.index)
+        asked = {aim.column for aim in self.goal.objectives} & set(resources)
+        exact = {name: resources[name] for name in sorted(asked)}
+        single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.objectives, hull, exact)
+        for column, probability in single.items():
+            table[window_column(column)] = probability
+        obeys = obeys_element_rules(species, self.goal)
+        for values in exact.values():
+            obeys &= np.isfinite(values)  # an element without a figure cannot be said to meet the goal
+        table[columns.ELEMENT_RULES_MET] = obeys
+        counts = obeys
+        if columns.STABILITY_JUDGED in table and self._asks_for_stability:
+            table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
+            counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
+        return table
+
+    def _add_stability(self, table: pd.DataFrame, species: Sequence[Sequence[str]]) -> HullEnergy:
+        """Add the columns on stability; return the hull at each composition."""
+        references = self.references
+        if references is None:
+            raise InputError("stability needs reference phases: give the curated table")
+        names = table[columns.CANDIDATE_ID if columns.CANDIDATE_ID in table else columns.MATERIAL_ID].tolist()
+        found = references.decompose_all([Counter(symbols) for symbols in species], names)
+        hull = hull_of(found)
+        energy, above = columns.FORMATION_ENERGY, columns.ENERGY_ABOVE_HULL
+        table[above] = table[energy] - hull.energy
+        table[above + columns.STD] = np.hypot(table[energy + columns.STD], hull.std)
+        for end, sign in ((columns.LO90, -1), (columns.HI90, 1)):  # independent errors: half widths add in quadrature
+            reach = np.hypot(table[energy + end] - table[energy], Z90 * hull.std)
+            table[above + end] = table[above] + sign * reach
+        if columns.ENERGY_ABOVE_KNOWN_HULL not in table:
+            table[columns.ENERGY_ABOVE_KNOWN_HULL] = self.above_known_hull(table, species)
+        table[columns.HULL_STD] = hull.std
+        limits = [references.depth_limit(item.n_others) for item in found]
+        remarks = [remark_on(*item) for item in zip(found, table[energy].tolist(), limits, strict=True)]
+        table[columns.STABILITY_JUDGED] = [is_judged for is_judged, _ in remarks]
+        table[columns.STABILITY_REMARK] = [words for _, words in remarks]
+        table[columns.COMPETING_PHASES] = [decomposition.text for decomposition in found]
+        table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]
+        return hull
+
+    def draws(self, ids: Sequence[str], crystals: Sequence[Crystal], n_draws: int, seed: int) -> NDArray[np.float64]:
+        """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the competing phases.
+
+        The crystals are those that `judge` could judge.
+        """
+        rng = np.random.default_rng(seed)
+        mixtures = self.predict(ids, crystals).mixtures
+        drawn = draw_targets(mixtures, self._weights(mixtures), n_draws, rng)
+        drawn |= resource_columns([crystal.species for crystal in crystals])
+        if self.references is None:
+            return drawn_costs(drawn, self.goal.objectives, None)
+        hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng, ids)
+        return drawn_costs(drawn, self.goal.objectives, hulls)
+
+    def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
+        """See `predict_usable`."""
+        return predict_usable(self.predictor, ids, crystals, device=self.device, compiled=self.compiled)
+
+    def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
+        return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
+
+    @property
+    def _asks_for_stability(self) -> bool:
+        return any(aim.column == columns.ENERGY_ABOVE_HULL for aim in self.goal.objectives)
+
+    def rank(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rank the crystals that obey the element rules; the others follow in their order, on no front.
+
+        Where the goal asks for stability, those whose stability cannot be judged stand on no front either and come
+        between the two, in the last layer: a lack of rivals is no merit.
+
+        Raises:
+            InputError: no crystal obeys the rules.
+        """
+        obeys = table[columns.ELEMENT_RULES_MET].to_numpy(dtype=bool)
+        if len(table) and not obeys.any():
+            raise InputError(nothing_obeys(self.goal, len(table)))
+        judged = obeys.copy()
+        if columns.STABILITY_JUDGED in table and self._asks_for_stability:
+            judged &= table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        parts = []
+        if judged.any():
+            parts.append(rank_candidates(table.loc[judged], self.goal.objectives))
+        if (unjudged := obeys & ~judged).any():
+            behind = rank_candidates(table.loc[unjudged], self.goal.objectives)
+            parts.append(behind.assign(**NOT_MET, **{columns.PARETO_LAYER: DEEPEST + 1}))
+        if not obeys.all():
+            parts.append(table.loc[~obeys].assign(**NOT_MET, **{columns.PARETO_LAYER: NO_LAYER}))
+        ranked = pd.concat(parts, ignore_index=True)
+        ranked[columns.RANK] = np.arange(1, len(ranked) + 1)
+        return ranked
+
+
+def crystals_of(table: pd.DataFrame) -> list[Crystal]:
+    """The crystals of a table's rows."""
+    parts = (table[name].tolist() for name in columns.CRYSTAL)
+    return [Crystal.from_row(dict(zip(columns.CRYSTAL, row, strict=True))) for row in zip(*parts, strict=True)]

@@ -1,0 +1,342 @@
+"""A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
+
+# pyarrow.compute makes its functions when it is imported
+# pyright: reportAttributeAccessIssue=false
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
+from matscout.discovery.screen.candidate_scores import Judge, crystals_of
+from matscout.discovery.screen.quarantine import DETAIL, Refusal, quarantine_table
+from matscout.discovery.shards import SHARD_ROWS, Shards
+from matscout.engine import held_for_each, n_workers
+from matscout.ensemble.distributions.mixture import Mixture
+from matscout.errors import InputError, StoreError
+from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
+from matscout.models.inference import plan_inference
+from matscout.params import Goal
+from matscout.progress import progress
+
+SHAPES_DISAGREE: Final = "shapes_disagree"  # a reason, as in `graphs.blocks`
+CUT_OFF: Final = "lattice, species and frac_coords do not hold 9 numbers, n symbols and 3 n numbers; the row is cut off"
+PLACE: Final = "place"  # of a candidate in the file; it leads from the ranking back to its row
+SUMMARY: Final = (
+    columns.CANDIDATE_ID,
+    columns.FORMULA,
+    columns.ROUTE,
+    columns.JUDGED_BY,
+    columns.FAR_FROM_TRAINING,
+    columns.MISSING_REFERENCES,
+    columns.STABILITY_JUDGED,
+    columns.STABILITY_REMARK,
+    columns.ENERGY_ABOVE_HULL,
+    columns.ELEMENT_RULES_MET,
+    columns.GOAL_PROBABILITY,
+    columns.GOAL_MET,
+)
+OF_RIVALS: Final = (
+    columns.CANDIDATE_ID,
+    columns.SPECIES,
+    columns.FORMATION_ENERGY,
+    columns.FORMATION_ENERGY + columns.STD,
+    columns.ENERGY_ABOVE_KNOWN_HULL,
+)
+FAMILIES: Final = {family.__name__: family for family in (Laplace, HurdleLaplace, LogLaplace)}
+ADDED: Final = (
+    columns.GOAL_MET,
+    columns.PARETO_FRONT,
+    columns.PARETO_LAYER,
+    columns.RANK,
+    columns.FRONT_PROBABILITY,
+    columns.EXPECTED_IMPROVEMENT,
+    columns.BATCH,
+)
+
+
+@dataclass(frozen=True)
+class JudgedFile:
+    """Judged candidates in the order of their file, memory-mapped shard by shard while they are read.
+
+    Attributes:
+        shards: hold a table a shard: the candidate's columns and the judge's.
+        lengths: (n_shards,) rows of each.
+        objectives: columns that the goal asks for.
+        quarantine: see `quarantine.QUARANTINE_SCHEMA`; the candidates that could not be judged.
+    """
+
+    shards: Shards
+    lengths: NDArray[np.int64]
+    objectives: Sequence[str]
+    quarantine: pa.Table
+
+    def summary(self) -> pd.DataFrame:
+        """What ranking and counting need of every candidate, and its `PLACE`: a few hundred bytes a row."""
+        asked = [name for column in self.objectives for name in (column, window_column(column))]
+        present = set(self.table(0).column_names)
+        names = [name for name in dict.fromkeys((*SUMMARY, *asked)) if name in present]
+        parts = [self.table(number).select(names) for number in range(len(self.lengths))]
+        summary = pa.concat_tables(parts).to_pandas()
+        summary[PLACE] = np.arange(len(summary))
+        return summary
+
+    def rows(self, ranked: pd.DataFrame) -> pd.DataFrame:
+        """All columns of the candidates in `ranked`, in its order."""
+        return self._rows(ranked).to_pandas()
+
+    def write_ranked(self, path: Path, ranked: pd.DataFrame) -> None:
+        """Write all candidates in the order of `ranked`, `SHARD_ROWS` a row group."""
+        schema = self._rows(ranked.iloc[:1]).schema
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for start in progress(range(0, len(ranked), SHARD_ROWS), description="writing the ranking", unit="shard"):
+                writer.write_table(self._rows(ranked.iloc[start : start + SHARD_ROWS]))
+
+    def _rows(self, ranked: pd.DataFrame) -> pa.Table:
+        table = self._take(ranked[PLACE].to_numpy())
+        for name in ADDED:
+            if name in ranked:
+                values = pa.array(ranked[name].to_numpy(), type=_ADDED_TYPES[name], from_pandas=False)
+                if name in table.column_names:
+                    table = table.drop_columns([name])
+                table = table.append_column(name, values)
+        return table
+
+    def _take(self, places: NDArray[np.int64]) -> pa.Table:
+        """Rows of the file in the order of `places`."""
+        ends = np.cumsum(self.lengths)
+        shard = np.searchsorted(ends, places, side="right")
+        parts, order = [], []
+        for number in np.unique(shard):
+            mine = np.flatnonzero(shard == number)
+            first = ends[number] - self.lengths[number]
+            parts.append(self.table(int(number)).take(pa.array(places[mine] - first)))
+            order.append(mine)
+        table = pa.concat_tables(parts)
+        return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
+
+    def table(self, number: int) -> pa.Table:
+        """One shard, mapped anew, so that its pages leave the memory with it."""
+        if (table := self.shards.table(judged_name(number))) is None:
+            raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
+        return table
+
+
+_ADDED_TYPES: Final = {
+    columns.GOAL_MET: pa.bool_(),
+    columns.PARETO_FRONT: pa.bool_(),
+    columns.PARETO_LAYER: pa.int64(),
+    columns.RANK: pa.int64(),
+    columns.FRONT_PROBABILITY: pa.float64(),
+    columns.EXPECTED_IMPROVEMENT: pa.float64(),
+    columns.BATCH: pa.int64(),
+}
+
+
+def check_candidates(goal: Goal, path: Path) -> None:
+    """Refuse a file that holds no candidate, or none that the element rules let through, before any work.
+
+    Raises:
+        InputError: see above, or the file is cut off.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is no whole parquet file ({error}); run the stage `propose` again") from error
+    if not file.metadata.num_rows:
+        raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
+    for number in range(file.num_row_groups):
+        species = file.read_row_group(number, columns=[columns.SPECIES]).column(0).to_pylist()
+        if obeys_element_rules([symbols or () for symbols in species], goal).any():
+            return
+    raise InputError(nothing_obeys(goal, file.metadata.num_rows))
+
+
+@dataclass(frozen=True)
+class PredictedFile:
+    """What an ensemble says of the candidates of a file; shards as in `JudgedFile`, each with its distributions.
+
+    Attributes:
+        shards: hold the tables, the mixtures and what was refused.
+        numbers: of the shards.
+        quarantine: the candidates of which nothing can be said.
+    """
+
+    shards: Shards
+    numbers: Sequence[int]
+    quarantine: pa.Table
+
+    def rivals(self, but: Collection[str] = ()) -> Iterator[pd.DataFrame]:
+        """What `Rivals.among` needs of the candidates, shard by shard, without some of them."""
+        for number in self.numbers:
+            if (table := self.shards.table(_predicted_name(number))) is None:
+                raise StoreError(f"{self.shards.folder} was changed while it was read; run the stage again")
+            found = table.select(list(OF_RIVALS)).to_pandas()
+            yield found.loc[~found[columns.CANDIDATE_ID].isin(but)]
+
+
+def predict_file(judge: Judge, path: Path, shards: Shards) -> PredictedFile:
+    """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
+
+    Raises:
+        InputError: of not one candidate anything can be said.
+    """
+    numbers = range(pq.ParquetFile(path).num_row_groups)
+    _for_each_shard(
+        judge,
+        partial(_predict_shard, judge, path.resolve(), shards.folder.resolve()),
+        [number for number in numbers if _predicted_shard(shards, number) is None],
+        description="predicting",
+        on_gpu=True,
+    )
+    n_rows, refused = 0, []
+    for number in numbers:
+        if (part := _predicted_shard(shards, number)) is None:
+            raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
+        n_rows += part[0].num_rows
+        refused.append(part[2])
+    quarantine = pa.concat_tables(refused).combine_chunks()
+    if not n_rows:
+        first = quarantine.slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"none of the {quarantine.num_rows:,} candidates of {path} can be judged; the first, "
+            f"{first[columns.CANDIDATE_ID]}: {first[DETAIL]}"
+        )
+    return PredictedFile(shards, numbers, quarantine)
+
+
+def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
+    """Judge what was predicted, once the judge's references hold the rivals among all candidates."""
+    shards = predicted.shards
+    _for_each_shard(
+        judge,
+        partial(_judge_shard, judge, shards.folder.resolve()),
+        [number for number in predicted.numbers if shards.table(judged_name(number)) is None],
+        description="judging",
+    )
+    lengths = []
+    for number in predicted.numbers:
+        if (table := shards.table(judged_name(number))) is None:
+            raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
+        lengths.append(table.num_rows)
+    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
+
+
+def _for_each_shard(
+    judge: Judge, function: Callable[[int], None], numbers: Sequence[int], *, description: str, on_gpu: bool = False
+) -> None:
+    needs_gpu = on_gpu and plan_inference(judge.device).device == "cuda"
+    held_for_each(function, numbers, workers=n_workers(), description=description, unit="shard", gpus=float(needs_gpu))
+
+
+def judged_name(number: int) -> str:
+    """Name of a shard's table of judged candidates."""
+    return f"judged-{number}"
+
+
+def _predicted_name(number: int) -> str:
+    return f"predicted-{number}"
+
+
+def _mixtures_name(number: int) -> str:
+    return f"mixtures-{number}"
+
+
+def _refused_name(number: int) -> str:
+    return f"refused-{number}"
+
+
+def _predicted_shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
+    """What was predicted, its distributions and what was refused, if all are there and whole."""
+    names = (_predicted_name(number), _mixtures_name(number), _refused_name(number))
+    predicted, mixtures, refused = (shards.table(name) for name in names)
+    return None if predicted is None or mixtures is None or refused is None else (predicted, mixtures, refused)
+
+
+def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
+    """Predict one row group; its tables have their names from the start, here or on actors that share the folder."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        predicted, mixtures, refused = _predicted(judge, file.read_row_group(number))
+    shards = Shards(folder)
+    shards.save_table(_predicted_name(number), predicted)
+    shards.save_table(_mixtures_name(number), mixtures)
+    shards.save_table(_refused_name(number), refused)
+
+
+def _judge_shard(judge: Judge, folder: Path, number: int) -> None:
+    """Judge one shard of what was predicted."""
+    shards = Shards(folder)
+    if (part := _predicted_shard(shards, number)) is None:
+        raise StoreError(f"{folder} was changed while it was read; run the stage again")
+    table, mixtures, _ = part
+    frame = table.select([name for name in table.column_names if name not in columns.CRYSTAL]).to_pandas()
+    assessed = judge.assess(frame, mixtures_of(mixtures), table.column(columns.SPECIES).to_pylist())
+    added = pa.Table.from_pandas(assessed.drop(columns=list(frame.columns)), preserve_index=False)
+    joined = pa.table([*table.columns, *added.columns], names=[*table.column_names, *added.column_names])
+    shards.save_table(judged_name(number), joined)
+
+
+def mixtures_table(mixtures: Mapping[str, Mixture]) -> pa.Table:
+    """Distributions of n crystals as a table: a column of lists for each target and member, families and weights."""
+    parts, known = {}, {}
+    for target, mixture in mixtures.items():
+        known[target] = {"family": type(mixture.components[0]).__name__, "weights": mixture.weights.tolist()}
+        for place, component in enumerate(mixture.components):
+            values = component.parameters()
+            flat = pa.array(values.ravel())
+            parts[f"{target}__{place}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.table(parts).replace_schema_metadata({"mixtures": json.dumps(known)})
+
+
+def mixtures_of(table: pa.Table) -> dict[str, Mixture]:
+    """The inverse of `mixtures_table`."""
+    found = {}
+    for target, known in json.loads(table.schema.metadata[b"mixtures"]).items():
+        family = FAMILIES[known["family"]]
+        columns_of = [table.column(f"{target}__{place}").combine_chunks() for place in range(len(known["weights"]))]
+        parts = [np.asarray(c.flatten()).reshape(table.num_rows, c.type.list_size) for c in columns_of]
+        found[target] = Mixture.of([family.from_parameters(part) for part in parts], np.array(known["weights"]))
+    return found
+
+
+def _predicted(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The candidates with a prediction, their distributions, and the quarantine."""
+    whole = _is_whole(candidates)
+    cut_off = candidates.filter(pc.invert(whole)).column(columns.CANDIDATE_ID).to_pylist()
+    candidates = candidates.filter(whole)
+    ids = candidates.column(columns.CANDIDATE_ID).to_pylist()
+    predicted = judge.predict(ids, crystals_of(candidates.select(list(columns.CRYSTAL)).to_pandas()))
+    kept = _plain(candidates.take(pa.array(predicted.rows)))
+    above = judge.above_known_hull(predicted.table, kept.column(columns.SPECIES).to_pylist())
+    said = predicted.table.drop(columns=columns.MATERIAL_ID).assign(**{columns.ENERGY_ABOVE_KNOWN_HULL: above})
+    table = pa.Table.from_pandas(said, preserve_index=False)
+    joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
+    refusals = [*(Refusal(name, SHAPES_DISAGREE, CUT_OFF) for name in cut_off), *predicted.refusals]
+    return joined, mixtures_table(predicted.mixtures), quarantine_table(refusals)
+
+
+def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:
+    """(n,) whether a row has nine numbers of a lattice and three for each atom."""
+    lattice, species, coords = (pc.list_value_length(candidates.column(name)) for name in columns.CRYSTAL)
+    whole = pc.and_(pc.equal(lattice, 9), pc.equal(coords, pc.multiply(species, 3)))
+    return pc.fill_null(whole, fill_value=False)
+
+
+def _plain(candidates: pa.Table) -> pa.Table:
+    """The types that every shard shares, whatever the file was written by."""
+    fields = []
+    for field in candidates.schema:
+        kind = pa.list_(field.type.value_type) if pa.types.is_list(field.type) else field.type
+        fields.append(pa.field(field.name, pa.large_string() if pa.types.is_string(kind) else kind))
+    return candidates.cast(pa.schema(fields))

@@ -1,0 +1,207 @@
+"""The stage `screen`, and the same for crystals that a user has at hand."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from pymatgen.core import Structure
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.discovery.cif_files import write_cifs
+from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
+from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
+from matscout.discovery.screen.quarantine import QUARANTINE_NAME, Refusal, summarise_quarantine
+from matscout.discovery.screen.relaxation import RELAXED_NAME, check_relaxation, relax
+from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
+from matscout.discovery.screen.screening_summary import summarise
+from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
+from matscout.discovery.shards import Shards
+from matscout.discovery.stability.energy_above_hull import References
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json, write_parquet
+from matscout.memory import share_arenas
+from matscout.params import Goal, Params, Screening, load_params
+
+MEMBERS = Path("data/members")
+ENSEMBLE = Path("data/ensemble")
+DISTILLED = Path("data/distilled")
+MATERIALS = Path("data/curated/materials.parquet")
+RANKED_NAME = "ranked.parquet"
+
+
+def screen(
+    candidates: Path,
+    *,
+    params: Params,
+    members: Path,
+    ensemble: Path,
+    materials: Path,
+    destination: Path,
+    distilled: Path = DISTILLED,
+    stand_ins: Path | None = None,
+) -> None:
+    """Predict every candidate with every member, rank by the goal, write the best as CIF.
+
+    Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
+    cannot be judged, each with its reason), `cif/` with the first `top_k`, `summary.json` and, where
+    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by
+    shard; a run that is killed goes on with the shard that it was at.
+
+    Args:
+        candidates: `candidates.parquet`.
+        params: sections `screening`, `targets` and `compute`.
+        members: folder of members.
+        ensemble: folder of the calibration.
+        materials: curated table, for the phases that candidates compete with.
+        destination: folder, replaced as a whole.
+        distilled: folder of the distilled members, for a cascade that begins with one.
+        stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
+
+    Raises:
+        InputError: the goal cannot be answered, or nothing is left to rank.
+        StoreError: members or calibration are missing or do not fit.
+    """
+    settings = params.screening
+    share_arenas()
+    references = References.read(materials, stand_ins)
+    judge = Judge(
+        EnsemblePredictor.load(members, ensemble).for_hypothetical(),
+        references,
+        settings.goals[settings.goal],
+        device=params.compute.device,
+        compiled=params.compute.compile,
+    )
+    judge.check()
+    check_relaxation(settings.relaxation)
+    check_candidates(judge.goal, candidates)
+    tree = params.model_dump(mode="json")
+    cascade = settings.cascade
+    fast = replace(judge, predictor=first_to_look(judge.predictor, cascade.member, distilled)) if cascade else None
+    taught = [distilled / cascade.member] if cascade and is_distilled(judge.predictor, cascade.member) else []
+    with Shards.kept(
+        "screen",
+        settings=[tree["screening"], tree["compute"]],
+        inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
+        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
+    ) as shards:
+        judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
+        ranked = _with_shortlist(judged, ranked, judge, params, materials)
+        with atomic_path(destination, mark=RANKED_NAME) as folder:
+            folder.mkdir()
+            _write(folder, judged, ranked, judge, settings)
+            summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
+            summary |= _references_told(judge.references) | summarise_quarantine(judged.quarantine)
+            write_json(folder / "summary.json", summary | cascade_told(ranked, cascade))
+
+
+def _with_shortlist(
+    judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
+) -> pd.DataFrame:
+    """`ranked` with the columns of the shortlist, which looks at the crystals of the first layers only."""
+    n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
+    close = judged.rows(ranked.iloc[:n_close])
+    known = known_costs(materials, judge, params.targets)
+    settings = params.screening
+    extra = shortlist_columns(close, judge, known, batch_size=settings.top_k, seed=settings.seed)
+    return pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
+
+
+def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, settings: Screening) -> None:
+    """The tables, and the best as CIF."""
+    judged.write_ranked(folder / RANKED_NAME, ranked)
+    write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
+    best = judged.rows(ranked.iloc[: settings.top_k])
+    write_cifs(folder / "cif", best)
+    if settings.relaxation.model is not None:
+        write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
+
+
+def screen_materials(
+    structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
+    goal: str | Goal = "solar_absorber",
+    *,
+    members: Path = MEMBERS,
+    ensemble: Path = ENSEMBLE,
+    materials: Path | None = MATERIALS,
+) -> pd.DataFrame:
+    """Rank crystals by how likely they meet a goal.
+
+    Args:
+        structures: crystals by name, or a sequence of them (then named `structure-0` and so on).
+        goal: name of a goal of `params.yaml` in the working directory, or a `Goal` of your own.
+        members: folder of trained members.
+        ensemble: folder that the stage `evaluate` wrote.
+        materials: curated table, for energies above hull; None leaves these out.
+
+    Returns:
+        One row a crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
+        `pareto_front` and `rank`.
+
+    Raises:
+        InputError: no structures, a site that is partially occupied, a goal that cannot be answered, or not one
+            crystal that can be judged.
+    """
+    table, refusals = rank_structures(structures, goal, members=members, ensemble=ensemble, materials=materials)
+    if refusals:
+        told = "; ".join(f"{refusal.candidate_id}: {refusal.detail}" for refusal in refusals)
+        warnings.warn(f"{len(refusals)} crystal(s) cannot be judged and are left out: {told}", stacklevel=2)
+    return table
+
+
+def rank_structures(
+    structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
+    goal: str | Goal,
+    *,
+    members: Path,
+    ensemble: Path,
+    materials: Path | None,
+) -> tuple[pd.DataFrame, Sequence[Refusal]]:
+    """The table of `screen_materials`, and the crystals that cannot be judged."""
+    named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
+    if not named:
+        raise InputError("there are no structures to screen: give at least one")
+    crystals = [_crystal(name, structure) for name, structure in named.items()]
+    wanted = goal if isinstance(goal, Goal) else _goal(goal)
+    references = None if materials is None else References.read(materials)
+    judge = Judge(EnsemblePredictor.load(members, ensemble).for_hypothetical(), references, wanted)
+    judge.check()
+    judged = judge.judge(list(named), crystals)
+    if not len(judged.table):
+        first = judged.refusals[0]
+        raise InputError(
+            f"none of {len(named)} crystal(s) can be judged; the first, {first.candidate_id}: {first.detail}"
+        )
+    judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    return judge.rank(judged.table), judged.refusals
+
+
+def _references_told(references: References | None) -> dict[str, int]:
+    """How much is known of the hull itself; an error that is not known counts as none."""
+    if references is None:
+        return {}
+    return {
+        "n_known_phases": references.n_phases,
+        "n_known_phases_with_error": references.n_with_error,
+        "n_stand_ins": references.n_stand_ins,
+        "n_rivals": 0 if references.rivals is None else len(references.rivals),
+    }
+
+
+def _crystal(name: str, structure: Structure | Crystal) -> Crystal:
+    if isinstance(structure, Crystal):
+        return structure
+    try:
+        return Crystal.from_structure(structure)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _goal(name: str) -> Goal:
+    goals = load_params().screening.goals
+    if name not in goals:
+        raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
+    return goals[name]

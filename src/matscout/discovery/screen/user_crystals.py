@@ -1,0 +1,178 @@
+"""Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from matscout import columns
+from matscout.crystal import Crystal, formula_key
+from matscout.curation.validity import find_fault
+from matscout.discovery.screen.predict_usable import predict_usable
+from matscout.discovery.screen.quarantine import Refusal
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.files import write_csv, write_parquet
+from matscout.params import Validity, load_params
+from matscout.sources.files.named_structures import USER_SOURCE, read_structures, read_text
+from matscout.sources.formats.crystal_parser import MAX_BYTES
+from matscout.sources.record import Record, Rejection
+
+ERROR = "error"  # a column of `predict_texts`
+
+
+def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str], list[Crystal], list[Rejection]]:
+    """Ids and crystals of the files that hold a physical cell, and why the others are left out.
+
+    Raises:
+        InputError: a path does not exist, or no file at all holds a usable crystal.
+    """
+    kept, rejections = _sorted_out(read_structures(paths), limits)
+    if not kept:
+        told = f"; the first: {rejections[0].file}: {rejections[0].detail}" if rejections else ": there is no file"
+        raise InputError(f"none of {len(rejections)} structure(s) can be used{told}")
+    return list(kept), list(kept.values()), rejections
+
+
+def predict_texts(
+    texts: Mapping[str, Any], predictor: EnsemblePredictor, limits: Validity, *, most: int = MAX_BYTES
+) -> pd.DataFrame:
+    """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
+
+    Args:
+        texts: CIF, POSCAR or JSON; what is no text is refused like any other.
+        predictor: the ensemble.
+        limits: physical limits.
+        most: characters of one text; a longer one is refused unread.
+
+    Returns:
+        the table of `predict_structures` with null figures where a text cannot be used, and `error`, which says why.
+    """
+    kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
+    table = pd.DataFrame({columns.MATERIAL_ID: []})
+    if kept:
+        table, refused = _predicted(list(kept), list(kept.values()), predictor)
+        rejections += refused
+    told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
+    table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
+    table[ERROR] = [told.get(name) for name in texts]
+    return table.rename_axis(columns.MATERIAL_ID).reset_index()
+
+
+def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[dict[str, Crystal], list[Rejection]]:
+    """Crystals within the limits by name, and the rest with reasons."""
+    kept: dict[str, Crystal] = {}
+    rejections: list[Rejection] = []
+    for item in items:
+        if isinstance(item, Rejection):
+            rejections.append(item)
+        elif fault := find_fault(item, limits):
+            rejections.append(Rejection(item.source, item.material_id, item.file, item.row, *fault))
+        else:
+            kept[item.material_id] = item.crystal
+    return kept, rejections
+
+
+def predict_structures(
+    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+
+    Raises:
+        InputError: not one crystal can be predicted.
+    """
+    ids, crystals, rejections = usable_crystals(paths, limits)
+    table, refused = _predicted(ids, crystals, predictor)
+    rejections += refused
+    if table.empty:
+        raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
+    return table, rejections
+
+
+def _predicted(
+    ids: Sequence[str], crystals: Sequence[Crystal], predictor: EnsemblePredictor
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
+
+    Returns:
+        One row a crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why the
+        others cannot.
+    """
+    is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
+    tables, refusals = [pd.DataFrame()], []
+    kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
+    for calibrated, kind, chosen in kinds:
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
+            continue
+        predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
+        tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
+        refusals += predicted.refusals
+    table = pd.concat(tables).sort_index()
+    table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
+    return table.reset_index(drop=True), _rejected(refusals)
+
+
+def screen_structures(
+    paths: Sequence[Path], goal: str, *, members: Path, ensemble: Path
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`screening.screen_materials` for files, and what could not be used.
+
+    Energies above hull need the curated table; without it a goal that asks for them is refused.
+    """
+    from matscout.discovery.screen.screen import MATERIALS, rank_structures  # `predict` starts without
+
+    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
+    materials = MATERIALS if MATERIALS.exists() else None
+    named = dict(zip(ids, crystals, strict=True))
+    table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
+    return table, [*rejections, *_rejected(refusals)]
+
+
+def _rejected(refusals: Sequence[Refusal]) -> list[Rejection]:
+    """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
+    return [
+        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail) for item in refusals
+    ]
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write `.parquet` or `.csv`, whole or not at all.
+
+    Raises:
+        InputError: another ending.
+    """
+    check_table_name(path)
+    if path.suffix == ".parquet":
+        write_parquet(path, table)
+        return
+    write_csv(path, table)
+
+
+def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a name that `write_table` could not write, or that is a file to be read, before any work.
+
+    Raises:
+        InputError: it ends neither in .parquet nor in .csv, or is one of `inputs`.
+    """
+    if path.suffix not in {".parquet", ".csv"}:
+        raise InputError(f"{path}: write to a name that ends in .parquet or .csv")
+    written = [path, _beside(path)]
+    for given in inputs:
+        if any(place.exists() and given.exists() and place.samefile(given) for place in written):
+            raise InputError(f"{given} is to be read, so nothing is written there; give -o another name than {path}")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".quarantine.csv")
+
+
+def write_rejections(path: Path, rejections: Sequence[Rejection]) -> Path:
+    """Write the reasons beside `path`, as `NAME.quarantine.csv`; return where."""
+    beside = _beside(path)
+    names = [field.name for field in fields(Rejection)]
+    write_table(beside, pd.DataFrame([asdict(rejection) for rejection in rejections], columns=names))
+    return beside

@@ -1,0 +1,1 @@
+"""Energies above the hull of competing phases."""

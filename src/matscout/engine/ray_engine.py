@@ -1,0 +1,141 @@
+"""Tasks on a Ray cluster, or on a Ray that is started here: one task each, tried again when its worker dies."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from matscout.engine.worker_tasks import Job, enter_worker, run_task
+from matscout.errors import ParameterError, WorkerError
+
+POLL_S = 0.5
+MAX_RETRIES = 3
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+AHEAD = 2  # tasks per worker that are handed out before the first result is taken
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Runs tasks with Ray Core.
+
+    Attributes:
+        workers: tasks at once.
+        cpus: cores that a task takes.
+        gpus: graphics cards that a task takes; Ray shows it only those.
+        max_retries: how often a task begins anew after its worker died, wherever there is room.
+    """
+
+    workers: int
+    cpus: int
+    gpus: float = 0.0
+    max_retries: int = MAX_RETRIES
+
+    def run(self, job: Job, names: list[str]) -> Iterator[Mapping[str, str]]:
+        """See `Engine.run`. The cluster of `RAY_ADDRESS` is used, and left running; else one is started here."""
+        ray = connect(self.workers * self.cpus)
+        remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.max_retries, max_calls=1)(run_task)
+        waiting, running = list(names), dict[Any, str]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    name = waiting.pop(0)
+                    running[remote.remote(job, name, {})] = name
+                ready, _ = ray.wait(list(running), num_returns=len(running), timeout=POLL_S)
+                yield {running.pop(reference): _error(ray, reference) for reference in ready}
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+            ray.shutdown()
+
+
+def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int) -> Iterator[Result]:
+    """`function` of each item as short tasks of one core each, yielded in order; tried again where a worker died.
+
+    Ray keeps its worker processes, so what a function keeps in its process (a loaded ensemble) serves all items.
+
+    Raises:
+        Exception: what the function raised.
+        WorkerError: its worker died each time that it was tried.
+    """
+    ray = connect(workers)
+    remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_call)
+    shared = ray.put(function)  # sent to a machine once, not with every item
+    running = deque[Any]()
+    try:
+        for item in items:
+            running.append(remote.remote(shared, item))
+            if len(running) >= AHEAD * workers:
+                yield result_of(ray, running.popleft())
+        while running:
+            yield result_of(ray, running.popleft())
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        ray.shutdown()
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    enter_worker()
+    return function(item)
+
+
+def connect(n_cores: int) -> Any:
+    """Ray, connected to the cluster of `RAY_ADDRESS`, or started here with room for `n_cores`.
+
+    Raises:
+        ParameterError: Ray is not installed.
+        WorkerError: it did not start, or the cluster does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says will be its default
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        message = 'the engine ray needs Ray: .venv/bin/pip install "ray==2.60.0", or use the engine local'
+        raise ParameterError(message) from error
+    address = os.environ.get(ADDRESS_VARIABLE)
+    here: dict[str, Any] = {
+        "address": "local",  # else Ray would join whatever runs on this machine
+        "num_cpus": max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",  # nobody else's business
+    }
+    try:
+        ray.init(**({} if address else here), log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        where = f"the cluster of {ADDRESS_VARIABLE}={address} does not answer" if address else "Ray does not start here"
+        raise WorkerError(
+            f"{where}: {str(error).strip().splitlines()[0]} A busy machine may need longer than Ray waits: run again, "
+            f"or use the engine local"
+        ) from error
+    return ray
+
+
+def result_of(ray: Any, reference: Any) -> Any:
+    """The value of a reference.
+
+    Raises:
+        Exception: what its function raised.
+        WorkerError: its worker died each time that it was tried.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise WorkerError(
+            f"Ray gave a piece of work up after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
+            "when memory is short; run again (what was finished is kept), with fewer workers: MATSCOUT_WORKERS=1"
+        ) from error
+
+
+def _error(ray: Any, reference: Any) -> str:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return f"Ray gave it up ({type(error).__name__}): {str(error).strip().splitlines()[-1]}"

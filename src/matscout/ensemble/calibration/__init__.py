@@ -1,0 +1,1 @@
+"""From predicted distributions to intervals that hold what they promise."""

@@ -1,0 +1,218 @@
+"""From members to one calibrated prediction per target: combination, temperature, conformal interval.
+
+The validation fold fits all of it. The rows that give the conformal scores must not have tuned what they
+score, so scores are cross-fitted: each part of the validation fold is scored by a tuning on the others
+(cross-conformal prediction, Vovk 2015), and every row counts. The final tuning uses all of them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.ensemble.calibration.conformal import ConformalQuantiles, fit_conformal
+from matscout.ensemble.distributions.combination import Combination, Method, choose_combination
+from matscout.ensemble.distributions.interval_shapes import (
+    Shape,
+    central_interval,
+    central_scores,
+    scaled_interval,
+    scaled_scores,
+)
+from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.str_]
+
+METAL, NON_METAL = "metal", "non_metal"
+STRATA = (METAL, NON_METAL)
+N_PARTS = 5
+SCALE_POWER = 0.75  # not fitted: parts that chose differently would have scores in different units
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Validation rows that have one target's label.
+
+    Attributes:
+        truth: (n,) labels in the target's unit.
+        strata: (n,) what the ensemble takes them for: `metal` or `non_metal`; `all` without a gap target.
+        possible_strata: what predictions can fall into, present here or not.
+        sources: (n,) database.
+        groups: (n,) duplicate group: a whole group is scored by one tuning.
+    """
+
+    truth: Array
+    strata: Labels
+    possible_strata: tuple[str, ...]
+    sources: Labels
+    groups: Labels
+
+
+@dataclass(frozen=True)
+class TargetPrediction:
+    """One target of n crystals: (n,) point estimate and calibrated mixture."""
+
+    estimate: Array
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is fitted before the conformal step.
+
+    Attributes:
+        combination: members, weights, method.
+        temperature: of the mixture.
+        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 promises the most to the
+            widest rows, 0 is one width for all; between, rows that are too certain do not rule.
+    """
+
+    combination: Combination
+    temperature: Temperature
+    scale_power: float
+
+    def mixture(self, outputs: TargetOutputs) -> Mixture:
+        """The calibrated predictive distribution."""
+        return self.combination.mixture(outputs.members).tempered(self.temperature.at(outputs.distance))
+
+    def point_estimate(self, outputs: TargetOutputs) -> Array:
+        """(n,) point estimate, untouched by the temperature."""
+        return self.combination.point_estimate(
+            {name: outputs.members[name].median() for name in self.combination.weights}
+        )
+
+    def predict(self, outputs: TargetOutputs) -> TargetPrediction:
+        """Estimate and distribution."""
+        return TargetPrediction(self.point_estimate(outputs), self.mixture(outputs))
+
+    def scores(self, shape: Shape, prediction: TargetPrediction, truth: Array) -> Array:
+        """(n,) conformal scores: the least quantile whose interval holds the truth."""
+        if shape == "central":
+            return central_scores(truth, prediction.mixture)
+        return scaled_scores(truth, prediction.estimate, self.scale(prediction.mixture.std()))
+
+    def interval(self, shape: Shape, prediction: TargetPrediction, quantile: Array) -> tuple[Array, Array]:
+        """(n,) low and high at these (n,) quantiles of the scores."""
+        if shape == "central":
+            return central_interval(quantile, prediction.estimate, prediction.mixture)
+        return scaled_interval(quantile, prediction.estimate, self.scale(prediction.mixture.std()))
+
+    def scale(self, spread: Array) -> Array:
+        """(n,) what `scaled` intervals are proportional to, from (n,) calibrated standard deviations."""
+        return spread**self.scale_power
+
+
+@dataclass(frozen=True)
+class TargetCalibration:
+    """Everything that turns members' distributions of one target into its columns.
+
+    Attributes:
+        tuning: before the conformal step.
+        shape: of the intervals; `central` where the property has a least value, where distributions are lopsided.
+        conformal: quantiles of the scores.
+        lower_bound: least value of the property; null = none.
+    """
+
+    tuning: Tuning
+    shape: Shape
+    conformal: ConformalQuantiles
+    lower_bound: float | None
+
+    def interval(
+        self, prediction: TargetPrediction, strata: Labels, level: float, sources: Labels | None = None
+    ) -> tuple[Array, Array]:
+        """(n,) low and high, by the quantile of each row's stratum and source."""
+        return self.tuning.interval(self.shape, prediction, self.conformal.lookup(strata, level, sources))
+
+    def predict(self, outputs: TargetOutputs) -> TargetPrediction:
+        """Estimate and distribution from the members' outputs."""
+        return self.tuning.predict(outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object; `from_json` reads it back."""
+        return {
+            "combination": self.tuning.combination.to_json(),
+            "temperature": asdict(self.tuning.temperature),
+            "scale_power": self.tuning.scale_power,
+            "shape": self.shape,
+            "conformal": self.conformal.to_json(),
+            "lower_bound": self.lower_bound,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From `to_json`."""
+        combination = Combination.from_json(content["combination"])
+        tuning = Tuning(combination, Temperature(**content["temperature"]), content["scale_power"])
+        conformal = ConformalQuantiles.from_json(content["conformal"])
+        return cls(tuning, content["shape"], conformal, content["lower_bound"])
+
+
+def tune(
+    outputs: TargetOutputs,
+    truth: Array,
+    *,
+    method: Method,
+    drop_factor: float | None,
+    scale_power: float = SCALE_POWER,
+) -> Tuning:
+    """Fit combination and temperature on labelled rows that trained no member."""
+    estimates = {name: distribution.median() for name, distribution in outputs.members.items()}
+    combination = choose_combination(estimates, truth, method=method, drop_factor=drop_factor)
+    mixture = combination.mixture(outputs.members)
+    temperature = fit_temperature(mixture, outputs.distance, truth)
+    return Tuning(combination, temperature, scale_power)
+
+
+def fit_target(
+    outputs: TargetOutputs,
+    rows: LabelledRows,
+    *,
+    method: Method,
+    drop_factor: float | None,
+    lower_bound: float | None,
+    scale_power: float = SCALE_POWER,
+) -> TargetCalibration:
+    """Tune on all rows; conformal quantiles from cross-fitted scores.
+
+    Args:
+        outputs: of the members for the n validation rows.
+        rows: their labels and groups.
+        method: of combining.
+        drop_factor: see `Combination`.
+        lower_bound: least value of the property; null = none.
+        scale_power: see `Tuning`.
+
+    Raises:
+        InputError: there is no row.
+    """
+    fit = partial(tune, method=method, drop_factor=drop_factor, scale_power=scale_power)
+    shape: Shape = "scaled" if lower_bound is None else "central"
+    scores = np.empty(len(rows.truth))
+    parts = parts_of(rows.groups)
+    for part in np.unique(parts):
+        scored = parts == part
+        # validation sets of a handful of rows can fall into one part, which then has to tune itself
+        fitted = ~scored if not scored.all() else scored
+        tuning = fit(outputs.take(fitted), rows.truth[fitted])
+        scores[scored] = tuning.scores(shape, tuning.predict(outputs.take(scored)), rows.truth[scored])
+    conformal = fit_conformal(scores, rows.strata, rows.sources, expected=rows.possible_strata)
+    return TargetCalibration(fit(outputs, rows.truth), shape, conformal, lower_bound)
+
+
+def strata_of(metal_probability: Array) -> Labels:
+    """(n,) `metal` where a gap of zero is at least as likely as not."""
+    return np.where(metal_probability >= 0.5, METAL, NON_METAL)
+
+
+def parts_of(groups: Sequence[str] | Labels, n_parts: int = N_PARTS) -> NDArray[np.int64]:
+    """(n,) part of each row, by the hash of its group: stable when other rows come or go."""
+    digests = [hashlib.sha256(group.encode()).digest() for group in groups]
+    return np.array([int.from_bytes(digest[:8], "big") % n_parts for digest in digests], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The ensemble on the test fold beside what it must beat."""

@@ -1,0 +1,1 @@
+"""A fast member that learns the ensemble's answers."""

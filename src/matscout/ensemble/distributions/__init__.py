@@ -1,0 +1,1 @@
+"""The members' distributions of a target, and the one that they make together."""

@@ -1,0 +1,138 @@
+"""The ensemble's predictive distribution: a weighted mixture of its members' distributions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from matscout.models.families.distributions import Distribution, HurdleLaplace
+from matscout.models.families.log_density import LEAST_PROBABILITY, log_density, mode, probability_zero
+
+Array = NDArray[np.float64]
+
+BISECTIONS = 60
+BODY_NODES, TAIL_NODES = 96, 32  # per component of a quadrature: errors below 0.2 %
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """F(y) = sum_k w_k F_k(y) over members k, for n materials at once.
+
+    Attributes:
+        components: one distribution a member, each of n materials, all of one family.
+        weights: (n_members,) float64, not negative, sum 1.
+    """
+
+    components: tuple[Distribution, ...]
+    weights: Array
+
+    @classmethod
+    def of(cls, components: Sequence[Distribution], weights: Array | None = None) -> "Mixture":
+        """With these weights, or with equal ones."""
+        if weights is None:
+            weights = np.full(len(components), 1 / len(components))
+        return cls(tuple(components), np.asarray(weights, dtype=np.float64))
+
+    @property
+    def has_hurdle(self) -> bool:
+        """Whether a value of exactly zero has a probability of its own."""
+        return any(isinstance(component, HurdleLaplace) for component in self.components)
+
+    def cdf(self, value: Array) -> Array:
+        """(n,) F(value)."""
+        return self._average([component.cdf(value) for component in self.components])
+
+    def cdf_below(self, value: Array) -> Array:
+        """(n,) F(value-): without the jump that a hurdle has at zero."""
+        return self.cdf(value) - np.where(value == 0, self.probability_zero(), 0)
+
+    def probability_zero(self) -> Array:
+        """(n,) probability of exactly zero (a metal): 0 for distributions without a hurdle."""
+        return self._average([probability_zero(component) for component in self.components])
+
+    def mean(self) -> Array:
+        """(n,) expected value; for log-Laplace members, the average of their medians."""
+        return self._average([component.center() for component in self.components])
+
+    def aleatoric_std(self) -> Array:
+        """(n,) root of the members' mean squared spread: the noise that the members agree is there."""
+        return np.sqrt(self._average([component.spread() ** 2 for component in self.components]))
+
+    def epistemic_std(self) -> Array:
+        """(n,) standard deviation of the members' centers: their disagreement."""
+        mean = self.mean()
+        return np.sqrt(self._average([(component.center() - mean) ** 2 for component in self.components]))
+
+    def std(self) -> Array:
+        """(n,) by the law of total variance: std^2 = aleatoric^2 + epistemic^2.
+
+        A log-Laplace may have no variance, so its spread is half the width of the central 68.27 % (see there).
+        """
+        return np.hypot(self.aleatoric_std(), self.epistemic_std())
+
+    def log_density(self, value: Array) -> Array:
+        """(n,) log of the density, or of the probability where the value sits on a hurdle's atom."""
+        terms = np.stack([log_density(component, value) for component in self.components])
+        with np.errstate(divide="ignore"):
+            return np.logaddexp.reduce(terms + np.log(self.weights)[:, None], axis=0)
+
+    def quantile(self, level: float | Array) -> Array:
+        """(n,) smallest y with F(y) >= level, (n,) or one, by bisection between the members' own quantiles."""
+        quantiles = np.stack([component.quantile(level) for component in self.components])
+        low, high = quantiles.min(axis=0), quantiles.max(axis=0)
+        lowest = low.copy()
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            is_above = self.cdf(middle) >= level
+            low, high = np.where(is_above, low, middle), np.where(is_above, middle, high)
+        return np.where(self.cdf(lowest) >= level, lowest, high)
+
+    def median(self) -> Array:
+        """(n,) quantile 0.5 of the mixture (not the median of the members' medians)."""
+        return self.quantile(0.5)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Mixture":
+        """The mixture of some of the materials."""
+        return replace(self, components=tuple(component.take(rows) for component in self.components))
+
+    def tempered(self, temperature: float | Array) -> "Mixture":
+        """The mixture stretched about its centre: scales and disagreement times `temperature`, (n,) or one.
+
+        The centre is the weighted mean of the modes, so that the standard deviation of a Laplace
+        mixture scales exactly; a log-Laplace is stretched in the logarithm. A hurdle's log-odds are
+        divided by the temperature (Guo et al., "On calibration of modern neural networks", 2017).
+        """
+        center = self._average([mode(component) for component in self.components])
+        return replace(self, components=tuple(_temper(c, center, temperature) for c in self.components))
+
+    def crps(self, truth: Array) -> Array:
+        """(n,) continuous ranked probability score: integral of (F(y) - [y >= truth])^2 dy.
+
+        Trapezoids over the union of the components' quantiles, where the integrand bends.
+        """
+        grid = self._grid(truth)  # (n_nodes, n)
+        is_right = grid[:-1] >= truth
+        # the node at the truth closes the left part with F and opens the right part with F - 1
+        cdf = np.stack([self.cdf(nodes) for nodes in grid])
+        left, right = cdf[:-1] - is_right, cdf[1:] - is_right
+        return ((left**2 + right**2) / 2 * np.diff(grid, axis=0)).sum(axis=0)
+
+    def _grid(self, truth: Array) -> Array:
+        tail = np.logspace(-7, -2, TAIL_NODES)[:-1]
+        levels = np.concatenate([tail, np.linspace(0.01, 0.99, BODY_NODES), 1 - tail[::-1]])
+        nodes = [component.quantile(levels[:, None]) for component in self.components]
+        return np.sort(np.concatenate([*nodes, truth[None]]), axis=0)
+
+    def _average(self, values: Sequence[Array]) -> Array:
+        return np.einsum("k,k...->...", self.weights, np.stack(values))
+
+
+def _temper(component: Distribution, center: Array, temperature: float | Array) -> Distribution:
+    loc = center + temperature * (mode(component) - center)
+    scale = temperature * component.scale
+    if isinstance(component, HurdleLaplace):
+        certain = np.clip(component.probability_zero, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return HurdleLaplace(expit(logit(certain) / temperature), loc, scale)
+    return replace(component, loc=loc, scale=scale)

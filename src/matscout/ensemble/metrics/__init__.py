@@ -1,0 +1,1 @@
+"""Errors, coverage and bootstrap intervals: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""The nearest periodic neighbours of atoms."""

@@ -1,0 +1,1 @@
+"""Packed graphs: built from crystals, kept on disk, cut into batches."""

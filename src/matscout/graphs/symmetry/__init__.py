@@ -1,0 +1,1 @@
+"""Which atoms of a cell are copies of one another."""

@@ -1,0 +1,207 @@
+"""Label hypothetical crystals with a potential: draw them, minimise over the volume, write the labels.
+
+The work is done in parts, so a killed run resumes where it stopped. `data/sample/build_potential.py` made the bundled
+labels this way from the training rows of the bundled sample.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import moyopy
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pymatgen.core import Composition
+
+from matscout import columns
+from matscout.crystal import Crystal, formula_key
+from matscout.files import atomic_path
+from matscout.hypothetical.draw_crystals import Drawn, draw
+from matscout.hypothetical.equilibrium_volume import least_energies
+from matscout.hypothetical.potential_labels import (
+    CORRECTION,
+    ENERGY,
+    EXCHANGED,
+    ROUTE,
+    SCALE,
+    SECOND_ENERGY,
+    Labels,
+    exchanged_text,
+)
+from matscout.potentials.registry import load_potential
+from matscout.progress import progress
+from matscout.sources.energy_corrections import correction_per_atom
+
+PART: Final = 200  # crystals per part; a killed run loses one part per process at most
+SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
+DIGITS: Final = 6  # of the parents' cells, Å and fractional
+LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
+SECOND_SHARE: Final = 8  # the second potential labels one part in eight
+
+
+def build_labels(
+    materials: Path,
+    split: Path,
+    destination: Path,
+    *,
+    n: int,
+    seed: int,
+    potential: str,
+    second: str,
+    workers: int,
+    parts: Path,
+) -> None:
+    """Draw `n` hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
+
+    Args:
+        materials: curated table.
+        split: material_id and fold. Test and validation rows are never parents, and never labelled.
+        destination: folder to write.
+        n: crystals to draw. A few per cent have no minimum and are left out.
+        seed: of the draws.
+        potential: name of the potential that labels all crystals, see `potentials.registry`.
+        second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
+        workers: processes; the labels do not depend on their number.
+        parts: folder of finished parts, from which a killed run resumes.
+    """
+    curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
+    training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
+    parents, prototypes = _parents(training)
+    barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
+    drawn = list(itertools.islice(draw(parents, prototypes, barred=barred, seed=seed), n))
+    starts = range(0, len(drawn), PART)
+    crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
+    todo = [(number, block) for number, block in enumerate(crystals) if not (parts / f"{number:04d}.npz").is_file()]
+    _map(partial(_label_part, potential, second, parts), todo, workers, "labels")
+    known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
+    pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
+    todo = [(number, piece) for number, piece in enumerate(pieces) if not (parts / f"known-{number:04d}.npz").is_file()]
+    _map(partial(_known_part, potential, second, parts), todo, workers, "known crystals")
+    _write(destination, (potential, second), drawn, parents, (known, len(pieces)), parts)
+
+
+def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, description: str) -> None:
+    """Run all tasks in `workers` processes; each task writes its own file."""
+    if workers == 1:
+        for task in progress(tasks, description=description, unit="part"):
+            function(task)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for _ in progress(pool.map(function, tasks), description=description, unit="part", total=len(tasks)):
+            pass
+
+
+def _label_part(potential: str, second: str, parts: Path, task: tuple[int, list[Crystal]]) -> None:
+    number, crystals = task
+    found = least_energies(load_potential(potential), crystals)
+    other = np.full(len(crystals), np.nan)
+    rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
+    there = [_scaled(crystals[row], found.scale[row]) for row in rows]
+    if there:
+        other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
+    with atomic_path(parts / f"{number:04d}.npz") as path, path.open("wb") as stream:
+        np.savez(stream, energy=found.energy, scale=found.scale, second=other)
+
+
+def _known_part(potential: str, second: str, parts: Path, task: tuple[int, pd.DataFrame]) -> None:
+    number, rows = task
+    crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
+    atoms = [crystal.n_atoms for crystal in crystals]
+    energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
+    with atomic_path(parts / f"known-{number:04d}.npz") as path, path.open("wb") as stream:
+        np.savez(stream, energy=energies[0], second=energies[1])
+
+
+def _scaled(crystal: Crystal, scale: float) -> Crystal:
+    return Crystal(crystal.lattice * np.cbrt(scale), crystal.species, crystal.frac_coords)
+
+
+def _write(
+    destination: Path,
+    names: tuple[str, str],
+    drawn: Sequence[Drawn],
+    parents: Mapping[str, Crystal],
+    known: tuple[pd.DataFrame, int],
+    parts: Path,
+) -> None:
+    n_parts = -(-len(drawn) // PART)
+    labelled = _joined(parts / f"{number:04d}.npz" for number in range(n_parts))
+    found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
+    crystals = [drawn[row].crystal(parents[drawn[row].parent_id]) for row in found]
+    table = pd.DataFrame(
+        {
+            ROUTE: [drawn[row].route for row in found],
+            columns.PARENT_ID: [drawn[row].parent_id for row in found],
+            EXCHANGED: [exchanged_text(drawn[row]) for row in found],
+            SCALE: [drawn[row].scale for row in found],
+            ENERGY: labelled["energy"][found],
+            SECOND_ENERGY: labelled["second"][found],
+            CORRECTION: _corrections(crystals),
+        }
+    )
+    rows, n_pieces = known
+    energies = _joined(parts / f"known-{number:04d}.npz" for number in range(n_pieces))
+    cells = [Crystal.from_row(row) for row in rows.to_dict("records")]
+    references = pd.DataFrame(
+        {
+            columns.MATERIAL_ID: rows[columns.MATERIAL_ID].to_numpy(),
+            ENERGY: energies["energy"],
+            SECOND_ENERGY: energies["second"],
+            CORRECTION: _corrections(cells),
+        }
+    )
+    references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
+    for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
+        if load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
+            table[column] -= table[CORRECTION]
+            references[column] -= references[CORRECTION]
+    facts = replace(load_potential(names[0]).facts, corrections=columns.MP2020)  # of the column `correction`
+    Labels(facts, parents, table, references).write(destination)
+
+
+def _joined(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
+    parts = [dict(np.load(path)) for path in paths]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _corrections(crystals: Sequence[Crystal]) -> list[float]:
+    return [
+        correction_per_atom(crystal.to_structure(), columns.MP2020)
+        for crystal in progress(crystals, description="corrections", unit="crystal")
+    ]
+
+
+def _parents(training: pd.DataFrame) -> tuple[dict[str, Crystal], dict[str, str]]:
+    """Primitive, symmetrised cells of the training rows, and the name of each one's prototype; both by id."""
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns about cells that are not primitive, which is harmless
+    parents, prototypes = {}, {}
+    for row in training.to_dict("records"):
+        primitive = _primitive(Crystal.from_row(row))
+        if primitive is None:
+            continue
+        parents[row[columns.MATERIAL_ID]] = primitive
+        formula = Composition(row[columns.FORMULA]).anonymized_formula
+        prototypes[row[columns.MATERIAL_ID]] = f"{formula}_{row[columns.SPACE_GROUP]}_{row[columns.N_ATOMS_PRIMITIVE]}"
+    return parents, prototypes
+
+
+def _primitive(crystal: Crystal) -> Crystal | None:
+    """The primitive, symmetrised cell; None where the symmetry search fails."""
+    elements = sorted(set(crystal.species))
+    numbers = [elements.index(symbol) for symbol in crystal.species]
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)
+    try:
+        found = moyopy.MoyoDataset(cell, symprec=SYMPREC).prim_std_cell
+    except (ValueError, RuntimeError):
+        return None
+    positions = np.round(np.array(found.positions, dtype=np.float64) % 1, DIGITS) % 1
+    return Crystal(
+        np.round(np.array(found.basis, dtype=np.float64), DIGITS), tuple(elements[i] for i in found.numbers), positions
+    )

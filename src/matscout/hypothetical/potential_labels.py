@@ -1,0 +1,128 @@
+"""The folder of a potential's labels: a few numbers a crystal, from which the stage `hypothetical` makes its table.
+
+A hypothetical crystal is its parent's cell with elements exchanged and the volume scaled. A row therefore holds the
+parent's id, the exchange, the scale and the energies. The folder also holds the parents' cells, so it is
+self-contained.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import pandas as pd
+import pyarrow as pa
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.errors import InputError
+from matscout.files import write_json, write_parquet
+from matscout.hypothetical.draw_crystals import Drawn
+from matscout.potentials.potential import Facts
+
+PARENTS_NAME: Final = "parents.parquet"
+LABELS_NAME: Final = "labels.parquet"
+KNOWN_NAME: Final = "known.parquet"
+MANIFEST_NAME: Final = "manifest.json"
+
+ROUTE: Final = "route"
+EXCHANGED: Final = "exchanged"  # `O>S Ti>Zr`: parent's element, element in its place
+SCALE: Final = "scale"  # volume of the cell divided by the parent's
+ENERGY: Final = "energy"  # the potential's, at the volume that minimises it; eV/atom
+SECOND_ENERGY: Final = "second_energy"  # a second potential's at the same volume, for a share of the crystals; eV/atom
+CORRECTION: Final = "correction"  # by the manifest's scheme of corrections; eV/atom
+
+LABELS_SCHEMA: Final = pa.schema(
+    [
+        (ROUTE, pa.dictionary(pa.int8(), pa.string())),
+        (columns.PARENT_ID, pa.dictionary(pa.int32(), pa.string())),
+        (EXCHANGED, pa.string()),
+        (SCALE, pa.float32()),
+        (ENERGY, pa.float32()),
+        (SECOND_ENERGY, pa.float32()),
+        (CORRECTION, pa.float32()),
+    ]
+)
+KNOWN_SCHEMA: Final = pa.schema(
+    [
+        (columns.MATERIAL_ID, pa.string()),
+        (ENERGY, pa.float32()),
+        (SECOND_ENERGY, pa.float32()),
+        (CORRECTION, pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The content of a folder of labels.
+
+    Attributes:
+        potential: the one that gave them; `corrections` names the scheme of the column `correction`, which the
+            energies do not contain.
+        parents: known crystals by id.
+        table: one row a hypothetical crystal, `LABELS_SCHEMA`.
+        known: energies of known crystals at their own volume, `KNOWN_SCHEMA`; they align its scale with DFT's.
+    """
+
+    potential: Facts
+    parents: Mapping[str, Crystal]
+    table: pd.DataFrame
+    known: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a folder.
+
+        Raises:
+            InputError: a file is missing or broken.
+        """
+        folder = Path(folder)
+        try:
+            potential = Facts(**json.loads((folder / MANIFEST_NAME).read_text()))
+            parents = pd.read_parquet(folder / PARENTS_NAME)
+            table, known = pd.read_parquet(folder / LABELS_NAME), pd.read_parquet(folder / KNOWN_NAME)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{folder} holds no labels by a potential ({error}); restore it with git, or name another folder in "
+                "hypothetical.path"
+            ) from error
+        cells = [Crystal.from_row(row) for row in parents.to_dict("records")]
+        return cls(potential, dict(zip(parents[columns.MATERIAL_ID], cells, strict=True)), table, known)
+
+    def write(self, folder: Path) -> None:
+        """Write the folder's files; equal content gives equal bytes."""
+        used = sorted(set(self.table[columns.PARENT_ID].astype(str)))
+        rows = [{columns.MATERIAL_ID: key, **self.parents[key].to_row()} for key in used]
+        schema = pa.schema(
+            [
+                (columns.MATERIAL_ID, pa.string()),
+                (columns.LATTICE, pa.list_(pa.float32())),
+                (columns.SPECIES, pa.list_(pa.string())),
+                (columns.FRAC_COORDS, pa.list_(pa.float32())),
+            ]
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_parquet(folder / PARENTS_NAME, pd.DataFrame(rows), schema)
+        write_parquet(folder / LABELS_NAME, self.table, LABELS_SCHEMA)
+        write_parquet(folder / KNOWN_NAME, self.known, KNOWN_SCHEMA)
+        write_json(folder / MANIFEST_NAME, asdict(self.potential))
+
+
+def exchanged_text(drawn: Drawn) -> str:
+    """`O>S Ti>Zr`, all of the parent's elements in alphabetical order."""
+    return " ".join(f"{old}>{new}" for old, new in drawn.exchanged)
+
+
+def drawn_from(route: str, parent_id: str, exchanged: str, scale: float) -> Drawn:
+    """Read a row of `LABELS_SCHEMA` back.
+
+    Args:
+        route: `exchange` or `decoration`.
+        parent_id: the known crystal.
+        exchanged: as `exchanged_text` writes it.
+        scale: volume divided by the parent's.
+    """
+    pairs = tuple((old, new) for old, _, new in (part.partition(">") for part in exchanged.split(" ")))
+    return Drawn(route, parent_id, pairs, scale)

@@ -1,0 +1,229 @@
+"""The stage `hypothetical`: turn a potential's labels into training rows on the curated table's energy scale.
+
+It writes two tables. `crystals.parquet` holds the hypothetical crystals alone. The training set (`materials.parquet`
+and `split.parquet`) holds the curated rows, these crystals, and copies of curated rows at another volume. Only
+featurising, training and evaluation read the training set, so no hypothetical crystal can become a known phase, a
+duplicate or a parent.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import formula_key
+from matscout.curation.curate import MATERIALS_SCHEMA
+from matscout.curation.curated_files import MATERIALS_NAME
+from matscout.curation.energies.database_pairs import Pairs
+from matscout.curation.energies.reference_offsets import OffsetFit, fit_offset, held_out_residuals
+from matscout.files import atomic_path, write_json, write_parquet
+from matscout.hypothetical.certain_metals import is_surely_metal
+from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER
+from matscout.hypothetical.potential_labels import (
+    CORRECTION,
+    ENERGY,
+    EXCHANGED,
+    ROUTE,
+    Labels,
+)
+from matscout.hypothetical.potential_scale import crystal_of, disagreement_noise, element_fractions, known_pairs
+from matscout.params import Curation, Hypothetical
+
+Array = NDArray[np.float64]
+
+CRYSTALS_NAME: Final = "crystals.parquet"
+SUMMARY_NAME: Final = "summary.json"
+SPLIT_NAME: Final = "split.parquet"
+SOURCE_NAME: Final = "potential"
+COPY: Final = "copy"  # the route of known crystals at another volume
+
+COPIED: Final = (  # columns that a copy takes over from its original
+    *(columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS, columns.FORMULA),
+    *(columns.SPECIES, columns.FRAC_COORDS),
+    *(columns.FORMATION_ENERGY_ALIGNED, columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP),
+)
+COPY_SEED: Final = 29
+TRAINING_LABELS: Final = (columns.FORMATION_ENERGY_ALIGNED, columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP_NOISE)
+
+CRYSTALS_SCHEMA: Final = pa.schema(
+    [
+        (columns.MATERIAL_ID, pa.string()),
+        (columns.SOURCE, pa.string()),
+        (columns.CALCULATION, pa.string()),
+        (columns.FUNCTIONAL, pa.string()),
+        (columns.ENERGY_CORRECTIONS, pa.string()),
+        (columns.FORMULA, pa.string()),
+        (ROUTE, pa.string()),
+        (columns.PARENT_ID, pa.string()),
+        (columns.LATTICE, pa.list_(pa.float64())),
+        (columns.SPECIES, pa.list_(pa.string())),
+        (columns.FRAC_COORDS, pa.list_(pa.float64())),
+        (columns.FORMATION_ENERGY_ALIGNED, pa.float64()),
+        (columns.FORMATION_ENERGY_NOISE, pa.float64()),
+        (columns.BAND_GAP, pa.float64()),
+        (columns.FOLD, pa.string()),
+    ]
+)
+
+TRAINING_SCHEMA: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in (columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL)),
+        (columns.SYNTHETIC, pa.bool_()),
+        (columns.CALCULATION, pa.string()),
+        (columns.DUPLICATE_GROUP, pa.string()),
+        *((name, MATERIALS_SCHEMA.field(name).type) for name in (*columns.CRYSTAL, *columns.LABELS)),
+        *((name, pa.float64()) for name in TRAINING_LABELS),
+    ]
+)
+
+
+def make_hypothetical(
+    materials: Path, split: Path, settings: Hypothetical, curation: Curation, *, destination: Path, training: Path
+) -> None:
+    """Write the hypothetical crystals, and the training set that joins them to the curated rows.
+
+    Every row says what labelled it (`calculation`). Hypothetical crystals of the fold `calibration` train nothing: they
+    calibrate predictions of such crystals. The others are in the fold `train`. Crystals with a known formula are left
+    out, so no row that tests a model is labelled here.
+
+    Args:
+        materials: curated table; its training rows align the potential's energy scale with DFT's.
+        split: material_id and fold of its rows.
+        settings: the section `hypothetical`; `n: 0` makes no crystals.
+        curation: limits of energies, and how offsets are fitted.
+        destination: folder of `crystals.parquet` and `summary.json`, replaced as a whole.
+        training: folder of the training set's `materials.parquet` and `split.parquet`, replaced as a whole.
+
+    Raises:
+        InputError: the labels are missing, or too few known crystals align the scales.
+    """
+    curated, folds = pd.read_parquet(materials), pd.read_parquet(split)
+    known = curated.merge(folds, on=columns.MATERIAL_ID, validate="one_to_one")
+    table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
+    made = table  # rows that join the curated ones
+    if settings.n:
+        table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
+        copies = _copies(known)
+        summary["copies"] = len(copies)
+        made = pd.concat([table, copies], ignore_index=True)
+    with atomic_path(destination, mark=CRYSTALS_NAME) as folder:
+        folder.mkdir()
+        write_parquet(folder / CRYSTALS_NAME, table, CRYSTALS_SCHEMA)
+        write_json(folder / SUMMARY_NAME, summary)
+    with atomic_path(training, mark=MATERIALS_NAME) as folder:
+        folder.mkdir()
+        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made), TRAINING_SCHEMA)
+        write_parquet(folder / SPLIT_NAME, pd.concat([folds, made[list(folds.columns)]], ignore_index=True))
+
+
+def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The curated rows, then the hypothetical ones, which are duplicates of nothing."""
+    known = curated.assign(**{columns.CALCULATION: columns.BY_DFT})
+    made = table.assign(**{columns.SYNTHETIC: False, columns.DUPLICATE_GROUP: table[columns.MATERIAL_ID]})
+    parts = [part.reindex(columns=TRAINING_SCHEMA.names) for part in (known, made) if len(part)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _table(
+    labels: Labels, known: pd.DataFrame, settings: Hypothetical, curation: Curation
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    pairs = known_pairs(labels.known, known, curation.offsets, potential=labels.potential.name)
+    fit = fit_offset(pairs, curation.offsets)
+    residuals, _ = held_out_residuals(pairs, curation.offsets)
+    rows = labels.table.iloc[: settings.n].reset_index(drop=True)
+    crystals = [crystal_of(labels, row) for row in rows.to_dict("records")]
+    keys = [formula_key(crystal.species) for crystal in crystals]
+    fractions = element_fractions(crystals)
+    offset, _ = fit.at(fractions, np.zeros(len(rows)))
+    energy = rows[ENERGY].to_numpy(np.float64) - offset + rows[CORRECTION].to_numpy(np.float64)
+    low, high = curation.validity.formation_energy_per_atom
+    barred = set(known[columns.SPECIES].map(formula_key))
+    joined = (fractions[:, ~pairs.fractions.any(axis=0)] == 0).all(axis=1)
+    reasons = {
+        "formula_is_known": np.array([key in barred for key in keys]),
+        "element_without_known_energy": ~joined,
+        "energy_out_of_range": ~((energy >= low) & (energy <= high)),
+    }
+    kept, rejected = np.ones(len(rows), dtype=bool), dict[str, int]()
+    for reason, is_bad in reasons.items():
+        rejected[reason] = int((kept & is_bad).sum())
+        kept &= ~is_bad
+    noise = disagreement_noise(labels, rows, known, curation.offsets, fractions)
+    table = pd.DataFrame(
+        {
+            columns.MATERIAL_ID: [_id(row) for row in rows[[columns.PARENT_ID, EXCHANGED]].itertuples(index=False)],
+            columns.SOURCE: SOURCE_NAME,
+            columns.CALCULATION: columns.BY_POTENTIAL,
+            columns.FUNCTIONAL: labels.potential.functional,
+            columns.ENERGY_CORRECTIONS: labels.potential.corrections,
+            columns.FORMULA: [crystal.reduced_formula for crystal in crystals],
+            ROUTE: rows[ROUTE].astype(str),
+            columns.PARENT_ID: rows[columns.PARENT_ID].astype(str),
+            **{name: [crystal.to_row()[name] for crystal in crystals] for name in columns.CRYSTAL},
+            columns.FORMATION_ENERGY_ALIGNED: energy,
+            columns.FORMATION_ENERGY_NOISE: noise,
+            columns.BAND_GAP: [0.0 if is_surely_metal(crystal.element_counts) else np.nan for crystal in crystals],
+            columns.FOLD: [_fold(key, settings.calibration) for key in keys],
+        }
+    )
+    table = table.loc[kept].drop_duplicates(columns.MATERIAL_ID).sort_values(columns.MATERIAL_ID, ignore_index=True)
+    summary = {
+        "rows": len(table),
+        "by_fold": table[columns.FOLD].value_counts().sort_index().to_dict(),
+        "by_route": table[ROUTE].value_counts().sort_index().to_dict(),
+        "rejected": rejected,
+        "potential": vars(labels.potential),
+        "offsets": _offsets_told(fit, pairs, residuals),
+    }
+    return table, summary
+
+
+def _copies(known: pd.DataFrame) -> pd.DataFrame:
+    """Real training crystals with a volume as wrong as a hypothetical one's, and the DFT labels of the originals.
+
+    Without them only the potential's rows would have unrelaxed cells, and members would learn that an unrelaxed cell
+    means a high energy and a metal.
+    """
+    rows = known.loc[
+        (known[columns.FOLD] == columns.TRAIN)
+        & ~known[columns.SYNTHETIC].astype(bool)
+        & (known[columns.SPECIES].map(len) <= LARGEST_CELL)
+    ].sort_values(columns.MATERIAL_ID, ignore_index=True)
+    scales = np.cbrt(np.exp(np.random.default_rng(COPY_SEED).normal(0.0, VOLUME_JITTER, len(rows))))
+    lattices = [np.asarray(cell) * scale for cell, scale in zip(rows[columns.LATTICE], scales, strict=True)]
+    return pd.DataFrame(
+        {
+            columns.MATERIAL_ID: "copy-" + rows[columns.MATERIAL_ID],
+            columns.CALCULATION: columns.COPIED,
+            ROUTE: COPY,
+            columns.PARENT_ID: rows[columns.MATERIAL_ID],
+            columns.LATTICE: lattices,
+            **{name: rows[name] for name in COPIED if name in rows},
+            columns.FOLD: columns.TRAIN,
+        }
+    ).reindex(columns=CRYSTALS_SCHEMA.names)
+
+
+def _id(row: tuple[str, str]) -> str:
+    return f"pot-{hashlib.sha256('|'.join(map(str, row)).encode()).hexdigest()[:12]}"
+
+
+def _fold(key: str, calibration: float) -> str:
+    """By the hash of the formula, so that all crystals of one formula are in the same fold."""
+    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return columns.CALIBRATION if draw < calibration else columns.TRAIN
+
+
+def _offsets_told(fit: OffsetFit, pairs: Pairs, residuals: Array) -> dict[str, float]:
+    """How well the potential's energies and DFT's agree on known training crystals; eV/atom."""
+    return {
+        "n_pairs": len(pairs),
+        "residual_std": round(fit.scale, 6),
+        "held_out_mae": round(float(np.abs(residuals).mean()), 6),
+        "held_out_median": round(float(np.median(np.abs(residuals))), 6),
+    }

@@ -1,0 +1,1 @@
+"""One architecture a file: `CrystalGraph -> (n_crystals, hidden_dim)`."""

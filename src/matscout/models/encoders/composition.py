@@ -1,0 +1,117 @@
+"""A transformer over the formula.
+
+Attention among elements with fractional amounts: Wang, Kauwe, Murdock and Sparks (CrabNet), npj Comput.
+Mater. 7, 77 (2021). Weighing by fractions in attention and readout: Goodall and Lee (Roost), Nat.
+Commun. 11, 6280 (2020), arXiv:1910.00617.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.models.layers.element_embedding import ElementEmbedding
+from matscout.models.layers.formula_tensors import Formulas, FractionEncoding, formulas_of
+from matscout.models.layers.mlp import MLP
+
+
+class FormulaAttention(nn.Module):
+    """Self-attention among the elements of a formula, each weighed by its fraction as in Roost.
+
+    a_ij = softmax_j(q_i·k_j / sqrt(d) + gamma ln f_j), gamma learned per head from 1: with gamma = 1 an
+    element counts as often as it has atoms. Padding has no weight.
+
+    Args:
+        dim: length of a token.
+        n_heads: must divide `dim`.
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.gamma = nn.Parameter(torch.ones(n_heads))
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, formulas: Formulas) -> Tensor:
+        """(n_crystals, longest, dim) -> (n_crystals, longest, dim)."""
+        n, longest, dim = x.shape
+        q, k, v = self.qkv(x).view(n, longest, 3, self.n_heads, dim // self.n_heads).permute(2, 0, 3, 1, 4)
+        bias = self.gamma[:, None, None] * formulas.log_fractions[:, None, None, :]
+        bias = bias.masked_fill(formulas.is_padding[:, None, None, :], -torch.inf)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(-1, -1, longest, -1))
+        return self.out(mixed.transpose(1, 2).reshape(n, longest, dim))
+
+
+class FormulaLayer(nn.Module):
+    """A transformer layer, normalised before attention and before the perceptron.
+
+    Args:
+        dim: length of a token.
+        n_heads: of the attention.
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = FormulaAttention(dim, n_heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, 2 * dim, dim)
+
+    def forward(self, x: Tensor, formulas: Formulas) -> Tensor:
+        """(n_crystals, longest, dim) -> (n_crystals, longest, dim)."""
+        x = x + self.attention(self.attention_norm(x), formulas)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class AttentionPooling(nn.Module):
+    """Roost's readout: for each head, sum_i a_i W x_i, a = softmax_i(w·x_i + gamma ln f_i).
+
+    Args:
+        dim: length of a token and of the result.
+        n_heads: must divide `dim`; each head pools its share of the channels.
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm = nn.LayerNorm(dim)
+        self.logits = MLP(dim, dim, n_heads)
+        self.values = nn.Linear(dim, dim)
+        self.gamma = nn.Parameter(torch.ones(n_heads))
+
+    def forward(self, x: Tensor, formulas: Formulas) -> Tensor:
+        """(n_crystals, longest, dim) -> (n_crystals, dim)."""
+        n, longest, dim = x.shape
+        x = self.norm(x)
+        logits = self.logits(x) + self.gamma * formulas.log_fractions[..., None]
+        weights = torch.softmax(logits.masked_fill(formulas.is_padding[..., None], -torch.inf), dim=1)
+        values = self.values(x).view(n, longest, self.n_heads, dim // self.n_heads)
+        return (weights[..., None] * values).sum(dim=1).view(n, dim)
+
+
+class CompositionTransformer(nn.Module):
+    """Sees the reduced formula only: one token per element, attention weighed by amounts.
+
+    Args:
+        hidden_dim: length of a token and of the output.
+        n_layers: transformer layers.
+        n_heads: attention heads; must divide `hidden_dim`.
+    """
+
+    def __init__(self, *, hidden_dim: int, n_layers: int, n_heads: int) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.elements = ElementEmbedding(hidden_dim)
+        self.amounts = FractionEncoding(hidden_dim)
+        self.layers = nn.ModuleList(FormulaLayer(hidden_dim, n_heads) for _ in range(n_layers))
+        self.pooling = AttentionPooling(hidden_dim, n_heads)
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """Graph -> (n_crystals, hidden_dim); its edges are not read."""
+        formulas = formulas_of(graph)
+        x = self.elements(formulas.atomic_numbers.flatten()).view(*formulas.fractions.shape, -1)
+        x = x + self.amounts(formulas.fractions)
+        for layer in self.layers:
+            x = layer(x, formulas)
+        return self.pooling(x, formulas)

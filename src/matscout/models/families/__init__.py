@@ -1,0 +1,1 @@
+"""Families of distributions that a model's head predicts."""

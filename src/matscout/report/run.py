@@ -1,0 +1,168 @@
+"""What the report reads: every stage's output, checked to be there, as one object."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.errors import InputError
+from matscout.params import Goal, Params
+from matscout.sources.snapshots.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class MemberRun:
+    """One trained member: its sidecar, its learning curve and its errors."""
+
+    name: str
+    card: dict[str, Any]
+    history: pd.DataFrame
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline as its files under `data` tell it; tables are read when first asked for."""
+
+    data: Path
+    params: Params
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """The predicted properties, those that the goal names first."""
+        aims = [aim.column for aim in self.goal.objectives if aim.column in self.params.targets]
+        return list(dict.fromkeys([*aims, *self.params.targets]))
+
+    @property
+    def goal(self) -> Goal:
+        """The goal that was screened for."""
+        return self.params.screening.goals[self.params.screening.goal]
+
+    @cached_property
+    def manifests(self) -> dict[str, Manifest]:
+        """The manifest of each database's snapshot, in the order of `params.yaml`."""
+        return {name: read_manifest(self.data / "raw" / name) for name in self.params.databases}
+
+    @cached_property
+    def materials(self) -> pd.DataFrame:
+        """The curated table without lattices and coordinates."""
+        path = self.data / "curated" / "materials.parquet"
+        skip = {columns.LATTICE, columns.FRAC_COORDS}
+        return read_table(path, "curate", columns=[c for c in names_of(path, "curate") if c not in skip])
+
+    @cached_property
+    def quarantine(self) -> pd.DataFrame:
+        """Rows that curation refused, with their reasons."""
+        return read_table(self.data / "curated" / "quarantine.parquet", "curate")
+
+    @cached_property
+    def curation(self) -> dict[str, Any]:
+        """Counts and reference offsets."""
+        return read_json(self.data / "curated" / "summary.json", "curate")
+
+    @cached_property
+    def hypothetical(self) -> dict[str, Any]:
+        """Counts of the crystals that a potential labelled; `rows` is 0 where none are used."""
+        return read_json(self.data / "hypothetical" / "summary.json", "hypothetical")
+
+    @cached_property
+    def split(self) -> pd.DataFrame:
+        """Fold of each material."""
+        return read_table(self.data / "splits" / "split.parquet", "split")
+
+    @cached_property
+    def members(self) -> dict[str, MemberRun]:
+        """Every member of `params.yaml`, in its order."""
+        return {name: self._member(name) for name in self.params.ensembled}
+
+    def stage_of(self, name: str) -> str:
+        """The stage that trains a member."""
+        return f"{'train' if name in self.params.members else 'finetune'}@{name}"
+
+    def _member(self, name: str) -> MemberRun:
+        folder, stage = self.data / "members" / name, self.stage_of(name)
+        return MemberRun(
+            name,
+            read_json(folder / "member.json", stage),
+            read_table(folder / "history.parquet", stage),
+            read_json(folder / "metrics.json", stage),
+        )
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The ensemble's predictions of the curated rows."""
+        return read_table(self.data / "ensemble" / "predictions.parquet", "evaluate")
+
+    @cached_property
+    def ensemble(self) -> dict[str, Any]:
+        """Errors and calibration of members, ensemble and baselines."""
+        return read_json(self.data / "ensemble" / "metrics.json", "evaluate")
+
+    @cached_property
+    def attrition(self) -> Any:
+        """Candidates that were left after each gate."""
+        return read_json(self.data / "candidates" / "attrition.json", "propose")
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """Candidates in rank order, without their crystals."""
+        path = self.data / "screening" / "ranked.parquet"
+        return read_table(path, "screen", columns=[c for c in names_of(path, "screen") if c not in columns.CRYSTAL])
+
+    @cached_property
+    def screening(self) -> dict[str, Any]:
+        """What screening counted."""
+        return read_json(self.data / "screening" / "summary.json", "screen")
+
+    def flags(self, column: str) -> NDArray[np.bool_]:
+        """(n,) a yes-or-no column of the ranked candidates."""
+        return self.ranked[column].to_numpy(dtype=bool)
+
+    def crystals(self, ids: Sequence[str]) -> dict[str, Crystal]:
+        """Crystals of the candidates `ids`."""
+        path = _existing(self.data / "screening" / "ranked.parquet", "screen")
+        rows = pq.read_table(
+            path, columns=[columns.CANDIDATE_ID, *columns.CRYSTAL], filters=[(columns.CANDIDATE_ID, "in", list(ids))]
+        )
+        return {row[columns.CANDIDATE_ID]: Crystal.from_row(row) for row in rows.to_pylist()}
+
+
+def read_json(path: Path, stage: str) -> Any:
+    """Read the JSON that `stage` writes.
+
+    Raises:
+        InputError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(_existing(path, stage).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is no valid JSON ({error}); make it again with `dvc repro -f {stage}`") from error
+
+
+def read_table(path: Path, stage: str, *, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read the parquet table that `stage` writes.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    return pd.read_parquet(_existing(path, stage), columns=columns)
+
+
+def names_of(path: Path, stage: str) -> list[str]:
+    """Column names of a parquet table."""
+    return list(pq.read_schema(_existing(path, stage)).names)
+
+
+def _existing(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; the stage `{stage}` makes it: run `dvc repro {stage}`")
+    return path

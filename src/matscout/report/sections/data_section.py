@@ -1,0 +1,245 @@
+"""From what: databases, elements, duplicates, reference offsets, refused rows."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from matscout import columns
+from matscout.report import json_tables, test_fold, wording
+from matscout.report.citations import database_citations
+from matscout.report.figures.palette import DATA_RAMP, ERROR_RAMP
+from matscout.report.figures.periodic_table import Cell as ElementCell
+from matscout.report.figures.periodic_table import heat_map
+from matscout.report.figures.trust_figures import offsets
+from matscout.report.html_table import Cell, Column, Row, Table, count_cell, text_cell
+from matscout.report.run import Run
+
+MOST_TERMS: Final = 18  # offsets drawn per database
+SMALLEST_WIDTH: Final = 1e-6  # eV/atom
+MOST_REASONS: Final = 12
+
+
+@dataclass(frozen=True)
+class ElementMap:
+    """A periodic table with its title, legend and caption."""
+
+    title: str
+    cells: list[ElementCell]
+    low: str
+    high: str
+    ramp: str
+    caption: str
+    spoken: str
+
+
+def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's words, tables and maps, and the offset figures."""
+    fits = json_tables.offset_tables(run.curation)
+    figures = {f"offsets_{i}": offsets(_most_telling(table)) for i, table in enumerate(fits.values())}
+    listed = [
+        {
+            "key": f"offsets_{i}",
+            "title": f"Reference offsets, {_class_name(name)} against {_reference(run)}",
+            "caption": _offset_caption(table),
+            "size": "tall",
+        }
+        for i, (name, table) in enumerate(fits.items())
+    ]
+    words = {
+        "intro": _intro(run),
+        "databases": _databases(run),
+        "maps": _maps(run),
+        "offset_figures": listed,
+        "offsets_absent": "No database shares enough materials with the reference database "
+        f"(curation.offsets.min_pairs = {run.params.curation.offsets.min_pairs}).",
+        "refused": _refused(run.quarantine),
+        "citations": "\n\n".join(database_citations(run.manifests.values())),
+    }
+    return words, figures
+
+
+def _intro(run: Run) -> str:
+    found = run.curation["duplicates"]
+    return (
+        f"{len(run.materials):,} crystals from {wording.plural(len(run.manifests), 'database')} are "
+        f"{wording.plural(found['groups'], 'different material')}; {found['groups_of_several_databases']:,} stand "
+        f"in more than one database. {wording.plural(found['edges_related_other_space_group'], 'pair')} alike but of "
+        "another space group were kept apart. A material and its duplicates never cross from training to test."
+        f"{_by_potential(run)}"
+    )
+
+
+def _by_potential(run: Run) -> str:
+    """What trains beside the curated crystals, if anything."""
+    found = run.hypothetical
+    if not found["rows"]:
+        return ""
+    return (
+        f" Beside them, {found['by_fold'].get(columns.TRAIN, 0):,} hypothetical crystals with energies of a potential "
+        f"({found['potential']['name']}, no DFT) train the members; {found['by_fold'].get(columns.CALIBRATION, 0):,} "
+        "more calibrate what is said of candidates; none of them is a known phase or a test crystal."
+    )
+
+
+def _databases(run: Run) -> Table:
+    heads = (
+        Column("database", numeric=False),
+        Column("read", "rows"),
+        Column("kept", "crystals"),
+        Column("refused", "rows"),
+        Column("shared", "with another database"),
+        Column("training", "crystals"),
+        Column("test", "crystals"),
+        Column("version", numeric=False),
+        Column("licence", numeric=False),
+    )
+    return Table("databases", "Databases", heads, tuple(_database(run, name) for name in run.manifests))
+
+
+def _database(run: Run, name: str) -> Row:
+    manifest = run.manifests[name]
+    kept = run.materials.loc[run.materials[columns.SOURCE] == name]
+    folds = kept.merge(run.split, on=columns.MATERIAL_ID)[columns.FOLD].to_numpy()
+    elsewhere = run.materials.loc[run.materials[columns.SOURCE] != name, columns.DUPLICATE_GROUP]
+    shared = kept[columns.DUPLICATE_GROUP].isin(elsewhere)
+    title = Markup("{}").format(wording.name_of(name))
+    if kept[columns.SYNTHETIC].to_numpy(dtype=bool).any():
+        title += Markup(' <span class="tag warn">synthetic stand-in</span>')
+    title += Markup('<br><span class="sub">{}</span>').format(ORIGINS[manifest.origin])
+    return Row(
+        (
+            Cell(title, wording.name_of(name)),
+            count_cell(manifest.n_rows),
+            count_cell(len(kept)),
+            count_cell(int((run.quarantine[columns.SOURCE] == name).to_numpy().sum())),
+            count_cell(int(shared.to_numpy().sum())),
+            count_cell(int((folds == columns.TRAIN).sum())),
+            count_cell(int((folds == columns.TEST).sum())),
+            Cell(manifest.database_version or "not stated"),
+            Cell(manifest.licence),
+        )
+    )
+
+
+ORIGINS: Final = {"sample": "bundled sample", "api": "live service", "file": "file"}
+
+
+def _reference(run: Run) -> str:
+    return wording.name_of(run.params.curation.offsets.reference)
+
+
+def _class_name(name: str) -> str:
+    source, *scale = name.split("/")
+    parts = ["no energy corrections" if part == columns.UNCORRECTED else part for part in scale]
+    return f"{wording.name_of(source)} ({', '.join(parts)})" if parts else wording.name_of(source)
+
+
+def _most_telling(table: pd.DataFrame) -> pd.DataFrame:
+    """The terms that stand out most from the constant, in widths of their intervals; alphabetical."""
+    constant = float(table.loc[~table["is_element"].to_numpy(dtype=bool), "value"].iloc[0])
+    distinct = (table["value"] - constant).abs() / (table["high"] - table["low"]).clip(lower=SMALLEST_WIDTH)
+    ordered = table.assign(distinct=distinct).sort_values(
+        ["is_element", "distinct", "term"], ascending=[True, False, True]
+    )
+    return ordered.head(MOST_TERMS).sort_values(["is_element", "term"])
+
+
+def _offset_caption(table: pd.DataFrame) -> str:
+    drawn = (
+        ""
+        if len(table) <= MOST_TERMS
+        else f" Drawn: the {MOST_TERMS} of {len(table)} terms that stand out most from the constant."
+    )
+    planted = table.loc[table["planted"].notna().to_numpy()]
+    text = "What this database's energies lie above the reference's for each pure element, fitted on shared materials."
+    if len(planted):
+        inside = int(planted["planted"].between(planted["low"], planted["high"]).to_numpy().sum())
+        text += (
+            f" Synthetic: the offsets were planted, and {inside} of {len(planted)} planted values lie inside the "
+            "recovered intervals, which all hold together with 95 % probability."
+        )
+    return text + drawn
+
+
+def _maps(run: Run) -> list[ElementMap]:
+    training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
+    is_training = run.materials[columns.MATERIAL_ID].isin(training).to_numpy()
+    counts = test_fold.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
+    maps = [
+        _map(
+            "Training crystals by element",
+            counts,
+            log=True,
+            text="{:,.0f} training crystals",
+            unit="",
+            digits=0,
+            caption="Crystals of the training fold that hold the element; colours on a logarithmic "
+            "scale. Empty: no training crystal has it, and predictions for it are guesses.",
+        )
+    ]
+    for target in run.targets:
+        found = test_fold.error_by_element(test_fold.test_rows(run, target), target)
+        if not found:
+            continue  # a test fold of a handful of crystals says nothing by element
+        unit = wording.unit_of(target)
+        maps.append(
+            _map(
+                f"Test error of the {wording.name_of(target)} by element",
+                found,
+                log=False,
+                text="MAE {:.3f} " + unit,
+                unit=unit,
+                digits=2,
+                caption=f"Mean absolute error of the test crystals that hold the element, where "
+                f"there are at least {test_fold.FEWEST_PER_ELEMENT}.",
+            )
+        )
+    return maps
+
+
+def _map(
+    title: str, values: dict[str, float], *, log: bool, text: str, unit: str, digits: int, caption: str
+) -> ElementMap:
+    ramp = DATA_RAMP if log else ERROR_RAMP
+    ends = [wording.number(f(values.values()), digits) for f in (min, max)] if values else [wording.DASH] * 2
+    top = sorted(values, key=lambda s: (-values[s], s))[:5]
+    spoken = f"{title}: from {ends[0]} to {ends[1]} {unit}; highest for {', '.join(top)}"
+    return ElementMap(
+        title,
+        heat_map(values, ramp=ramp, log=log, text=text),
+        ends[0],
+        f"{ends[1]} {unit}",
+        "counts" if log else "errors",
+        caption,
+        spoken,
+    )
+
+
+def _refused(quarantine: pd.DataFrame) -> Table | None:
+    if quarantine.empty:
+        return None
+    counts = quarantine.groupby([columns.SOURCE, "reason"], sort=True).agg(
+        n=("reason", "size"), example=("detail", "first")
+    )
+    ordered = counts.reset_index().sort_values(["n", columns.SOURCE, "reason"], ascending=[False, True, True])
+    rows = tuple(
+        Row(
+            (
+                text_cell(wording.name_of(r["source"])),
+                text_cell(wording.name_of(r["reason"])),
+                count_cell(r["n"]),
+                text_cell(str(r["example"])),
+            )
+        )
+        for r in ordered.head(MOST_REASONS).to_dict("records")
+    )
+    heads = (
+        Column("database", numeric=False),
+        Column("reason", numeric=False),
+        Column("rows"),
+        Column("for example", numeric=False),
+    )
+    return Table("refused", f"Refused rows, {len(quarantine):,} in all", heads, rows)

@@ -1,0 +1,112 @@
+"""The head of the page: one sentence, the figures that matter, what is synthetic or missing; and the goal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from matscout import columns
+from matscout.params import Objective
+from matscout.report import wording
+from matscout.report.json_tables import ensemble_error
+from matscout.report.run import Run
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the head, with its unit and a remark."""
+
+    label: str
+    value: str
+    unit: str = ""
+    note: str = ""
+
+
+def overview(run: Run) -> dict[str, Any]:
+    """Headline, lede, tiles and notices."""
+    goal_name, goal = run.params.screening.goal, run.goal
+    n_candidates, top_k = len(run.ranked), min(run.params.screening.top_k, len(run.ranked))
+    return {
+        "eyebrow": "Screening report",
+        "headline": f"{wording.name_of(goal_name).capitalize()}: {top_k} of {n_candidates:,} crystals to look at first",
+        "lede": f"Looking for: {goal.description}. An ensemble of {len(run.members)} models, trained on "
+        f"{_n_training(run):,} crystals, predicted each candidate with an interval; the shortlist is ranked by "
+        "how well, and how surely, it meets the goal.",
+        "tiles": _tiles(run),
+        "notices": _notices(run),
+    }
+
+
+def asked(run: Run) -> dict[str, Any]:
+    """The goal's aims and rules in words."""
+    goal = run.goal
+    aims = [{"what": wording.name_of(aim.column).capitalize(), "rule": rule_of(aim)} for aim in goal.objectives]
+    elements = (
+        ("Contains at least one of", goal.require_elements),
+        ("Made only of", goal.allow_elements or ()),
+        ("Without", goal.deny_elements),
+    )
+    aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
+    intro = f"The goal {wording.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it."
+    others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
+    return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
+
+
+def rule_of(aim: Objective) -> str:
+    """An objective in words."""
+    if aim.window is not None:
+        return wording.window(aim.window, wording.unit_of(aim.column))
+    return "as low as possible" if aim.direction == "minimize" else "as high as possible"
+
+
+def _n_training(run: Run) -> int:
+    return int((run.split[columns.FOLD].to_numpy() == columns.TRAIN).sum())
+
+
+def _tiles(run: Run) -> list[Tile]:
+    synthetic = sum(found["synthetic"] for found in run.curation["rows"].values())
+    tiles = [
+        Tile(
+            "Crystals curated",
+            wording.count(len(run.materials)),
+            note=f"{synthetic:,} of them synthetic" if synthetic else "none synthetic",
+        ),
+        Tile("Candidates screened", wording.count(len(run.ranked))),
+        Tile("Meet the goal", wording.count(run.flags(columns.GOAL_MET).sum()), note="by their point predictions"),
+        Tile("On the Pareto front", wording.count(run.flags(columns.PARETO_FRONT).sum())),
+    ]
+    for target in run.targets:
+        error = ensemble_error(run.ensemble, target)
+        tiles.append(
+            Tile(
+                f"Test error, {wording.name_of(target)}",
+                wording.number(error["value"]),
+                wording.unit_of(target),
+                _interval(error),
+            )
+        )
+    return tiles
+
+
+def _interval(error: dict[str, float | None]) -> str:
+    if error["low"] is None:
+        return "MAE on held-out real crystals"
+    return f"MAE; 95 % interval {wording.number(error['low'])} to {wording.number(error['high'])}"
+
+
+def _notices(run: Run) -> list[str]:
+    notices = []
+    stand_ins = {name: found["synthetic"] for name, found in run.curation["rows"].items() if found["synthetic"]}
+    if stand_ins:
+        names = wording.sentence_list([wording.name_of(name) for name in sorted(stand_ins)])
+        notices.append(
+            f"{names}: the rows behind these names are synthetic stand-ins ({sum(stand_ins.values()):,} of "
+            f"{len(run.materials):,} crystals), made from sample structures with planted offsets and noise, so that "
+            "the whole pipeline runs offline. They are no data of those databases. No error or coverage on this page "
+            "uses a synthetic row."
+        )
+    samples = [wording.name_of(name) for name, manifest in run.manifests.items() if manifest.origin == "sample"]
+    if samples:
+        notices.append(
+            "This run used the bundled sample. Its models are small and trained briefly: read the shortlist as a "
+            "demonstration, not as advice on what to synthesise."
+        )
+    return notices

@@ -1,0 +1,233 @@
+"""What came out: the Pareto front, the ranked table, and one card of provenance a candidate."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.report import wording
+from matscout.report.figures.crystal_scene import picture
+from matscout.report.figures.screening_figures import MOST_DOTS, pareto_front
+from matscout.report.html_table import (
+    Cell,
+    Column,
+    Row,
+    Scale,
+    Table,
+    interval_cell,
+    number_cell,
+    share_cell,
+    span_of,
+    text_cell,
+)
+from matscout.report.run import Run
+
+MOST_FRONT = 60  # structures of the front beyond the shortlist that the page holds
+
+
+def shown_rows(run: Run) -> pd.DataFrame:
+    """The shortlist, then the rest of the Pareto front: the rows whose structure the page holds."""
+    ranked = run.ranked.sort_values(columns.RANK, kind="stable")
+    top = ranked.head(run.params.screening.top_k)
+    rest = ranked.iloc[len(top) :]
+    front = rest.loc[rest[columns.PARETO_FRONT].to_numpy(dtype=bool)]
+    return pd.concat([top, front.head(MOST_FRONT)], ignore_index=True)
+
+
+def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's words, table and cards, and the front.
+
+    Args:
+        run: the run.
+        crystals: of `shown_rows`, by candidate id.
+    """
+    rows = shown_rows(run)
+    x, y = _axes(run)
+    figure = pareto_front(run.ranked, x=x, y=y, objectives=run.goal.objectives, shown=list(rows[columns.CANDIDATE_ID]))
+    words = {
+        "intro": _intro(run),
+        "front_caption": _front_caption(run, x, y),
+        "table": _table(run, rows),
+        "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
+        "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
+    }
+    return words, {"pareto": figure}
+
+
+def _intro(run: Run) -> str:
+    outcome = str(run.screening["outcome"])
+    for column in run.ranked.columns.intersection(list(wording.NAMES)):
+        outcome = outcome.replace(f" {column} ", f" the {wording.name_of(column)} ")
+    expected = wording.number(run.screening["expected_hits_in_top"], 1)
+    return (
+        f"{outcome[:1].upper()}{outcome[1:]}. By the predicted probabilities, {expected} of the shortlist do. Click a "
+        "point of the front or a row of the table to turn its structure and read where it comes from. Candidates are "
+        "unlike the known crystals by design: their intervals are calibrated on hypothetical crystals that a potential "
+        "labelled."
+    )
+
+
+def _axes(run: Run) -> tuple[str, str]:
+    """The first two aims that were predicted, else the first aim and another target."""
+    aims = [aim.column for aim in run.goal.objectives if aim.column in run.ranked.columns]
+    first, second, *_ = dict.fromkeys([*aims, *run.params.targets])
+    return first, second
+
+
+def _front_caption(run: Run, x: str, y: str) -> str:
+    n_other = int((~run.flags(columns.PARETO_FRONT)).sum())
+    drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
+    n_aims = len(run.goal.objectives)
+    more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
+    return (
+        f"Each point is a candidate: predicted {wording.name_of(x)} against {wording.name_of(y)}. Shaded: the wanted "
+        "window. No other candidate beats one of the front in every aim, where the aim of a window is the probability "
+        f"of lying in it.{drawn}{more}"
+    )
+
+
+def _table(run: Run, rows: pd.DataFrame) -> Table:
+    windows = {aim.column: aim.window for aim in run.goal.objectives}
+    shown = [*run.targets, *([columns.ENERGY_ABOVE_HULL] if columns.ENERGY_ABOVE_HULL in rows else [])]
+    scales = {t: span_of([*rows[t + columns.LO90], *rows[t + columns.HI90]], windows.get(t)) for t in shown}
+    heads = [Column("rank"), Column("formula", numeric=False)]
+    heads += [Column(wording.name_of(t), f"{wording.unit_of(t)}, 90 % interval") for t in shown]
+    heads += [
+        Column("meets the goal", "probability"),
+        Column("space group", "unrelaxed"),
+        Column("made by", numeric=False),
+        Column("remarks", numeric=False),
+    ]
+    return Table(
+        "shortlist",
+        f"Shortlist and Pareto front, {wording.plural(len(rows), 'candidate')}",
+        tuple(heads),
+        tuple(_row(row, scales) for row in rows.to_dict("records")),
+        filter_hint="Filter by formula, element or route",
+    )
+
+
+def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
+    key, name = row[columns.CANDIDATE_ID], row[columns.FORMULA]
+    pick = Markup('<button type="button" class="pick">{}</button>').format(wording.formula(name))
+    intervals = [_value_cell(row, target, scale) for target, scale in scales.items()]
+    marks = [Markup('<span class="tag {}">{}</span>').format(t["kind"], t["text"]) for t in tags(row) if t["kind"]]
+    cells = (
+        number_cell(row[columns.RANK], 0),
+        Cell(pick, name),
+        *intervals,
+        share_cell(row[columns.GOAL_PROBABILITY]),
+        number_cell(row[columns.SPACE_GROUP], 0),
+        text_cell(wording.name_of(row[columns.ROUTE]), str(row[columns.PARENT_ID])),
+        Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
+    )
+    return Row(cells, candidate=key, words=_words(row))
+
+
+def _value_cell(row: dict[str, Any], column: str, scale: Scale) -> Cell:
+    """A prediction with its interval; an energy above a hull that lacks rivals is a lower bound, and says so."""
+    if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
+        least = wording.number(row[column], 2)
+        return Cell(Markup('at least {} <br><span class="sub note">rivals missing</span>').format(least), row[column])
+    return interval_cell(row[column], row[column + columns.LO90], row[column + columns.HI90], scale)
+
+
+def _lacks_rivals(row: dict[str, Any]) -> bool:
+    return not row.get(columns.STABILITY_JUDGED, True)
+
+
+def _words(row: dict[str, Any]) -> str:
+    """What the filter searches."""
+    found = (row[columns.FORMULA], row[columns.ROUTE], row[columns.PARENT_ID], row[columns.CANDIDATE_ID])
+    return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
+
+
+def tags(row: dict[str, Any]) -> list[dict[str, str]]:
+    """What one should know at a glance: on the front, within the goal, beyond the training data."""
+    found = []
+    if row[columns.PARETO_FRONT]:
+        found.append({"kind": "good", "text": "Pareto front"})
+    if row[columns.GOAL_MET]:
+        found.append({"kind": "", "text": "meets the goal"})
+    if row.get(columns.FAR_FROM_TRAINING):
+        found.append({"kind": "warn", "text": "far from training data"})
+    if _lacks_rivals(row):
+        found.append({"kind": "warn", "text": "stability not judged"})
+    if row.get(columns.UNSEEN_ELEMENTS):
+        found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
+    return found
+
+
+def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
+    """One candidate: what is predicted and how surely, where it comes from, what each member says."""
+    return {
+        "key": row[columns.CANDIDATE_ID],
+        "plain": row[columns.FORMULA],
+        "formula": wording.formula(row[columns.FORMULA]),
+        "picture": Markup(picture(crystal)),  # noqa: S704 -- drawn from numbers and element symbols
+        "probability": wording.percent(row[columns.GOAL_PROBABILITY]),
+        "tags": tags(row),
+        "facts": _predicted(run, row),
+        "origin": _origin(row, crystal),
+        "votes": _votes(run, row),
+    }
+
+
+def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
+    facts: list[tuple[str, Any]] = [("rank", wording.count(row[columns.RANK]))]
+    shown = [*run.targets, *([columns.ENERGY_ABOVE_HULL] if columns.ENERGY_ABOVE_HULL in row else [])]
+    for column in shown:
+        low, high = (wording.number(row[column + end], 2) for end in (columns.LO90, columns.HI90))
+        value = f"{wording.number(row[column], 2)} {wording.unit_of(column)}"
+        if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
+            remark = row[columns.STABILITY_REMARK]
+            words = Markup('at least {}, rivals missing <span class="sub">{}</span>').format(value, remark)
+            facts.append((wording.name_of(column), words))
+            continue
+        facts.append((wording.name_of(column), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
+    facts.append(("meets the goal", wording.percent(row[columns.GOAL_PROBABILITY])))
+    if columns.METAL_PROBABILITY in row:
+        facts.append(("is a metal", wording.percent(row[columns.METAL_PROBABILITY])))
+    return [*facts, ("made from", _recipe(row))]
+
+
+def _recipe(row: dict[str, Any]) -> Markup:
+    """`mp-5229 by substitution: Sr2+ → Ba2+`."""
+    made = Markup("{} by {}").format(row[columns.PARENT_ID] or "nothing known", wording.name_of(row[columns.ROUTE]))
+    if not row[columns.SUBSTITUTION]:
+        return made
+    return Markup("{}: {}").format(made, wording.substitution(str(row[columns.SUBSTITUTION])))
+
+
+def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
+    """What the candidate competes with, how likely the substitution was, which cell it has."""
+    facts: list[tuple[str, Any]] = []
+    if row.get(columns.COMPETING_PHASES):
+        facts.append(("rivals", row[columns.COMPETING_PHASES]))
+    if not _lacks_rivals(row) and row.get(columns.STABILITY_REMARK):
+        facts.append(("stability", row[columns.STABILITY_REMARK]))
+    if row.get(columns.MISSING_REFERENCES):
+        facts.append(("no known phase of", row[columns.MISSING_REFERENCES].replace(",", ", ")))
+    odds = row.get(columns.PROBABILITY)
+    if isinstance(odds, float) and math.isfinite(odds):
+        facts.append(("odds of substitution", f"{odds:.2g}"))
+    volume = wording.number(crystal.volume / crystal.n_atoms, 1)
+    cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, not relaxed"
+    return [*facts, ("cell", cell), ("candidate", row[columns.CANDIDATE_ID])]
+
+
+def _votes(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
+    votes = []
+    for member in run.members:
+        said = [
+            f"{wording.number(row[columns.member_column(t, member)], 2)} {wording.unit_of(t)}"
+            for t in run.targets
+            if columns.member_column(t, member) in row
+        ]
+        if said:
+            votes.append((wording.name_of(member), ", ".join(said)))
+    return votes

@@ -1,0 +1,1 @@
+"""Metrics for Git, plots for DVC, and the cards."""

@@ -1,0 +1,1 @@
+"""The ensemble in MLflow: registered and served."""

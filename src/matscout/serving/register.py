@@ -1,0 +1,88 @@
+"""`matscout register`: the trained ensemble in MLflow's model registry, with all that it needs to answer elsewhere."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+import matscout
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.files import write_json
+from matscout.models.saved_member import CARD_FILE
+from matscout.params import Validity
+from matscout.training.runs.tracking import EXPERIMENT, experiment_id, tracking_uri
+from matscout.training.runs.training_hashes import git_commit
+
+# what a machine that only answers must install; the code of matscout itself travels with the model
+REQUIREMENTS = (
+    "ase",
+    "moyopy",
+    "numba",
+    "numpy",
+    "pandas",
+    "paretoset",
+    "pyarrow",
+    "pydantic",
+    "pymatgen",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "smact",
+    "threadpoolctl",
+    "torch",
+    "torch-geometric",
+    "tqdm",
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of the model: its `uri`, such as `models:/matscout/1`, and the store that holds it."""
+
+    uri: str
+    store: str
+
+
+def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Validity) -> Registered:
+    """Log the ensemble as a pyfunc model with signature and input example, and register it under `name`.
+
+    Raises:
+        StoreError: a member or the calibration is missing or does not fit.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    predictor = EnsemblePredictor.load(members, ensemble)  # refuses what could not answer, before anything is logged
+    import mlflow
+    from mlflow.models import infer_signature
+
+    from matscout.serving import served_model
+
+    mlflow.set_tracking_uri(tracking_uri())
+    example = pd.DataFrame({served_model.CIF: [served_model.ROCK_SALT]})
+    answer = served_model.predict_cifs([served_model.ROCK_SALT], predictor, limits)
+    signature = infer_signature(example, answer.drop(columns="error"))
+    with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment_id(), run_name=f"register {name}"):
+        validity = Path(folder) / "validity.json"
+        write_json(validity, limits.model_dump(mode="json"))
+        model = mlflow.pyfunc.log_model(
+            name=EXPERIMENT,
+            python_model=served_model.__file__,
+            artifacts={"members": str(members), "ensemble": str(ensemble), "validity": str(validity)},
+            code_paths=[str(Path(matscout.__file__).parent)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{package}=={version(package)}" for package in (*REQUIREMENTS, "mlflow")],
+            registered_model_name=name,
+            metadata={"git_commit": git_commit(), "members": _weights(members, predictor)},
+        )
+    return Registered(f"models:/{name}/{model.registered_model_version}", tracking_uri())
+
+
+def _weights(members: Path, predictor: EnsemblePredictor) -> dict[str, str]:
+    """SHA-256 of each member's weights."""
+    names = [member.name for member in predictor.members]
+    return {name: json.loads((members / name / CARD_FILE).read_text())["weights_sha256"] for name in names}

@@ -1,0 +1,117 @@
+"""The databases and the one way to a snapshot of each: the whole stage `acquire`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+
+from matscout.errors import InputError, ParameterError
+from matscout.params import Database
+from matscout.sources import licences
+from matscout.sources.licences import TERMS, UNKNOWN, Terms
+from matscout.sources.services.download import download
+from matscout.sources.services.fetcher import Fetcher
+from matscout.sources.snapshots.manifest import MANIFEST_NAME
+from matscout.sources.snapshots.snapshot_writer import copy_snapshot, write_records
+from matscout.sources.unit_check import checked
+
+
+@dataclass(frozen=True)
+class Source:
+    """One database that can be asked.
+
+    Attributes:
+        terms: licence and citation.
+        client: makes its `Fetcher` from its block of params.yaml.
+    """
+
+    terms: Terms
+    client: Callable[[Database], Fetcher]
+
+
+def _materials_project(database: Database) -> Fetcher:
+    from matscout.sources.services.materials_project_client import MaterialsProjectClient
+
+    return MaterialsProjectClient(database)
+
+
+def _aflow(database: Database) -> Fetcher:
+    from matscout.sources.services.aflow_client import AflowClient
+
+    return AflowClient(database)
+
+
+def _oqmd(database: Database) -> Fetcher:
+    from matscout.sources.services.oqmd_client import OqmdClient
+
+    return OqmdClient(database)
+
+
+SOURCES = MappingProxyType(
+    {
+        "materials_project": Source(licences.MATERIALS_PROJECT, _materials_project),
+        "aflow": Source(licences.AFLOW, _aflow),
+        "oqmd": Source(licences.OQMD, _oqmd),
+    }
+)
+
+
+def acquire(name: str, database: Database, destination: Path, *, refresh: bool = False) -> None:
+    """Write the snapshot of one database from the origin that `database` names.
+
+    Args:
+        name: of the database in `params.databases`.
+        database: its block.
+        destination: folder that holds pages and manifest afterwards; whole or absent.
+        refresh: ask the service anew even if the same query was fetched before.
+
+    Raises:
+        ParameterError: the origin is `api` and no client of that name exists.
+        InputError: the sample or file cannot be used.
+        SourceError: the service cannot be reached or answers nonsense.
+    """
+    if database.origin == "api":
+        download(name, database, _client(name, database), Path(destination), refresh=refresh)
+    elif database.origin == "sample":
+        _from_sample(name, database, Path(destination))
+    else:
+        _from_file(name, database, Path(destination))
+
+
+def _client(name: str, database: Database) -> Fetcher:
+    if name not in SOURCES:
+        message = f"databases.{name}.origin = 'api': no client of that name; known are {', '.join(SOURCES)}"
+        raise ParameterError(message)
+    if not database.endpoint:
+        raise ParameterError(f"databases.{name}.endpoint is null; the origin api needs the service's base URL")
+    return SOURCES[name].client(database)
+
+
+def _from_sample(name: str, database: Database, destination: Path) -> None:
+    source = Path(database.path)
+    if not (source / MANIFEST_NAME).is_file():
+        message = f"databases.{name}.path = {database.path} holds no {MANIFEST_NAME}; samples lie in data/sample/"
+        raise InputError(message)
+    copy_snapshot(source, destination, name)
+
+
+def _from_file(name: str, database: Database, destination: Path) -> None:
+    from matscout.sources.files.import_file import (
+        import_file,  # the readers of many formats: no other origin needs them
+    )
+
+    items = checked(import_file(Path(database.path), database.file, name), source=name)
+    terms = TERMS.get(name, UNKNOWN)
+    write_records(
+        items,
+        destination,
+        source=name,
+        origin="file",
+        endpoint=Path(database.path).as_posix(),
+        query=None,
+        database_version=None,
+        licence=terms.licence,
+        citation=terms.citation,
+        client=f"matscout {version('matscout')}",
+    )

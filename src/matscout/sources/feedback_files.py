@@ -1,0 +1,98 @@
+"""Feedback: results of candidates, as the fourth source that curation reads.
+
+`matscout feedback` holds new files against the predictions they test and notes each file that passes, with its hash,
+in `checked.json` beside them. Only such files are read: ids and units can be judged where the ranking is, not here.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from matscout import columns
+from matscout.errors import InputError
+from matscout.files import sha256_of, write_json
+from matscout.sources.formats.own_records import parse_row, read_lines
+from matscout.sources.record import Record, Rejection, RowError
+
+FEEDBACK_SOURCE: Final = "feedback"
+RECEIPT_NAME: Final = "checked.json"
+UNITS_KEY: Final = "units"
+CANDIDATE_ID: Final = re.compile(r"ms-[0-9a-f]{12}")
+
+
+def feedback_files(folder: Path) -> list[Path]:
+    """The folder's `*.jsonl` by name; none where the folder is empty.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder} is no folder; it may be empty, but it must exist (git checkout -- {folder})")
+    return sorted(Path(folder).glob("*.jsonl"))
+
+
+def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
+    """Results in the order of files and lines; a line that cannot be used comes as a `Rejection`.
+
+    Raises:
+        InputError: a file was not checked, or was changed since.
+    """
+    receipt = read_receipt(folder)
+    for file in feedback_files(folder):
+        if receipt.get(file.name) != sha256_of(file):
+            state = "was changed since it was checked" if file.name in receipt else "was not checked yet"
+            raise InputError(
+                f"{file} {state}: run `matscout feedback {folder}`, which holds ids and units against the predictions"
+            )
+        yield from read_results(file)
+
+
+def read_results(file: Path) -> Iterator[Record | Rejection]:
+    """The results of one file."""
+    return read_lines(file, _result, source=FEEDBACK_SOURCE, name=file.name)
+
+
+def read_receipt(folder: Path) -> dict[str, str]:
+    """SHA-256 of each checked file by name; empty where nothing was checked yet.
+
+    Raises:
+        InputError: the receipt is no JSON object of that form.
+    """
+    path = Path(folder) / RECEIPT_NAME
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+        return {str(name): str(digest) for name, digest in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no receipt ({error}); delete it and run `matscout feedback {folder}`") from error
+
+
+def write_receipt(folder: Path, files: list[Path]) -> None:
+    """Note that `files` passed, beside those that passed before and are still there as they were."""
+    known = {name: digest for name, digest in read_receipt(folder).items() if (Path(folder) / name).exists()}
+    write_json(Path(folder) / RECEIPT_NAME, {**known, **{file.name: sha256_of(file) for file in files}})
+
+
+def _result(row: Mapping[str, Any]) -> Record:
+    """One checked line.
+
+    Raises:
+        RowError: it names no candidate, no functional, another unit than ours, or no whole crystal.
+    """
+    if not CANDIDATE_ID.fullmatch(str(row.get(columns.MATERIAL_ID, ""))):
+        detail = f"material_id = {row.get(columns.MATERIAL_ID)!r:.40} is no candidate's; ids look like ms-2f59651b072a"
+        raise RowError("unknown_id", detail)
+    if not row.get(columns.FUNCTIONAL):
+        detail = "functional is absent; state it: PBE for the exported inputs, else r2SCAN, HSE06, experiment, ..."
+        raise RowError("functional_missing", detail)
+    units = row.get(UNITS_KEY) or {}
+    if not isinstance(units, Mapping):
+        raise RowError("wrong_unit", f"units = {units!r:.60} must map labels to units, or be left out")
+    for label, unit in units.items():
+        if columns.UNITS.get(label) != unit:
+            detail = f"{label} is given in {unit!r}; convert it to {columns.UNITS.get(label, 'a known label')}"
+            raise RowError("wrong_unit", detail)
+    return parse_row(row, FEEDBACK_SOURCE)

@@ -1,0 +1,48 @@
+"""CSV with a column of structures as text: CIF as CDVAE's and MP-20's, or POSCAR or JSON."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from matscout.errors import InputError
+from matscout.sources.files.file_opening import open_text, shown, stem_of
+from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.formats.crystal_parser import parse_text
+
+CELL_COLUMNS: Final = ("cif", "structure", "poscar", "atoms")
+SEPARATORS: Final = ",;\t"
+MAX_FIELD: Final = 1 << 24  # characters: the CIF of a large cell is longer than csv's default of 131,072
+
+
+def read(path: Path) -> Iterator[RawRow | BadRow]:
+    """Rows of the file; every other column is a field. Columns are parted by comma, semicolon or tab.
+
+    Raises:
+        InputError: the header has no column of structures.
+    """
+    csv.field_size_limit(MAX_FIELD)
+    name, stem = shown(path.name), shown(stem_of(path))
+    with open_text(path) as stream:
+        reader = csv.DictReader(stream, delimiter=_separator(stream))
+        header = [str(column).strip() for column in reader.fieldnames or ()]
+        reader.fieldnames = header
+        cell = next((column for column in CELL_COLUMNS if column in header), None)
+        if cell is None:
+            rule = f"one must be {CELL_COLUMNS[0]!r} and hold CIF text (or {', '.join(CELL_COLUMNS[1:])})"
+            raise InputError(f"{shown(path)} has the columns {header[:20]}; {rule}")
+        for number, row in enumerate(reader):
+            if row.get(cell) is None or None in row:
+                detail = (
+                    f"{sum(value is not None for value in row.values())} fields where the header names {len(header)}"
+                )
+                yield BadRow(name, number, row.get("material_id") or "", "count_mismatch", detail)
+                continue
+            yield RawRow(name, number, row, parse_text, row[cell], f"{stem}-{number}")
+
+
+def _separator(stream: IO[str]) -> str:
+    """The one that stands most often in the header."""
+    header = stream.readline()
+    stream.seek(0)
+    return max(SEPARATORS, key=header.count)

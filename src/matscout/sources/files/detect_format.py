@@ -1,0 +1,137 @@
+"""Which format a file has: by its name, then by its first bytes; and the reader of each."""
+
+import csv
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from matscout.errors import InputError
+from matscout.sources.files import (
+    cgcnn_folder,
+    csv_table,
+    extended_xyz,
+    json_documents,
+    matbench,
+    record_tables,
+    structure_file,
+)
+from matscout.sources.files.file_opening import head_of, name_of, shown
+from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.formats.own_records import parse_line
+from matscout.sources.record import RowError
+
+BY_ENDING: Final = MappingProxyType(
+    {".parquet": "records", ".csv": "csv", ".tsv": "csv", ".xyz": "extxyz", ".extxyz": "extxyz"}
+)
+# A frame that pandas splits: columns and index, or rows that are lists.
+SPLIT: Final = re.compile(rb'\{\s*("columns"|"index"|"data"\s*:\s*\[\s*\[)')
+
+Reader = Callable[[Path], Iterator[RawRow | BadRow]]
+
+
+def detect(path: Path) -> str:
+    """Name of the format of `path`, one of `READERS`.
+
+    Raises:
+        InputError: the path does not exist, holds nothing, or is of no known format.
+    """
+    if not path.exists():
+        raise InputError(f"{shown(path)} does not exist; give a CIF, a POSCAR, a folder of them, or a file with rows")
+    if path.is_dir():
+        return "cgcnn" if cgcnn_folder.is_labelled(path) else "folder"
+    if kind := kind_of(path):
+        return kind
+    known = ", ".join([*structure_file.ENDINGS, "POSCAR*", "CONTCAR*", *BY_ENDING, ".json", *json_documents.LINES])
+    rule = f"known are {known} (each also .gz, parquet aside), and folders of them"
+    raise InputError(f"{shown(path)}: unknown kind of file; {rule}")
+
+
+def kind_of(path: Path) -> str | None:
+    """The format of a file that is there; None for an unknown one.
+
+    Raises:
+        InputError: it is empty or a damaged gzip file.
+    """
+    name = name_of(path)
+    if structure_file.is_structure(path):
+        return "structure"
+    kind = next((kind for ending, kind in BY_ENDING.items() if name.endswith(ending)), None)
+    if kind is None and not name.endswith((".json", *json_documents.LINES)):
+        return None
+    if not path.stat().st_size:
+        raise InputError(f"{shown(path)} is empty; give a file with rows")
+    return kind or _json_kind(head_of(path).lstrip(), is_lines=name.endswith(json_documents.LINES))
+
+
+def _json_kind(head: bytes, *, is_lines: bool) -> str:
+    if not is_lines:
+        return "matbench" if SPLIT.match(head) else "pymatgen"
+    try:
+        row = parse_line(head.split(b"\n", 1)[0])
+    except RowError:
+        return "records"  # a first line that is no object says nothing; the reader rejects it by its number
+    if "x-optimade" in row or {"type", "attributes"} <= row.keys():
+        return "optimade"
+    is_pymatgen = "structure" in row or "sites" in row or "@class" in row
+    return "pymatgen" if is_pymatgen else "records"
+
+
+def until_cut_off(rows: Iterator[RawRow | BadRow], path: Path) -> Iterator[RawRow | BadRow]:
+    """Rows up to where the file breaks off, then one `BadRow` that says so."""
+    n_rows = 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except EOFError as error:
+            detail = f"{error}; the rows before it were kept, copy it again"
+            yield BadRow(shown(path.name), n_rows, "", "truncated_file", detail)
+            return
+        except (OSError, zlib.error, ValueError, csv.Error, RecursionError) as error:
+            detail = (
+                f"{type(error).__name__}: {error!s:.300}; the rows before it were kept, nothing after it could be read"
+            )
+            yield BadRow(shown(path.name), n_rows, "", "unreadable_file", detail)
+            return
+        n_rows += 1
+        yield row
+
+
+def read_any(path: Path) -> Iterator[RawRow | BadRow]:
+    """Rows of a file or folder of any known format."""
+    return until_cut_off(READERS[detect(path)](path), path)
+
+
+def _read_folder(folder: Path) -> Iterator[RawRow | BadRow]:
+    def reader_of(path: Path) -> Reader | None:
+        kind = kind_of(path)
+        return None if kind is None else lambda path: until_cut_off(_told(READERS[kind], path), path)
+
+    return structure_file.read_folder(folder, reader_of)
+
+
+def _told(reader: Reader, path: Path) -> Iterator[RawRow | BadRow]:
+    """A file of a folder that is no use as a whole is one row of the quarantine."""
+    try:
+        yield from reader(path)
+    except InputError as error:
+        yield BadRow(shown(path), 0, "", "unreadable_file", str(error))
+
+
+READERS: Final = MappingProxyType(
+    {
+        "structure": structure_file.read,
+        "folder": _read_folder,
+        "records": record_tables.read,
+        "cgcnn": cgcnn_folder.read,
+        "csv": csv_table.read,
+        "matbench": matbench.read,
+        "extxyz": extended_xyz.read,
+        "optimade": json_documents.read,
+        "pymatgen": json_documents.read,
+    }
+)

@@ -1,0 +1,106 @@
+"""A lab's own file as records: columns mapped, units converted, bad rows told apart."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.errors import ParameterError
+from matscout.params import FileImport
+from matscout.sources.fields import flag, identifier, number, text, year_of
+from matscout.sources.files.detect_format import READERS, detect, until_cut_off
+from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.units import LENGTH, check_units, to_ours
+from matscout.sources.formats.crystal_parser import check_bulk
+from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+
+# Names that the common files use; `columns` in params.yaml goes before these.
+ALIASES: Final = MappingProxyType(
+    {
+        columns.MATERIAL_ID: ("material_id", "mp_id", "mpid", "jid", "auid", "id"),
+        columns.BAND_GAP: ("band_gap", "gap pbe", "gap", "bandgap", "_mp_band_gap", "_oqmd_band_gap"),
+        columns.FORMATION_ENERGY: ("formation_energy_per_atom", "e_form", "delta_e", "_oqmd_delta_e"),
+        columns.ENERGY_ABOVE_HULL: ("energy_above_hull", "e_above_hull", "_oqmd_stability"),
+        columns.BULK_MODULUS: ("bulk_modulus", "k_vrh", "K_VRH"),
+        columns.SHEAR_MODULUS: ("shear_modulus", "g_vrh", "G_VRH"),
+        columns.FUNCTIONAL: ("functional",),
+        columns.IS_HUBBARD: ("is_hubbard",),
+        columns.PSEUDOPOTENTIALS: ("pseudopotentials",),
+        columns.ENERGY_CORRECTIONS: ("energy_corrections",),
+        columns.SYNTHETIC: ("synthetic",),
+        columns.YEAR: ("year",),
+    }
+)
+
+
+def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:
+    """Records of a file or folder, streamed; its format is detected unless `options` names one.
+
+    Raises:
+        ParameterError: `options` maps an unknown name or states an unknown unit.
+        InputError: the file as a whole cannot be read.
+    """
+    check_options(options, f"databases.{source}.file")
+    kind = detect(path) if options.format == "auto" else options.format
+    for row in until_cut_off(READERS[kind](path), path):
+        yield to_record(row, options, source)
+
+
+def check_options(options: FileImport, path: str) -> None:
+    """Names in `columns` and `units`; see `import_file`."""
+    for name in options.columns:
+        if name not in ALIASES:
+            raise ParameterError(f"{path}.columns.{name}: unknown name; known are {', '.join(ALIASES)}")
+    check_units(options.units, f"{path}.units")
+
+
+def to_record(row: RawRow | BadRow, options: FileImport, source: str) -> Record | Rejection:
+    """One row of any file as a record, or why not."""
+    if isinstance(row, BadRow):
+        return Rejection(source, row.material_id, row.file, row.number, row.reason, row.detail)
+    material_id = row.default_id
+    try:
+        fields = {name: _find(row.fields, name, options.columns) for name in ALIASES}
+        if fields[columns.MATERIAL_ID] not in {None, ""}:
+            material_id = identifier(fields[columns.MATERIAL_ID])
+        return _record(row, fields, material_id, options, source)
+    except RowError as error:
+        return Rejection(source, material_id, row.file, row.number, error.reason, error.detail)
+    except MALFORMED as error:
+        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+        return Rejection(source, material_id, row.file, row.number, "malformed_row", detail)
+
+
+def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: FileImport, source: str) -> Record:
+    crystal = row.parse_cell(row.cell)
+    if unit := options.units.get(columns.LATTICE):
+        crystal = Crystal(crystal.lattice * LENGTH[unit], crystal.species, crystal.frac_coords)
+    check_bulk(crystal)
+    labels = {
+        name: to_ours(number(fields, name), name, options.units.get(name), crystal.n_atoms) for name in columns.LABELS
+    }
+    return Record(
+        material_id=material_id,
+        source=source,
+        functional=text(fields, columns.FUNCTIONAL) or options.functional,
+        is_hubbard=flag(fields, columns.IS_HUBBARD),
+        pseudopotentials=text(fields, columns.PSEUDOPOTENTIALS),
+        energy_corrections=text(fields, columns.ENERGY_CORRECTIONS),
+        synthetic=bool(flag(fields, columns.SYNTHETIC)),
+        crystal=crystal,
+        year=year_of(fields, columns.YEAR),
+        file=row.file,
+        row=row.number,
+        **labels,  # type: ignore[arg-type]
+    )
+
+
+def _find(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> Any:
+    """The value of our `name`: under the mapped key, which must be there, else under a common one."""
+    if (mapped := mapping.get(name)) is not None:
+        if mapped not in fields:
+            raise RowError("column_missing", f"{mapped!r}, mapped to {name}, is not among {list(fields)[:20]}")
+        return fields[mapped]
+    return next((fields[alias] for alias in ALIASES[name] if fields.get(alias) is not None), None)

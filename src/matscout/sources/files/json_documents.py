@@ -1,0 +1,117 @@
+"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from matscout import columns
+from matscout.sources.files.file_opening import name_of, open_bytes, open_text, shown, stem_of
+from matscout.sources.files.json_stream import JsonStream
+from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.formats.crystal_parser import parse_document
+from matscout.sources.formats.own_records import parse_line
+from matscout.sources.record import RowError
+
+LINES: Final = (".jsonl", ".ndjson", ".jsonlines")
+CELL_KEYS: Final = frozenset({"structure", "atoms", "attributes", "cif", "poscar", "final_structure"})
+PARTS: Final = frozenset({"lattice", "sites", "lattice_mat", "coords", "elements", *columns.CRYSTAL})
+OPTIMADE_ENTRIES: Final = frozenset({"info", "references", "links", "calculations", "files"})  # but structures
+
+
+def read(path: Path) -> Iterator[RawRow | BadRow]:
+    """Every structure of the file, streamed; labels are the other keys of its document and of parts of it."""
+    name, stem = shown(path.name), shown(stem_of(path))
+    is_lines = name_of(path).endswith(LINES)
+    for number, key, document in _lines(path) if is_lines else _values(path):
+        if isinstance(document, RowError):
+            yield BadRow(name, number, key or "", document.reason, document.detail)
+        elif not isinstance(document, dict | str):
+            detail = f"{document!r:.60} where an object with a structure must stand"
+            yield BadRow(name, number, key or "", "structure_malformed", detail)
+        elif not _is_beside(document):
+            labels = _labels_of(document) if isinstance(document, dict) else {}
+            yield RawRow(
+                name, number, labels, parse_document, document, f"{stem}-{number}" if key is None else key or stem
+            )
+
+
+def _is_beside(document: Any) -> bool:
+    """A line of an OPTIMADE file that is no structure by the standard."""
+    if not isinstance(document, dict):
+        return False
+    is_other = isinstance(kind := document.get("type"), str) and kind in OPTIMADE_ENTRIES
+    return "x-optimade" in document or (is_other and not CELL_KEYS & document.keys())
+
+
+def _labels_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    parts = CELL_KEYS | PARTS
+    plain = {key: value for key, value in document.items() if key not in parts and not isinstance(value, dict)}
+    for key in ("data", "properties", "attributes"):
+        if isinstance(part := document.get(key), dict):
+            plain |= {name: value for name, value in part.items() if not isinstance(value, dict)}
+    return plain
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str | None, Any]]:
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream):
+            if line.strip():
+                try:
+                    yield number, None, parse_line(line)
+                except RowError as error:
+                    yield number, None, error
+
+
+def _values(path: Path) -> Iterator[tuple[int, str | None, Any]]:
+    """Number, name (None = unnamed, empty = the file's own) and document of each entry of one JSON value."""
+    with open_text(path) as text:
+        stream = JsonStream(text)
+        if stream.peek() == "[":
+            for number, document in enumerate(stream.items()):
+                yield number, None, document
+        elif stream.peek() == "{":
+            yield from _of_object(stream)
+        else:
+            yield 0, None, stream.value()
+
+
+def _of_object(stream: JsonStream) -> Iterator[tuple[int, str | None, Any]]:
+    """One structure, structures by name, an OPTIMADE answer, or a frame by columns, as pandas writes it."""
+    kept: dict[str, Any] = {}
+    number, is_answer = 0, False
+    for key in stream.keys():  # noqa: SIM118 - no dict
+        if key == "data" and stream.peek() == "[" and not PARTS & kept.keys():
+            is_answer = True
+            for document in stream.items():
+                yield number, None, document
+                number += 1
+            continue
+        value = stream.value()
+        if is_answer:
+            continue  # links and meta of the answer
+        if (key not in CELL_KEYS | PARTS | {"data"} and not kept and _is_document(value)) or number:
+            yield number, key, value
+            number += 1
+        else:
+            kept[key] = value
+    if is_answer or not kept:
+        return
+    rows = list(_rows_of(kept))
+    if rows:
+        for place, (name, row) in enumerate(rows):
+            yield place, None if name.isdigit() else name, row
+    else:
+        yield 0, "", kept
+
+
+def _is_document(value: Any) -> bool:
+    return isinstance(value, dict) and bool((CELL_KEYS | PARTS) & value.keys())
+
+
+def _rows_of(frame: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a frame by columns, `{"structure": {"0": ..., "1": ...}, "gap": {"0": ...}}`; else none."""
+    cells = next((frame[key] for key in CELL_KEYS if isinstance(frame.get(key), dict)), None)
+    if cells is None or not all(isinstance(column, dict) for column in frame.values()) or _is_document(cells):
+        return
+    for name in cells:
+        yield name, {key: column.get(name) for key, column in frame.items()}

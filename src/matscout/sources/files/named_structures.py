@@ -1,0 +1,80 @@
+"""Crystals that a user has as files, named: what `matscout predict`, `screen` and `data/own_candidates/` read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from matscout.errors import InputError
+from matscout.params import FileImport
+from matscout.sources.files.detect_format import detect
+from matscout.sources.files.file_opening import shown
+from matscout.sources.files.import_file import import_file, to_record
+from matscout.sources.files.raw_row import BadRow, RawRow
+from matscout.sources.files.structure_file import files_of, unique_names
+from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
+from matscout.sources.record import Record, Rejection
+
+USER_SOURCE: Final = "user"
+AS_WRITTEN: Final = FileImport(format="auto", columns={}, units={}, functional="PBE")
+
+
+def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
+    """Every crystal of the given files and folders, in their order; the files of a folder by name.
+
+    Each comes under a name of its own: a file of one structure has the file's, without its ending, and as many
+    folders before it as tell it from the others; a row has its id. What is no usable crystal comes as a
+    `Rejection`, what a folder holds beside crystals too.
+
+    Raises:
+        InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
+    """
+    paths = [Path(path) for path in paths]
+    kinds = [detect(path) for path in paths]  # before any is read: a misspelt path must not cost the work before it
+    single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
+    names = iter(unique_names(single))
+    taken: dict[str, str] = {}  # file by name
+    for path, kind in zip(paths, kinds, strict=True):
+        name = next(names) if kind == "structure" else None
+        is_empty = True
+        for item in import_file(path, AS_WRITTEN, USER_SOURCE):
+            is_empty = False
+            yield _named(item, name, taken)
+        if is_empty:
+            raise InputError(f"{shown(path)} holds no structure; give a CIF, a POSCAR, or a folder of them")
+
+
+def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rejection:
+    """The crystal of a text, such as one that was posted: read as the file of that name would be.
+
+    Args:
+        content: the text; anything else is refused.
+        name: of the crystal.
+        most: characters; a longer text is refused unread.
+    """
+    if not isinstance(content, str | bytes):
+        row = BadRow(name, 0, name, "no_text", f"{content!r:.40} is no text of a structure")
+    elif len(content) > most:
+        row = BadRow(name, 0, name, "too_large", f"{len(content)} characters; at most {most} are taken")
+    else:
+        row = RawRow(name, 0, {}, parse_text, content, name)
+    return to_record(row, AS_WRITTEN, USER_SOURCE)
+
+
+def has_structures(folder: Path) -> bool:
+    """Whether the folder, or one below it, holds more than hidden files and a README."""
+    return bool(files_of(folder))
+
+
+def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) -> Record | Rejection:
+    """The item under its name; a name that another file took already gets the file before it."""
+    item = item if name is None else replace(item, material_id=name)
+    if isinstance(item, Rejection):
+        return item
+    if taken.get(item.material_id, item.file) != item.file:
+        item = replace(item, material_id=f"{item.file}:{item.material_id}")
+    if item.material_id in taken:
+        detail = "that file was given already, or has the name in an earlier row; rename one"
+        return Rejection(USER_SOURCE, item.material_id, item.file, item.row, "duplicate_id", detail)
+    taken[item.material_id] = item.file
+    return item

@@ -1,0 +1,60 @@
+"""How the pages of each format become records: one entry a format."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from matscout.sources.formats import aflow, materials_project, oqmd, own_records
+from matscout.sources.record import MALFORMED, Record, Rejection, RowError
+
+ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A page's shape.
+
+    Attributes:
+        rows_of: the raw rows of one page's JSON content.
+        parse_row: one raw row and the source's name -> record, or RowError.
+    """
+
+    rows_of: Callable[[Any], Iterator[Any]]
+    parse_row: Callable[[Mapping[str, Any], str], Record]
+
+
+FORMATS: Final = MappingProxyType(
+    {
+        materials_project.FORMAT: Format(materials_project.rows_of, materials_project.parse_row),
+        aflow.FORMAT: Format(aflow.rows_of, aflow.parse_row),
+        oqmd.FORMAT: Format(oqmd.rows_of, oqmd.parse_row),
+        own_records.FORMAT: Format(own_records.rows_of, own_records.parse_row),
+    }
+)
+
+
+def parse_page(content: Any, shape: Format, *, source: str, file: str) -> Iterator[Record | Rejection]:
+    """Records of one page; a row that fails becomes a rejection with its place and reason."""
+    for number, row in enumerate(shape.rows_of(content)):
+        yield (
+            row if isinstance(row, Rejection) else parse_or_reject(shape, row, source=source, file=file, number=number)
+        )
+
+
+def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: int) -> Record | Rejection:
+    """One row as a record, else why not."""
+    try:
+        if not isinstance(row, Mapping):
+            raise RowError("invalid_row", f"a row must be an object, not {type(row).__name__}: {row!r:.80}")  # noqa: TRY301
+        record = shape.parse_row(row, source)
+        return record if record.file else replace(record, file=file, row=number)
+    except RowError as error:
+        return Rejection(source, _id_of(row), file, number, error.reason, error.detail)
+    except MALFORMED as error:
+        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+        return Rejection(source, _id_of(row), file, number, "malformed_row", detail)
+
+
+def _id_of(row: Any) -> str:
+    return next((f"{row[key]!s:.80}" for key in ID_FIELDS if row.get(key)), "") if isinstance(row, Mapping) else ""

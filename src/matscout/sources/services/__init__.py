@@ -1,0 +1,1 @@
+"""Clients of the three databases, and the download that resumes."""

@@ -1,0 +1,227 @@
+"""The labelled rows of each fold, and batches of them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from matscout import columns
+from matscout.errors import TrainingError
+from matscout.graphs.batch_slices import crystals_between
+from matscout.graphs.batching import inference_batches, training_batches
+from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.store.graph_store import GraphStore
+from matscout.params import MemberGraph, Target
+from matscout.training.label_columns import read_labels
+
+MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the caches of the cores it is split over
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Crystals and what is known of them.
+
+    Attributes:
+        inputs: graphs of n crystals.
+        labels: by target, (n,) float32, NaN where missing.
+        noise: by target, (n,) float32, standard deviation of the label, NaN where unknown.
+        material_ids: n names.
+        counts: by target, labelled rows of the batch that this one is a part of; null = it is no part.
+    """
+
+    inputs: CrystalGraph
+    labels: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    material_ids: list[str]
+    counts: Mapping[str, Tensor] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of crystals."""
+        return len(self.material_ids)
+
+    def part(self, start: int, stop: int) -> Self:
+        """The rows `start` to `stop` - 1; with `counts`, the losses of a batch's parts add up to its own."""
+        counts = self.counts or {target: (~values.isnan()).sum() for target, values in self.labels.items()}
+        return replace(
+            self,
+            inputs=crystals_between(self.inputs, start, stop),
+            labels={target: values[start:stop] for target, values in self.labels.items()},
+            noise={target: values[start:stop] for target, values in self.noise.items()},
+            material_ids=self.material_ids[start:stop],
+            counts=counts,
+        )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The labelled rows of one fold.
+
+    Attributes:
+        material_ids: (n,) str.
+        labels: by target, (n,) float32, NaN where missing.
+        noise: by target, (n,) float32, NaN where unknown.
+        store: graphs of all materials.
+        rows: (n,) rows of the store.
+        is_known: (n,) whether DFT gave the labels; the others are hypothetical crystals that a potential labelled.
+        per_epoch: of the others, how many an epoch draws.
+        graph: the part of the stored graph that the member sees.
+        device: where batches go.
+    """
+
+    material_ids: NDArray[np.object_]
+    labels: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    store: GraphStore
+    rows: NDArray[np.int64]
+    graph: MemberGraph
+    device: torch.device
+    is_known: NDArray[np.bool_]
+    per_epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows that one epoch of training sees."""
+        n_known = int(self.is_known.sum())
+        return n_known + min(self.per_epoch, len(self) - n_known)
+
+    def known(self) -> Self:
+        """The rows that DFT labelled."""
+        kept = torch.from_numpy(self.is_known.copy())
+        return replace(
+            self,
+            material_ids=self.material_ids[self.is_known],
+            labels={target: values[kept] for target, values in self.labels.items()},
+            noise={target: values[kept] for target, values in self.noise.items()},
+            rows=self.rows[self.is_known],
+            is_known=self.is_known[self.is_known],
+        )
+
+    def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
+        """All known rows and this epoch's draw of the others, in its order; the same in every run."""
+        chosen = self.rows_of_epoch(seed=seed, epoch=epoch)
+        yield from self._batches(training_batches(chosen, batch_size=batch_size, seed=seed, epoch=epoch))
+
+    def rows_of_epoch(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Positions of the known rows, and of `per_epoch` others: one epoch goes on where the one before stopped."""
+        known, others = np.flatnonzero(self.is_known), np.flatnonzero(~self.is_known)
+        per_epoch = min(self.per_epoch, len(others))
+        if not per_epoch:
+            return known
+        first = epoch * per_epoch
+        passes = range(first // len(others), (first + per_epoch - 1) // len(others) + 1)
+        order = np.concatenate([np.random.default_rng([seed, 1, number]).permutation(others) for number in passes])
+        start = first - passes[0] * len(others)
+        return np.concatenate([known, order[start : start + per_epoch]])
+
+    def ordered_batches(self, max_edges: int = MAX_EDGES) -> Iterator[tuple[NDArray[np.int64], LabelledBatch]]:
+        """Batches of bounded size for a pass without gradients, each with its positions in the fold."""
+        edges = self.store.edge_counts(n_neighbors=self.graph.n_neighbors, cutoff=self.graph.cutoff)[self.rows]
+        positions = inference_batches(edges, max_edges=max_edges)
+        yield from zip(positions, self._batches(positions), strict=True)
+
+    def _batches(self, positions: Iterable[NDArray[np.int64]]) -> Iterator[LabelledBatch]:
+        for chosen in positions:
+            graph = self.store.batch(self.rows[chosen], n_neighbors=self.graph.n_neighbors, cutoff=self.graph.cutoff)
+            picked = torch.from_numpy(chosen)
+            yield LabelledBatch(
+                graph.to(self.device),
+                {target: values[picked].to(self.device) for target, values in self.labels.items()},
+                {target: values[picked].to(self.device) for target, values in self.noise.items()},
+                self.material_ids[chosen].tolist(),
+            )
+
+
+def load_folds(
+    *,
+    materials: Path,
+    split: Path,
+    store: GraphStore,
+    targets: Mapping[str, Target],
+    graph: MemberGraph,
+    device: torch.device,
+    names: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
+    per_epoch: int = 0,
+) -> dict[str, Fold]:
+    """The folds `names` of the rows that have at least one label, by material_id.
+
+    Args:
+        materials: the training set, or the curated table alone.
+        split: material_id and fold of its rows.
+        store: graphs of its rows.
+        targets: what is learnt.
+        graph: the part of the stored graph that the member sees.
+        device: where batches go.
+        names: folds to load.
+        per_epoch: hypothetical crystals that an epoch of training draws.
+
+    Synthetic rows take part in training only: an error on them would say nothing of the model.
+
+    Raises:
+        TrainingError: a fold has no such row, or a label has no logarithm where one is learnt.
+    """
+    wanted = {target.label for target in targets.values()} | {t.noise for t in targets.values() if t.noise}
+    table = read_labels(materials, wanted)
+    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = table.dropna(how="all", subset=[target.label for target in targets.values()])
+    table = table.sort_values(columns.MATERIAL_ID, kind="stable")
+    folds = {}
+    for name in names:
+        chosen = (table[columns.FOLD] == name) & ((name == columns.TRAIN) | ~table[columns.SYNTHETIC])
+        rows = table.loc[chosen]
+        if rows.empty:
+            raise TrainingError(
+                f"fold {name!r} of {split} has no row with a label of {sorted(targets)}; "
+                "raise split.validation and split.test, or give more rows"
+            )
+        folds[name] = _fold(rows, store, targets, graph, device, per_epoch)
+    return folds
+
+
+def _check_logarithms(rows: pd.DataFrame, target: Target) -> None:
+    """Refuse labels that the head `log_laplace` cannot learn."""
+    bad = rows.loc[rows[target.label] <= 0]
+    if target.head == "log_laplace" and len(bad):
+        first = bad.iloc[0]
+        raise TrainingError(
+            f"{target.label} = {first[target.label]:g} {columns.UNITS.get(target.label, '')} of "
+            f"{first[columns.MATERIAL_ID]} ({len(bad)} such row(s)): the head 'log_laplace' learns logarithms, which "
+            f"need labels above zero; raise the lower limit of curation.validity, or choose the head 'laplace'"
+        )
+
+
+def _fold(
+    rows: pd.DataFrame,
+    store: GraphStore,
+    targets: Mapping[str, Target],
+    graph: MemberGraph,
+    device: torch.device,
+    per_epoch: int,
+) -> Fold:
+    for target in targets.values():
+        _check_logarithms(rows, target)
+    unknown = np.full(len(rows), np.nan)
+    return Fold(
+        material_ids=rows[columns.MATERIAL_ID].to_numpy(object),
+        labels={name: _float32(rows[target.label]) for name, target in targets.items()},
+        noise={name: _float32(rows[t.noise] if t.noise else unknown) for name, t in targets.items()},
+        store=store,
+        rows=store.rows_of(rows[columns.MATERIAL_ID].to_numpy(object)),
+        graph=graph,
+        device=device,
+        is_known=(rows[columns.CALCULATION] == columns.BY_DFT).to_numpy(bool),
+        per_epoch=per_epoch,
+    )
+
+
+def _float32(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -1,0 +1,1 @@
+"""The training loop: batches, losses, learning rate, stopping, averaged weights."""

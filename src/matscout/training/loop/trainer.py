@@ -1,0 +1,231 @@
+"""The training loop: it knows neither the architecture nor the tracker nor what a crystal is."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from matscout.errors import DivergedError, TrainingError
+from matscout.progress import progress
+from matscout.training.loop.batch_parts import Batch, named, parts
+from matscout.training.loop.early_stopping import EarlyStopping
+from matscout.training.loop.learning_rate import SCHEDULES
+from matscout.training.loop.weight_average import WeightAverage
+
+logger = logging.getLogger(__name__)
+
+DIVERGED = 1e4  # losses are standardised: an untrained model's is about 1 a target
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise; fields as in `params.Model` and `params.MemberTraining`, `lr` with its scale."""
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    grad_clip: float
+    averaging: float
+    warmup: float
+    schedule: str = "one_cycle"
+    early_stopping: int | None = None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave. All but `data_wait_share` is the same in every run."""
+
+    epoch: int
+    train_loss: float
+    lr: float
+    validation: Mapping[str, float]
+    data_wait_share: float
+
+
+class Trainer:
+    """Fits a model with AdamW, a scheduled learning rate, clipped gradients and averaged weights.
+
+    The result is the *last* averaged weights (`trainer.averaged`), never the epoch that happened to do
+    best on the validation rows: the learning rate ends near zero, so that the last epoch is within
+    noise of the best, and the validation rows stay unselected for the calibration that follows. Who sets
+    `early_stopping` gives that up for time: the result is then the averaged weights of the best epoch.
+
+    A batch that does not fit into memory is taken in parts, whose gradients add up to its own.
+
+    Args:
+        model: module to train, in place.
+        loss: (model output, batch) -> scalar.
+        recipe: how to optimise.
+        steps_per_epoch: batches in one epoch.
+        name: shown beside the progress bar and in errors.
+        forward: how the model is called in training; null = as it is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        recipe: Recipe,
+        *,
+        steps_per_epoch: int,
+        name: str = "training",
+        forward: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.model, self.loss, self.recipe, self.name = model, loss, recipe, name
+        self.forward = forward or model
+        self.steps_per_epoch = steps_per_epoch
+        self.average = WeightAverage(model, recipe.averaging)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.stopping = EarlyStopping(recipe.early_stopping)
+        self.most_rows: int | None = None  # that fitted into memory at once
+        self.step = 0
+        self.history: list[EpochRecord] = []
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The model with averaged weights, in evaluation mode."""
+        return self.average.model
+
+    def fit(
+        self,
+        batches: Callable[[int], Iterable[Batch]],
+        validate: Callable[[nn.Module], Mapping[str, float]],
+        callbacks: Sequence[Callable[["Trainer"], None]] = (),
+    ) -> None:
+        """Train the epochs that `history` does not hold yet.
+
+        Args:
+            batches: epoch -> its batches; must depend on the epoch alone, so that a resumed run sees
+                the same ones.
+            validate: averaged model -> figures of the epoch; the bar shows the first, `early_stopping` reads `loss`.
+            callbacks: called in order after each epoch; they find it in `history[-1]`.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite or beyond reason; names the batch's rows.
+            TrainingError: a row alone does not fit into memory; names it.
+        """
+        total = self.recipe.epochs * self.steps_per_epoch
+        with progress(description=self.name, total=total, done=self.step, unit="step") as bar:
+            for epoch in range(len(self.history), self.recipe.epochs):
+                if self.stopping.is_over(epoch):
+                    break
+                train_loss, data_wait_share = self._run_epoch(epoch, batches(epoch), bar)
+                figures = dict(validate(self.averaged))
+                self.history.append(EpochRecord(epoch, train_loss, self._lr(), figures, data_wait_share))
+                self.stopping.see(epoch + 1, figures, self.averaged)
+                shown = {key: f"{value:.3f}" for key, value in list(figures.items())[:1]}  # a line has 100 columns
+                bar.set_postfix({"epoch": f"{epoch + 1}/{self.recipe.epochs}", **shown}, refresh=False)
+                for callback in callbacks:
+                    callback(self)
+        self.stopping.restore(self.averaged)
+
+    def _run_epoch(self, epoch: int, batches: Iterable[Batch], bar: Any) -> tuple[float, float]:
+        """Mean loss over the rows, and the share of the time spent waiting for batches."""
+        self.model.train()
+        total, n_rows, waited = 0.0, 0, 0.0
+        begun = asked = time.perf_counter()
+        for batch in batches:
+            waited += time.perf_counter() - asked
+            total += self._step(batch, epoch) * batch.n_rows
+            n_rows += batch.n_rows
+            bar.update(1)
+            asked = time.perf_counter()
+        return total / n_rows, waited / (asked - begun)
+
+    def _step(self, batch: Batch, epoch: int) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr()
+        value = self._gradients(batch, epoch)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        self._check("gradient norm", norm.item(), batch, epoch)
+        self.optimizer.step()
+        self.average.update(self.model)
+        self.step += 1
+        return value
+
+    def _gradients(self, batch: Batch, epoch: int) -> float:
+        """Set the gradients of the batch's loss, in parts where it needs too much memory; return the loss."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)  # a part that failed may have left some
+            total, part = 0.0, batch
+            try:
+                for part in parts(batch, self.most_rows):
+                    total += self._backward(part, epoch)
+            except torch.OutOfMemoryError as error:
+                self._take_fewer(part, error)
+            else:
+                return total
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _backward(self, part: Batch, epoch: int) -> float:
+        loss = self.loss(self.forward(part.inputs), part)
+        value = loss.item()
+        self._check("loss", value, part, epoch)
+        loss.backward()
+        return value
+
+    def _take_fewer(self, part: Batch, error: torch.OutOfMemoryError) -> None:
+        """Halve the rows taken at once, from now on."""
+        if part.n_rows == 1:
+            raise TrainingError(
+                f"{self.name}: {part.material_ids[0]} alone needs more memory than there is ({error}); leave it out "
+                "(curation.validity.max_atoms), make the member smaller, or take a device with more memory"
+            ) from error
+        self.most_rows = (part.n_rows + 1) // 2
+        logger.warning(
+            "%s: %d crystals at once need more memory than there is; from now on steps are taken in parts of at most "
+            "%d, whose gradients add up",
+            self.name,
+            part.n_rows,
+            self.most_rows,
+        )
+
+    def _lr(self) -> float:
+        total = self.recipe.epochs * self.steps_per_epoch
+        schedule = SCHEDULES[self.recipe.schedule]
+        return schedule(self.step, total=total, peak=self.recipe.lr, warmup=self.recipe.warmup)
+
+    def _check(self, what: str, value: float, batch: Batch, epoch: int) -> None:
+        if math.isfinite(value) and (what != "loss" or value < DIVERGED):
+            return
+        raise DivergedError(
+            f"{self.name}: {what} = {value:g} in epoch {epoch + 1}, step {self.step + 1}, on the batch of "
+            f"{named(batch)}; it must be finite and a loss below {DIVERGED:g}. Look at these rows' labels and "
+            f"geometry, or lower model.lr ({self.recipe.lr:g} here) or model.grad_clip ({self.recipe.grad_clip:g})"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the coming epochs depend on: weights, averages, optimizer, step, random state, history."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "n_averaged": self.average.n_updates,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "most_rows": self.most_rows,
+            "stopping": self.stopping.state_dict(),
+            "history": [asdict(record) for record in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.average.n_updates = state["n_averaged"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.most_rows = state["step"], state["most_rows"]
+        self.stopping.load_state_dict(state["stopping"])
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        torch.set_rng_state(state["random"])
+        if torch.cuda.is_available():  # this machine may have fewer cards than the one that saved
+            torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])

@@ -1,0 +1,1 @@
+"""A training run: its hashes, its checkpoints, its curves."""

@@ -1,0 +1,86 @@
+"""A model and how it is fitted: what `params.yaml` and the training rows make of a member."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from matscout import columns
+from matscout.models.model import CrystalModel, build_model
+from matscout.params import Member, Params, Target, base_target
+from matscout.training.labelled_rows import Fold, LabelledBatch
+from matscout.training.loop.losses import multi_task_loss
+from matscout.training.loop.trainer import Recipe, Trainer
+from matscout.training.model_call import training_forward
+from matscout.training.shared_training import SharedTrainer, is_shared
+from matscout.training.starting_weights import Start
+from matscout.training.validation_errors import Objective
+
+
+def weighed(targets: Mapping[str, Target], weights: Mapping[str, float]) -> dict[str, Target]:
+    """The targets with the weights given in place of their own; one of a pretraining by the name before its @."""
+    return {
+        name: target.model_copy(update={"weight": weights.get(base_target(name), target.weight)})
+        for name, target in targets.items()
+    }
+
+
+@dataclass(frozen=True)
+class Task:
+    """A member in training.
+
+    Attributes:
+        model: in training; its head knows the statistics of the training labels.
+        objective: (outputs, labels, noise), each by target -> scalar.
+        trainer: of the model on that objective.
+        params: all parameters, the targets with the weights that this member gives them.
+        member: this member's own.
+    """
+
+    model: CrystalModel
+    objective: Objective
+    trainer: Trainer
+    params: Params
+    member: Member
+
+    @classmethod
+    def prepare(
+        cls, name: str, params: Params, folds: Mapping[str, Fold], device: torch.device, start: Start | None = None
+    ) -> "Task":
+        """A model that begins with `start`, else untrained from torch's generator as it stands, and its trainer."""
+        member, train = params.members[name], folds[columns.TRAIN]
+        params = params.model_copy(update={"targets": weighed(params.targets, member.training.target_weights)})
+        model = build_model(member, params.targets)
+        model.head.fit_statistics(train.labels)
+        if start:
+            start.put_into(model)
+        units = {target: float(head.spread) for target, head in model.head.heads.items()}  # type: ignore[arg-type]
+        model.to(device)
+        objective = partial(multi_task_loss, targets=params.targets, units=units)
+        recipe = Recipe(
+            epochs=member.training.epochs,
+            lr=params.model.lr * member.training.lr_scale,
+            weight_decay=params.model.weight_decay,
+            grad_clip=params.model.grad_clip,
+            averaging=params.model.averaging,
+            warmup=params.model.warmup,
+            schedule=params.model.schedule,
+            early_stopping=params.model.early_stopping,
+        )
+
+        def loss(outputs: Any, batch: LabelledBatch) -> torch.Tensor:
+            return objective(outputs, batch.labels, batch.noise, counts=batch.counts)
+
+        steps = math.ceil(train.rows_per_epoch / params.model.batch_size)
+        forward = training_forward(model, params.compute, device)
+        make = SharedTrainer if is_shared() else Trainer
+        trainer = make(model, loss, recipe, steps_per_epoch=steps, name=f"train {name}", forward=forward)
+        return cls(model, objective, trainer, params, member)
+
+    @property
+    def averaged(self) -> CrystalModel:
+        """The model whose weights are the result."""
+        return self.trainer.averaged  # type: ignore[return-value]

@@ -1,0 +1,180 @@
+"""The hand-off loads again where it has to: pymatgen, OPTIMADE, Python."""
+
+import ast
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from optimade.models import StructureResource
+from pymatgen.core import Structure
+from pymatgen.io.vasp import Incar, Kpoints, Poscar
+
+from matscout.crystal import Crystal
+from matscout.discovery.handoff.export import export_bundle
+from matscout.discovery.handoff.provenance_card import Origins
+from matscout.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def ranked(candidates, tmp_path_factory):
+    """A ranking as `screen` writes it, with invented predictions."""
+    table = candidates.head(12).copy()
+    n = len(table)
+    table["rank"] = np.arange(1, n + 1)
+    for target in ("band_gap", "formation_energy_per_atom", "energy_above_hull"):
+        table[target] = np.linspace(0, 1, n)
+        table[f"{target}__cgcnn"] = np.linspace(0, 1.1, n)
+    table["goal_probability"] = np.linspace(1, 0, n)
+    path = tmp_path_factory.mktemp("screening") / "ranked.parquet"
+    table.to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(ranked, materials, tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundle")
+    (root / "members" / "cgcnn").mkdir(parents=True)
+    (root / "members" / "cgcnn" / "member.json").write_text(json.dumps({"weights_sha256": "ab12"}))
+    origins = Origins(root / "members", root / "ensemble", materials, root / "raw")
+    export_bundle(ranked, root / "out", top=5, origins=origins)
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def folders(bundle):
+    return sorted(path for path in bundle.iterdir() if path.is_dir())
+
+
+def test_an_export_replaces_only_an_untouched_export(ranked, tmp_path):
+    """What somebody computed in a hand-off, and any folder that is none, stays as it is."""
+    export_bundle(ranked, tmp_path / "out", top=2)
+    export_bundle(ranked, tmp_path / "out", top=1)
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    (folder / "OUTCAR").write_text("three weeks of computing")
+    with pytest.raises(InputError, match="OUTCAR; give another folder"):
+        export_bundle(ranked, tmp_path / "out", top=1)
+    (folder / "OUTCAR").unlink()
+    (folder / "INCAR").write_text("ENCUT = 700")
+    with pytest.raises(InputError, match="INCAR; give another folder"):
+        export_bundle(ranked, tmp_path / "out", top=1)
+    assert (folder / "INCAR").read_text() == "ENCUT = 700"
+
+
+def test_an_export_leaves_the_working_directory_its_ranking_and_other_folders(ranked, tmp_path, monkeypatch):
+    own = tmp_path / "here" / "g.parquet"
+    own.parent.mkdir()
+    own.write_bytes(ranked.read_bytes())
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.tex").write_text("chapter one")
+    monkeypatch.chdir(own.parent)
+    for place in (".", "..", "../docs", "g.parquet", str(tmp_path)):
+        with pytest.raises(InputError, match="give a folder that is absent or empty"):
+            export_bundle(own, place, top=1)
+    assert own.read_bytes() == ranked.read_bytes()
+    assert (tmp_path / "docs" / "thesis.tex").read_text() == "chapter one"
+
+
+def expected(candidates, folder):
+    row = candidates[candidates["candidate_id"] == folder.name.split("_")[-1]].iloc[0]
+    return Crystal.from_row(row).to_structure()
+
+
+def test_cif_and_poscar_hold_the_candidate(candidates, folders):
+    assert len(folders) == 5
+    for folder in folders:
+        structure = expected(candidates, folder)
+        poscar = Poscar.from_file(folder / "POSCAR").structure
+        assert poscar.composition == structure.composition
+        np.testing.assert_allclose(sorted(poscar.lattice.abc), sorted(structure.lattice.abc), atol=1e-4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # pymatgen tells of the coordinates that it rounds
+            cif = Structure.from_file(folder / "candidate.cif")
+        assert cif.composition.reduced_formula == structure.composition.reduced_formula
+        assert cif.volume / len(cif) == pytest.approx(structure.volume / len(structure), rel=1e-3)
+
+
+def test_vasp_inputs_load_again_and_name_every_potential(folders):
+    for folder in folders:
+        incar = Incar.from_file(folder / "INCAR")
+        assert incar["ENCUT"] == 520
+        assert incar["ISIF"] == 3
+        assert np.prod(Kpoints.from_file(folder / "KPOINTS").kpts[0]) >= 1
+        symbols = Poscar.from_file(folder / "POSCAR").site_symbols
+        potentials = (folder / "POTCAR.spec").read_text().split()
+        assert [name.split("_")[0] for name in potentials] == symbols
+
+
+def test_optimade_entries_are_valid(bundle, candidates):
+    header, *lines = (bundle / "candidates.jsonl").read_text().splitlines()
+    assert json.loads(header)["x-optimade"]["meta"]["api_version"].startswith("1.")
+    for line, row in zip(lines, candidates.to_dict("records"), strict=False):
+        entry = StructureResource.model_validate(json.loads(line))
+        assert entry.id == row["candidate_id"]
+        assert entry.attributes.nsites == row["n_atoms"]
+        np.testing.assert_allclose(entry.attributes.lattice_vectors, np.reshape(row["lattice"], (3, 3)))
+
+
+def test_the_workflow_script_is_python_and_finds_its_folders(bundle, folders):
+    tree = ast.parse((bundle / "relax_with_atomate2.py").read_text())
+    names = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert {folder.name for folder in folders} <= set(names)
+
+
+def test_cards_say_where_everything_comes_from(folders, candidates):
+    for folder in folders:
+        card = json.loads((folder / "card.json").read_text())
+        row = candidates[candidates["candidate_id"] == card["candidate"]["candidate_id"]].iloc[0]
+        assert card["parent"]["id"] == row["parent_id"]
+        is_known = not row["parent_id"].startswith("aflow-prototype")
+        assert card["parent"]["source"] == ("materials_project" if is_known else "")
+        assert set(card["members"]) == {"cgcnn"}
+        assert card["weights_sha256"] == {"cgcnn": "ab12"}
+        assert len(card["files_sha256"]["ranked"]) == 64
+        assert card["units"]["band_gap"] == "eV"
+
+
+def test_the_table_has_one_row_a_candidate_and_no_arrays(bundle):
+    table = pd.read_csv(bundle / "candidates.csv")
+    assert len(table) == 5
+    assert not {"lattice", "species", "frac_coords"} & set(table.columns)
+
+
+def test_named_candidates_come_in_the_order_asked_for(ranked, tmp_path):
+    ids = pd.read_parquet(ranked)["candidate_id"].tolist()
+    assert export_bundle(ranked, tmp_path / "out", ids=[ids[7], ids[2]])["candidate_id"].tolist() == [ids[7], ids[2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"ids": ["ms-nothing"]}, "holds no candidate"), ({"top": 0}, "leaves nothing")]
+)
+def test_nothing_to_export_is_said(ranked, tmp_path, arguments, words):
+    with pytest.raises(InputError, match=words):
+        export_bundle(ranked, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_relaxed_cell_lies_beside_the_one_proposed(ranked, tmp_path):
+    table = pd.read_parquet(ranked).head(3)
+    table.to_parquet(tmp_path / "ranked.parquet")
+    swollen = table["lattice"].map(lambda lattice: np.asarray(lattice) * 1.1)
+    relaxed = table[["candidate_id"]].assign(
+        lattice_after=swollen, species_after=table["species"], frac_coords_after=table["frac_coords"]
+    )
+    relaxed.head(2).to_parquet(tmp_path / "relaxed.parquet")
+    export_bundle(tmp_path / "ranked.parquet", tmp_path / "out", top=3)
+    folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert [(folder / "relaxed.cif").exists() for folder in folders] == [True, True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pymatgen tells of the coordinates that it rounds
+        before, after = (Structure.from_file(folders[0] / name) for name in ("candidate.cif", "relaxed.cif"))
+    assert after.volume / len(after) == pytest.approx(1.1**3 * before.volume / len(before), rel=1e-3)
+
+
+def test_same_ranking_same_bytes(ranked, bundle, materials, tmp_path):
+    origins = Origins(bundle.parent / "members", bundle.parent / "ensemble", materials, bundle.parent / "raw")
+    export_bundle(ranked, tmp_path / "again", top=5, origins=origins)
+    for path in bundle.rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "again" / path.relative_to(bundle)).read_bytes() == path.read_bytes()

@@ -1,0 +1,297 @@
+"""The store: the same graphs as built one by one, the same bytes from any workers, refused when damaged."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from matscout.crystal import Crystal
+from matscout.errors import InputError, StoreError
+from matscout.files import sha256_of, write_parquet
+from matscout.graphs.create_graph import create_crystal_graph
+from matscout.graphs.store import featurize
+from matscout.graphs.store.graph_store import GraphStore, build_store
+from matscout.graphs.store.store_files import FILES
+from matscout.params import Graphs
+
+FIELDS = ("atomic_numbers", "multiplicity", "crystal_of_atom", "centers", "neighbors", "edge_vectors")
+
+
+@pytest.fixture(scope="module")
+def crystals(sample):
+    return sample[::20]
+
+
+@pytest.fixture(scope="module")
+def table(crystals, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "materials.parquet"
+    write_parquet(path, pd.DataFrame([{"material_id": name, **crystal.to_row()} for name, crystal in crystals]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def directory(table, settings, tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "graphs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(path.parent))
+        build_store(table, path, settings, workers=1)
+    return path
+
+
+@pytest.fixture
+def store(directory):
+    return GraphStore.open(directory, verify=True)
+
+
+def assert_equal(one, other):
+    assert one.n_crystals == other.n_crystals
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in FIELDS)
+
+
+def test_ids_are_the_rows_of_the_table(store, crystals):
+    assert store.ids.tolist() == [name for name, _ in crystals]
+    assert len(store) == len(crystals)
+    assert store.rows_of([crystals[7][0], crystals[2][0], crystals[7][0]]).tolist() == [7, 2, 7]
+
+
+@pytest.mark.parametrize(("n_neighbors", "cutoff"), [(12, 8.0), (8, 3.5), (1, 2.0)])
+def test_graphs_on_a_device_give_the_batches_of_the_store(store, n_neighbors, cutoff):
+    resident, asked = store.on("cpu"), {"n_neighbors": n_neighbors, "cutoff": cutoff}
+    assert len(resident) == len(store)
+    assert resident.edge_counts(**asked).tolist() == store.edge_counts(**asked).tolist()
+    rng = np.random.default_rng(5)
+    for rows in (np.arange(len(store)), rng.integers(0, len(store), 40), np.array([3]), np.array([], np.int64)):
+        assert_equal(resident.batch(rows, **asked), store.batch(rows, **asked))
+
+
+def test_every_graph_is_the_one_built_alone(store, crystals):
+    for row, (_, crystal) in enumerate(crystals):
+        alone = create_crystal_graph(crystal, n_neighbors=12, cutoff=8.0)
+        assert_equal(store.batch([row], n_neighbors=12, cutoff=8.0), alone)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 6, 12, 24])
+def test_a_stored_graph_holds_every_smaller_one(store, crystals, n_neighbors):
+    """The nearest n of 24 stored neighbours are those of a store of n: a member sees what it was trained on."""
+    names, cells = zip(*crystals, strict=True)
+    small = GraphStore.from_crystals(names, cells, Graphs(n_neighbors=n_neighbors, asymmetric_unit=True, symprec=1e-3))
+    rows = np.arange(len(store))
+    assert_equal(
+        store.batch(rows, n_neighbors=n_neighbors, cutoff=5.0), small.batch(rows, n_neighbors=n_neighbors, cutoff=5.0)
+    )
+
+
+def test_a_batch_is_its_crystals_side_by_side(store):
+    rows = [11, 3, 3, 40]
+    batch = store.batch(rows, n_neighbors=8, cutoff=6.0)
+    singles = [store.batch([row], n_neighbors=8, cutoff=6.0) for row in rows]
+    shifts = np.cumsum([0, *(single.n_atoms for single in singles)])
+    assert batch.n_crystals == 4
+    assert torch.equal(batch.atomic_numbers, torch.cat([s.atomic_numbers for s in singles]))
+    assert torch.equal(batch.edge_vectors, torch.cat([s.edge_vectors for s in singles]))
+    for name in ("centers", "neighbors"):
+        shifted = [getattr(s, name) + shift for s, shift in zip(singles, shifts, strict=False)]
+        assert torch.equal(getattr(batch, name), torch.cat(shifted))
+    assert batch.crystal_of_atom.tolist() == np.repeat(np.arange(4), [s.n_atoms for s in singles]).tolist()
+    assert (batch.centers.diff() >= 0).all()
+
+
+def test_edge_counts_are_those_of_batches(store):
+    counts = store.edge_counts(n_neighbors=12, cutoff=4.0)
+    assert counts.tolist() == [store.batch([row], n_neighbors=12, cutoff=4.0).n_edges for row in range(len(store))]
+
+
+def test_an_empty_selection_is_an_empty_graph(store):
+    batch = store.batch([], n_neighbors=12, cutoff=8.0)
+    assert (batch.n_crystals, batch.n_atoms, batch.n_edges) == (0, 0, 0)
+
+
+def test_an_empty_store_opens_nothing(settings):
+    assert len(GraphStore.from_crystals([], [], settings)) == 0
+
+
+def test_arrays_are_memory_mapped_and_read_only(store):
+    vectors = store._packed.edge_vectors
+    base = vectors
+    while not isinstance(base, np.memmap):
+        base = base.base
+        assert base is not None, "the array lies in memory"
+    with pytest.raises(ValueError, match="read-only"):
+        vectors[0] = 0
+
+
+def test_a_batch_owns_its_memory(store):
+    batch = store.batch([0], n_neighbors=12, cutoff=8.0)
+    batch.edge_vectors.zero_()
+    assert store.batch([0], n_neighbors=12, cutoff=8.0).edge_vectors.abs().sum() > 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bytes_do_not_depend_on_workers_or_shards(table, directory, settings, tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(featurize, "_SHARD", 17)
+    monkeypatch.setattr(featurize, "_SHARDS_PER_WORKER", 1)
+    build_store(table, tmp_path / "graphs", settings, workers=workers)
+    assert sha256_of(tmp_path / "graphs") == sha256_of(directory)
+    assert not list((tmp_path / ".checkpoints" / "featurize").iterdir())
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(table, directory, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(featurize, "_SHARD", 17)
+    write, written = featurize._write_shard, []
+
+    def die_at_the_third(task):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(task[2].name)
+        write(task)
+
+    monkeypatch.setattr(featurize, "_write_shard", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(table, tmp_path / "graphs", settings, workers=1)
+    assert not (tmp_path / "graphs").exists()
+    again = []
+    monkeypatch.setattr(featurize, "_write_shard", lambda task: (again.append(task[2].name), write(task)))
+    build_store(table, tmp_path / "graphs", settings, workers=1)
+    assert not set(again) & set(written)
+    assert sha256_of(tmp_path / "graphs") == sha256_of(directory)
+
+
+def test_other_settings_start_clean(table, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    first = featurize._shard_directory(table, settings)
+    assert first == featurize._shard_directory(table, settings)
+    assert first != featurize._shard_directory(table, settings.model_copy(update={"n_neighbors": 12}))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_file_is_refused(directory, tmp_path, name):
+    damaged = shutil.copytree(directory, tmp_path / "damaged")
+    content = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(content[:-1])
+    with pytest.raises(StoreError, match=rf"{name} has {len(content) - 1} bytes.*featurize"):
+        GraphStore.open(damaged)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_refused_by_its_checksum(directory, tmp_path, name):
+    damaged = shutil.copytree(directory, tmp_path / "damaged")
+    content = bytearray((damaged / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{name} does not match its SHA-256"):
+        GraphStore.open(damaged, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "store.json").unlink(), "store.json is missing"),
+        (lambda d: (d / "store.json").write_text('{"format_'), "cannot be read"),
+        (lambda d: (d / "neighbors.npy").unlink(), "neighbors.npy is missing"),
+        (lambda d: rewrite(d, format_version=99), "format version is 99"),
+        (lambda d: rewrite(d, counts={"crystals": 1, "atoms": 1, "edges": 1}), "atom_offsets holds .* counts 2"),
+        (lambda d: rewrite(d, tie_tolerance=0.5), "tie tolerance is 0.5"),
+        (lambda d: np.save(d / "edge_offsets.npy", np.load(d / "edge_offsets.npy")[::-1]), "do not ascend"),
+        (lambda d: rewrite(d, files={}), "does not list"),
+        (lambda d: rewrite(d, settings={"n_neighbours": 24}), "settings"),
+    ],
+)
+def test_a_damaged_store_says_why(directory, tmp_path, damage, message):
+    damaged = shutil.copytree(directory, tmp_path / "damaged")
+    damage(damaged)
+    with pytest.raises(StoreError, match=message):
+        GraphStore.open(damaged)
+
+
+def rewrite(directory, **changes):
+    sidecar = json.loads((directory / "store.json").read_text())
+    (directory / "store.json").write_text(json.dumps(sidecar | changes))
+
+
+def test_wishes_that_cannot_be_met(store):
+    with pytest.raises(StoreError, match="25 neighbours asked for, the store holds 24"):
+        store.batch([0], n_neighbors=25, cutoff=8.0)
+    with pytest.raises(StoreError, match="rows 0 to"):
+        store.batch([len(store)], n_neighbors=12, cutoff=8.0)
+    with pytest.raises(StoreError, match=r"1 id\(s\).*mp-none"):
+        store.rows_of(["mp-none"])
+
+
+def test_a_broken_cell_is_named(crystals, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    flat = Crystal(np.diag([4.0, 4.0, 0.0]), ("Na",), np.zeros((1, 3)))
+    with pytest.raises(InputError, match="flat-cell: the cell has 0 Å³"):
+        GraphStore.from_crystals(["fine", "flat-cell"], [crystals[0][1], flat], settings)
+    path = tmp_path / "materials.parquet"
+    write_parquet(path, pd.DataFrame([{"material_id": "flat-cell", **flat.to_row()}]))
+    with pytest.raises(InputError, match="flat-cell: the cell has 0 Å³"):
+        build_store(path, tmp_path / "graphs", settings, workers=1)
+    assert not (tmp_path / "graphs").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "has no rows"),
+        ([{"material_id": "a"}, {"material_id": "a"}], "a occurs 2 times"),
+        ([{"species": ["Xx"]}], "one holds 'Xx'"),
+        ([{"frac_coords": [0.0, 0.0]}], "2 numbers in frac_coords, 3 are needed"),
+        ([{"lattice": [1.0] * 8}], "8 numbers in lattice, 9 are needed"),
+    ],
+)
+def test_a_broken_table_is_refused(rows, message, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    fine = {"material_id": "one", **Crystal(np.eye(3) * 4.0, ("Na",), np.zeros((1, 3))).to_row()}
+    frame = pd.DataFrame([fine | row for row in rows] or [fine])
+    write_parquet(tmp_path / "materials.parquet", frame if rows else frame[:0])
+    with pytest.raises(InputError, match=message):
+        build_store(tmp_path / "materials.parquet", tmp_path / "graphs", settings, workers=1)
+
+
+def test_crystals_without_a_graph_are_named_and_the_others_go_on(crystals, settings):
+    flat = Crystal(np.ones((3, 3)), ("Na",), np.zeros((1, 3)))
+    broken = {
+        "cell_not_finite": Crystal(np.full((3, 3), np.nan), ("Na",), np.zeros((1, 3))),
+        "cell_too_large": Crystal(np.eye(3) * 1e300, ("Na",), np.zeros((1, 3))),
+        "atoms_overlap": Crystal(np.eye(3) * 4.0, ("Na", "Cl"), np.zeros((2, 3))),
+        "zero_volume": flat,
+        "no_atoms": Crystal(np.eye(3) * 4.0, (), np.zeros((0, 3))),
+        "unknown_element": Crystal(np.eye(3) * 4.0, ("Xx",), np.zeros((1, 3))),
+        "shapes_disagree": Crystal(np.eye(3) * 4.0, ("Na", "Cl"), np.zeros((1, 3))),
+    }
+    fine = dict(crystals[:7])
+    mixed = [item for pair in zip(broken.items(), fine.items(), strict=True) for item in pair]
+    store, faults = GraphStore.from_usable([name for name, _ in mixed], [cell for _, cell in mixed], settings)
+    alone = GraphStore.from_crystals(list(fine), list(fine.values()), settings)
+    assert store.ids.tolist() == list(fine)
+    assert [(fault.row, fault.reason) for fault in faults] == [(2 * i, name) for i, name in enumerate(broken)]
+    rows = np.arange(len(fine))
+    assert_equal(*(some.batch(rows, n_neighbors=4, cutoff=8.0) for some in (store, alone)))
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-200], flip_a_bit])
+def test_a_damaged_shard_is_made_again(damage, table, settings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+    def build(name):
+        build_store(table, tmp_path / name, settings, workers=1)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    whole = build("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(featurize, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build("killed")
+    (shard,) = (tmp_path / ".checkpoints").rglob("*.npz")
+    shard.write_bytes(damage(shard.read_bytes()))
+    assert build("again") == whole
+    assert "cut off or changed on disk" in caplog.text
