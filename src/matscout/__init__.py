@@ -32,7 +32,7 @@ _HOME = {
     "distill": "matscout.ensemble.distillation.distill",
     "draw_crystal_graph": "matscout.report.figures.graph_picture",
     "evaluate": "matscout.ensemble.evaluate",
-    "load_materials_database": "matscout.curation.load_table",
+    "load_materials_database": "matscout.curation.curated_table",
     "load_member": "matscout.models.saved_member",
     "load_params": "matscout.params",
     "predict_structures": "matscout.discovery.screen.user_crystals",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.models.families.distributions import HurdleLaplace, Laplace
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from matscout.graphs.batch_slices import crystals_between
+from matscout.graphs.crystal_graph import crystals_between
 from matscout.graphs.store.graph_store import GraphStore
 
 

@@ -4,11 +4,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from imports import ROOT
 
 ONE = """
 from compiled import compiled
-from other import double
+from {}other import double
 @compiled
 def value(x):
     return double(x) + 1
@@ -26,19 +27,22 @@ def run(folder, code):
     return done.stdout.strip()
 
 
-def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path):
+@pytest.mark.parametrize("folder", ["", "below"])
+def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, folder):
+    other = tmp_path / folder / "other.py"
+    other.parent.mkdir(exist_ok=True)
     shutil.copy(ROOT / "src" / "matscout" / "graphs" / "compiled.py", tmp_path)
-    (tmp_path / "one.py").write_text(ONE)
-    (tmp_path / "other.py").write_text(OTHER.format(2))
+    (tmp_path / "one.py").write_text(ONE.format(f"{folder}." * bool(folder)))
+    other.write_text(OTHER.format(2))
     ask = "import one; print(one.value(10), sum(one.value.stats.cache_hits.values()))"
     assert run(tmp_path, ask) == "21 0"
     assert run(tmp_path, ask) == "21 1"
-    (tmp_path / "other.py").write_text(OTHER.format(3))
+    other.write_text(OTHER.format(3))
     assert run(tmp_path, ask) == "31 0"
 
 
 def test_importing_compiles_nothing():
-    code = "from matscout.graphs import packing, collate; print(packing._pack.signatures, collate._collate.signatures)"
+    code = "from matscout.graphs.store import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
     assert run(ROOT, code) == "[] []"
 
 
@@ -48,13 +52,13 @@ from pathlib import Path
 import numpy as np
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.files import write_parquet
-from matscout.graphs import collate, packing
+from matscout.graphs.store import collate, pack_crystals
 from matscout.graphs.store.graph_store import GraphStore, build_store
 from matscout.machine_code import ROCK_SALT, SETTINGS, compile_now
 import pandas as pd
 
 def signatures():
-    return [f.signatures for f in (packing._pack, collate._collate, collate._count_edges, lowest_mixture)]
+    return [f.signatures for f in (pack_crystals._pack, collate._collate, collate._count_edges, lowest_mixture)]
 
 compile_now()
 before = signatures()

@@ -1,8 +1,11 @@
 """Members trained side by side by one command, killed, broken or unfit; on Ray too in test_engine_on_ray."""
 
+import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_clone import tiny_params
@@ -28,7 +31,8 @@ def test_one_command_goes_on_after_a_kill_and_ends_in_the_bytes_of_a_serial_run(
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    told = copied.run("matscout", "repro")
+    not_activated = os.pathsep.join(copied.environment["PATH"].split(os.pathsep)[1:])
+    told = copied.run(str(Path(sys.executable).parent / "matscout"), "repro", PATH=not_activated)
     assert set(copied.members_trained(told)) <= set(LOST)  # one may have been ready
     assert copied.lock() == serial
     told = copied.run("matscout", "repro")

@@ -80,9 +80,9 @@ IN_GIT = {"data/feedback", "data/own_candidates"}  # what users put in by hand
 
 def test_every_data_folder_that_a_stage_reads_is_in_the_cache():
     """What is no out is absent after `dvc pull`: the names of the curated files come from the code that writes them."""
-    from matscout.curation import curated_files
+    from matscout.curation import curated_table
 
-    written = {f"data/curated/{value}" for key, value in vars(curated_files).items() if key.endswith("_NAME")}
+    written = {f"data/curated/{value}" for key, value in vars(curated_table).items() if key.endswith("_NAME")}
     assert set(STAGES["curate"]["outs"]) == written
     outs = [next(iter(out)) if isinstance(out, dict) else out for stage in STAGES.values() for out in stage["outs"]]
     kept = re.findall(r"^!/(data/\w+)/$", (ROOT / ".gitignore").read_text(), flags=re.MULTILINE)  # users' own, in Git

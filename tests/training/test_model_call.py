@@ -12,7 +12,7 @@ from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.architectures import ENCODERS
 from matscout.models.model import build_model
 from matscout.params import Graphs, load_params
-from matscout.training.model_call import training_forward
+from matscout.training.training_task import training_forward
 
 PARAMS = load_params(ROOT / "params.yaml")
 CPU = torch.device("cpu")

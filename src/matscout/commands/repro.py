@@ -5,6 +5,10 @@ members that DVC would train, one a core; then `dvc repro` runs the rest, and ea
 place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
 """
 
+import os
+import sys
+from pathlib import Path
+
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
 from matscout.engine.settings import Switch
 from matscout.params import load_params
@@ -31,4 +35,6 @@ def reproduce(switch: Switch) -> int:
 def _dvc(*arguments: str) -> int:
     from dvc.cli import main
 
+    # stages run `python`: this one, also where its environment has not been activated
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return main(list(arguments))

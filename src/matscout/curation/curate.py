@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from matscout import columns
-from matscout.curation.curated_files import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
+from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.curation_summary import summarize_curation
 from matscout.curation.duplicates.comparison_cache import (
     Compared,
@@ -21,8 +21,7 @@ from matscout.curation.duplicates.comparison_cache import (
     load_reduced,
     save_compared,
 )
-from matscout.curation.duplicates.duplicate_search import EDGE_SCHEMA, cluster_rows, find_matches
-from matscout.curation.duplicates.representative import mark_representatives
+from matscout.curation.duplicates.duplicate_search import EDGE_SCHEMA, cluster_rows, find_matches, mark_representatives
 from matscout.curation.energies.align_energies import align
 from matscout.curation.energies.label_noise import label_noise
 from matscout.curation.outliers import label_outliers
@@ -99,7 +98,7 @@ def curate_records(
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
-        cache: folder of earlier comparisons (`cache.cache_directory`), updated; nor do they depend on that.
+        cache: folder of earlier comparisons (`comparison_cache.cache_directory`), updated; nor do they depend on that.
     """
     known = load_compared(cache, params.matching)
     examined = examine(

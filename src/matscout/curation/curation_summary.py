@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from matscout import columns
@@ -63,7 +64,7 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
 def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
     """Groups, and edges by what became of them."""
     groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
-    sizes, databases = groups["size"].to_numpy(), groups["nunique"].to_numpy()
+    sizes, databases = np.asarray(groups["size"]), np.asarray(groups["nunique"])
     merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)
     agree = edges["same_space_group"].to_numpy(dtype=bool)
     return {

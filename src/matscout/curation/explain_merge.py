@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
-from matscout.curation.curated_files import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME
+from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME
 from matscout.errors import InputError
 
 NEEDED = (

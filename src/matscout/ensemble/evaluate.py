@@ -27,7 +27,7 @@ from matscout.ensemble.comparison.baselines import baseline_predictions
 from matscout.ensemble.comparison.compare_methods import LabelledPredictions
 from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import held_out_rows, labels_of, read_folds
 from matscout.ensemble.load_members import check_store, load_members
 from matscout.ensemble.metrics.bootstrap import Resampling

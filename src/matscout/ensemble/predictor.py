@@ -29,7 +29,7 @@ NOT_FINITE = (
 
 
 class Reference(Protocol):
-    """What tells how far crystals lie from the training set; see `distance.TrainingReference`."""
+    """What tells how far crystals lie from the training set; see `training_distance.TrainingReference`."""
 
     def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) about 1 within the training distribution."""

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.families.distributions import Distribution
 from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference

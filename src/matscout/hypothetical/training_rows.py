@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
-from matscout.curation.curated_files import MATERIALS_NAME
+from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.energies.database_pairs import Pairs
 from matscout.curation.energies.reference_offsets import OffsetFit, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet

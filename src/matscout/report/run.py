@@ -1,9 +1,11 @@
 """What the report reads: every stage's output, checked to be there, as one object."""
 
+import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
-from matscout.params import Goal, Params
+from matscout.params import Goal, Member, Params
 from matscout.sources.snapshots.manifest import Manifest, read_manifest
 
 
@@ -166,3 +168,18 @@ def _existing(path: Path, stage: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path} is missing; the stage `{stage}` makes it: run `dvc repro {stage}`")
     return path
+
+
+def database_citations(manifests: Iterable[Manifest]) -> list[str]:
+    """BibTeX of each database, each entry once: stand-ins derived from one database cite that one."""
+    entries = [entry for manifest in manifests for entry in manifest.citation.split("\n") if entry]
+    return list(dict.fromkeys(entries))
+
+
+def paper_of(member: Member) -> str:
+    """The paper of a member's architecture: the docstring of the file that implements it, as one line.
+
+    The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
+    """
+    source = files("matscout.models.encoders").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
+    return " ".join((ast.get_docstring(ast.parse(source)) or "").split())

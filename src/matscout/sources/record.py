@@ -80,7 +80,7 @@ class Record:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """From a row that `to_row` made (nothing is checked; `record_file.parse_record` checks)."""
+        """From a row that `to_row` made (nothing is checked; `own_records.parse_row` checks)."""
         plain = {name: row[name] for name in RECORD_SCHEMA.names if name in cls.__dataclass_fields__}
         return cls(crystal=Crystal.from_row(row), **plain)
 

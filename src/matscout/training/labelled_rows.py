@@ -13,9 +13,8 @@ from torch import Tensor
 
 from matscout import columns
 from matscout.errors import TrainingError
-from matscout.graphs.batch_slices import crystals_between
 from matscout.graphs.batching import inference_batches, training_batches
-from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.crystal_graph import CrystalGraph, crystals_between
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.params import MemberGraph, Target
 from matscout.training.label_columns import read_labels

@@ -1,20 +1,21 @@
 """A model and how it is fitted: what `params.yaml` and the training rows make of a member."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from matscout import columns
+from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.model import CrystalModel, build_model
-from matscout.params import Member, Params, Target, base_target
+from matscout.params import Compute, Member, Params, Target, base_target
 from matscout.training.labelled_rows import Fold, LabelledBatch
 from matscout.training.loop.losses import multi_task_loss
 from matscout.training.loop.trainer import Recipe, Trainer
-from matscout.training.model_call import training_forward
 from matscout.training.shared_training import SharedTrainer, is_shared
 from matscout.training.starting_weights import Start
 from matscout.training.validation_errors import Objective
@@ -84,3 +85,22 @@ class Task:
     def averaged(self) -> CrystalModel:
         """The model whose weights are the result."""
         return self.trainer.averaged  # type: ignore[return-value]
+
+
+def training_forward(
+    model: CrystalModel, compute: Compute, device: torch.device
+) -> Callable[[CrystalGraph], dict[str, Tensor]]:
+    """Graph -> parameters of distributions by target, through the very weights of `model`.
+
+    With `bfloat16` the encoder's matrix products run in it (torch.autocast); weights, their averages and the head stay
+    in float32, since a loss is a difference of nearby numbers. Sizes differ from batch to batch, so that the encoder
+    is compiled for any.
+    """
+    encoder = torch.compile(model.encoder, dynamic=True) if compute.compile else model.encoder
+
+    def forward(graph: CrystalGraph) -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=compute.precision == "bfloat16"):
+            crystals = encoder(graph)
+        return model.head(crystals.float())
+
+    return forward

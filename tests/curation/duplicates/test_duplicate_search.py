@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matscout.crystal import Crystal
-from matscout.curation.duplicates.match_clusters import complete_link
+from matscout.curation.duplicates.duplicate_search import complete_link
 from matscout.curation.duplicates.reduced_cell import content_key, reduce_crystal, space_group_number
 from matscout.curation.duplicates.structure_matching import match_pairs
 from matscout.params import load_params

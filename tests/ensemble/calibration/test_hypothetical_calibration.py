@@ -22,8 +22,7 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
 )
 from matscout.ensemble.calibration.prediction_table import strata
 from matscout.ensemble.calibration.target_calibration import STRATA, LabelledRows, TargetPrediction, fit_target
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
 from matscout.ensemble.metrics.interval_metrics import coverage
 from matscout.ensemble.run_members import MemberOutputs
 from matscout.ensemble.training_distance import TrainingReference

@@ -20,8 +20,7 @@ from matscout.ensemble.calibration.target_calibration import (
     tune,
 )
 from matscout.ensemble.comparison.metric_table import distribution_rows
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
 from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
 from matscout.ensemble.metrics.interval_metrics import coverage, miscalibration_area
 from matscout.models.families.distributions import Laplace

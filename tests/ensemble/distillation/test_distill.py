@@ -135,7 +135,7 @@ def test_other_runs_give_the_same_bytes_also_one_that_was_killed(taught, argumen
 import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distillation.distill import distill
-from matscout.training import member
+from matscout.training import train_member as member
 
 def kill(run, record):
     if record.epoch == 3:

@@ -37,7 +37,7 @@ CONTENT: Final = "content"
 
 @dataclass(frozen=True)
 class ContentEdge:
-    """A match between two different contents, `first` < `second`; scores as in `matching.Match`."""
+    """A match between two different contents, `first` < `second`; scores as in `structure_matching.Match`."""
 
     first: str
     second: str

@@ -1,7 +1,7 @@
 """Which rows are one material: blocks, matches, clusters, and every edge kept with its scores."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -11,11 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from matscout import columns
-from matscout.curation.duplicates.chirality import same_up_to_mirror
 from matscout.curation.duplicates.comparison_cache import Compared, ContentEdge
-from matscout.curation.duplicates.match_clusters import complete_link
 from matscout.curation.duplicates.reduced_cell import Block, ReducedCell
-from matscout.curation.duplicates.structure_matching import Match, match_pairs
+from matscout.curation.duplicates.structure_matching import Match, match_pairs, same_up_to_mirror
 from matscout.engine import parallel_map
 from matscout.params import Matching
 
@@ -159,3 +157,50 @@ def _content_edge(keys: Sequence[str], match: Match) -> ContentEdge:
     first, second = keys[match.first], keys[match.second]
     scores = (match.rms, match.max_distance, match.volume_difference, match.strain)
     return ContentEdge(first, second, *scores, same_material=match.same_material)
+
+
+def complete_link(keys: Sequence[str], edges: Iterable[tuple[float, str, str]]) -> dict[str, str]:
+    """Cluster `keys` so that within a cluster every pair has an edge.
+
+    Matching is not transitive (a slow distortion links opposite ends), so single links would chain
+    different materials together. Closest pairs join first; a join that would put an unmatched pair
+    into one cluster is refused.
+
+    Args:
+        keys: what to cluster.
+        edges: (distance, key, key); each unordered pair once.
+
+    Returns:
+        key -> smallest key of its cluster.
+    """
+    ordered = sorted((distance, *sorted((first, second))) for distance, first, second in edges)
+    linked = {(first, second) for _, first, second in ordered}
+    clusters: dict[str, list[str]] = {key: [key] for key in keys}
+    home = {key: key for key in keys}
+    for _, first, second in ordered:
+        left, right = sorted((home[first], home[second]))
+        if left == right:
+            continue
+        if all((min(a, b), max(a, b)) in linked for a in clusters[left] for b in clusters[right]):
+            for key in clusters[right]:
+                home[key] = left
+            clusters[left] += clusters.pop(right)
+    return home
+
+
+def mark_representatives(materials: pd.DataFrame, reference: str) -> pd.Series:
+    """True for one row of every duplicate group.
+
+    Genuine rows come before synthetic ones, the reference database before others, more labels before
+    fewer, then the smallest material_id.
+    """
+    order = pd.DataFrame(
+        {
+            "group": materials[columns.DUPLICATE_GROUP],
+            "synthetic": materials[columns.SYNTHETIC].astype(bool),
+            "foreign": materials[columns.SOURCE] != reference,
+            "missing": materials[list(columns.LABELS)].isna().sum(axis=1),
+            "material_id": materials[columns.MATERIAL_ID],
+        }
+    ).sort_values(["group", "synthetic", "foreign", "missing", "material_id"])
+    return ~order.duplicated("group").reindex(materials.index)

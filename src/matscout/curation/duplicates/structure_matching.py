@@ -8,12 +8,13 @@ tolerance, though; a difference counts only where the two cells really differ by
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from matscout.curation.duplicates.chirality import same_up_to_mirror
 from matscout.curation.duplicates.reduced_cell import ReducedCell
 from matscout.params import Matching
 
@@ -88,3 +89,26 @@ def _strain(matcher: StructureMatcher, first: Structure, second: Structure) -> f
     squares = np.linalg.eigvals(np.linalg.solve(ours @ ours.T, theirs @ theirs.T)).real
     stretches = np.sqrt(squares / np.prod(squares) ** (1 / 3))
     return float(np.abs(stretches - 1).max())
+
+
+# International Tables A: left- and right-handed screw axes of one structure; energy and gap are equal
+MIRROR_IMAGES: Final = MappingProxyType(
+    {
+        78: 76,  # P4_3, P4_1
+        95: 91,  # P4_322, P4_122
+        96: 92,  # P4_32_12, P4_12_12
+        145: 144,  # P3_2, P3_1
+        153: 151,  # P3_212, P3_112
+        154: 152,  # P3_221, P3_121
+        170: 169,  # P6_5, P6_1
+        172: 171,  # P6_4, P6_2
+        179: 178,  # P6_522, P6_122
+        181: 180,  # P6_422, P6_222
+        213: 212,  # P4_132, P4_332
+    }
+)
+
+
+def same_up_to_mirror(first: int, second: int) -> bool:
+    """Whether two space groups are equal or each other's mirror image."""
+    return MIRROR_IMAGES.get(first, first) == MIRROR_IMAGES.get(second, second)

@@ -1,12 +1,15 @@
 """Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
+from pymatgen.io.vasp.sets import BadInputSetWarning, MPRelaxSet
 
 from matscout import columns
 from matscout.crystal import Crystal
@@ -14,7 +17,6 @@ from matscout.discovery.cif_files import SYMPREC, file_stem
 from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
 from matscout.discovery.handoff.optimade_entries import structure_lines
 from matscout.discovery.handoff.provenance_card import Origins, provenance_card
-from matscout.discovery.handoff.vasp_inputs import write_vasp_inputs
 from matscout.discovery.screen.relaxation import AFTER, RELAXED_NAME
 from matscout.errors import InputError
 from matscout.files import atomic_path, check_replaceable, sha256_of, write_csv, write_json
@@ -127,3 +129,19 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
     write_vasp_inputs(structure, own)
     write_json(own / "card.json", card)
     return name
+
+
+POTCARS = "PBE_52"  # the oldest set that VASP still hands out; MPRelaxSet's own PBE is gone
+
+
+def write_vasp_inputs(structure: Structure, folder: Path) -> None:
+    """Write POSCAR, INCAR, KPOINTS and POTCAR.spec of the Materials Project's GGA/GGA+U relaxation.
+
+    The labels are PBE and PBE+U energies computed with this set, so results can stand on the same hull.
+    `POTCAR.spec` names the potentials; the potentials themselves need a VASP licence.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadInputSetWarning)  # it warns of the choice that POTCARS explains
+        warnings.simplefilter("ignore", UserWarning)  # and of electronegativities that nothing here uses
+        inputs = MPRelaxSet(structure, user_potcar_functional=POTCARS)
+        inputs.write_input(str(folder), potcar_spec=True)

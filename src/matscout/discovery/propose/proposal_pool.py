@@ -29,7 +29,7 @@ class Proposal:
 
     @property
     def formula_key(self) -> str:
-        """See `curated.formula_key`; made from the slots, without building the crystal."""
+        """See `crystal.formula_key`; made from the slots, without building the crystal."""
         species: list[str] = []
         for element, ratio in zip(self.elements, self.template.ratios, strict=True):
             species += [element] * int(ratio)

@@ -119,7 +119,7 @@ def _predicted(
 def screen_structures(
     paths: Sequence[Path], goal: str, *, members: Path, ensemble: Path
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screening.screen_materials` for files, and what could not be used.
+    """`screen.screen_materials` for files, and what could not be used.
 
     Energies above hull need the curated table; without it a goal that asks for them is refused.
     """

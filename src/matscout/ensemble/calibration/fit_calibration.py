@@ -10,7 +10,7 @@ from matscout import columns
 from matscout.ensemble.calibration.prediction_table import strata
 from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, tune
 from matscout.ensemble.distributions.combination import Method
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import labels_of
 from matscout.errors import InputError
 from matscout.params import Target
@@ -33,7 +33,7 @@ def fit_targets(
 
     Args:
         outputs: of the members by target, for the rows of `validation`.
-        validation: see `held_out.read_folds`.
+        validation: see `fold_labels.read_folds`.
         targets: by name.
         method: of combining the members.
         drop_factor: see `Combination`.

@@ -26,7 +26,7 @@ from matscout.ensemble.calibration.target_calibration import (
     TargetPrediction,
     fit_target,
 )
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import labels_of
 from matscout.ensemble.metrics.interval_metrics import coverage
 from matscout.ensemble.run_members import run_members
@@ -65,7 +65,7 @@ def run_hypothetical(
     Args:
         loaded: the members.
         store: graphs of the training set.
-        folds: see `held_out.read_folds`.
+        folds: see `fold_labels.read_folds`.
         reference: for the distance from the training set.
     """
     table = folds.loc[(folds[columns.FOLD] == columns.CALIBRATION).to_numpy(bool)].reset_index(drop=True)
@@ -165,7 +165,7 @@ def measure_hypothetical(
 
 
 def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) whether no oxidation states balance a crystal's composition, see `hypothetical.metals`."""
+    """(n,) whether no oxidation states balance a crystal's composition, see `certain_metals`."""
     found: list[bool] = []
     for start in range(0, len(rows), CHUNK_ROWS):
         graph = store.batch(rows[start : start + CHUNK_ROWS], n_neighbors=1, cutoff=1.0)

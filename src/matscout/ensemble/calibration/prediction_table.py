@@ -11,8 +11,7 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 from matscout.ensemble.calibration.conformal import POOLED
 from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
 from matscout.ensemble.calibration.target_calibration import STRATA, TargetPrediction, strata_of
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
 
 Array = NDArray[np.float64]

@@ -23,8 +23,7 @@ from matscout.ensemble.distributions.interval_shapes import (
     scaled_interval,
     scaled_scores,
 )
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
 from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from matscout.ensemble.comparison.metric_table import (
     paired_difference,
 )
 from matscout.ensemble.distributions.combination import METHODS
-from matscout.ensemble.distributions.member_outputs import TargetOutputs
+from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.metrics.bootstrap import Estimate, Resampling, bootstrap
 from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
 
@@ -74,7 +74,7 @@ def rows_of_members(
     """What the metrics need of each member alone, as if it were the ensemble: calibrated by itself, in the same strata.
 
     Returns:
-        By member, see `judgement.judged_rows`.
+        By member, see `metric_table.judged_rows`.
     """
     judged = {}
     for name in test.outputs.members:

@@ -1,7 +1,8 @@
 """The ensemble's predictive distribution: a weighted mixture of its members' distributions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,3 +137,27 @@ def _temper(component: Distribution, center: Array, temperature: float | Array) 
         certain = np.clip(component.probability_zero, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return HurdleLaplace(expit(logit(certain) / temperature), loc, scale)
     return replace(component, loc=loc, scale=scale)
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TargetOutputs:
+    """Outputs for n crystals.
+
+    Attributes:
+        members: distributions by member, each of n crystals.
+        distance: (n,) from the training set, about 1 within it (see `training_distance.TrainingReference`).
+    """
+
+    members: Mapping[str, Distribution]
+    distance: Array
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
+        """Of some of the crystals."""
+        return type(self)({name: member.take(rows) for name, member in self.members.items()}, self.distance[rows])
+
+    def only(self, name: str) -> Self:
+        """Of one member alone."""
+        return type(self)({name: self.members[name]}, self.distance)

@@ -20,7 +20,7 @@ def uncertainty_curves(rows: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, 
     """Calibration curve, histogram of 90 % widths, error against spread, confidence curve.
 
     Args:
-        rows: see `judgement.judged_rows`; at least one.
+        rows: see `metric_table.judged_rows`; at least one.
     """
     levels = LEVEL_GRID[::5]
     width = rows["high_0.9"] - rows["low_0.9"]

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from matscout.graphs.compiled import compiled
 from matscout.graphs.neighbors.cell_checks import inverse, product
 from matscout.graphs.neighbors.lattice_reduction import reduce_lattice
-from matscout.graphs.symmetry.disjoint_sets import join, root
 from matscout.graphs.symmetry.lattice_rotations import lattice_rotations
 from matscout.graphs.symmetry.pure_translations import primitive_lattice, translations
-from matscout.graphs.symmetry.symmetry_operations import maps_all, rarest_species, rotated
+from matscout.graphs.symmetry.symmetry_operations import join, maps_all, rarest_species, root, rotated
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Orbits:
 def find_orbits(
     lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
 ) -> Orbits:
-    """Orbits of the space group that holds within `symprec` (Å); input as `cells.cell_problem` finds it fine."""
+    """Orbits of the space group that holds within `symprec` (Å); input as `cell_checks.cell_problem` finds it fine."""
     coords = np.ascontiguousarray(frac_coords, dtype=np.float64)
     return Orbits(*orbits_of(np.ascontiguousarray(lattice, dtype=np.float64), coords, numbers, symprec))
 

@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 
 from matscout.graphs.compiled import compiled
 from matscout.graphs.neighbors.cell_checks import product
-from matscout.graphs.symmetry.disjoint_sets import join
-from matscout.graphs.symmetry.symmetry_operations import maps_all, rarest_species
+from matscout.graphs.symmetry.symmetry_operations import join, maps_all, rarest_species
 
 
 @compiled

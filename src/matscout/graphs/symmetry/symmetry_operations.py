@@ -92,3 +92,18 @@ def rarest_species(numbers: NDArray[np.uint8]) -> tuple[int, int]:
             if rarest < 0 or counts[species] < counts[rarest]:
                 rarest = species
     return rarest, divisor
+
+
+@compiled
+def root(parent: NDArray[np.int64], atom: int) -> int:
+    """The lowest atom of the set that `atom` belongs to."""
+    while parent[atom] != atom:
+        atom = parent[atom]
+    return atom
+
+
+@compiled
+def join(parent: NDArray[np.int64], one: int, other: int) -> None:
+    """Unite the sets of two atoms, under the lower index."""
+    one, other = root(parent, one), root(parent, other)
+    parent[max(one, other)] = min(one, other)

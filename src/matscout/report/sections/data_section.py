@@ -8,14 +8,13 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from matscout import columns
-from matscout.report import json_tables, test_fold, wording
-from matscout.report.citations import database_citations
+from matscout.report import json_tables, subgroups, wording
 from matscout.report.figures.palette import DATA_RAMP, ERROR_RAMP
 from matscout.report.figures.periodic_table import Cell as ElementCell
 from matscout.report.figures.periodic_table import heat_map
 from matscout.report.figures.trust_figures import offsets
 from matscout.report.html_table import Cell, Column, Row, Table, count_cell, text_cell
-from matscout.report.run import Run
+from matscout.report.run import Run, database_citations
 
 MOST_TERMS: Final = 18  # offsets drawn per database
 SMALLEST_WIDTH: Final = 1e-6  # eV/atom
@@ -167,7 +166,7 @@ def _offset_caption(table: pd.DataFrame) -> str:
 def _maps(run: Run) -> list[ElementMap]:
     training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
     is_training = run.materials[columns.MATERIAL_ID].isin(training).to_numpy()
-    counts = test_fold.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
+    counts = subgroups.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
     maps = [
         _map(
             "Training crystals by element",
@@ -181,7 +180,7 @@ def _maps(run: Run) -> list[ElementMap]:
         )
     ]
     for target in run.targets:
-        found = test_fold.error_by_element(test_fold.test_rows(run, target), target)
+        found = subgroups.error_by_element(subgroups.test_rows(run, target), target)
         if not found:
             continue  # a test fold of a handful of crystals says nothing by element
         unit = wording.unit_of(target)
@@ -194,7 +193,7 @@ def _maps(run: Run) -> list[ElementMap]:
                 unit=unit,
                 digits=2,
                 caption=f"Mean absolute error of the test crystals that hold the element, where "
-                f"there are at least {test_fold.FEWEST_PER_ELEMENT}.",
+                f"there are at least {subgroups.FEWEST_PER_ELEMENT}.",
             )
         )
     return maps

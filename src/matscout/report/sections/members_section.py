@@ -6,11 +6,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from matscout import columns
-from matscout.report import json_tables, test_fold, wording
-from matscout.report.citations import paper_of
+from matscout.report import json_tables, subgroups, wording
 from matscout.report.figures.learning_figures import MOST_POINTS, errors, learning_curves, parity
 from matscout.report.html_table import Cell, Column, Row, Table, count_cell, estimate_cell, text_cell
-from matscout.report.run import Run
+from matscout.report.run import Run, paper_of
 
 
 def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
@@ -20,7 +19,7 @@ def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     listed = []
     for target, table in scores.items():
         name = wording.name_of(target)
-        rows = test_fold.test_rows(run, target)
+        rows = subgroups.test_rows(run, target)
         figures[f"errors_{target}"] = errors(table, target)
         figures[f"learning_{target}"] = learning_curves({k: m.history for k, m in run.members.items()}, target)
         figures[f"parity_{target}"] = parity(

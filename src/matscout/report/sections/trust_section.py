@@ -6,7 +6,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from matscout.report import json_tables, test_fold, wording
+from matscout.report import json_tables, subgroups, wording
 from matscout.report.figures import learning_figures, trust_figures
 from matscout.report.html_table import Cell, Column, Row, Table, estimate_cell
 from matscout.report.run import Run
@@ -32,7 +32,7 @@ def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     """The section's words and its figures."""
     targets = run.targets
     strata = pd.concat(
-        [test_fold.coverage_by_stratum(test_fold.test_rows(run, t), t).assign(target=t) for t in targets]
+        [subgroups.coverage_by_stratum(subgroups.test_rows(run, t), t).assign(target=t) for t in targets]
     )
     figures = {
         "calibration": trust_figures.calibration(
@@ -61,7 +61,7 @@ def _words(run: Run) -> dict[str, Any]:
         "calibration_caption": "Share of test crystals inside the central interval of each nominal level: markers, the "
         "conformal intervals that the tables give, with 95 % bootstrap intervals; lines, the distributions behind "
         "them. Above the dashed line too wide, below it too narrow.",
-        "coverage_caption": f"Bars: Wilson's 95 % intervals. Strata of fewer than {test_fold.FEWEST_ROWS} test "
+        "coverage_caption": f"Bars: Wilson's 95 % intervals. Strata of fewer than {subgroups.FEWEST_ROWS} test "
         "crystals are left out. The dashed line is the promise, 90 %.",
         "spread_caption": "Test crystals in groups of equal size by predicted standard deviation. On the dashed line "
         "the spread is as large as the error found.",

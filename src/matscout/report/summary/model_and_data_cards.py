@@ -8,8 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matscout import columns
 from matscout.files import write_bytes
 from matscout.report import json_tables, wording
-from matscout.report.citations import database_citations, paper_of
-from matscout.report.run import Run
+from matscout.report.run import Run, database_citations, paper_of
 from matscout.report.summary.tracked_metrics import curation_document
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from matscout import columns
 from matscout.files import write_bytes
-from matscout.report import json_tables, test_fold
+from matscout.report import json_tables, subgroups
 from matscout.report.run import Run
 
 MOST_ROWS: Final = 2000  # of a scatter: `dvc plots show` draws every row
@@ -34,7 +34,7 @@ def learning_curves(run: Run, target: str) -> pd.DataFrame:
 
 def parity(run: Run, target: str) -> pd.DataFrame:
     """`actual` and `predicted` of test crystals in the target's unit, at most `MOST_ROWS`, evenly spaced by id."""
-    rows = test_fold.test_rows(run, target)
+    rows = subgroups.test_rows(run, target)
     rows = rows.iloc[:: max(1, -(-len(rows) // MOST_ROWS))]
     return pd.DataFrame(
         {

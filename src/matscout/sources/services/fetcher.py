@@ -25,7 +25,7 @@ class Fetcher(Protocol):
     """A client of one service. Equal remote rows must give equal pages, however often a try failed.
 
     Attributes:
-        format: of the pages, one of `formats.FORMATS`.
+        format: of the pages, one of `page_formats.FORMATS`.
         query: what is asked, in the service's own words.
         endpoint: base URL.
         client: what talks to the service, with its version.

@@ -1,12 +1,17 @@
-"""The curated table as a pandas DataFrame, for notebooks and scripts."""
+"""What `curate` writes: the names of its files, and its table as a pandas DataFrame."""
 
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from matscout.curation.curated_files import MATERIALS_NAME
 from matscout.errors import InputError
+
+MATERIALS_NAME: Final = "materials.parquet"
+QUARANTINE_NAME: Final = "quarantine.parquet"
+DUPLICATES_NAME: Final = "duplicates.parquet"
+SUMMARY_NAME: Final = "summary.json"
+
 
 CURATED: Final = Path("data/curated")
 
