@@ -25,17 +25,27 @@ from matscout.report.html_table import (
     text_cell,
 )
 from matscout.report.run import Run
+from matscout.report.sections.relaxation_section import BEFORE, DISAGREE, relaxation, relaxation_facts
 
+IS_RELAXED = "is_relaxed"
 MOST_FRONT = 60  # structures of the front beyond the shortlist that the page holds
 
 
 def shown_rows(run: Run) -> pd.DataFrame:
-    """The shortlist, then the rest of the Pareto front: the rows whose structure the page holds."""
+    """The shortlist, then the rest of the Pareto front: the rows whose structure the page holds.
+
+    The shortlist are the relaxed candidates that stay, in their new order; without any the first by rank.
+    """
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
-    top = ranked.head(run.params.screening.top_k)
-    rest = ranked.iloc[len(top) :]
-    front = rest.loc[rest[columns.PARETO_FRONT].to_numpy(dtype=bool)]
-    return pd.concat([top, front.head(MOST_FRONT)], ignore_index=True)
+    if len(run.relaxed):
+        stays = run.relaxed.loc[run.relaxed[columns.RANK].notna()]
+        top = stays[[name for name in stays if name not in columns.CRYSTAL]].assign(**{IS_RELAXED: True})
+        rest = ranked.loc[~ranked[columns.CANDIDATE_ID].isin(run.relaxed[columns.CANDIDATE_ID]).to_numpy(bool)]
+    else:
+        top = ranked.head(run.params.screening.top_k)
+        rest = ranked.iloc[len(top) :]
+    front = rest.loc[rest[columns.PARETO_FRONT].to_numpy(dtype=bool)].head(MOST_FRONT)
+    return pd.concat([part for part in (top, front) if len(part)] or [top], ignore_index=True)
 
 
 def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
@@ -54,6 +64,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
         "table": _table(run, rows),
         "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
         "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
+        "relaxation": relaxation(run),
     }
     return words, {"pareto": figure}
 
@@ -98,7 +109,7 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
     heads += [Column(wording.name_of(t), f"{wording.unit_of(t)}, 90 % interval") for t in shown]
     heads += [
         Column("meets the goal", "probability"),
-        Column("space group", "unrelaxed"),
+        Column("space group", "of the cell shown"),
         Column("made by", numeric=False),
         Column("remarks", numeric=False),
     ]
@@ -157,6 +168,10 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "warn", "text": "far from training data"})
     if _lacks_rivals(row):
         found.append({"kind": "warn", "text": "stability not judged"})
+    if row.get(IS_RELAXED) is not True:
+        found.append({"kind": "", "text": "not relaxed"})
+    elif row[DISAGREE] is True:
+        found.append({"kind": "warn", "text": "judges disagree"})
     if row.get(columns.UNSEEN_ELEMENTS):
         found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
     return found
@@ -173,8 +188,18 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
         "tags": tags(row),
         "facts": _predicted(run, row),
         "origin": _origin(row, crystal),
+        "before": _before(row),
+        "relaxation": relaxation_facts(row) if row.get(IS_RELAXED) is True else [],
         "votes": _votes(run, row),
     }
+
+
+def _before(row: dict[str, Any]) -> Markup | None:
+    """The picture of the unrelaxed cell; null where nothing was relaxed."""
+    if row.get(IS_RELAXED) is not True:
+        return None
+    crystal = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
+    return Markup(picture(crystal))  # noqa: S704 -- drawn from numbers and element symbols
 
 
 def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -216,7 +241,8 @@ def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
     if isinstance(odds, float) and math.isfinite(odds):
         facts.append(("odds of substitution", f"{odds:.2g}"))
     volume = wording.number(crystal.volume / crystal.n_atoms, 1)
-    cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, not relaxed"
+    state = "relaxed" if row.get(IS_RELAXED) is True else "not relaxed"
+    cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, {state}"
     return [*facts, ("cell", cell), ("candidate", row[columns.CANDIDATE_ID])]
 
 
