@@ -1,9 +1,10 @@
 """Provenance: what a candidate was made from and what predicted it, in one card."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
@@ -11,6 +12,9 @@ from matscout import __version__, columns
 from matscout.discovery.handoff.optimade_entries import plain
 from matscout.files import sha256_of
 from matscout.sources.snapshots.manifest import read_manifest
+
+UNRELAXED_NOTE: Final = "predicted, not computed: the cell is scaled to a plausible volume and not relaxed"
+RELAXED_NOTE: Final = "predicted, not computed by DFT: the cell is relaxed by the potential under `relaxed_by`"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,17 @@ class Evidence:
     sources: dict[str, str]
 
 
-def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what it is, where it comes from, who predicted what."""
+def provenance_card(
+    row: dict[str, Any], evidence: Evidence, relaxation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The card of one candidate, as JSON: what it is, where it comes from, who predicted what.
+
+    Args:
+        row: of the ranking.
+        evidence: hashes and licences.
+        relaxation: summary of the stage `relax`; null = nothing was relaxed.
+    """
+    is_relaxed = relaxation is not None and row.get("potential_energy_after") is not None
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}
@@ -69,7 +82,7 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
         target, separator, member = str(name).partition("__")
         if separator:
             votes.setdefault(member, {})[target] = plain(value)
-    crystal = {str(name) for name in columns.CRYSTAL}
+    crystal = {name + end for name in columns.CRYSTAL for end in ("", "_before")}
     predicted = {n: plain(v) for n, v in row.items() if n not in crystal and "__" not in str(n)}
     return {
         "candidate": predicted,
@@ -79,7 +92,8 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
         "files_sha256": evidence.files,
         "units": {name: unit for name, unit in columns.UNITS.items() if name in predicted},
         "matscout": __version__,
-        "note": "predicted, not computed: the cell is scaled to a plausible volume and not relaxed",
+        "relaxed_by": dict(relaxation["potential"]) if relaxation is not None and is_relaxed else None,
+        "note": RELAXED_NOTE if is_relaxed else UNRELAXED_NOTE,
     }
 
 

@@ -21,10 +21,12 @@ from matscout.params import Relaxation
 
 VOLUME_CHANGED: Final = "volume_changed"
 BONDS_CHANGED: Final = "bonds_changed"
+ENERGY_HOLE: Final = "energy_hole"
 ISOLATED: Final = "isolated_atoms"
 KNOWN_STRUCTURE: Final = "relaxed_into_known"
 SAME_AS: Final = "relaxed_into_candidate"
 RELAXED_INTO: Final = "relaxed_into"
+LARGEST_GAIN: Final = 1.0  # eV/atom; candidates on the shortlist gain a few hundredths
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str
     ratio, (low, high) = after.volume / before.volume, settings.volume
     if not low <= ratio <= high:
         return VOLUME_CHANGED, f"volume {ratio:.2f} times the first, outside relaxation.volume = [{low:g}, {high:g}]"
+    if (gained := descent.energy_before - descent.energy_after) > LARGEST_GAIN:
+        return ENERGY_HOLE, f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
     nearest = [distances_to_nearest(crystal) for crystal in (before, after)]
     change = float(np.abs(nearest[1] / nearest[0] - 1).max())
     if change > settings.bonds:

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from ase import Atoms
@@ -101,7 +101,7 @@ def _descend(crystal: Crystal, atoms: Atoms, settings: Relaxation, optimizer: ty
     before = float(atoms.get_potential_energy())
     start = atoms.copy()
     moving: Any = FrechetCellFilter(atoms) if settings.cell else atoms
-    run = optimizer(moving, logfile=None)
+    run = optimizer(moving, logfile=cast("Any", None))
     run.attach(_watch, interval=1, atoms=atoms, volume=crystal.volume)
     converged = run.run(fmax=settings.force, steps=settings.steps)
     force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())

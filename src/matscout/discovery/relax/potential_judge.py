@@ -193,7 +193,7 @@ def make_potential_judge(
         facts,
         scale,
         Comparison.of(truth, aligned, ensemble),
-        found if found is not None and found.table[SECOND_ENERGY].notna().any() else None,
+        found if found is not None and found.table[SECOND_ENERGY].notna().to_numpy().any() else None,
         known,
         curation.offsets,
         (aligned - truth)[usable],

@@ -16,6 +16,7 @@ from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
 from matscout.discovery.relax.relax_all import loaded, relax_all
+from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
 from matscout.discovery.screen.quarantine import Refusal
@@ -25,42 +26,10 @@ from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.errors import InputError
 from matscout.files import atomic_path, sha256_of_json, write_json, write_parquet
 from matscout.params import Params, Relaxation
 from matscout.potentials.registry import code_of
 
-RELAXED_NAME: Final = "relaxed.parquet"
-SUMMARY_NAME: Final = "summary.json"
-BEFORE: Final = "_before"
-OF_RIVALS: Final = (
-    columns.CANDIDATE_ID,
-    columns.SPECIES,
-    columns.FORMATION_ENERGY,
-    columns.FORMATION_ENERGY + columns.STD,
-    columns.ENERGY_ABOVE_KNOWN_HULL,
-)
-PROPOSED: Final = (  # what the table keeps of the candidate as it was proposed and ranked
-    columns.CANDIDATE_ID,
-    columns.FORMULA,
-    columns.ROUTE,
-    columns.PARENT_ID,
-    columns.SUBSTITUTION,
-    columns.PROBABILITY,
-    columns.N_ATOMS,
-    columns.EXPECTED_IMPROVEMENT,
-    columns.FRONT_PROBABILITY,
-)
-COMPARED: Final = (  # what stands in the table before and after; without ending: after
-    columns.RANK,
-    columns.GOAL_PROBABILITY,
-    columns.FORMATION_ENERGY,
-    columns.ENERGY_ABOVE_HULL,
-    columns.BAND_GAP,
-    columns.SPACE_GROUP,
-    columns.VOLUME_PER_ATOM,
-    *columns.CRYSTAL,
-)
 ROOMS: Final = ("discovery", "potentials", "hypothetical", "ensemble", "graphs", "models", "columns.py", "crystal.py")
 
 
@@ -239,10 +208,10 @@ def _judged(
     table = table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
     species = [crystal.species for crystal in kept]
     table[columns.ENERGY_ABOVE_KNOWN_HULL] = judge.above_known_hull(table, species)
-    own = table.assign(**{columns.SPECIES: species})[list(OF_RIVALS)]
+    own = pd.DataFrame(table.assign(**{columns.SPECIES: species})[list(OF_RIVALS)])
     judge = judge.among(Rivals.among([others, own] if len(others) else [own]))
     assessed = judge.assess(table, mixtures, species)
-    if not assessed[columns.ELEMENT_RULES_MET].any():
+    if not assessed[columns.ELEMENT_RULES_MET].to_numpy(bool).any():
         return pd.DataFrame(), refusals
     return judge.rank(assessed), refusals
 
@@ -260,7 +229,6 @@ def _row(found: Settled) -> dict[str, Any]:
 def _summary(table: pd.DataFrame, second: PotentialJudge, settings: Relaxation, params: Params) -> dict[str, Any]:
     stays = table[columns.RANK].notna().to_numpy(bool)
     best = table.loc[stays]
-    disagree = int(best[DISAGREE].sum()) if len(best) else 0
     return {
         "goal": params.screening.goal,
         "potential": second.facts.to_json(),
@@ -269,20 +237,25 @@ def _summary(table: pd.DataFrame, second: PotentialJudge, settings: Relaxation, 
         "n_relaxed": int(table["converged"].sum()),
         "n_left_out": int((~stays).sum()),
         "left_out_by_reason": dict(sorted(Counter(table.loc[~stays, "reason"]).items())),
-        "n_judges_disagree": disagree,
-        "n_goal_met": int(best[columns.GOAL_MET].sum()) if len(best) else 0,
-        "expected_hits": float(best[columns.GOAL_PROBABILITY].sum()) if len(best) else 0.0,
-        "expected_hits_before": float(table[columns.GOAL_PROBABILITY + BEFORE].sum()),
-        "mean_energy_gained": _mean(table["energy_gained"]),
-        "mean_steps": _mean(table["steps"]),
+        "n_judges_disagree": int(_sum(best, DISAGREE)),
+        "n_goal_met": int(_sum(best, columns.GOAL_MET)),
+        "expected_hits": _sum(best, columns.GOAL_PROBABILITY),
+        "expected_hits_before": _sum(table, columns.GOAL_PROBABILITY + BEFORE),
+        "mean_energy_gained": _mean(table, "energy_gained"),
+        "mean_steps": _mean(table, "steps"),
         "offset_pairs": second.scale.fit.n_pairs,
         "against_dft": second.comparison.to_json(),
         "top": best[columns.CANDIDATE_ID].head(params.screening.top_k).tolist(),
     }
 
 
-def _mean(values: pd.Series) -> float | None:
-    return round(float(values.mean()), 6) if values.notna().any() else None
+def _sum(table: pd.DataFrame, name: str) -> float:
+    return float(table[name].to_numpy(np.float64).sum()) if len(table) else 0.0
+
+
+def _mean(table: pd.DataFrame, name: str) -> float | None:
+    values = table[name].to_numpy(np.float64)
+    return round(float(np.nanmean(values)), 6) if np.isfinite(values).any() else None
 
 
 def _write(destination: Path, table: pd.DataFrame, summary: dict[str, Any]) -> None:
@@ -292,15 +265,3 @@ def _write(destination: Path, table: pd.DataFrame, summary: dict[str, Any]) -> N
         best = table.loc[table[columns.RANK].notna()] if columns.RANK in table else table
         write_cifs(folder / "cif", best)
         write_json(folder / SUMMARY_NAME, summary)
-
-
-def read_relaxed(folder: Path) -> pd.DataFrame:
-    """The table of the stage; empty where nothing was relaxed.
-
-    Raises:
-        InputError: the stage has not run.
-    """
-    path = Path(folder) / RELAXED_NAME
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run the stage `relax` (dvc repro relax)")
-    return pd.read_parquet(path)

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 Z90: Final = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 LAPLACE_90: Final = float(np.log(10.0))  # half width of a Laplace's central 90 %, in scales
+FARTHEST: Final = 5.0  # standard deviations between the judges beyond which the potential has no say
 BY_ENSEMBLE: Final = "_by_ensemble"
 BY_POTENTIAL: Final = "_by_potential"
 WEIGHT: Final = "weight_of_potential"
@@ -27,13 +28,14 @@ REMARK: Final = "judges_remark"
 
 @dataclass(frozen=True)
 class Combined:
-    """The combined formation energies of n crystals, eV/atom; NaN where the potential gives none.
+    """The combined formation energies of n crystals, eV/atom; NaN where the potential has no say.
 
     Attributes:
         energy: (n,) weighted mean.
         std: (n,) of its error.
         weight: (n,) of the potential, 0 to 1.
-        distance: (n,) between the judges, in standard deviations of their difference.
+        distance: (n,) between the judges, in standard deviations of their difference; NaN where the potential says
+            nothing.
     """
 
     energy: Array
@@ -45,9 +47,10 @@ class Combined:
 def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlation: float) -> Combined:
     """The linear combination of least variance of two judges with correlated errors.
 
-    Its standard deviation is never below the error of the potential's labels, since the ensemble learnt from such
-    labels: that both agree proves less than two strangers would. Where they lie apart by more than one standard
-    deviation of their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932).
+    The standard deviation is never below the error of the potential's labels: the ensemble learnt from such labels, so
+    that both agree proves less than two strangers would. Where they lie apart by more than one standard deviation of
+    their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932). Beyond `FARTHEST` of them the potential
+    has no say: its surface has holes, while the ensemble's answers stay within what it has seen.
 
     Args:
         ensemble: (n,) formation energies, eV/atom.
@@ -63,8 +66,9 @@ def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlatio
     std = np.sqrt(weight**2 * second_std**2 + (1 - weight) ** 2 * ensemble_std**2 + 2 * weight * (1 - weight) * shared)
     distance = np.abs(second - ensemble) / np.sqrt(variance)
     std = np.maximum(std, DISAGREEMENT_TO_ERROR * second_std) * np.maximum(1.0, distance)
-    unknown = ~np.isfinite(second)
-    return Combined(*(np.where(unknown, np.nan, value) for value in (energy, std, weight, distance)))
+    unknown = ~np.isfinite(second) | (distance > FARTHEST)
+    energy, std, weight = (np.where(unknown, np.nan, value) for value in (energy, std, weight))
+    return Combined(energy, std, weight, distance)
 
 
 def with_verdict(
@@ -95,20 +99,21 @@ def with_verdict(
     table[target + BY_POTENTIAL] = potential.energy
     table[target + BY_POTENTIAL + columns.STD] = np.where(known, potential.std, np.nan)
     table[WEIGHT] = np.where(known, found.weight, 0.0)
-    apart = known & (found.distance > Z90)
+    apart = found.distance > Z90
     table[DISAGREE] = apart
-    words = zip(apart, known, potential.energy - ensemble, found.distance, strict=True)
-    table[REMARK] = [_words(*row) for row in words]
+    differences = potential.energy - ensemble
+    table[REMARK] = [_words(*row) for row in zip(known, differences, found.distance, strict=True)]
     return table, {**mixtures, target: _moved(mixtures[target], found, known)}
 
 
-def _words(apart: bool, known: bool, difference: float, distance: float) -> str:
-    if not known:
+def _words(known: bool, difference: float, distance: float) -> str:
+    if not np.isfinite(distance):
         return "the potential gives no energy on this scale: the ensemble alone judges"
-    if not apart:
+    if distance <= Z90:
         return ""
     side = "above" if difference > 0 else "below"
-    return f"the potential lies {abs(difference):.2f} eV/atom {side} the ensemble, {distance:.1f} times what is usual"
+    words = f"the potential lies {abs(difference):.2f} eV/atom {side} the ensemble, {distance:.1f} standard deviations"
+    return words if known else f"{words}: the ensemble alone judges"
 
 
 def _moved(mixture: Mixture, found: Combined, known: NDArray[np.bool_]) -> Mixture:
