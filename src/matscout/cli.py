@@ -232,7 +232,7 @@ def relax(
     goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
-    potential: Annotated[str | None, typer.Option(help="instead of relaxation.potential in params.yaml")] = None,
+    potential: Annotated[str | None, typer.Option(help="relaxes and judges, instead of those of params.yaml")] = None,
     members: MembersOption = MEMBERS,
     ensemble: EnsembleOption = ENSEMBLE,
 ) -> None:

@@ -67,7 +67,7 @@ def test_forces_and_stresses_are_derivatives_of_the_energy(potential):
 def test_a_batch_says_what_each_crystal_alone_does_wherever_it_stands(potential):
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
     order = [2, 0, 3, 1]
-    moved = Crystal(CELL.lattice, CELL.species, CELL.frac_coords + [0.3, -0.7, 1.4])
+    moved = Crystal(CELL.lattice, CELL.species, CELL.frac_coords + np.array([0.3, -0.7, 1.4]))
     turned = Crystal(CELL.lattice @ turn, CELL.species, CELL.frac_coords)
     mixed = Crystal(CELL.lattice, tuple(CELL.species[i] for i in order), CELL.frac_coords[order])
     alone = potential.energies_and_forces([CELL])

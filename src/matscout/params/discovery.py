@@ -77,7 +77,10 @@ class Relaxation(Section):
     potential: str | None = Field(
         description="sevennet-0, sevennet-l3i5, chgnet, chgnet-r2scan, an entry point's name or a file.py; null = none"
     )
-    trust_file: bool = Field(description="whether a file.py that `potential` names may be run")
+    judge: str | None = Field(
+        description="potential whose energies of the relaxed cells count, named likewise; null = the one that relaxes"
+    )
+    trust_file: bool = Field(description="whether a file.py that `potential` or `judge` names may be run")
     n: Count = Field(description="first candidates by rank, and as many by expected improvement")
     cell: bool = Field(description="relax the cell too, not the atoms alone")
     symmetry: bool = Field(description="keep the space group; else atoms are displaced a little before the descent")

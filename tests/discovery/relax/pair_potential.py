@@ -10,5 +10,5 @@ KNOWN = frozenset(("Na", "Cl", "Cs", "K", "Br", "I", "Li", "F", "Rb"))
 
 
 def load_potential() -> CalculatorPotential:
-    calculator = LennardJones(sigma=2.5, epsilon=0.3, rc=7.5, smooth=True)
+    calculator = LennardJones(sigma=2.5, epsilon=0.05, rc=7.5, smooth=True)
     return CalculatorPotential(calculator, FACTS, KNOWN)

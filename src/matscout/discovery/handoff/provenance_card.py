@@ -93,6 +93,7 @@ def provenance_card(
         "units": {name: unit for name, unit in columns.UNITS.items() if name in predicted},
         "matscout": __version__,
         "relaxed_by": dict(relaxation["potential"]) if relaxation is not None and is_relaxed else None,
+        "energy_judged_by": dict(relaxation["judge"]) if relaxation is not None and is_relaxed else None,
         "note": RELAXED_NOTE if is_relaxed else UNRELAXED_NOTE,
     }
 

@@ -5,6 +5,7 @@ crystals both judges are compared with DFT. A potential has seen most of them in
 too small, so that they serve for the correlation of both errors alone.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation.energies.database_pairs import Pairs
-from matscout.discovery.relax.relax_all import loaded
+from matscout.discovery.relax.relax_all import loaded_judge
 from matscout.discovery.shards import Shards
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
@@ -39,7 +40,8 @@ from matscout.sources.energy_corrections import correction_per_atom
 Array = NDArray[np.float64]
 
 LARGEST_KNOWN: Final = 30  # atoms of a known crystal whose energy is computed here
-N_ALIGNED: Final = 400  # training crystals that join a potential's scale where no labels hold its energies
+N_ALIGNED: Final = 500  # training crystals that join a potential's scale where no labels hold its energies
+OF_EACH_ELEMENT: Final = 10  # of them, as far as there are so many
 CHUNK: Final = 20  # crystals of a piece of work
 FEWEST_ROWS: Final = 30  # validation crystals for a correlation
 CORRELATION_UNKNOWN: Final = 0.5  # with fewer
@@ -176,7 +178,7 @@ def make_potential_judge(
     validation = _some(small.loc[small[columns.FOLD] == columns.VALIDATION], settings.n_known, settings.seed)
     training = small.iloc[:0]
     if found is None or found.potential.weights_sha256 != facts.weights_sha256 or not facts.weights_sha256:
-        training = _some(small.loc[small[columns.FOLD] == columns.TRAIN], N_ALIGNED, settings.seed)
+        training = _of_all_elements(small.loc[small[columns.FOLD] == columns.TRAIN], N_ALIGNED, settings.seed)
     rows = pd.concat([validation, training])
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     energies = _energies(crystals, settings, shards, workers)
@@ -237,6 +239,19 @@ def _some(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return rows.iloc[np.sort(order)]
 
 
+def _of_all_elements(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    """About `n` of the rows, drawn by the seed, with `OF_EACH_ELEMENT` of every element first."""
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    symbols = [set(species) for species in rows[columns.SPECIES]]
+    seen, needed, others = Counter[str](), list[int](), list[int]()
+    for place in order:
+        rare = any(seen[symbol] < OF_EACH_ELEMENT for symbol in symbols[place])
+        (needed if rare else others).append(place)
+        if rare:
+            seen.update(symbols[place])
+    return rows.iloc[sorted([*needed, *others[: max(0, n - len(needed))]])]
+
+
 def _energies(crystals: Sequence[Crystal], settings: Relaxation, shards: Shards, workers: int) -> Array:
     """(n,) energies of known crystals at their own cells, eV/atom; kept piece by piece."""
     pieces = [crystals[start : start + CHUNK] for start in range(0, len(crystals), CHUNK)]
@@ -252,7 +267,7 @@ def _energies(crystals: Sequence[Crystal], settings: Relaxation, shards: Shards,
 
 def _energies_of_piece(settings: Relaxation, folder: Path, task: tuple[int, Sequence[Crystal]]) -> None:
     number, crystals = task
-    energies = loaded(settings).energies(crystals) / [crystal.n_atoms for crystal in crystals]
+    energies = loaded_judge(settings).energies(crystals) / [crystal.n_atoms for crystal in crystals]
     Shards(folder).save_table(_name(number), pa.table({ENERGY: energies}))
 
 

@@ -15,7 +15,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
-from matscout.discovery.relax.relax_all import loaded, relax_all
+from matscout.discovery.relax.relax_all import loaded, loaded_judge, relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
@@ -26,8 +26,9 @@ from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.files import atomic_path, sha256_of_json, write_json, write_parquet
+from matscout.files import atomic_path, write_json, write_parquet
 from matscout.params import Params, Relaxation
+from matscout.potentials.potential import Facts
 from matscout.potentials.registry import code_of
 
 ROOMS: Final = ("discovery", "potentials", "hypothetical", "ensemble", "graphs", "models", "columns.py", "crystal.py")
@@ -83,7 +84,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
     if settings.potential is None:
         _write(destination, pd.DataFrame({columns.CANDIDATE_ID: pd.Series(dtype=str)}), {"potential": None})
         return
-    facts = loaded(settings).facts
+    facts, judging = loaded(settings).facts, loaded_judge(settings).facts
     judge = Judge(
         EnsemblePredictor.load(inputs.members, inputs.ensemble).for_hypothetical(),
         References.read(inputs.materials, inputs.stand_ins),
@@ -96,15 +97,15 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
         "relax",
         settings=[
             {name: tree[name] for name in ("relaxation", "screening", "curation", "compute")},
-            facts.to_json(),
-            code_of(settings.potential),
+            [facts.to_json(), judging.to_json()],
+            [code_of(name) for name in (settings.potential, settings.judge) if name],
         ],
         inputs=inputs.files(),
         rooms=list(ROOMS),
     ) as shards:
         chosen = choose(inputs.screening / RANKED_NAME, settings.n)
         second = make_potential_judge(
-            facts,
+            judging,
             settings,
             params.curation,
             materials=inputs.materials,
@@ -116,7 +117,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
         )
         others = rivals_but(inputs.screening / RANKED_NAME, set(chosen[columns.CANDIDATE_ID]))
         table = relaxed_table(chosen, judge, second, settings, others, materials=inputs.materials, shards=shards)
-        _write(destination, table, _summary(table, second, settings, params))
+        _write(destination, table, _summary(table, facts, second, params))
 
 
 def choose(ranked: Path, n: int) -> pd.DataFrame:
@@ -172,7 +173,7 @@ def relaxed_table(
     descents = relax_all(ids, crystals, settings, shards, workers=n_workers())
     settled = settle(ids, crystals, descents, settings, materials)
     stay = [place for place, found in enumerate(settled) if not found.reason]
-    judged, refusals = _judged(ids, settled, stay, judge, second, others)
+    judged, refusals = _judged(ids, settled, stay, judge, second, settings, others)
     settled = [_refused(found, refusals.get(name)) for name, found in zip(ids, settled, strict=True)]
     facts = pd.DataFrame([_row(found) for found in settled]).assign(**{columns.CANDIDATE_ID: ids})
     known = chosen[[name for name in PROPOSED if name in chosen]]
@@ -191,6 +192,7 @@ def _judged(
     stay: Sequence[int],
     judge: Judge,
     second: PotentialJudge,
+    settings: Relaxation,
     others: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Refusal]]:
     """Both judges' verdict on the relaxed cells, ranked, and those that the ensemble cannot judge."""
@@ -202,7 +204,10 @@ def _judged(
     if predicted.table.empty:
         return pd.DataFrame(), refusals
     kept = [crystals[row] for row in predicted.rows]
-    energies = np.array([settled[stay[row]].descent.energy_after for row in predicted.rows])
+    if settings.judge is None:
+        energies = np.array([settled[stay[row]].descent.energy_after for row in predicted.rows])
+    else:
+        energies = loaded_judge(settings).energies(kept) / [crystal.n_atoms for crystal in kept]
     opinion = second.opinion(energies, kept)
     table, mixtures = with_verdict(predicted.table, predicted.mixtures, opinion, second.comparison.correlation)
     table = table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
@@ -226,13 +231,13 @@ def _row(found: Settled) -> dict[str, Any]:
     return {**told(found), **shape, **crystal.to_row()}
 
 
-def _summary(table: pd.DataFrame, second: PotentialJudge, settings: Relaxation, params: Params) -> dict[str, Any]:
+def _summary(table: pd.DataFrame, facts: Facts, second: PotentialJudge, params: Params) -> dict[str, Any]:
     stays = table[columns.RANK].notna().to_numpy(bool)
     best = table.loc[stays]
     return {
         "goal": params.screening.goal,
-        "potential": second.facts.to_json(),
-        "settings_sha256": sha256_of_json(settings.model_dump(mode="json")),
+        "potential": facts.to_json(),
+        "judge": second.facts.to_json(),
         "n_chosen": len(table),
         "n_relaxed": int(table["converged"].sum()),
         "n_left_out": int((~stays).sum()),

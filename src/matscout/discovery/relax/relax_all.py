@@ -52,6 +52,13 @@ def loaded(settings: Relaxation) -> Potential:
     return load_potential(settings.potential, trust_file=settings.trust_file)
 
 
+def loaded_judge(settings: Relaxation) -> Potential:
+    """The potential whose energies of the relaxed cells count, loaded once a process; see `loaded`."""
+    if settings.judge is None:
+        return loaded(settings)
+    return load_potential(settings.judge, trust_file=settings.trust_file)
+
+
 def _relax_one(settings: Relaxation, folder: Path, task: tuple[int, str, Crystal]) -> None:
     place, name, crystal = task
     found = descend(name, crystal, loaded(settings), settings)

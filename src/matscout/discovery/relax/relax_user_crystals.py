@@ -10,7 +10,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.relax import ROOMS, relaxed_table
-from matscout.discovery.relax.relax_all import loaded
+from matscout.discovery.relax.relax_all import loaded, loaded_judge
 from matscout.discovery.relax.relaxed_table import OF_RIVALS
 from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.screen import MATERIALS
@@ -53,7 +53,7 @@ def relax_structures(
     Args:
         paths: files and folders.
         goal: name of a goal of params.yaml.
-        potential: in place of `relaxation.potential`; null = that one.
+        potential: relaxes and judges, in place of those of params.yaml; null = those.
         members: folder of members.
         ensemble: folder of the calibration.
 
@@ -65,8 +65,9 @@ def relax_structures(
     """
     params = load_params()
     settings = params.relaxation
-    settings = settings if potential is None else settings.model_copy(update={"potential": potential})
-    facts = loaded(settings).facts
+    if potential is not None:
+        settings = settings.model_copy(update={"potential": potential, "judge": None})
+    facts, judging = loaded(settings).facts, loaded_judge(settings).facts
     goals = params.screening.goals
     if goal not in goals:
         raise InputError(f"goal {goal!r} is not defined in params.yaml; choose one of {sorted(goals)}")
@@ -96,14 +97,14 @@ def relax_structures(
         settings=[
             settings.model_dump(mode="json"),
             tree["curation"],
-            facts.to_json(),
-            code_of(str(settings.potential)),
+            [facts.to_json(), judging.to_json()],
+            [code_of(name) for name in (settings.potential, settings.judge) if name],
         ],
         inputs=[*paths, MATERIALS, SPLIT],
         rooms=list(ROOMS),
     ) as shards:
         second = make_potential_judge(
-            facts,
+            judging,
             settings,
             params.curation,
             materials=MATERIALS,

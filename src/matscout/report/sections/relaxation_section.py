@@ -30,11 +30,11 @@ def relaxation(run: Run) -> dict[str, Any] | None:
 
 def _words(run: Run) -> str:
     told = run.relaxation
-    potential, known = told["potential"], told["against_dft"]
+    potential, judge, known = told["potential"], told["judge"], told["against_dft"]
     gained = wording.number(told["mean_energy_gained"], 3)
     words = (
         f"{potential['name']} ({potential['licence']}) relaxed {told['n_relaxed']} of {told['n_chosen']} candidates, "
-        f"which gained {gained} eV/atom on average. Ensemble and potential then judge the relaxed cell together. "
+        f"which gained {gained} eV/atom on average. Ensemble and {judge['name']} then judge the relaxed cell together. "
         f"Expected to meet the goal: {wording.number(told['expected_hits_before'], 1)} of them before, "
         f"{wording.number(told['expected_hits'], 1)} after."
     )
@@ -43,7 +43,7 @@ def _words(run: Run) -> str:
             f" Against DFT on {known['n_validation_crystals']} known validation crystals the potential errs by "
             f"{wording.number(known['mae_potential'], 3)} eV/atom and the ensemble by "
             f"{wording.number(known['mae_ensemble'], 3)}. The potential's figure is optimistic: it was trained on "
-            f"{potential['training_data'] or 'most of these crystals'}."
+            f"{judge['training_data'] or 'most of these crystals'}."
         )
     return words
 
