@@ -61,10 +61,8 @@ def joined(names: list[str], crystals: list[Crystal]) -> int:
         if f"{WBM}:{row['material_id']}" in wanted:
             lattice, frac = (np.array(row[f"final_{key}"]) for key in ("matrix", "frac"))
             final[f"{WBM}:{row['material_id']}"] = Crystal(lattice, tuple(row["final_species"]), frac)
-    pairs = [
-        (primitive_cell(crystal), primitive_cell(final[name])) for name, crystal in zip(names, crystals, strict=True)
-    ]
-    return sum(first_match(one, [other]) is not None for one, other in pairs)
+    pairs = zip(crystals, (final[name] for name in names), strict=True)
+    return sum(first_match(primitive_cell(one), [primitive_cell(other)]) is not None for one, other in pairs)
 
 
 def main() -> None:
@@ -131,9 +129,8 @@ def main() -> None:
     write_json(RESULTS, json.loads(json.dumps(results), parse_constant=lambda _: None))
     print(json.dumps({key: value for key, value in results.items() if key != "scores"}, indent=2))
     for name, score in sorted(scores.items(), key=lambda item: -item[1]["f1"]):
-        print(
-            f"{name:34} F1 {score['f1']:.3f}  DAF {score['daf']:.2f}  MAE {score['mae']:.3f}  bias {score['bias']:+.3f}"
-        )
+        f1, daf, mae, bias = (score[key] for key in ("f1", "daf", "mae", "bias"))
+        print(f"{name:34} F1 {f1:.3f}  DAF {daf:.2f}  MAE {mae:.3f}  bias {bias:+.3f}")
 
 
 if __name__ == "__main__":

@@ -117,17 +117,15 @@ def _relaxation(run: Run) -> dict[str, Any]:
     told = run.relaxation
     if told["potential"] is None:
         return {}
-    counts = {
+    found = {
         "relaxed": told["n_relaxed"],
         "left out": told["n_left_out"],
         "judges disagree": told["n_judges_disagree"],
-    }
-    expected = {
         "expected to meet the goal, before": _round(told["expected_hits_before"]),
         "expected to meet the goal": _round(told["expected_hits"]),
         "mean energy gained (eV/atom)": told["mean_energy_gained"],
     }
-    return {"relaxation": counts | expected}
+    return {"relaxation": found}
 
 
 def _database(found: dict[str, int]) -> dict[str, int]:
