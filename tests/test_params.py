@@ -59,7 +59,8 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
     [
         (("model", "lr"), -1, "model.lr = -1"),
         (("model", "lr"), "fast", "model.lr = 'fast'"),
-        (("databases", "aflow", "origin"), "ftp", "'sample', 'api' or 'file'"),
+        (("databases", "aflow", "origin"), "ftp", "'sample', 'api', 'file', 'bulk' or 'optimade'"),
+        (("databases", "aflow", "endpoint"), "s3://bucket/prefix", "must begin with https://"),
         (
             ("members", "cogn", "architecture"),
             "cognn",
@@ -127,6 +128,9 @@ def test_params_are_frozen():
         (("databases", "aflow", "query", "n_atoms"), [9, 1], "n_atoms = [9, 1] is empty"),
         (("split", "seed"), -1, "greater than or equal to 0"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
+        (("databases", "aflow", "endpoint"), "http://127.0.0.1.aflow.org/", "must begin with https://"),
+        (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "end it before"),
+        (("databases", "oqmd", "optimade_endpoint"), "http://oqmd.org/optimade/v1/", "must begin with https://"),
         (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is no name: write letters, digits"),
         (("members", "a'b"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),
         (("members", "../a"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),

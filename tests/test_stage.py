@@ -32,6 +32,10 @@ def run_raising(monkeypatch, error):
             OSError(errno.ENOSPC, "No space left on device", "data/a"),
             "No space left on device: data/a; free some space",
         ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "from/a", None, "to/a"),
+            "No space left on device: to/a; free",
+        ),
         (OSError(errno.EROFS, "Read-only file system", "data/a"), "make the file system writable"),
         (OSError(errno.EIO, "Input/output error", "data/a"), "Input/output error: data/a; the disk fails"),
         (OSError(errno.ENOTDIR, "Not a directory", "data/a/b"), "Not a directory: data/a/b; a file stands"),

@@ -26,12 +26,12 @@ from matscout.discovery.propose.novelty import first_match, primitive_cell
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.relax_all import loaded_judge, relax_all
 from matscout.discovery.relax.verdict import combine
-from matscout.discovery.shards import Shards
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.params import load_params
+from matscout.resume.parts import Parts
 
 RESULTS = ROOT / "benchmarks" / "results" / "relaxation.json"
 KEPT = ROOT / ".checkpoints" / "bench_relaxation"
@@ -79,7 +79,7 @@ def main() -> None:
     names, before = [wbm.ids[row] for row in chosen], [wbm.crystals[row] for row in chosen]
     folder = KEPT / str(settings.potential)
     folder.mkdir(parents=True, exist_ok=True)
-    descents = relax_all(names, before, settings, Shards(folder), workers=n_workers())
+    descents = relax_all(names, before, settings, Parts(folder), workers=n_workers())
     crystals = [descent.crystal for descent in descents]
     rested = np.array([not descent.reason for descent in descents])
     judging = loaded_judge(settings)
@@ -93,7 +93,7 @@ def main() -> None:
         split=ROOT / "data" / "splits" / "split.parquet",
         predictions=arguments.ensemble / "predictions.parquet",
         labels=ROOT / params.hypothetical.path,
-        shards=Shards(own),
+        parts=Parts(own),
         workers=n_workers(),
     )
     energies = judging.energies(crystals) / [crystal.n_atoms for crystal in crystals]

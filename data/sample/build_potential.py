@@ -5,8 +5,8 @@
     python data/sample/build_potential.py [--n 40000] [--workers 2] [--out FOLDER]
 
 The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
-Finished parts of 200 crystals wait in `.checkpoints/potential`, so that a killed run goes on. On one core a crystal
-takes about 65 ms.
+Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run goes on. On one core a
+crystal takes about 65 ms.
 """
 
 import argparse
@@ -36,7 +36,6 @@ def main() -> None:
         potential="sevennet-0",
         second="chgnet",
         workers=arguments.workers,
-        parts=Path(".checkpoints/potential"),
     )
     print(f"labels in {arguments.out}")
 

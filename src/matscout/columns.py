@@ -16,6 +16,11 @@ BY_DFT: Final = "dft"
 BY_POTENTIAL: Final = "potential"
 COPIED: Final = "copied"  # DFT, for the crystal of which this one is a copy with another volume
 YEAR: Final = "year"
+IS_EXPERIMENTAL: Final = "is_experimental"  # somebody made it, says its database; null where not stated
+BAND_GAP_FUNCTIONAL: Final = "band_gap_functional"  # of the published gap; another than the row's: the gap is withheld
+YTTERBIUM: Final = "ytterbium_potential"  # of a row with Yb: one of the next two; null without Yb or where not known
+YB_2: Final = "Yb_2"  # 4f electrons in the core for Yb2+: the Materials Project's until 2023
+YB_3: Final = "Yb_3"  # the same for Yb3+: all its ytterbium compounds since
 FORMULA: Final = "formula"
 N_ATOMS: Final = "n_atoms"
 SPACE_GROUP: Final = "space_group"
@@ -81,6 +86,8 @@ def member_column(target: str, member: str) -> str:
 # candidates and their ranking
 CANDIDATE_ID: Final = "candidate_id"
 PARENT_ID: Final = "parent_id"
+PARENT_IS_EXPERIMENTAL: Final = "parent_is_experimental"  # its own, or of a duplicate; null where none is stated
+PARENT_MADE: Final = "parent_made"  # 1 where the parent is known to have been made, else 0: what goals can ask for
 ROUTE: Final = "route"
 SUBSTITUTION: Final = "substitution"
 PROBABILITY: Final = "probability"

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK_BYTES = 1 << 20
+SHARD_ROWS = (
+    10_000  # of a row group of tables that are worked on part by part: so many crystals are in memory at a time
+)
 PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.partial")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 REPOSITORIES = (".git", ".dvc")  # a folder that holds one of these is nobody's output
@@ -26,7 +29,9 @@ _SWEPT: set[Path] = set()  # folders in which this process has looked for what k
 
 
 @contextmanager
-def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: Path, *, mark: str | tuple[str, ...] | None = None, final_name: Callable[[Path], str] | None = None
+) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it, fsynced, if the block succeeds.
 
     A block that raises leaves `path` as it was and removes the temporary file or folder. What killed
@@ -35,6 +40,7 @@ def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Ite
     Args:
         path: file to write; with `mark` a folder, replaced as a whole.
         mark: name of a file, or names of which one stands in every such folder; one without is somebody else's.
+        final_name: from the written file to the name that it gets in the place of `path`'s.
 
     Raises:
         InputError: a folder stands where a file shall go, or one that may not be replaced (`check_replaceable`).
@@ -47,17 +53,17 @@ def atomic_path(path: Path, *, mark: str | tuple[str, ...] | None = None) -> Ite
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     temporary = path.parent / f".{path.name}.{_host()}.{os.getpid()}.partial"
-    _remove(temporary)
+    remove(temporary)
     try:
         yield temporary
         _fsync_tree(temporary)
         if mark is not None:
             check_replaceable(path, mark)  # again: the block may have taken hours
-            _remove(path)
-        temporary.replace(path)
+            remove(path)
+        temporary.replace(path if final_name is None else path.with_name(final_name(temporary)))
         _fsync(path.parent)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def check_replaceable(folder: Path, mark: str | tuple[str, ...]) -> None:
@@ -145,6 +151,14 @@ def sha256_of_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it; one that is absent already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _host() -> str:
     return platform.node().partition(".")[0] or "host"
 
@@ -157,7 +171,7 @@ def _sweep(folder: Path) -> None:
     for left in list(folder.iterdir()):
         found = PARTIAL.fullmatch(left.name)
         if found and found["host"] == _host() and not _is_alive(int(found["process"])):
-            _remove(left)
+            remove(left)
 
 
 def _is_alive(process: int) -> bool:
@@ -168,13 +182,6 @@ def _is_alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

@@ -61,7 +61,8 @@ def storage_message(error: OSError) -> str:
     if error.errno is None:  # a library's own words
         return f"{' '.join(str(error).split())}; {OTHER_STORAGE_ERROR}"
     remedy = STORAGE_ERRORS.get(error.errno, OTHER_STORAGE_ERROR)
-    return f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; {remedy}"
+    place = error.filename2 or error.filename or "while writing"  # of a copy the second is where it goes
+    return f"{os.strerror(error.errno)}: {place}; {remedy}"
 
 
 def check_code(imported: Path, here: Path) -> None:

@@ -21,7 +21,7 @@ from matscout.curation.duplicates import duplicate_search
 from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
-from matscout.errors import InputError, StoreError
+from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record, Rejection
 from matscout.sources.snapshots.manifest import read_manifest
@@ -90,6 +90,21 @@ def test_edges_keep_their_scores(small):
     assert merged["merged"]
     assert merged["rms"] == pytest.approx(0, abs=1e-6)
     assert merged["volume_difference"] == pytest.approx(2 * (5.66**3 - 5.64**3) / (5.66**3 + 5.64**3))
+
+
+def test_what_databases_say_beside_labels_stays_with_the_row(tmp_path):
+    said = [
+        {"is_experimental": True, "band_gap": 1.0, "band_gap_functional": "PBE"},
+        {"is_experimental": False, "band_gap_functional": "r2SCAN"},
+        {"ytterbium_potential": "Yb_2"},
+    ]
+    cells = (rock_salt(), zinc_blende(), quartz())
+    records = [record(f"mp-{n}", cell, **words) for n, (cell, words) in enumerate(zip(cells, said, strict=True))]
+    table = run(records, tmp_path)
+    for n, words in enumerate(said):
+        for name in (columns.IS_EXPERIMENTAL, columns.BAND_GAP_FUNCTIONAL, columns.YTTERBIUM):
+            value = table.loc[f"mp-{n}", name]
+            assert (None if pd.isna(value) else value) == words.get(name)
 
 
 def test_the_summary_counts_how_rows_were_calculated(tmp_path):
@@ -260,18 +275,21 @@ def test_a_run_stopped_before_its_comparisons_keeps_the_cells_it_reduced(small, 
     run(RECORDS, tmp_path / "b", cache=cache)
     assert n_usable == 8
     assert len(reductions) < 2  # of the last, unfinished part
-    assert not list(cache.rglob("reduced/*"))  # part of the cache as a whole by now
+    assert not list(cache.rglob("reduced-*"))  # part of the cache as a whole by now
     for name in ("materials.parquet", "duplicates.parquet", "summary.json"):
         assert (tmp_path / "b" / name).read_bytes() == (small / name).read_bytes()
 
 
-def test_a_damaged_cache_is_named(tmp_path):
+def test_a_damaged_cache_is_made_again_and_says_so(small, tmp_path, compared, caplog):
     cache = tmp_path / "cache"
     run(RECORDS, tmp_path / "a", cache=cache)
-    (file,) = cache.glob("*/cells.parquet")
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(StoreError, match="delete it"):
-        run(RECORDS, tmp_path / "a", cache=cache)
+    n_pairs = len(compared)
+    (file,) = cache.glob("*/compared.*")
+    file.write_bytes(file.read_bytes()[:-100])
+    run(RECORDS, tmp_path / "b", cache=cache)
+    assert len(compared) == 2 * n_pairs
+    assert "cut off or changed on disk" in caplog.text
+    assert (tmp_path / "b" / "duplicates.parquet").read_bytes() == (small / "duplicates.parquet").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------ the bundled sample

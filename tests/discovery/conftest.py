@@ -21,7 +21,7 @@ N_CANDIDATES = 400
 
 def write_materials(path: Path, rows: list[dict]) -> Path:
     """A curated table with the columns that discovery reads."""
-    defaults = {"source": "materials_project", "synthetic": False, "is_representative": True}
+    defaults = {"source": "materials_project", "synthetic": False, "is_representative": True, "is_experimental": None}
     full = [{**defaults, "duplicate_group": row["material_id"], **row} for row in rows]
     pq.write_table(pa.Table.from_pylist(full), path)
     return path
@@ -42,9 +42,10 @@ def materials(sample_records, tmp_path_factory) -> Path:
             "n_atoms": r.crystal.n_atoms,
             "formation_energy_aligned": r.formation_energy_per_atom,
             "band_gap": r.band_gap,
+            "is_experimental": (None, True, False)[place % 3],
             **r.crystal.to_row(),
         }
-        for r in sample_records
+        for place, r in enumerate(sample_records)
     ]
     return write_materials(tmp_path_factory.mktemp("curated") / "materials.parquet", rows)
 

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "discovery": {"ensemble", "models", "graphs", "hypothetical", "potentials", "curation", "sources"},
     "report": set(FLOW[:-1]),
 }
-FOUNDATION = {"columns", "params", "errors", "files", "progress", "memory", "crystal", "engine"}
+FOUNDATION = {"columns", "params", "errors", "files", "progress", "memory", "crystal", "engine", "resume"}
 TOP = {"__init__", "cli", "commands", "machine_code", "serving", "stage"}  # use everything, used by nothing below
 LARGEST_ROOM = 15  # files
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +16,7 @@ from matscout.errors import InputError
 from matscout.files import sha256_of
 from matscout.report.page import render, write_report
 from matscout.report.run import Run
+from matscout.report.sections import shortlist_section
 
 REPOSITORY = Path(__file__).parents[2]
 AGAIN = """
@@ -122,3 +124,18 @@ def test_without_optional_pieces(fake_data, params, tmp_path):
     assert "Energy above hull: not computed." in text
     assert "synthetic stand-in" not in text
     assert "Refused rows" not in text
+
+
+@pytest.mark.parametrize(
+    ("made", "shown"),
+    [
+        (True, "mp-1 (made)"),
+        (False, "mp-1 (only computed)"),
+        (None, "mp-1"),
+        (np.nan, "mp-1"),
+        (np.True_, "mp-1 (made)"),
+    ],
+)
+def test_the_shortlist_says_whether_a_parent_was_ever_made(made, shown):
+    assert shortlist_section._parent({"parent_id": "mp-1", "parent_is_experimental": made}) == shown
+    assert shortlist_section._parent({"parent_id": "mp-1"}) == "mp-1"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 
 import pandas as pd
@@ -81,6 +82,17 @@ def test_the_requirements_are_all_that_an_answer_needs():
     """In a process that can import nothing but the registered requirements and what those bring."""
     done = subprocess.run([sys.executable, "-c", BLOCKER], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["NaCl"], done.stderr
+
+
+def test_the_requirements_can_be_installed_from_any_index():
+    """A local version such as torch's `+cpu` is on no index but its own."""
+    from packaging.requirements import Requirement
+
+    from matscout.register import pinned
+
+    found = {Requirement(line).name: Requirement(line).specifier for line in pinned()}
+    assert all("+" not in str(specifier) for specifier in found.values())
+    assert all(specifier.contains(metadata.version(name)) for name, specifier in found.items())
 
 
 def test_every_row_has_its_own_answer_and_no_figure_is_nan(tmp_path):

@@ -12,12 +12,14 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import yaml
+from dialects import cif_of, document_of, poscar_of, with_a_slip, xyz_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element
@@ -102,6 +104,7 @@ class BadInput:
     name: str
     content: bytes
     packed: bytes | None = None
+    counts: Mapping[str, int] | None = None  # atoms by element that it must be read as, if it is read
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,23 @@ def _damaged_table(chance: random.Random) -> BadInput:
     return BadInput("rows of a CSV file", "rows.csv", bytes(raw) or b"\n")
 
 
+SLIPS = ("0.25", "2", "?", "x,y,z", "1.5")
+
+
+def _in_a_dialect(chance: random.Random, *, is_sound: bool) -> BadInput:
+    """A known crystal, written in one of the ways that its format allows, or with a slip in it."""
+    name, write = chance.choice(
+        [("x.cif", cif_of), ("x.vasp", poscar_of), ("x.extxyz", xyz_of), ("x.json", document_of)]
+    )
+    written, counts = write(chance)
+    text = written if isinstance(written, str) else json.dumps(written)
+    if not is_sound and name != "x.json":
+        text = with_a_slip(text, chance, (*SLIPS, "T", "F", "O", "Na") if name == "x.cif" else SLIPS)
+    text = text.replace("\n", chance.choice(["\n", "\r\n"] if name == "x.extxyz" else ["\n", "\r\n", "\r"]))
+    kind = "dialects of every format" if is_sound else "dialects with a slip"
+    return BadInput(kind, name, text.encode("latin-1"), counts=counts)
+
+
 MUTATIONS = (
     _damaged_bytes,
     _damaged_lines,
@@ -253,6 +273,8 @@ MUTATIONS = (
     _damaged_document,
     _damaged_rows,
     _damaged_table,
+    partial(_in_a_dialect, is_sound=True),
+    partial(_in_a_dialect, is_sound=False),
 )
 NAMES = ["x.cif", "POSCAR", "x.vasp", "x.json", "x.jsonl", "x.csv", "x.extxyz", "x.cif.gz", "x.parquet", "x.jsonl.gz"]
 JSON_VALUES = st.recursive(
@@ -347,6 +369,8 @@ def _answer(read, item: BadInput) -> Outcome:
 def _changed(record: Record, item: BadInput) -> str | None:
     """Why a crystal is another one than its text says, told without our reader; None where it is not."""
     counts = record.crystal.element_counts
+    if item.counts is not None:
+        return None if counts == item.counts else f"{counts} read from a file of {item.counts}"
     text = item.content if item.packed is None else item.packed
     text = text.decode("latin-1")
     if item.packed is not None:
@@ -373,7 +397,8 @@ def _contradicts_formula(counts: dict[str, int], text: str) -> str | None:
     for symbol, number in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", "".join(stated[0])):
         formula["H" if symbol in {"D", "T"} else symbol] += Fraction(number or "1") if number != "." else 1
     ratios = {Fraction(counts.get(s, 0)) / n if n else None for s, n in formula.items()}
-    same = set(counts) == set(formula) and None not in ratios and max(ratios) - min(ratios) <= max(ratios) / 50
+    tolerance = 0 if all(n.denominator == 1 for n in formula.values()) else Fraction(1, 50)  # of rounded formulas
+    same = set(counts) == set(formula) and None not in ratios and max(ratios) - min(ratios) <= max(ratios) * tolerance
     return None if same else f"{counts} read from a file of {dict(formula)}"
 
 

@@ -112,7 +112,11 @@ def edited(change):
 
 # ---------------------------------------------------------------------------------- services
 class MaterialsProject(Replay):
-    """`/heartbeat`, `/materials/summary/`, `/materials/thermo/` with `_limit`, `_skip`, filters, key."""
+    """`/heartbeat`, `/materials/{summary,thermo,core}/` with `_limit`, `_skip`, filters, key.
+
+    `hidden` ids are counted in `total_doc` and never given, as to a key without access; `batch_ids` are the heartbeat's.
+    A document may hold `thermo` (None: no document of the GGA hull) and `run_types` (by task) for its other documents.
+    """
 
     key = "k" * 32
 
@@ -121,37 +125,44 @@ class MaterialsProject(Replay):
         self.documents = sorted(documents, key=lambda d: d["material_id"])
         self.by_id = {d["material_id"]: d for d in documents}
         self.version = "2026.11.1"
+        self.hidden = set()
+        self.batch_ids = ["gnome_r2scan_statics"]
+        self.ignores_batches = False
 
     def respond(self, request):
         if request.path == "/heartbeat":
-            content = {"version": "0.87.3", "db_version": self.version, "access_controlled_batch_ids": []}
+            content = {"version": "0.87.3", "db_version": self.version, "access_controlled_batch_ids": self.batch_ids}
             return answer(content)
         if request.headers.get("x-api-key") != self.key:
             return Response('{"detail": "invalid key"}', 403)
         if request.path == "/materials/summary/":
             return self._summary(request.args)
         if request.path == "/materials/thermo/":
+            named = (self.by_id[key] for key in reversed(request.args["material_ids"].split(",")))
+            rows = [thermo for document in named if (thermo := thermo_of(document))]
+            return answer({"data": rows, "meta": {"total_doc": len(rows)}})
+        if request.path == "/materials/core/":
             ids = request.args["material_ids"].split(",")
-            rows = [
-                thermo_of(self.by_id[key]) for key in reversed(ids) if "formation_energy_per_atom" in self.by_id[key]
-            ]
+            rows = [{"material_id": key, "run_types": self.by_id[key].get("run_types")} for key in reversed(ids)]
             return answer({"data": rows, "meta": {"total_doc": len(rows)}})
         return Response("not found", 404)
 
     def _summary(self, args):
         excluded = set(filter(None, args.get("exclude_elements", "").split(",")))
+        batches = args.get("batch_id_neq_any", "").split(",")
         low, high = int(args["nelements_min"]), int(args["nelements_max"])
         rows = [
             d
             for d in self.documents
             if low <= len(elements_of(d)) <= high
             and int(args["nsites_min"]) <= len(d["structure"]["sites"]) <= int(args["nsites_max"])
-            and d.get("energy_above_hull", 0.0) <= float(args.get("energy_above_hull_max", 1e9))
             and not excluded & elements_of(d)
+            and (self.ignores_batches or d.get("builder_meta", {}).get("batch_id") not in batches)
         ]
+        visible = [d for d in rows if d["material_id"] not in self.hidden]
         skip, limit = int(args.get("_skip", 0)), int(args["_limit"])
         fields = set(args["_fields"].split(","))
-        page = [{key: value for key, value in d.items() if key in fields} for d in rows[skip : skip + limit]]
+        page = [{key: value for key, value in d.items() if key in fields} for d in visible[skip : skip + limit]]
         return answer({"data": page, "meta": {"total_doc": len(rows)}})
 
 
@@ -160,7 +171,9 @@ def elements_of(document):
 
 
 def thermo_of(document):
-    labels = {key: document[key] for key in PER_ATOM if key in document}
+    if document.get("thermo", document) is None or "formation_energy_per_atom" not in document:
+        return None
+    labels = {key: document[key] for key in PER_ATOM if key in document} | document.get("thermo", {})
     return {"material_id": document["material_id"], "thermo_type": "GGA_GGA+U", "energy_type": "GGA", **labels}
 
 
@@ -252,3 +265,39 @@ class OqmdCells(Replay):
         following = {"href": f"{self.url}structures?{query}&page_offset={offset + limit}"} if more else None
         meta = {"data_returned": len(rows), "data_available": len(self.cells), "more_data_available": more}
         return answer({"data": rows[offset : offset + limit], "links": {"next": following}, "meta": meta})
+
+
+class Optimade(Replay):
+    """A provider of the standard below `/v1/`: `info/structures`, and `structures` along `links.next`.
+
+    `counts` says whether it tells how many rows match, `base` what its links begin with.
+    """
+
+    def __init__(self, entries, properties):
+        super().__init__()
+        self.entries, self.properties = entries, properties
+        self.counts, self.base = True, None
+
+    def respond(self, request):
+        if request.path == "/v1/info/structures":
+            return answer({"data": {"properties": {name: {} for name in self.properties}}, "meta": {}})
+        if request.path != "/v1/structures":
+            return Response('{"errors": [{"status": "404"}]}', 404)
+        bounds = re.findall(r"(nelements|nsites)(>=|<=)(\d+)", request.args["filter"])
+        rows = [e for e in self.entries if all(is_within(e["attributes"], *bound) for bound in bounds)]
+        limit, offset = int(request.args["page_limit"]), int(request.args.get("page_offset", 0))
+        fields = set(request.args["response_fields"].split(","))
+        page = [
+            {**e, "attributes": {key: value for key, value in e["attributes"].items() if key in fields}}
+            for e in rows[offset : offset + limit]
+        ]
+        query = re.sub(r"&page_offset=\d+", "", request.query_string.decode())
+        base = self.base or self.url
+        link = f"{base}v1/structures?{query}&page_offset={offset + limit}" if offset + limit < len(rows) else None
+        meta = {"data_returned": len(rows)} if self.counts else {}
+        return answer({"data": page, "links": {"next": link}, "meta": meta})
+
+
+def is_within(attributes, name, sign, number):
+    value = len(set(attributes["species_at_sites"])) if name == "nelements" else len(attributes["species_at_sites"])
+    return value >= int(number) if sign == ">=" else value <= int(number)

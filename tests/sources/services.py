@@ -1,6 +1,7 @@
 """Running replays of the three services, each with the block of params.yaml that points to it."""
 
 import contextlib
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,10 +55,12 @@ def start(name, root, n_rows=N_ROWS, page_size=20, **options):
     common |= {"service__patience": 30.0, "query__energy_above_hull": None}
     if name == "materials_project":
         rows = [document for page in sample_pages(name) for document in page["data"]][:n_rows]
+        rows = copy.deepcopy(rows)  # tests change them
         with MaterialsProject(rows) as server:
             yield Service(name, server, database(name, endpoint=server.url, **common), root)
     elif name == "aflow":
         rows = [row for page in sample_pages(name) for row in page][:n_rows]
+        rows = copy.deepcopy(rows)
         with Aflux(rows, **options) as server:
             yield Service(name, server, database(name, endpoint=server.url, **common), root)
     else:

@@ -55,6 +55,9 @@ def poscar(
     return f"{title}\n{scale}\n{cell}{names}\n{counts}\nDirect\n{positions}"
 
 
+MONOCLINIC = "Si .1 .2 .3\nO .4 .6 .2\n"
+MONOCLINIC_CELL = {"a": 5, "b": 6, "c": 7, "angles": (90, 100, 90)}
+P21C = ["x,y,z", "-x,-y,-z", "-x,y+1/2,-z+1/2", "x,-y+1/2,z+1/2"]
 CSCL = {"Cs": 1, "Cl": 1}
 PAIR = "Cs 0 0 0\nCl .5 .5 .5\n"
 MATRIX = [[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]]
@@ -147,6 +150,37 @@ FILES = {
     ),
     "latin.cif": (cif(PAIR, head="# Université\n" + said("Cs Cl", 1, "P 1")).encode("latin-1"), CSCL),
     "packed.cif.gz": (gzip.compress(cif(PAIR, head=said("Cs Cl", 1, "P 1")).encode()), CSCL),
+    # what several statements of one file leave open or contradict
+    "number_alone.cif": (cif("Na 0 0 0\nCl .5 .5 .5\n", a=5.64, head=said("Na Cl", 4) + "_space_group_IT_number 225\n"), {"Na": 4, "Cl": 4}),
+    "number_of_nine_settings.cif": (
+        cif(MONOCLINIC, **MONOCLINIC_CELL, head=said("Si O", 4) + "_space_group_IT_number 14\n"),
+        "symmetry_unclear",
+    ),
+    "hall_against_name.cif": (
+        cif(PAIR, a=6, head=said("Cs Cl", 4, "F m -3 m") + "_space_group_name_Hall 'P 1'\n"),
+        {"Cs": 4, "Cl": 4},
+    ),
+    "operators_whole.cif": (cif(MONOCLINIC, **MONOCLINIC_CELL, head=said("Si O", operators=P21C)), {"Si": 4, "O": 4}),
+    "operator_lost.cif": (cif(MONOCLINIC, **MONOCLINIC_CELL, head=said("Si O", operators=P21C[:3])), "symmetry_unclear"),
+    "operators_decimal.cif": (
+        cif(MONOCLINIC, **MONOCLINIC_CELL, head=said("Si O", operators=[o.replace("1/2", "0.5").replace(",", ", ").upper() for o in P21C])),
+        {"Si": 4, "O": 4},
+    ),
+    "magnetic.mcif": (
+        cif(PAIR, head=said("Cs Cl") + "loop_\n_space_group_symop_magn_operation.xyz\nx,y,z,+1\n-x,-y,-z,-1\n"),
+        CSCL,
+    ),
+    "disorder_groups.cif": (
+        cif("Cs 0 0 0 .\nCl .5 .5 .5 1\nCl .5 .5 .2 2\n", head=said(group="P 1"), columns=f"{SITES}_atom_site_disorder_group\n"),
+        "disordered",
+    ),
+    "type_cn.cif": (cif("Na1 Na 0 0 0\nX CN .5 .5 .5\n", head=said(group="P 1"), columns=TYPED), "element_unclear"),
+    "type_capitals.cif": (cif("Cs1 CS 0 0 0\nX CL .5 .5 .5\n", head=said("Cs Cl", 1, "P 1"), columns=TYPED), CSCL),
+    "one_atom_of_a_hundred.cif": (
+        cif("C .1 0 .5\n" + "".join(f"H {n / 100:.2f} .5 {n % 10 / 10}\n" for n in range(99)), a=9, head=said("C H100", 1, "P 1")),
+        "hydrogens_missing",
+    ),
+    "old_mac.cif": (cif(PAIR, head="# CsCl\n" + said("Cs Cl", 1, "P 1")).replace("\n", "\r"), CSCL),
     # POSCAR
     "POSCAR.CsCl": (poscar(), CSCL),
     "named.vasp": (poscar(names="Cs_sv Cl/5e0a", title="Caf\xe9").encode("latin-1"), CSCL),
@@ -156,7 +190,29 @@ FILES = {
     "billion.vasp": (poscar(counts="1000000000 1"), "too_many_atoms"),
     "cut.vasp": (poscar(positions="0 0 0\n"), "truncated_file"),
     "slab.vasp": (poscar(cell="4 0 0\n0 4 0\n0 0 20\n", positions="0 0 0\n.5 .5 .1\n"), "not_bulk"),
+    "flags.vasp": (poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Direct", "Selective\nDirect"), CSCL),
+    "nameless_flags.vasp": (
+        poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Cs Cl\n", "").replace("Direct", "Selective\nDirect"),
+        "elements_missing",  # F is no fluorine here, T no tritium
+    ),
+    "nameless_flags_unsaid.vasp": (poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Cs Cl\n", ""), "elements_missing"),
+    "names_at_ends.vasp": (poscar(positions="0 0 0 Cs\n.5 .5 .5 Cl\n").replace("Cs Cl\n", ""), CSCL),
+    "other_names_at_ends.vasp": (poscar(positions="0 0 0 Na\n.5 .5 .5 Cl\n"), "elements_disagree"),
+    "one_too_many.vasp": (poscar(positions="0 0 0\n.5 .5 .5\n.2 .2 .2\n"), "count_mismatch"),
+    "half_counted.vasp": (poscar(counts="1 1.5"), "count_mismatch"),
+    "velocities.vasp": (poscar() + "\n0.1 0 0\n0 0.1 0\n", CSCL),
+    "two_frames.vasp": (poscar() + poscar(names="Na Cl"), "several_crystals"),
+    "half_hydrogen.vasp": (poscar(names="H.5 Cl"), "unknown_element"),
     # JSON
+    "other_cell.json": (changed(PYMATGEN, lattice={"matrix": MATRIX, "a": 9.0}), "cell_disagrees"),
+    "other_place.json": (
+        changed(PYMATGEN, sites=[PYMATGEN["sites"][0], PYMATGEN["sites"][1] | {"xyz": [1, 1, 1]}]),
+        "structure_malformed",
+    ),
+    "jarvis_other_cell.json": (json.dumps({"atoms": JARVIS | {"abc": [9, 4, 4], "angles": [90, 90, 90]}}), "cell_disagrees"),
+    "optimade_more_sites.json": (changed(OPTIMADE, nsites=4), "count_mismatch"),
+    "optimade_other_formula.json": (changed(OPTIMADE, chemical_formula_reduced="ClNa"), "composition_disagrees"),
+    "optimade_implicit.json": (changed(OPTIMADE, structure_features=["implicit_atoms"]), "hydrogens_missing"),
     "pymatgen.json": (json.dumps(PYMATGEN), CSCL),
     "slab.json": (changed(PYMATGEN, lattice={"matrix": MATRIX, "pbc": [True, True, False]}), "not_periodic"),
     "jarvis.json": (json.dumps({"jid": "JVASP-1", "atoms": JARVIS}), CSCL),

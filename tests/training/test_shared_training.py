@@ -70,7 +70,9 @@ def test_killed_it_goes_on_and_ends_in_the_same_bytes(shared, tiny_inputs, tmp_p
     while not list((dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt")) and process.poll() is None:
         time.sleep(0.001)
     _kill_with_children(process)
-    left = max(int(file.stem[-6:]) for file in (dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt"))
+    left = max(
+        int(file.name.split(".")[0][-6:]) for file in (dvc_root / ".checkpoints").glob(f"{MEMBER}/*/epoch-*.ckpt")
+    )
     assert 1 <= left < EPOCHS
     train(tiny_inputs, tmp_path / "member", tiny_params(**SHARED), dvc_root=dvc_root)
     assert sha256_of(tmp_path / "member" / "weights.safetensors") == sha256_of(shared / "weights.safetensors")

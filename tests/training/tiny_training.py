@@ -16,8 +16,9 @@ from matscout import files
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.graphs.store.graph_store import build_store
 from matscout.params import Params, check_params
+from matscout.resume.parts import Parts
 from matscout.training import train_member
-from matscout.training.runs import checkpoints
+from matscout.training.runs.checkpoints import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -123,26 +124,25 @@ def kill_at_call(owner, name, n, before=None):
     setattr(owner, name, replaced)
 
 
-def half_a_checkpoint(path, content):
-    (path.parent / f".{path.name}.{os.getpid()}.partial").write_bytes(content[: len(content) // 2])
+def half_a_checkpoint(parts, name, kind, content):
+    (parts.folder / f".{name}.{kind}.{os.getpid()}.partial").write_bytes(content[: len(content) // 2])
 
 
-def whole_checkpoint(path, content):
-    files.write_bytes(path, content)
+save_bytes = Parts.save_bytes
 
 
 MOMENTS = {
     "before the first step": lambda: kill_at_call(train_member.Trainer, "fit", 1),
     "in the middle of an epoch": lambda: kill_at_call(train_member.Trainer, "_step", 9),
-    "while the first checkpoint is written": lambda: kill_at_call(checkpoints, "write_bytes", 1, half_a_checkpoint),
-    "while the third checkpoint is written": lambda: kill_at_call(checkpoints, "write_bytes", 3, half_a_checkpoint),
+    "while the first checkpoint is written": lambda: kill_at_call(Parts, "save_bytes", 1, half_a_checkpoint),
+    "while the third checkpoint is written": lambda: kill_at_call(Parts, "save_bytes", 3, half_a_checkpoint),
     "when a checkpoint is written, before its predecessors go": lambda: kill_at_call(
-        checkpoints, "write_bytes", 3, whole_checkpoint
+        Parts, "save_bytes", 3, save_bytes
     ),
     "before an epoch is tracked": lambda: kill_at_call(train_member, "_track", 2),
     "after the last epoch": lambda: kill_at_call(train_member, "_metrics", 1),
     "while the weights are written": lambda: kill_at_call(train_member, "write_parquet", 1),
-    "when all is written but the checkpoints stay": lambda: kill_at_call(checkpoints.CheckpointStore, "delete", 1),
+    "when all is written but the checkpoints stay": lambda: kill_at_call(CheckpointStore, "delete", 1),
 }
 
 

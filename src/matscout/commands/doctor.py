@@ -102,14 +102,15 @@ def _lock_file() -> Finding:
 
 def _databases(params: Params, *, online: bool) -> Iterator[Finding]:
     for name, database in params.databases.items():
-        if database.origin != "api":
+        address = database.optimade_endpoint if database.origin == "optimade" else database.endpoint
+        if database.origin in {"sample", "file"} or (database.origin == "bulk" and not address):
             there = Path(database.path).exists()
             text = f"origin {database.origin}: {database.path}"
             yield Finding(name, "ok" if there else "problem", text if there else f"{text} does not exist")
         else:
-            yield Finding(name, "ok", f"origin api: {database.endpoint}")
-        if online and database.endpoint:
-            yield _reachable(name, database.endpoint)
+            yield Finding(name, "ok", f"origin {database.origin}: {address}")
+        if online and address and address.startswith("http"):
+            yield _reachable(name, address)
     key_set = bool(os.environ.get("MP_API_KEY"))
     needed = "materials_project" in params.databases and params.databases["materials_project"].origin == "api"
     text = "set" if key_set else "not set; only the origin api of materials_project needs it"

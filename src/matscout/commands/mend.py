@@ -5,15 +5,16 @@ A kill in that moment leaves a file that no DVC command reads. Nothing else is l
 them, lie in DVC's cache.
 """
 
-import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from matscout.errors import InputError
 from matscout.files import write_bytes
+from matscout.resume.work_folders import locked
 
 LOCK_FILE = "dvc.lock"
 RUNNING_FILE = ".dvc/tmp/rwlock"
@@ -37,12 +38,7 @@ def mend(root: Path) -> Iterator[str]:
         return
     with ExitStack() as held:
         for name in GUARDS:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            guard = held.enter_context((root / name).open("a"))
-            try:
-                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{root / name} is held by a dvc command at work here; wait for its end") from None
+            held.enter_context(locked(root / name, taken=partial(_at_work, root / name)))
         for name in damaged_files(root):
             committed = _committed(root, name)
             if committed is None:
@@ -51,6 +47,10 @@ def mend(root: Path) -> Iterator[str]:
             else:
                 write_bytes(root / name, committed)
                 yield f"{name} was half-written: it is again as in the last commit"
+
+
+def _at_work(guard: Path, holder: str) -> InputError:  # noqa: ARG001 -- DVC's locks do not always name their holder
+    return InputError(f"{guard} is held by a dvc command at work here; wait for its end")
 
 
 def _is_whole_lock_file(path: Path) -> bool:

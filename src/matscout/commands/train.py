@@ -22,9 +22,10 @@ from matscout.engine.worker_tasks import DONE, Engine, Job
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.params import Compute, Member, Params
 from matscout.progress import progress
+from matscout.resume.work_folders import CHECKPOINTS, root
 from matscout.training.runs.checkpoints import epochs_saved
 from matscout.training.runs.trained_beforehand import is_kept
-from matscout.training.runs.training_hashes import provenance_of, repository, training_hashes
+from matscout.training.runs.training_hashes import provenance_of, training_hashes
 
 N_SHOWN = 4  # members beside the bar
 COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
@@ -64,7 +65,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     epochs = {name: params.members[name].training.epochs for name in wanted}
     if not wanted:
         return []
-    logs = repository() / ".checkpoints" / "logs"
+    logs = root() / CHECKPOINTS / "logs"
     job = Job(
         partial(_fit, params=params), Path.cwd(), logs, imports=("matscout.training.train_member", "mlflow.tracking")
     )

@@ -16,6 +16,7 @@ from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUA
 from matscout.curation.curation_summary import summarize_curation
 from matscout.curation.duplicates.comparison_cache import (
     Compared,
+    cache_parts,
     keep_reduced,
     load_compared,
     load_reduced,
@@ -100,14 +101,15 @@ def curate_records(
         workers: processes; the outputs do not depend on it.
         cache: folder of earlier comparisons (`comparison_cache.cache_directory`), updated; nor do they depend on that.
     """
-    known = load_compared(cache, params.matching)
+    parts = None if cache is None else cache_parts(cache, params.matching)
+    known = load_compared(parts)
     examined = examine(
         records,
         params.validity,
         params.matching.symprec,
         workers=workers,
-        known={**load_reduced(cache, params.matching), **known.cells},
-        keep=None if cache is None else partial(keep_reduced, cache, params.matching),
+        known={**load_reduced(parts), **known.cells},
+        keep=None if parts is None else partial(keep_reduced, parts),
     )
     kept = [(record, result) for record, result in zip(records, examined, strict=True) if isinstance(result, Examined)]
     refused = [
@@ -126,7 +128,7 @@ def curate_records(
     kept = [pair for row, pair in enumerate(kept) if row not in outliers.index]
     cells = {result.content: result.reduced for _, result in kept}
     matches = find_matches(cells, params.matching, workers=workers, known=known)
-    save_compared(cache, params.matching, Compared(cells, tuple(matches)).with_blocks_of(known))
+    save_compared(parts, Compared(cells, tuple(matches)).with_blocks_of(known))
     contents = [result.content for _, result in kept]
     materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
     aligned, offsets = align(materials, params.offsets, planted)

@@ -17,6 +17,7 @@ COLUMNS = (
     columns.MATERIAL_ID,
     columns.SYNTHETIC,
     columns.DUPLICATE_GROUP,
+    columns.IS_EXPERIMENTAL,
     columns.N_ATOMS,
     columns.LATTICE,
     columns.SPECIES,
@@ -85,6 +86,17 @@ class CuratedTable:
         groups = np.array(self.table.column(columns.DUPLICATE_GROUP).to_pylist(), dtype=object)[self.is_real]
         _, first = np.unique(groups.astype(str), return_index=True)
         return np.flatnonzero(self.is_real)[np.sort(first)]
+
+    @cached_property
+    def made(self) -> dict[str, bool]:
+        """Whether somebody made a material, by id: says its own row, or one of the same group of duplicates."""
+        groups = self.table.column(columns.DUPLICATE_GROUP).to_pylist()
+        stated = self.table.column(columns.IS_EXPERIMENTAL).to_pylist()
+        of_group: dict[str, bool] = {}
+        for group, flag in zip(groups, stated, strict=True):
+            if flag is not None:
+                of_group[group] = of_group.get(group, False) or flag
+        return {name: of_group[group] for name, group in zip(self.ids, groups, strict=True) if group in of_group}
 
     @cached_property
     def elements(self) -> frozenset[str]:

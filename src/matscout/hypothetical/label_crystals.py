@@ -6,7 +6,7 @@ labels this way from the training rows of the bundled sample.
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,6 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.files import atomic_path
 from matscout.hypothetical.draw_crystals import Drawn, draw
 from matscout.hypothetical.equilibrium_volume import least_energies
 from matscout.hypothetical.potential_labels import (
@@ -37,6 +36,7 @@ from matscout.hypothetical.potential_labels import (
 )
 from matscout.potentials.registry import load_potential
 from matscout.progress import progress
+from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
 
 PART: Final = 200  # crystals per part; a killed run loses one part per process at most
@@ -56,9 +56,10 @@ def build_labels(
     potential: str,
     second: str,
     workers: int,
-    parts: Path,
 ) -> None:
     """Draw `n` hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
+
+    Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run with the same arguments resumes.
 
     Args:
         materials: curated table.
@@ -69,22 +70,36 @@ def build_labels(
         potential: name of the potential that labels all crystals, see `potentials.registry`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
-        parts: folder of finished parts, from which a killed run resumes.
     """
     curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
     drawn = list(itertools.islice(draw(parents, prototypes, barred=barred, seed=seed), n))
+    known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
-    todo = [(number, block) for number, block in enumerate(crystals) if not (parts / f"{number:04d}.npz").is_file()]
-    _map(partial(_label_part, potential, second, parts), todo, workers, "labels")
-    known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    todo = [(number, piece) for number, piece in enumerate(pieces) if not (parts / f"known-{number:04d}.npz").is_file()]
-    _map(partial(_known_part, potential, second, parts), todo, workers, "known crystals")
-    _write(destination, (potential, second), drawn, parents, (known, len(pieces)), parts)
+    weights = {name: [_loaded(name).version, _loaded(name).weights_sha256] for name in (potential, second)}
+    settings = {"n": n, "seed": seed, "potential": potential, "second": second, "weights": weights, "part": PART}
+    with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
+        todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
+        _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
+        todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
+        _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
+        labelled = _joined(parts, [_drawn(number) for number in range(len(crystals))])
+        energies = _joined(parts, [_known(number) for number in range(len(pieces))])
+        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies))
+
+
+def _drawn(number: int) -> str:
+    """Name of a part of the drawn crystals."""
+    return f"drawn-{number:04d}"
+
+
+def _known(number: int) -> str:
+    """Name of a part of the known crystals."""
+    return f"known-{number:04d}"
 
 
 def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, description: str) -> None:
@@ -98,7 +113,7 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str, parts: Path, task: tuple[int, list[Crystal]]) -> None:
+def _label_part(potential: str, second: str, folder: Path, task: tuple[int, list[Crystal]]) -> None:
     number, crystals = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
@@ -106,17 +121,16 @@ def _label_part(potential: str, second: str, parts: Path, task: tuple[int, list[
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
     if there:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
-    with atomic_path(parts / f"{number:04d}.npz") as path, path.open("wb") as stream:
-        np.savez(stream, energy=found.energy, scale=found.scale, second=other)
+    labels = {"energy": found.energy, "scale": found.scale, "second": other}
+    Parts(folder).save_arrays(_drawn(number), labels)
 
 
-def _known_part(potential: str, second: str, parts: Path, task: tuple[int, pd.DataFrame]) -> None:
+def _known_part(potential: str, second: str, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
     number, rows = task
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
     energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
-    with atomic_path(parts / f"known-{number:04d}.npz") as path, path.open("wb") as stream:
-        np.savez(stream, energy=energies[0], second=energies[1])
+    Parts(folder).save_arrays(_known(number), {"energy": energies[0], "second": energies[1]})
 
 
 def _scaled(crystal: Crystal, scale: float) -> Crystal:
@@ -126,13 +140,11 @@ def _scaled(crystal: Crystal, scale: float) -> Crystal:
 def _write(
     destination: Path,
     names: tuple[str, str],
-    drawn: Sequence[Drawn],
+    labelled_crystals: tuple[Sequence[Drawn], Mapping[str, NDArray[np.float64]]],
     parents: Mapping[str, Crystal],
-    known: tuple[pd.DataFrame, int],
-    parts: Path,
+    known: tuple[pd.DataFrame, Mapping[str, NDArray[np.float64]]],
 ) -> None:
-    n_parts = -(-len(drawn) // PART)
-    labelled = _joined(parts / f"{number:04d}.npz" for number in range(n_parts))
+    drawn, labelled = labelled_crystals
     found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
     crystals = [drawn[row].crystal(parents[drawn[row].parent_id]) for row in found]
     table = pd.DataFrame(
@@ -146,8 +158,7 @@ def _write(
             CORRECTION: _corrections(crystals),
         }
     )
-    rows, n_pieces = known
-    energies = _joined(parts / f"known-{number:04d}.npz" for number in range(n_pieces))
+    rows, energies = known
     cells = [Crystal.from_row(row) for row in rows.to_dict("records")]
     references = pd.DataFrame(
         {
@@ -166,9 +177,9 @@ def _write(
     Labels(facts, parents, table, references).write(destination)
 
 
-def _joined(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
-    parts = [dict(np.load(path)) for path in paths]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def _joined(parts: Parts, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    arrays = [dict(np.load(parts.written(name, "npz"))) for name in names]
+    return {key: np.concatenate([part[key] for part in arrays]) for key in arrays[0]}
 
 
 def _corrections(crystals: Sequence[Crystal]) -> list[float]:

@@ -1,5 +1,6 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -36,20 +37,31 @@ class FileImport(Section):
     """How to read the origin `file`."""
 
     format: Literal[
-        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen"
-    ]
+        "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen",
+        "lemat_bulk", "alexandria",
+    ]  # fmt: skip
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether a host is an address of this machine; `127.example.org` is a name, and anyone's."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Database(Section):
     """Where one database's rows come from."""
 
-    origin: Literal["sample", "api", "file"] = Field(description="bundled sample, the live service, or a file")
-    path: str = Field(description="file or folder read by the origins `sample` and `file`")
-    endpoint: str | None = Field(description="base URL of the service, for the origin `api`")
-    optimade_endpoint: str | None = Field(description="base URL of the OPTIMADE service (OQMD coordinates)")
+    origin: Literal["sample", "api", "file", "bulk", "optimade"] = Field(
+        description="bundled sample, the live service, a file, the service's bulk tables, or any OPTIMADE service"
+    )
+    path: str = Field(description="file or folder read by the origins `sample`, `file` and, without endpoint, `bulk`")
+    endpoint: str | None = Field(description="base URL of the service; of the origin `bulk` s3://bucket/prefix")
+    optimade_endpoint: str | None = Field(description="base URL of an OPTIMADE service; at OQMD of its coordinates")
     query: Query = Field(description="asked of the service; sample and file are taken whole")
     service: Service
     file: FileImport
@@ -65,7 +77,12 @@ class Database(Section):
             if parts.username or parts.password:
                 message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
                 raise ValueError(message)
-            is_here = (parts.hostname or "") in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
+            if parts.query or parts.fragment:
+                message = f"{key} goes on with ? or #, and a key there would be stored with every run; end it before"
+                raise ValueError(message)
+            if parts.scheme == "s3" and (self.origin, key) == ("bulk", "endpoint") and parts.hostname:
+                continue
+            is_here = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
             if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
                 message = f"{key} = {address!r:.80} must begin with https:// (http:// only to this machine)"
                 raise ValueError(message)

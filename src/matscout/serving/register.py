@@ -75,11 +75,19 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
             code_paths=[str(Path(matscout.__file__).parent)],
             signature=signature,
             input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in (*REQUIREMENTS, "mlflow")],
+            pip_requirements=pinned(),
             registered_model_name=name,
             metadata={"git_commit": git_commit(), "members": _weights(members, predictor)},
         )
     return Registered(f"models:/{name}/{model.registered_model_version}", tracking_uri())
+
+
+def pinned() -> list[str]:
+    """What the machine that answers installs, as pip writes it: the public versions of those that are installed here.
+
+    A build such as `2.13.0+cpu` is on no package index but its own; `2.13.0` is met by it and by every other build.
+    """
+    return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, "mlflow")]
 
 
 def _weights(members: Path, predictor: EnsemblePredictor) -> dict[str, str]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from matscout.errors import InputError, ParameterError
 from matscout.params import Database
 from matscout.sources import licences
-from matscout.sources.licences import TERMS, UNKNOWN, Terms
+from matscout.sources.licences import Terms, terms_of
 from matscout.sources.services.download import download
 from matscout.sources.services.fetcher import Fetcher
 from matscout.sources.snapshots.manifest import MANIFEST_NAME
@@ -67,12 +67,12 @@ def acquire(name: str, database: Database, destination: Path, *, refresh: bool =
         refresh: ask the service anew even if the same query was fetched before.
 
     Raises:
-        ParameterError: the origin is `api` and no client of that name exists.
+        ParameterError: no client of that name exists for the origin, or the block does not say where to ask.
         InputError: the sample or file cannot be used.
         SourceError: the service cannot be reached or answers nonsense.
     """
-    if database.origin == "api":
-        download(name, database, _client(name, database), Path(destination), refresh=refresh)
+    if database.origin in CLIENTS:
+        download(name, database, CLIENTS[database.origin](name, database), Path(destination), refresh=refresh)
     elif database.origin == "sample":
         _from_sample(name, database, Path(destination))
     else:
@@ -88,6 +88,26 @@ def _client(name: str, database: Database) -> Fetcher:
     return SOURCES[name].client(database)
 
 
+def _bulk(name: str, database: Database) -> Fetcher:
+    from matscout.sources.services.materials_project_bulk import BulkClient
+
+    if name != "materials_project":
+        raise ParameterError(f"databases.{name}.origin = 'bulk': only materials_project publishes such tables")
+    if database.endpoint and not database.endpoint.startswith("s3://"):
+        rule = "for the origin bulk it is s3://bucket/prefix, or null with the tables' folder as path"
+        raise ParameterError(f"databases.{name}.endpoint = {database.endpoint!r}: {rule}")
+    return BulkClient(database)
+
+
+def _optimade(name: str, database: Database) -> Fetcher:
+    from matscout.sources.services.optimade_client import OptimadeClient
+
+    if not database.optimade_endpoint:
+        message = f"databases.{name}.optimade_endpoint is null; the origin optimade needs the provider's base URL"
+        raise ParameterError(message)
+    return OptimadeClient(name, database)
+
+
 def _from_sample(name: str, database: Database, destination: Path) -> None:
     source = Path(database.path)
     if not (source / MANIFEST_NAME).is_file():
@@ -97,12 +117,13 @@ def _from_sample(name: str, database: Database, destination: Path) -> None:
 
 
 def _from_file(name: str, database: Database, destination: Path) -> None:
-    from matscout.sources.files.import_file import (
-        import_file,  # the readers of many formats: no other origin needs them
-    )
+    # the readers of many formats: no other origin needs them
+    from matscout.sources.files.detect_format import detect
+    from matscout.sources.files.import_file import import_file
 
     items = checked(import_file(Path(database.path), database.file, name), source=name)
-    terms = TERMS.get(name, UNKNOWN)
+    kind = detect(Path(database.path)) if database.file.format == "auto" else database.file.format
+    terms = terms_of(name, file_format=kind)
     write_records(
         items,
         destination,
@@ -115,3 +136,6 @@ def _from_file(name: str, database: Database, destination: Path) -> None:
         citation=terms.citation,
         client=f"matscout {version('matscout')}",
     )
+
+
+CLIENTS = MappingProxyType({"api": _client, "bulk": _bulk, "optimade": _optimade})

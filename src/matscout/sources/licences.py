@@ -1,8 +1,9 @@
-"""Licence and citation of the three databases, as their pages ask for."""
+"""Licence and citation of databases, as their pages ask for."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,44 @@ OQMD: Final = Terms(
         "pages={15010}, year={2015}, doi={10.1038/npjcompumats.2015.10}}"
     ),
 )
-TERMS: Final = MappingProxyType({"materials_project": MATERIALS_PROJECT, "aflow": AFLOW, "oqmd": OQMD})
-UNKNOWN: Final = Terms(licence="not stated by the file", citation="")
+ALEXANDRIA: Final = Terms(
+    licence="CC BY 4.0",
+    citation=(
+        "@article{Schmidt2023, author={Schmidt, J. and Hoffmann, N. and Wang, H.-C. and Borlido, P. and "
+        "Carri{\\c{c}}o, P. J. M. A. and Cerqueira, T. F. T. and Botti, S. and Marques, M. A. L.}, "
+        "title={Machine-Learning-Assisted Determination of the Global Zero-Temperature Phase Diagram of Materials}, "
+        "journal={Advanced Materials}, volume={35}, pages={2210788}, year={2023}, doi={10.1002/adma.202210788}}\n"
+        "@article{Schmidt2024, author={Schmidt, J. and Cerqueira, T. F. T. and Romero, A. H. and Loew, A. and "
+        'J{\\"a}ger, F. and Wang, H.-C. and Botti, S. and Marques, M. A. L.}, '
+        "title={Improving machine-learning models in materials science through large datasets}, "
+        "journal={Materials Today Physics}, volume={48}, pages={101560}, year={2024}, "
+        "doi={10.1016/j.mtphys.2024.101560}}"
+    ),
+)
+LEMAT_BULK: Final = Terms(
+    licence="CC BY 4.0, and of each row its database's terms (Materials Project, Alexandria, OQMD)",
+    citation=(
+        "@misc{LeMatBulk, author={{LeMaterial}}, title={LeMat-Bulk}, year={2024}, "
+        "howpublished={https://huggingface.co/datasets/LeMaterial/LeMat-Bulk}}\n"
+        f"{MATERIALS_PROJECT.citation}\n{ALEXANDRIA.citation}\n{OQMD.citation}"
+    ),
+)
+TERMS: Final = MappingProxyType(
+    {
+        "materials_project": MATERIALS_PROJECT,
+        "aflow": AFLOW,
+        "oqmd": OQMD,
+        "alexandria": ALEXANDRIA,
+        "lemat_bulk": LEMAT_BULK,
+    }
+)
+HOSTS: Final = MappingProxyType(
+    {"materialsproject.org": "materials_project", "aflow.org": "aflow", "oqmd.org": "oqmd", "alexandria": "alexandria"}
+)
+UNKNOWN: Final = Terms(licence="not stated", citation="")
+
+
+def terms_of(name: str, *, file_format: str = "", endpoint: str = "") -> Terms:
+    """By the format of a file or the host of a service that is one database's alone, else by the database's name."""
+    by_host = next((found for part, found in HOSTS.items() if part in (urlsplit(endpoint).hostname or "")), "")
+    return next((TERMS[key] for key in (file_format, by_host, name) if key in TERMS), UNKNOWN)

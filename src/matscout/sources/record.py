@@ -25,6 +25,9 @@ RECORD_SCHEMA: Final = pa.schema(
         (columns.ENERGY_CORRECTIONS, pa.string()),
         (columns.SYNTHETIC, pa.bool_()),
         (columns.YEAR, pa.int32()),
+        (columns.IS_EXPERIMENTAL, pa.bool_()),
+        (columns.BAND_GAP_FUNCTIONAL, pa.string()),
+        (columns.YTTERBIUM, pa.string()),
         (columns.LATTICE, pa.list_(pa.float64())),
         (columns.SPECIES, pa.list_(pa.string())),
         (columns.FRAC_COORDS, pa.list_(pa.float64())),
@@ -40,7 +43,7 @@ class Record:
     Attributes:
         material_id: unique in its database: `mp-149`, `aflow:0123...`, `oqmd-12345`.
         source: name of the database in `params.databases`.
-        functional: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
+        functional: of every label: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
         pseudopotentials: their family, such as `PAW_PBE`; None = not known.
         energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
@@ -52,6 +55,9 @@ class Record:
         bulk_modulus: Voigt-Reuss-Hill average, GPa.
         shear_modulus: Voigt-Reuss-Hill average, GPa.
         year: of the calculation or its entry; None = not stated.
+        is_experimental: whether somebody made it, as its database says; None = not stated.
+        band_gap_functional: of the published gap; None = not stated. Where it is not `functional`, `band_gap` is None.
+        ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
         file: page or file that held the row, for the quarantine.
         row: its number in that file, from 0; -1 = not known.
     """
@@ -70,6 +76,9 @@ class Record:
     bulk_modulus: float | None
     shear_modulus: float | None
     year: int | None
+    is_experimental: bool | None = None
+    band_gap_functional: str | None = None
+    ytterbium_potential: str | None = None
     file: str = field(default="", compare=False)
     row: int = field(default=-1, compare=False)
 

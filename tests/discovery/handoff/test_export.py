@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from optimade.models import StructureResource
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
 from matscout.crystal import Crystal
-from matscout.discovery.handoff.export import export_bundle
+from matscout.discovery.handoff.export import export_bundle, write_vasp_inputs
 from matscout.discovery.handoff.provenance_card import Origins
 from matscout.errors import InputError
 
@@ -104,6 +104,13 @@ def test_vasp_inputs_load_again_and_name_every_potential(folders):
         symbols = Poscar.from_file(folder / "POSCAR").site_symbols
         potentials = (folder / "POTCAR.spec").read_text().split()
         assert [name.split("_")[0] for name in potentials] == symbols
+
+
+@pytest.mark.parametrize(("symbols", "expected"), [(["Yb", "O"], "Yb_3 O"), (["Ca", "O"], "Ca_sv O")])
+def test_ytterbium_is_computed_with_the_potential_of_today(tmp_path, symbols, expected):
+    structure = Structure(Lattice.cubic(4.8), symbols, [[0, 0, 0], [0.5, 0.5, 0.5]])
+    write_vasp_inputs(structure, tmp_path)
+    assert (tmp_path / "POTCAR.spec").read_text().split() == expected.split()
 
 
 def test_optimade_entries_are_valid(bundle, candidates):

@@ -25,6 +25,40 @@ def test_as_many_as_asked_for_with_the_columns_promised(candidates, settings):
     assert set(candidates["route"]) == {"substitution", "prototype", "intermetallic"}
 
 
+def test_every_candidate_says_whether_its_parent_was_ever_made(candidates, sample_records):
+    made = {r.material_id: (None, True, False)[place % 3] for place, r in enumerate(sample_records)}
+    expected = [made.get(parent) for parent in candidates["parent_id"]]  # a prototype was no crystal
+    found = [None if pd.isna(flag) else bool(flag) for flag in candidates["parent_is_experimental"]]
+    assert found == expected
+    assert set(found) == {None, True, False}
+
+
+def test_a_parent_was_made_if_a_duplicate_of_it_was(tmp_path):
+    rows = [
+        ("a", "1", None),
+        ("b", "1", True),
+        ("c", "1", False),
+        ("d", "2", False),
+        ("e", "2", None),
+        ("f", "3", None),
+    ]
+    table = [
+        {
+            "material_id": name,
+            "duplicate_group": group,
+            "is_experimental": flag,
+            "n_atoms": 1,
+            "lattice": [3.0, 0, 0, 0, 3.0, 0, 0, 0, 3.0],
+            "species": ["Fe"],
+            "frac_coords": [0.0, 0.0, 0.0],
+        }
+        for name, group, flag in rows
+    ]
+    pd.DataFrame(table).assign(synthetic=False).to_parquet(tmp_path / "materials.parquet")
+    curated = CuratedTable.read(tmp_path / "materials.parquet")
+    assert curated.made == {"a": True, "b": True, "c": True, "d": False, "e": False}
+
+
 def test_every_salt_is_charge_neutral_and_passes_smact(candidates, crystals):
     for ions, crystal, route in zip(candidates["ions"], crystals, candidates["route"], strict=True):
         if route == "intermetallic":

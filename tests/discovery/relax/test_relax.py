@@ -20,12 +20,12 @@ from matscout.discovery.relax.relax import Inputs, choose, relax
 from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.discovery.relax.verdict import FARTHEST, combine
-from matscout.discovery.shards import Shards
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.distributions import HurdleLaplace, Laplace
 from matscout.params import Relaxation, load_params
 from matscout.potentials.registry import load_potential
+from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
 
 HERE = Path(__file__).parent
@@ -276,7 +276,7 @@ def test_the_potential_judge_joins_its_scale_to_the_known_energies(known, params
         split=known / "split.parquet",
         predictions=known / "ensemble" / "predictions.parquet",
         labels=None,
-        shards=Shards(tmp_path),
+        parts=Parts(tmp_path),
         workers=1,
     )
     crystals = [perovskite("Cs", "Na", "Cl"), perovskite("Cs", "Na", "O")]
@@ -301,7 +301,7 @@ def start(folder, potential):
     block = {"n": 1, "cell": True, "symmetry": True, "force": 0.001, "steps": 300, "volume": (0.3, 3.0), "bonds": 1.0}
     settings = Relaxation(potential=potential, judge=None, trust_file=True, n_known=1, seed=1, **block)
     crystals = [caesium_chloride(a, b, 3.5) for a in METALS[:3] for b in HALOGENS[:2]]
-    return relax_all([str(i) for i in range(6)], crystals, settings, Shards(folder), workers=1)
+    return relax_all([str(i) for i in range(6)], crystals, settings, Parts(folder), workers=1)
 
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path):

@@ -360,6 +360,25 @@ def test_what_elements_cost_can_be_asked_for(screen):
     assert set(ranked["elemental_cost_in_window"]) <= {0.0, 1.0}
 
 
+def test_a_parent_that_was_made_can_be_asked_for(screen):
+    """A third of the parents were made, a third were not, and of a third nobody knows: that counts as not."""
+    asked = {"column": "parent_made", "window": (1.0, None)}
+    ranked = pd.read_parquet(screen(goal(GAP, asked)) / "ranked.parquet")
+    made = (ranked["parent_is_experimental"] == True).to_numpy()  # noqa: E712
+    assert ranked["parent_made"].tolist() == made.astype(float).tolist()
+    assert ranked["parent_made_in_window"].tolist() == made.astype(float).tolist()
+    assert (ranked.loc[~made, "goal_probability"] == 0).all()
+    assert not ranked.loc[~made, "goal_met"].any()
+    assert ranked.loc[made, "goal_probability"].max() > 0
+
+
+def test_crystals_without_parents_cannot_be_asked_for_made_ones(screen, candidates, tmp_path):
+    candidates.drop(columns="parent_is_experimental").to_parquet(tmp_path / "given.parquet")
+    asked = {"column": "parent_made", "window": (1.0, None)}
+    with pytest.raises(InputError, match="crystals given by themselves have no parents"):
+        screen(goal(GAP, asked), candidates=tmp_path / "given.parquet")
+
+
 def test_kept_distributions_are_those_that_were_predicted():
     rng = np.random.default_rng(4)
     positive = rng.uniform(0.1, 1.0, (4, 7))

@@ -1,7 +1,11 @@
 """The convex hull of known phases, stand-ins and candidates, against pymatgen's."""
 
+import gzip
+import json
+import os
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,7 +48,8 @@ def test_the_hull_is_that_of_pymatgen(system):
     ]
     rows = [(*row, 0.0) for row in rows]
     entries = [PDEntry(Composition(dict.fromkeys([e], 1)), 0.0) for e in elements]
-    entries += [PDEntry(Composition("".join(species)), energy * len(species)) for _, species, energy, _ in rows]
+    compounds = [row for row in rows if len(set(row[1])) > 1]  # an element has energy zero, whatever its rows say
+    entries += [PDEntry(Composition("".join(species)), energy * len(species)) for _, species, energy, _ in compounds]
     diagram = PhaseDiagram(entries, elements=[Element(e) for e in elements])
     expected = diagram.get_hull_energy_per_atom(Composition(dict(zip(elements, aim, strict=True))))
     found = References.from_rows(rows).decompose(dict(zip(elements, aim, strict=True)))
@@ -72,6 +77,43 @@ def test_the_most_stable_polymorph_counts():
     references = References.from_rows(rows)
     above = energies_above_hull(references, [{"Si": 1, "O": 2}] * 2, np.array([-2.9, -3.2]))
     np.testing.assert_allclose(above, [0.2, -0.1])
+
+
+@pytest.mark.parametrize("energy", [-0.2, -0.004, 0.0, 0.1])
+def test_a_row_of_an_element_does_not_shift_the_hull(energy):
+    """As in a set whose own element rows lie some meV/atom below zero: distances stay those of the compounds."""
+    compounds = [("mp-1", atoms("MnPd"), -0.3, 0.0), ("mp-2", atoms("PdPt3"), -0.1, 0.0)]
+    compositions = [{"Mn": 1, "Pd": 1}, {"Mn": 1, "Pt": 1}, {"Mn": 2, "Pd": 1, "Pt": 1}]
+    plain = References.from_rows(compounds)
+    with_element = References.from_rows([*compounds, ("mp-3", atoms("Mn"), energy, 0.0)])
+    np.testing.assert_array_equal(with_element.hull_energies(compositions), plain.hull_energies(compositions))
+    found = with_element.decompose({"Mn": 3, "Pd": 1})
+    assert found.missing == ("Pd",)
+    assert ("mp-3" in found.text) == (energy <= 0)
+
+
+SYSTEMS = ("Li-Co-Ni-O", "Li-Fe-P-O", "Na-Fe-P-O", "Si-O-K-Al")
+HULLS = Path(os.environ.get("MATSCOUT_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "hull_mp_systems"
+
+
+@pytest.mark.skipif(not HULLS.is_dir(), reason=f"no published hulls at {HULLS}")
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_published_energies_above_hull_are_reproduced(system):
+    """The Materials Project's entries of a quaternary system: energy and correction to distances, to the last digits."""
+    lines = gzip.decompress((HULLS / f"{system}.jsonl.gz").read_bytes()).splitlines()
+    entries = [json.loads(line) for line in lines]
+    counts = [entry["composition"] for entry in entries]
+    n_atoms = np.array([sum(count.values()) for count in counts])
+    total = np.array([entry["energy"] + entry["correction"] for entry in entries]) / n_atoms
+    lowest = {e: total[[set(count) == {e} for count in counts]].min() for e in system.split("-")}
+    elements = [sum(n * lowest[e] for e, n in count.items()) / sum(count.values()) for count in counts]
+    formed = total - np.array(elements)
+    np.testing.assert_allclose(formed, [entry["e_form_per_atom"] for entry in entries], atol=1e-12)
+    rows = [(entry["entry_id"], entry["species"], energy, 0.0) for entry, energy in zip(entries, formed, strict=True)]
+    above = energies_above_hull(References.from_rows(rows), counts, formed)
+    published = np.array([entry["e_above_hull"] for entry in entries])
+    worst = np.abs(above - published).max()
+    assert worst < 1e-12, f"{system}: {worst:.1e} eV/atom"
 
 
 def test_an_element_without_a_row_has_energy_zero_by_definition():

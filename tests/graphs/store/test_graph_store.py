@@ -136,7 +136,7 @@ def test_bytes_do_not_depend_on_workers_or_shards(table, directory, settings, tm
     monkeypatch.setattr(featurize, "_SHARDS_PER_WORKER", 1)
     build_store(table, tmp_path / "graphs", settings, workers=workers)
     assert sha256_of(tmp_path / "graphs") == sha256_of(directory)
-    assert not list((tmp_path / ".checkpoints" / "featurize").iterdir())
+    assert [path.name for path in (tmp_path / ".checkpoints" / "featurize").iterdir()] == ["lock"]
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(table, directory, settings, tmp_path, monkeypatch):
@@ -147,7 +147,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(table, directory, setting
     def die_at_the_third(task):
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(task[2].name)
+        written.append(task[3])
         write(task)
 
     monkeypatch.setattr(featurize, "_write_shard", die_at_the_third)
@@ -155,17 +155,24 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(table, directory, setting
         build_store(table, tmp_path / "graphs", settings, workers=1)
     assert not (tmp_path / "graphs").exists()
     again = []
-    monkeypatch.setattr(featurize, "_write_shard", lambda task: (again.append(task[2].name), write(task)))
+    monkeypatch.setattr(featurize, "_write_shard", lambda task: (again.append(task[3]), write(task)))
     build_store(table, tmp_path / "graphs", settings, workers=1)
     assert not set(again) & set(written)
     assert sha256_of(tmp_path / "graphs") == sha256_of(directory)
 
 
 def test_other_settings_start_clean(table, settings, tmp_path, monkeypatch):
+    """Shards of a run that was killed before the store was written are not used with another number of neighbours."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    first = featurize._shard_directory(table, settings)
-    assert first == featurize._shard_directory(table, settings)
-    assert first != featurize._shard_directory(table, settings.model_copy(update={"n_neighbors": 12}))
+    write, written = featurize._write_shard, []
+    monkeypatch.setattr(featurize, "_write_shard", lambda task: (written.append(task[3]), write(task)))
+    with monkeypatch.context() as patch:
+        patch.setattr(featurize, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        for changed in ({}, {}, {"n_neighbors": 12}, {}):
+            written.append("run")
+            with pytest.raises(KeyboardInterrupt):
+                build_store(table, tmp_path / "graphs", settings.model_copy(update=changed), workers=1)
+    assert written == ["run", "00000000", "run", "run", "00000000", "run", "00000000"]
 
 
 @pytest.mark.parametrize("name", FILES)

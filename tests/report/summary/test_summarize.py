@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -115,6 +116,26 @@ def test_member_that_stopped_earlier_has_no_later_points(fake_data, params, tmp_
     write_csv(tmp_path / "curves.csv", table)
     assert ",nan," in (tmp_path / "curves.csv").read_text()
     assert ",," not in (tmp_path / "curves.csv").read_text()
+
+
+def test_the_data_card_says_what_databases_could_not_give_and_what_their_labels_are(fake_data, params, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(fake_data, data)
+    manifest = data / "raw" / "materials_project" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"skipped": {"announced and not given": 12}}))
+    table = pd.read_parquet(data / "curated" / "materials.parquet")
+    real = (table["source"] == "materials_project").to_numpy()
+    place = np.arange(len(table))
+    table["is_experimental"] = pd.array(np.where(real & (place < 30), place % 3 == 0, None), dtype="boolean")
+    table["band_gap_functional"] = np.where(place < 5, "r2SCAN", np.where(place < 50, "PBE", None))
+    table["ytterbium_potential"] = np.where(place < 7, "Yb_2", np.where(place < 9, "Yb_3", None))
+    table.to_parquet(data / "curated" / "materials.parquet")
+    summarize(data, params=params, metrics=tmp_path / "metrics", plots=tmp_path / "plots")
+    card = (tmp_path / "metrics" / "data_card.md").read_text()
+    assert "could not be had: 12 announced and not given." in card
+    assert "10 of 30 crystals were made by somebody" in card
+    assert "5 by r2SCAN." in card
+    assert "**7 rows with ytterbium were computed with the potential Yb_2**" in card
 
 
 def test_cards_state_the_runs_own_figures(summarized):

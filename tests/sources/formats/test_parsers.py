@@ -62,6 +62,7 @@ LABEL, CELL = ("labels", "data", 0), ("structures", "data", 0, "attributes")
         ("materials_project", (*MP, "bulk_modulus"), 12.0, "not_a_number"),
         ("materials_project", MP, "a row that is text", "invalid_row"),
         ("aflow", (*AFLOW, "composition"), [99], "count_mismatch"),
+        ("aflow", (*AFLOW, "composition"), [1.5], "not_a_number"),
         ("aflow", (*AFLOW, "positions_fractional"), None, "missing_field"),
         ("aflow", (*AFLOW, "positions_fractional"), [[0, 0]], "coordinates_malformed"),
         ("aflow", (*AFLOW, "geometry"), [1, 2, 3], "lattice_malformed"),

@@ -12,7 +12,7 @@ from matscout.discovery.cif_files import file_stem
 from matscout.errors import InputError, SourceError
 from matscout.files import write_csv
 from matscout.sources.services.download_journal import Journal
-from matscout.sources.services.http import keep_to_host
+from matscout.sources.services.http import keep_to_host, on_same_host
 from matscout.sources.snapshots.manifest import read_manifest
 
 
@@ -38,6 +38,19 @@ def test_a_key_follows_no_redirect_to_another_host(asked, sent_to, is_followed):
     else:
         with pytest.raises(SourceError, match="is not followed"):
             session.get_redirect_target(answer)
+
+
+@pytest.mark.parametrize(
+    ("link", "followed"),
+    [
+        ("http://oqmd.org/x/y?limit=5&offset=5", "https://oqmd.org/x/y?limit=5&offset=5"),
+        ("http://inner:8080/x/y?a=1#part", "https://oqmd.org/x/y?a=1"),
+        ("/x/y?a=1", "https://oqmd.org/x/y?a=1"),
+        ("?a=1", "https://oqmd.org/x/old?a=1"),
+    ],
+)
+def test_a_link_out_of_an_answer_leads_to_the_host_that_was_asked(link, followed):
+    assert on_same_host(link, "https://oqmd.org/x/old?limit=5") == followed
 
 
 @pytest.mark.parametrize("page", ["../../x.gz", "/etc/passwd", "a/b.gz", "..", ""])
@@ -71,6 +84,6 @@ def test_a_damaged_line_of_a_journal_costs_what_follows_it_alone(tmp_path):
     journal = Journal(tmp_path)
     assert list(journal.pages) == ["p0"]
     assert journal.cursor == {"n": 0}
-    journal.add(SimpleNamespace(content=[], ids=[], next=None))
+    journal.add(SimpleNamespace(content=[], ids=[], next=None, skipped={}))
     assert Journal(tmp_path).is_finished
     assert list(Journal(tmp_path).pages) == ["p0"]

@@ -4,6 +4,7 @@ The table in docs/acquisition.md lists these faults with tries and outcome.
 """
 
 import errno
+import re
 import shutil
 import time
 
@@ -34,6 +35,17 @@ def undisturbed(service):
     return UNDISTURBED[service.name]
 
 
+def undisturbed_of(name):
+    @pytest.fixture
+    def whole(start_service):
+        if name not in UNDISTURBED:
+            UNDISTURBED[name] = content_of(start_service(name).acquire(refresh=True))
+        return UNDISTURBED[name]
+
+    return whole
+
+
+undisturbed_aflow, undisturbed_oqmd = undisturbed_of("aflow"), undisturbed_of("oqmd")
 UNDISTURBED = {}
 PASSING = {
     "429 with Retry-After": status(429, Retry_After="0.2"),
@@ -60,6 +72,16 @@ def test_a_passing_fault_costs_a_try_and_no_row(service, undisturbed, fault, mon
     service.server.faults = [Fault(PASSING[fault], times=2, match=SECOND[service.name])]
     assert content_of(service.acquire(refresh=True)) == undisturbed
     assert not service.server.faults
+
+
+def test_a_long_outage_within_the_patience_costs_time_and_no_row(start_service, undisturbed_oqmd):
+    """Eighty failures in a row are forty minutes of waiting at the rate of the real waits, half a minute on average."""
+    service = start_service("oqmd")
+    for server in (service.server, service.cells):
+        server.faults = [Fault(PASSING["502"], times=80, match="offset=20|structures")]
+    assert content_of(service.acquire()) == undisturbed_oqmd
+    assert not service.server.faults
+    assert not service.cells.faults
 
 
 @pytest.mark.parametrize("fault", ["500", "200 with HTML", "429 without"])
@@ -116,6 +138,59 @@ def test_a_page_that_repeats_or_skips_rows_is_asked_for_again(service, undisturb
     service.server.faults = [Fault(edited(FLAWED[flaw]), match=SECOND[service.name])]
     assert content_of(service.acquire(refresh=True)) == undisturbed
     assert not service.server.faults
+
+
+@pytest.mark.parametrize("places", [[27], [20, 39], [25, 26]])
+@pytest.mark.parametrize("fault", ["500", "200 with DB Fail"])
+def test_a_row_of_aflux_that_fails_for_good_is_left_out_and_counted(start_service, places, fault):
+    """Rows 20 to 39 are the second page; every request whose answer would hold a bad row fails."""
+    service = start_service("aflow")
+    expected = [row["auid"] for place, row in enumerate(service.server.rows) if place not in places]
+
+    def holds_one(path):
+        number, size = map(int, re.search(r"\$paging\((\d+),(\d+)\)", path).groups())
+        return any((number - 1) * size <= place < number * size for place in places)
+
+    service.server.faults = [Fault(PASSING[fault], times=10**6)]
+    service.server.faults[0].matches = holds_one
+    folder = service.acquire()
+    records, _ = split(read_snapshot(folder))
+    assert [record.material_id for record in records] == expected
+    assert read_manifest(folder).skipped == {"fails whenever it is asked for": len(places)}
+
+
+def test_an_outage_of_aflux_skips_no_row(start_service, undisturbed_aflow):
+    """All of it fails, then it comes back within the patience."""
+    service = start_service("aflow")
+    service.server.faults = [Fault(PASSING["502"], times=25, match=r"paging\(([2-9]|\d\d|1,1\))")]
+    assert content_of(service.acquire()) == undisturbed_aflow
+
+
+def test_a_row_that_aflux_goes_on_to_repeat_is_counted_once(start_service):
+    """One row of the first page stands in the second too, and one twice within it."""
+    service = start_service("aflow")
+    rows = service.server.rows
+    service.server.rows = [*rows[:20], rows[3], *rows[20:25], rows[24], *rows[25:]]
+    folder = service.acquire()
+    records, _ = split(read_snapshot(folder))
+    assert [record.material_id for record in records] == [row["auid"] for row in rows]
+    assert read_manifest(folder).skipped == {"repeated by the service": 2}
+
+
+@pytest.mark.parametrize("base", ["http://elsewhere:80", "https://oqmd.org", ""])
+def test_links_are_followed_at_the_host_that_was_asked(start_service, undisturbed_oqmd, base):
+    """As OQMD's, which say http:// behind a base of https://, or as a proxy's inner name."""
+    service = start_service("oqmd")
+
+    def relinked(a):
+        link = a["links"]["next"]
+        plain = link["href"] if isinstance(link, dict) else link
+        moved = plain and base + "/" + plain.split("/", 3)[3]
+        return {**a, "links": {**a["links"], "next": {"href": moved} if isinstance(link, dict) else moved}}
+
+    for server in (service.server, service.cells):
+        server.faults = [Fault(edited(relinked), times=10**6)]
+    assert content_of(service.acquire()) == undisturbed_oqmd
 
 
 def test_a_page_that_is_an_earlier_one_for_ever_is_an_error(start_service):

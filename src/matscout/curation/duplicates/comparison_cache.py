@@ -1,38 +1,38 @@
 """Comparisons made before: adding a database compares only what is new.
 
-The cache lies outside DVC's outs, in `.checkpoints/curation/<fingerprint>/`; the fingerprint covers the
-tolerances, the code that judges and the versions of the libraries it calls. Results are the same with
-and without it. It may be deleted at any time.
+They are kept in `.checkpoints/curation/<fingerprint>/`; the fingerprint covers the tolerances, the code that compares
+and the versions of the libraries that it calls. Results are the same with and without them.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation.duplicates.reduced_cell import ReducedCell
-from matscout.errors import StoreError
-from matscout.files import atomic_path, sha256_of, sha256_of_json
 from matscout.params import Matching
+from matscout.resume.fingerprint import fingerprint
+from matscout.resume.parts import FOLDER_DIGITS, Parts
+from matscout.resume.work_folders import CHECKPOINTS, root
 
-JUDGES: Final = (
-    "reduced_cell.py",
-    "structure_matching.py",
-    "chirality.py",
-)  # files whose change makes old comparisons void
+COMPARING: Final = "matscout.curation.duplicates.structure_matching"
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
-CELLS_NAME: Final = "cells.parquet"
-EDGES_NAME: Final = "edges.parquet"
-PARTS_NAME: Final = "reduced"  # cells of a run that has not compared them yet
+COMPARED: Final = "compared"
+REDUCED: Final = "reduced"  # cells of a run that has not compared them yet
 CONTENT: Final = "content"
+MATCHES: Final = "matches"  # of a cell with later ones
+MATCH: Final = pa.struct(
+    [
+        ("second", pa.string()),
+        *((name, pa.float64()) for name in ("rms", "max_distance", "volume_difference", "strain")),
+        ("same_material", pa.bool_()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -70,91 +70,68 @@ class Compared:
 
 def cache_directory() -> Path:
     """Where the stage `curate` keeps its comparisons: beside the pipeline's other checkpoints."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / "curation"
+    return root() / CHECKPOINTS / "curation"
 
 
-def fingerprint(settings: Matching) -> str:
-    """16 hex digits of everything that a comparison depends on besides the two crystals."""
-    room = Path(__file__).parent
-    return sha256_of_json(
-        {
-            "settings": settings.model_dump(),
-            "code": {name: sha256_of(room / name) for name in JUDGES},
-            "libraries": {name: version(name) for name in LIBRARIES},
-        }
-    )[:16]
+def cache_parts(directory: Path, settings: Matching) -> Parts:
+    """What was kept with these tolerances, the code that compares and the libraries that it calls.
 
-
-def load_compared(root: Path | None, settings: Matching) -> Compared:
-    """What an earlier run compared with the same fingerprint; nothing where there was none.
-
-    Raises:
-        StoreError: the cache is damaged.
+    Args:
+        directory: of all comparisons (`cache_directory`).
+        settings: tolerances.
     """
-    if root is None or not (folder := root / fingerprint(settings)).joinpath(EDGES_NAME).is_file():
-        return Compared()
-    try:
-        edges = pq.read_table(folder / EDGES_NAME).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(folder, error) from error
-    return Compared(_read_cells(folder / CELLS_NAME), tuple(ContentEdge(**edge) for edge in edges))
-
-
-def save_compared(root: Path | None, settings: Matching, compared: Compared) -> None:
-    """Replace the cache as a whole: cells without their edges would read as comparisons without matches."""
-    if root is None:
-        return
-    with atomic_path(root / fingerprint(settings), mark=(CELLS_NAME, PARTS_NAME)) as folder:
-        folder.mkdir(parents=True)
-        _write_cells(folder / CELLS_NAME, compared.cells)
-        pq.write_table(_edges_table(compared.edges), folder / EDGES_NAME, compression="zstd")
-
-
-def load_reduced(root: Path | None, settings: Matching) -> dict[str, ReducedCell]:
-    """Content key -> cell, of the crystals that a run reduced before it was killed.
-
-    Raises:
-        StoreError: a part is damaged.
-    """
-    if root is None:
-        return {}
-    parts = sorted((root / fingerprint(settings) / PARTS_NAME).glob("*.parquet"))
-    return {key: cell for part in parts for key, cell in _read_cells(part).items()}
-
-
-def keep_reduced(root: Path, settings: Matching, cells: Mapping[str, ReducedCell]) -> None:
-    """Write one more part of reduced cells; `save_compared` takes all parts away."""
-    folder = root / fingerprint(settings) / PARTS_NAME
+    key = fingerprint(settings.model_dump(mode="json"), inputs=(), code=[__name__, COMPARING], libraries=LIBRARIES)
+    folder = directory / key[:FOLDER_DIGITS]
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / f"{min(cells)}.parquet") as part:
-        _write_cells(part, cells)
+    return Parts(folder)
 
 
-def _write_cells(path: Path, cells: Mapping[str, ReducedCell]) -> None:
+def load_compared(parts: Parts | None) -> Compared:
+    """What an earlier run compared; nothing where there was none, or where a disk damaged it."""
+    if parts is None or (table := parts.table(COMPARED)) is None:
+        return Compared()
+    rows = table.to_pylist()
+    edges = (ContentEdge(first=row[CONTENT], **match) for row in rows for match in row[MATCHES])
+    return Compared(_cells_of(rows), tuple(edges))
+
+
+def save_compared(parts: Parts | None, compared: Compared) -> None:
+    """Replace what was compared, and take away the cells that waited to be.
+
+    One table holds cells and matches: cells without their matches would read as comparisons that found none.
+    """
+    if parts is None:
+        return
+    matches: dict[str, list[dict[str, object]]] = {key: [] for key in compared.cells}
+    for edge in compared.edges:
+        matches[edge.first].append({name: value for name, value in asdict(edge).items() if name != "first"})
+    cells = _cells_table(compared.cells)
+    found = pa.array([matches[key] for key in cells.column(CONTENT).to_pylist()], pa.list_(MATCH))
+    parts.save_table(COMPARED, cells.append_column(MATCHES, found))
+    parts.remove(f"{REDUCED}-*")
+
+
+def load_reduced(parts: Parts | None) -> dict[str, ReducedCell]:
+    """Content key -> cell, of the crystals that a run reduced before it was killed."""
+    if parts is None:
+        return {}
+    tables = [parts.table(name) for name in parts.names(f"{REDUCED}-*", "arrow")]
+    return {key: cell for table in tables if table for key, cell in _cells_of(table.to_pylist()).items()}
+
+
+def keep_reduced(parts: Parts, cells: Mapping[str, ReducedCell]) -> None:
+    """Keep some more reduced cells, until `save_compared`."""
+    parts.save_table(f"{REDUCED}-{min(cells)}", _cells_table(cells))
+
+
+def _cells_table(cells: Mapping[str, ReducedCell]) -> pa.Table:
     rows = [
         {CONTENT: key, columns.SPACE_GROUP: cell.space_group, **cell.crystal.to_row()}
         for key, cell in sorted(cells.items())
     ]
-    pq.write_table(_table(rows, (CONTENT, columns.SPACE_GROUP)), path, compression="zstd")
+    names = [CONTENT, columns.SPACE_GROUP, columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS]
+    return pa.Table.from_pandas(pd.DataFrame(rows, columns=pd.Index(names)), preserve_index=False)
 
 
-def _read_cells(path: Path) -> dict[str, ReducedCell]:
-    try:
-        rows = pq.read_table(path).to_pandas().to_dict("records")
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path.parent, error) from error
-    return {row[CONTENT]: ReducedCell(Crystal.from_row(row), int(row[columns.SPACE_GROUP])) for row in rows}
-
-
-def _damaged(folder: Path, error: Exception) -> StoreError:
-    return StoreError(f"{folder} is damaged ({error}); delete it, the rows are compared anew")
-
-
-def _table(rows: list[dict[str, object]], names: Iterable[str]) -> pa.Table:
-    every = [*names, columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS]
-    return pa.Table.from_pandas(pd.DataFrame(rows, columns=pd.Index(every)), preserve_index=False)
-
-
-def _edges_table(edges: Iterable[ContentEdge]) -> pa.Table:
-    names = list(ContentEdge.__dataclass_fields__)
-    return pa.Table.from_pandas(pd.DataFrame([asdict(e) for e in edges], columns=pd.Index(names)), preserve_index=False)
+def _cells_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, ReducedCell]:
+    return {row[CONTENT]: ReducedCell(Crystal.from_row(row), row[columns.SPACE_GROUP]) for row in rows}

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
+from atomate2.vasp.powerups import update_user_potcar_settings
 from jobflow import run_locally
 from pymatgen.core import Structure
 
@@ -30,7 +31,10 @@ CANDIDATES = (
 
 def main() -> None:
     for name in CANDIDATES:
-        flow = MPGGADoubleRelaxStaticMaker().make(Structure.from_file(HERE / name / "POSCAR"))
+        structure = Structure.from_file(HERE / name / "POSCAR")
+        flow = MPGGADoubleRelaxStaticMaker().make(structure)
+        if "Yb" in structure.composition:
+            flow = update_user_potcar_settings(flow, {{"Yb": "Yb_3"}})  # as the Materials Project since 2023
         flow.append_name(f" {{name}}")
         flow.update_metadata({{"matscout_id": name.rsplit("_", 1)[-1]}})
         if "--remote" in sys.argv:

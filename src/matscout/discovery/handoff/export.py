@@ -141,16 +141,24 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
 
 
 POTCARS = "PBE_52"  # the oldest set that VASP still hands out; MPRelaxSet's own PBE is gone
+YTTERBIUM = {"Yb": columns.YB_3}  # with which the Materials Project computed all compounds of Yb anew, in 2023...
+YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that holds it
 
 
 def write_vasp_inputs(structure: Structure, folder: Path) -> None:
     """Write POSCAR, INCAR, KPOINTS and POTCAR.spec of the Materials Project's GGA/GGA+U relaxation.
 
     The labels are PBE and PBE+U energies computed with this set, so results can stand on the same hull.
-    `POTCAR.spec` names the potentials; the potentials themselves need a VASP licence.
+    `POTCAR.spec` names the potentials; the potentials themselves need a VASP licence. Crystals with ytterbium take
+    Yb_3, out of the set PBE_54.
     """
+    has_ytterbium = "Yb" in structure.composition
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadInputSetWarning)  # it warns of the choice that POTCARS explains
         warnings.simplefilter("ignore", UserWarning)  # and of electronegativities that nothing here uses
-        inputs = MPRelaxSet(structure, user_potcar_functional=POTCARS)
+        inputs = MPRelaxSet(
+            structure,
+            user_potcar_functional=YTTERBIUM_POTCARS if has_ytterbium else POTCARS,
+            user_potcar_settings=YTTERBIUM if has_ytterbium else {},
+        )
         inputs.write_input(str(folder), potcar_spec=True)

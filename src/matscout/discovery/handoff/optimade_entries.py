@@ -21,6 +21,7 @@ PROPERTIES = (
     columns.GOAL_PROBABILITY,
     columns.RANK,
     columns.PARENT_ID,
+    columns.PARENT_IS_EXPERIMENTAL,
     columns.SUBSTITUTION,
 )
 # When a candidate was proposed depends on no clock here; the standard asks for a date and allows null.

@@ -19,10 +19,10 @@ from matscout.discovery.propose.proposal_pool import FrozenPool, Proposal
 from matscout.discovery.propose.select_new import Known, select
 from matscout.discovery.propose.template_fillings import gather
 from matscout.discovery.propose.user_candidates import UserCandidate, read_user_files, user_summary
-from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.errors import InputError
-from matscout.files import atomic_path, write_json
+from matscout.files import SHARD_ROWS, atomic_path, write_json
 from matscout.progress import progress
+from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 
 CANDIDATES_NAME: Final = "candidates.parquet"
@@ -35,6 +35,7 @@ CANDIDATE_SCHEMA: Final = pa.schema(
         (columns.FORMULA, pa.string()),
         (columns.ROUTE, pa.string()),
         (columns.PARENT_ID, pa.string()),
+        (columns.PARENT_IS_EXPERIMENTAL, pa.bool_()),
         (columns.SUBSTITUTION, pa.string()),
         (IONS, pa.string()),
         (columns.PROBABILITY, pa.float64()),
@@ -73,8 +74,7 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     pool = gather(curated, ion_table(), settings, attrition, workers=workers)
     order = pool.draw_order(settings.routes.model_dump(), np.random.default_rng([settings.seed, 2]))
     tree = settings.model_dump(mode="json")
-    rooms = ("discovery", "sources", "columns.py", "crystal.py")
-    with Shards.kept("propose", settings=tree, inputs=[materials, own], rooms=rooms) as shards:
+    with Parts.kept("propose", settings=tree, inputs=[materials, own], code=[__name__]) as shards:
         accepted = select(pool, order, settings.n, known, attrition, workers=workers, shards=shards)
         if len(accepted) < settings.n:
             raise InputError(
@@ -115,6 +115,7 @@ def _proposed(proposals: Sequence[Proposal], curated: CuratedTable) -> pa.Table:
     origin = {
         columns.ROUTE: [proposal.route for proposal in proposals],
         columns.PARENT_ID: [proposal.template.parent_id for proposal in proposals],
+        columns.PARENT_IS_EXPERIMENTAL: [curated.made.get(proposal.template.parent_id) for proposal in proposals],
         columns.SUBSTITUTION: [proposal.substitution for proposal in proposals],
         IONS: [" ".join(proposal.ions) for proposal in proposals],
         columns.PROBABILITY: pa.array(probabilities, mask=~np.isfinite(probabilities)),
@@ -127,6 +128,7 @@ def _users(users: Sequence[UserCandidate], curated: CuratedTable) -> pa.Table:
     origin = {
         columns.ROUTE: [USER_SOURCE] * len(users),
         columns.PARENT_ID: [user.name for user in users],
+        columns.PARENT_IS_EXPERIMENTAL: pa.nulls(len(users), pa.bool_()),
         columns.SUBSTITUTION: [""] * len(users),
         IONS: [""] * len(users),
         columns.PROBABILITY: pa.nulls(len(users), pa.float64()),

@@ -13,9 +13,9 @@ from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, NOT_NEEDED, 
 from matscout.discovery.propose.novelty import FormulaGroup, judge_all
 from matscout.discovery.propose.proposal_pool import FrozenPool
 from matscout.discovery.propose.template_fillings import METAL_ROUTE
-from matscout.discovery.shards import Shards
 from matscout.engine import parallel_map
 from matscout.progress import progress
+from matscout.resume.parts import Parts
 
 FIRST_ROUND = 1.3  # rows judged per candidate still wanted: most pass
 BUCKET_ROWS = 20_000  # rows whose crystals are in memory at a time
@@ -98,7 +98,7 @@ def select(
     attrition: Attrition,
     *,
     workers: int,
-    shards: Shards,
+    shards: Parts,
 ) -> NDArray[np.int64]:
     """The first `n` rows of the pool, in `order`, that are new; fewer where the pool runs out.
 
@@ -128,7 +128,7 @@ def _judge_round(
     known: Known,
     *,
     workers: int,
-    shards: Shards,
+    shards: Parts,
     turn: int,
 ) -> NDArray[np.int8]:
     """(len(rows),) codes of `VERDICTS`."""

@@ -21,7 +21,6 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation.energies.database_pairs import Pairs
 from matscout.discovery.relax.relax_all import loaded_judge
-from matscout.discovery.shards import Shards
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
 from matscout.hypothetical.potential_labels import CORRECTION, ENERGY, MANIFEST_NAME, SECOND_ENERGY, Labels
@@ -35,6 +34,7 @@ from matscout.hypothetical.potential_scale import (
 )
 from matscout.params import Curation, Offsets, Relaxation
 from matscout.potentials.potential import Facts
+from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
 
 Array = NDArray[np.float64]
@@ -152,7 +152,7 @@ def make_potential_judge(
     split: Path,
     predictions: Path,
     labels: Path | None,
-    shards: Shards,
+    parts: Parts,
     workers: int,
 ) -> PotentialJudge:
     """Join the potential's scale to DFT's, and compare both judges on known validation crystals.
@@ -165,7 +165,7 @@ def make_potential_judge(
         split: material_id and fold.
         predictions: of known crystals by the ensemble.
         labels: folder of labels by potentials, or null. If they are this potential's, no training crystal is computed.
-        shards: of this run, which keep the energies that are computed.
+        parts: of this run, which keep the energies that are computed.
         workers: processes.
 
     Raises:
@@ -181,7 +181,7 @@ def make_potential_judge(
         training = _of_all_elements(small.loc[small[columns.FOLD] == columns.TRAIN], N_ALIGNED, settings.seed)
     rows = pd.concat([validation, training])
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
-    energies = _energies(crystals, settings, shards, workers)
+    energies = _energies(crystals, settings, parts, workers)
     pairs = _pairs(found, training, energies[len(validation) :], facts, known, curation.offsets)
     scale = EnergyScale.of(pairs, curation.offsets, facts.corrections)
     chosen = crystals[: len(validation)]
@@ -252,23 +252,23 @@ def _of_all_elements(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return rows.iloc[sorted([*needed, *others[: max(0, n - len(needed))]])]
 
 
-def _energies(crystals: Sequence[Crystal], settings: Relaxation, shards: Shards, workers: int) -> Array:
+def _energies(crystals: Sequence[Crystal], settings: Relaxation, parts: Parts, workers: int) -> Array:
     """(n,) energies of known crystals at their own cells, eV/atom; kept piece by piece."""
     pieces = [crystals[start : start + CHUNK] for start in range(0, len(crystals), CHUNK)]
-    todo = [(number, piece) for number, piece in enumerate(pieces) if shards.table(_name(number)) is None]
-    function = partial(_energies_of_piece, settings, shards.folder.resolve())
+    todo = [(number, piece) for number, piece in enumerate(pieces) if parts.table(_name(number)) is None]
+    function = partial(_energies_of_piece, settings, parts.folder.resolve())
     for _ in parallel_stream(function, todo, workers=workers, description="known crystals", unit="piece"):
         pass
-    found = [shards.table(_name(number)) for number in range(len(pieces))]
+    found = [parts.table(_name(number)) for number in range(len(pieces))]
     if any(table is None for table in found):
-        raise StoreError(f"{shards.folder} was changed while it was read; run the stage again")
+        raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
     return np.concatenate([np.zeros(0), *(table.column(0).to_numpy() for table in found if table is not None)])
 
 
 def _energies_of_piece(settings: Relaxation, folder: Path, task: tuple[int, Sequence[Crystal]]) -> None:
     number, crystals = task
     energies = loaded_judge(settings).energies(crystals) / [crystal.n_atoms for crystal in crystals]
-    Shards(folder).save_table(_name(number), pa.table({ENERGY: energies}))
+    Parts(folder).save_table(_name(number), pa.table({ENERGY: energies}))
 
 
 def _name(number: int) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
 from matscout.discovery.screen.quarantine import Refusal
 from matscout.discovery.screen.screen import RANKED_NAME
-from matscout.discovery.shards import Shards
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
@@ -30,8 +29,7 @@ from matscout.files import atomic_path, write_json, write_parquet
 from matscout.params import Params, Relaxation
 from matscout.potentials.potential import Facts
 from matscout.potentials.registry import code_of
-
-ROOMS: Final = ("discovery", "potentials", "hypothetical", "ensemble", "graphs", "models", "columns.py", "crystal.py")
+from matscout.resume.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
     )
     judge.check()
     tree = params.model_dump(mode="json")
-    with Shards.kept(
+    with Parts.kept(
         "relax",
         settings=[
             {name: tree[name] for name in ("relaxation", "screening", "curation", "compute")},
@@ -101,8 +99,8 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
             [code_of(name) for name in (settings.potential, settings.judge) if name],
         ],
         inputs=inputs.files(),
-        rooms=list(ROOMS),
-    ) as shards:
+        code=[__name__],
+    ) as parts:
         chosen = choose(inputs.screening / RANKED_NAME, settings.n)
         second = make_potential_judge(
             judging,
@@ -112,11 +110,11 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
             split=inputs.split,
             predictions=inputs.ensemble / "predictions.parquet",
             labels=inputs.labels,
-            shards=shards,
+            parts=parts,
             workers=n_workers(),
         )
         others = rivals_but(inputs.screening / RANKED_NAME, set(chosen[columns.CANDIDATE_ID]))
-        table = relaxed_table(chosen, judge, second, settings, others, materials=inputs.materials, shards=shards)
+        table = relaxed_table(chosen, judge, second, settings, others, materials=inputs.materials, parts=parts)
         _write(destination, table, _summary(table, facts, second, params))
 
 
@@ -156,7 +154,7 @@ def relaxed_table(
     others: pd.DataFrame,
     *,
     materials: Path,
-    shards: Shards,
+    parts: Parts,
 ) -> pd.DataFrame:
     """Relax candidates and judge them again; see `relax` for the table.
 
@@ -167,10 +165,10 @@ def relaxed_table(
         settings: the section `relaxation`.
         others: candidates that compete as they were predicted, see `rivals_but`.
         materials: curated table.
-        shards: of this run.
+        parts: of this run.
     """
     ids, crystals = chosen[columns.CANDIDATE_ID].tolist(), crystals_of(chosen)
-    descents = relax_all(ids, crystals, settings, shards, workers=n_workers())
+    descents = relax_all(ids, crystals, settings, parts, workers=n_workers())
     settled = settle(ids, crystals, descents, settings, materials)
     stay = [place for place, found in enumerate(settled) if not found.reason]
     judged, refusals = _judged(ids, settled, stay, judge, second, settings, others)

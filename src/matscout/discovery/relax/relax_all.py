@@ -9,16 +9,16 @@ import pyarrow as pa
 
 from matscout.crystal import Crystal
 from matscout.discovery.relax.descent import Descent, descend
-from matscout.discovery.shards import Shards
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
 from matscout.params import Relaxation
 from matscout.potentials.potential import Potential
 from matscout.potentials.registry import load_potential
+from matscout.resume.parts import Parts
 
 
 def relax_all(
-    ids: Sequence[str], crystals: Sequence[Crystal], settings: Relaxation, shards: Shards, *, workers: int
+    ids: Sequence[str], crystals: Sequence[Crystal], settings: Relaxation, parts: Parts, *, workers: int
 ) -> list[Descent]:
     """Relax crystals side by side.
 
@@ -26,19 +26,17 @@ def relax_all(
         ids: of the crystals.
         crystals: where to start.
         settings: the section `relaxation`.
-        shards: of this very run; what they hold already is not done again.
+        parts: of this very run; what they hold already is not done again.
         workers: processes; the results do not depend on their number.
 
     Returns:
         one a crystal, in the given order.
     """
-    todo = [
-        (place, ids[place], crystal) for place, crystal in enumerate(crystals) if shards.table(_name(place)) is None
-    ]
-    function = partial(_relax_one, settings, shards.folder.resolve())
+    todo = [(place, ids[place], crystal) for place, crystal in enumerate(crystals) if parts.table(_name(place)) is None]
+    function = partial(_relax_one, settings, parts.folder.resolve())
     for _ in parallel_stream(function, todo, workers=workers, description="relaxing", unit="crystal"):
         pass
-    return [_kept(shards, place) for place in range(len(crystals))]
+    return [_kept(parts, place) for place in range(len(crystals))]
 
 
 def loaded(settings: Relaxation) -> Potential:
@@ -63,12 +61,12 @@ def _relax_one(settings: Relaxation, folder: Path, task: tuple[int, str, Crystal
     place, name, crystal = task
     found = descend(name, crystal, loaded(settings), settings)
     row = asdict(found) | {"crystal": found.crystal.to_row()}
-    Shards(folder).save_table(_name(place), pa.Table.from_pylist([row]))
+    Parts(folder).save_table(_name(place), pa.Table.from_pylist([row]))
 
 
-def _kept(shards: Shards, place: int) -> Descent:
-    if (table := shards.table(_name(place))) is None:
-        raise StoreError(f"{shards.folder} was changed while it was read; run the stage again")
+def _kept(parts: Parts, place: int) -> Descent:
+    if (table := parts.table(_name(place))) is None:
+        raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
     (row,) = table.to_pylist()
     return Descent(**(row | {"crystal": Crystal.from_row(row["crystal"])}))
 

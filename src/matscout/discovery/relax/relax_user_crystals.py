@@ -9,13 +9,12 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax.potential_judge import make_potential_judge
-from matscout.discovery.relax.relax import ROOMS, relaxed_table
+from matscout.discovery.relax.relax import relaxed_table
 from matscout.discovery.relax.relax_all import loaded, loaded_judge
 from matscout.discovery.relax.relaxed_table import OF_RIVALS
 from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.screen import MATERIALS
 from matscout.discovery.screen.user_crystals import usable_crystals
-from matscout.discovery.shards import Shards
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -23,6 +22,7 @@ from matscout.errors import InputError
 from matscout.files import atomic_path
 from matscout.params import load_params
 from matscout.potentials.registry import code_of
+from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 from matscout.sources.record import Rejection
 
@@ -92,7 +92,7 @@ def relax_structures(
     chosen = judge.rank(pd.concat([named.reset_index(drop=True), rows], axis=1))
     tree = params.model_dump(mode="json")
     labels = Path(params.hypothetical.path)
-    with Shards.kept(
+    with Parts.kept(
         "relax_own",
         settings=[
             settings.model_dump(mode="json"),
@@ -101,8 +101,8 @@ def relax_structures(
             [code_of(name) for name in (settings.potential, settings.judge) if name],
         ],
         inputs=[*paths, MATERIALS, SPLIT],
-        rooms=list(ROOMS),
-    ) as shards:
+        code=[__name__],
+    ) as parts:
         second = make_potential_judge(
             judging,
             settings,
@@ -111,11 +111,11 @@ def relax_structures(
             split=SPLIT,
             predictions=ensemble / "predictions.parquet",
             labels=labels if labels.is_dir() else None,
-            shards=shards,
+            parts=parts,
             workers=n_workers(),
         )
         nobody = pd.DataFrame(columns=list(OF_RIVALS))
-        return relaxed_table(chosen, judge, second, settings, nobody, materials=MATERIALS, shards=shards), rejections
+        return relaxed_table(chosen, judge, second, settings, nobody, materials=MATERIALS, parts=parts), rejections
 
 
 def write_relaxed_cifs(folder: Path, table: pd.DataFrame) -> int:

@@ -76,7 +76,7 @@ class Judge:
     def check(self) -> None:
         """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
-        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES))
+        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
         """One row a crystal that can be judged, in the given order; the others are named with their reasons.
@@ -121,10 +121,12 @@ class Judge:
         """
         table = predicted.copy()
         hull = None if self.references is None else self._add_stability(table, species)
-        resources = resource_columns(species)
-        table[list(resources)] = pd.DataFrame(resources, index=table.index)
-        asked = {aim.column for aim in self.goal.objectives} & set(resources)
-        exact = {name: resources[name] for name in sorted(asked)}
+        certain = resource_columns(species)
+        if self._asks_for_made_parents:
+            certain[columns.PARENT_MADE] = parent_made(table)
+        table[list(certain)] = pd.DataFrame(certain, index=table.index)
+        asked = {aim.column for aim in self.goal.objectives} & set(certain)
+        exact = {name: certain[name] for name in sorted(asked)}
         single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.objectives, hull, exact)
         for column, probability in single.items():
             table[window_column(column)] = probability
@@ -164,15 +166,18 @@ class Judge:
         table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]
         return hull
 
-    def draws(self, ids: Sequence[str], crystals: Sequence[Crystal], n_draws: int, seed: int) -> NDArray[np.float64]:
+    def draws(self, candidates: pd.DataFrame, n_draws: int, seed: int) -> NDArray[np.float64]:
         """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the competing phases.
 
-        The crystals are those that `judge` could judge.
+        The candidates, with their crystals, are those that `judge` could judge.
         """
         rng = np.random.default_rng(seed)
+        ids, crystals = candidates[columns.CANDIDATE_ID].tolist(), crystals_of(candidates)
         mixtures = self.predict(ids, crystals).mixtures
         drawn = draw_targets(mixtures, self._weights(mixtures), n_draws, rng)
         drawn |= resource_columns([crystal.species for crystal in crystals])
+        if self._asks_for_made_parents:
+            drawn[columns.PARENT_MADE] = parent_made(candidates)
         if self.references is None:
             return drawn_costs(drawn, self.goal.objectives, None)
         hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng, ids)
@@ -188,6 +193,10 @@ class Judge:
     @property
     def _asks_for_stability(self) -> bool:
         return any(aim.column == columns.ENERGY_ABOVE_HULL for aim in self.goal.objectives)
+
+    @property
+    def _asks_for_made_parents(self) -> bool:
+        return any(aim.column == columns.PARENT_MADE for aim in self.goal.objectives)
 
     def rank(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.
@@ -215,6 +224,20 @@ class Judge:
         ranked = pd.concat(parts, ignore_index=True)
         ranked[columns.RANK] = np.arange(1, len(ranked) + 1)
         return ranked
+
+
+def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:
+    """(n,) 1 where the parent is known to have been made, else 0.
+
+    Raises:
+        InputError: the table does not say from which parents the crystals were made.
+    """
+    if columns.PARENT_IS_EXPERIMENTAL not in candidates:
+        raise InputError(
+            f"a goal on {columns.PARENT_MADE} needs candidates with {columns.PARENT_IS_EXPERIMENTAL}, as the stage "
+            "`propose` writes them; crystals given by themselves have no parents"
+        )
+    return (candidates[columns.PARENT_IS_EXPERIMENTAL] == True).to_numpy(dtype=np.float64)  # noqa: E712 -- or null
 
 
 def crystals_of(table: pd.DataFrame) -> list[Crystal]:

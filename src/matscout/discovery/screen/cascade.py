@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.scored_file import PLACE, JudgedFile, judge_file, judged_name, predict_file
-from matscout.discovery.shards import Shards
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.ensemble.distillation.student import student
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.single_member import alone
-from matscout.files import atomic_path
 from matscout.params import Cascade
+from matscout.resume.parts import Parts
 
 ENSEMBLE: Final = "ensemble"
 STRETCH: Final = 1.5  # of the fast member's spread: what it takes for unlikely stays in sight
@@ -35,7 +34,7 @@ CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_
 
 
 def judged_and_ranked(
-    judge: Judge, fast: Judge | None, candidates: Path, shards: Shards, cascade: Cascade | None
+    judge: Judge, fast: Judge | None, candidates: Path, shards: Parts, cascade: Cascade | None
 ) -> tuple[Judge, JudgedFile, pd.DataFrame]:
     """The judge of candidates that compete with each other, what it judged, and a summary from best to worst.
 
@@ -73,7 +72,7 @@ def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
 
 
 def judge_in_cascade(
-    judge: Judge, fast: Judge, candidates: Path, shards: Shards, cascade: Cascade
+    judge: Judge, fast: Judge, candidates: Path, shards: Parts, cascade: Cascade
 ) -> tuple[Judge, JudgedFile]:
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
@@ -82,18 +81,18 @@ def judge_in_cascade(
     Raises:
         InputError: no candidate obeys the goal's element rules.
     """
-    looked_at = predict_file(fast, candidates, _part(shards, "first"))
+    looked_at = predict_file(fast, candidates, shards.within("first"))
     fast = fast.among(Rivals.among(looked_at.rivals()))
     first = judge_file(fast, looked_at)
     summary = first.summary()
     reached = best_share(fast.rank(summary), cascade.keep)
-    kept, names = shards.folder / "kept.parquet", summary.loc[reached, columns.CANDIDATE_ID].tolist()
-    if not kept.exists():
-        _write_kept(kept, candidates, names)
-    predicted = predict_file(judge, kept, _part(shards, "second"))
+    names = summary.loc[reached, columns.CANDIDATE_ID].tolist()
+    while (kept := shards.file("kept", "parquet")) is None:
+        _write_kept(shards, candidates, names)
+    predicted = predict_file(judge, kept, shards.within("second"))
     judge = judge.among(Rivals.among(chain(looked_at.rivals(but=set(names)), predicted.rivals())))
     second = judge_file(judge, predicted)
-    merging, lengths, waiting = _part(shards, "merged"), [], list(range(len(second.lengths)))
+    merging, lengths, waiting = shards.within("merged"), [], list(range(len(second.lengths)))
     ends = np.cumsum(first.lengths)
     for number, end in enumerate(ends.tolist()):
         mask = reached[end - first.lengths[number] : end]
@@ -153,18 +152,12 @@ def cascade_told(ranked: pd.DataFrame, cascade: Cascade | None) -> dict[str, Any
     return {"cascade": cascade.model_dump(mode="json") | {"n_not_reached_by_the_ensemble": int(unseen.sum())}}
 
 
-def _part(shards: Shards, name: str) -> Shards:
-    folder = shards.folder / name
-    folder.mkdir(exist_ok=True)
-    return Shards(folder)
-
-
-def _write_kept(path: Path, candidates: Path, ids: list[str]) -> None:
+def _write_kept(shards: Parts, candidates: Path, ids: list[str]) -> None:
     """The candidates with these ids, a row group for each one of `candidates` that holds any."""
     wanted = pa.array(ids)
     with (
         pq.ParquetFile(candidates) as file,
-        atomic_path(path) as temporary,
+        shards.writing("kept", "parquet") as temporary,
         pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd") as writer,
     ):
         for number in range(file.num_row_groups):

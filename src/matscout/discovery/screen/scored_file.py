@@ -21,14 +21,15 @@ from matscout import columns
 from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
 from matscout.discovery.screen.quarantine import DETAIL, Refusal, quarantine_table
-from matscout.discovery.shards import SHARD_ROWS, Shards
 from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
+from matscout.files import SHARD_ROWS
 from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
 from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
+from matscout.resume.parts import Parts
 
 SHAPES_DISAGREE: Final = "shapes_disagree"  # a reason, as in `graphs.blocks`
 CUT_OFF: Final = "lattice, species and frac_coords do not hold 9 numbers, n symbols and 3 n numbers; the row is cut off"
@@ -77,7 +78,7 @@ class JudgedFile:
         quarantine: see `quarantine.QUARANTINE_SCHEMA`; the candidates that could not be judged.
     """
 
-    shards: Shards
+    shards: Parts
     lengths: NDArray[np.int64]
     objectives: Sequence[str]
     quarantine: pa.Table
@@ -173,7 +174,7 @@ class PredictedFile:
         quarantine: the candidates of which nothing can be said.
     """
 
-    shards: Shards
+    shards: Parts
     numbers: Sequence[int]
     quarantine: pa.Table
 
@@ -186,7 +187,7 @@ class PredictedFile:
             yield found.loc[~found[columns.CANDIDATE_ID].isin(but)]
 
 
-def predict_file(judge: Judge, path: Path, shards: Shards) -> PredictedFile:
+def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
     Raises:
@@ -257,7 +258,7 @@ def _refused_name(number: int) -> str:
     return f"refused-{number}"
 
 
-def _predicted_shard(shards: Shards, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
+def _predicted_shard(shards: Parts, number: int) -> tuple[pa.Table, pa.Table, pa.Table] | None:
     """What was predicted, its distributions and what was refused, if all are there and whole."""
     names = (_predicted_name(number), _mixtures_name(number), _refused_name(number))
     predicted, mixtures, refused = (shards.table(name) for name in names)
@@ -268,7 +269,7 @@ def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
     """Predict one row group; its tables have their names from the start, here or on actors that share the folder."""
     with pq.ParquetFile(path, memory_map=True) as file:
         predicted, mixtures, refused = _predicted(judge, file.read_row_group(number))
-    shards = Shards(folder)
+    shards = Parts(folder)
     shards.save_table(_predicted_name(number), predicted)
     shards.save_table(_mixtures_name(number), mixtures)
     shards.save_table(_refused_name(number), refused)
@@ -276,7 +277,7 @@ def _predict_shard(judge: Judge, path: Path, folder: Path, number: int) -> None:
 
 def _judge_shard(judge: Judge, folder: Path, number: int) -> None:
     """Judge one shard of what was predicted."""
-    shards = Shards(folder)
+    shards = Parts(folder)
     if (part := _predicted_shard(shards, number)) is None:
         raise StoreError(f"{folder} was changed while it was read; run the stage again")
     table, mixtures, _ = part

@@ -17,13 +17,13 @@ from matscout.discovery.screen.quarantine import QUARANTINE_NAME, Refusal, summa
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
-from matscout.discovery.shards import Shards
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
 from matscout.params import Goal, Params, Screening, load_params
+from matscout.resume.parts import Parts
 
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
@@ -79,11 +79,11 @@ def screen(
     cascade = settings.cascade
     fast = replace(judge, predictor=first_to_look(judge.predictor, cascade.member, distilled)) if cascade else None
     taught = [distilled / cascade.member] if cascade and is_distilled(judge.predictor, cascade.member) else []
-    with Shards.kept(
+    with Parts.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
         inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
-        rooms=["discovery", "ensemble", "graphs", "models", "columns.py", "crystal.py"],
+        code=[__name__],
     ) as shards:
         judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
         ranked = _with_shortlist(judged, ranked, judge, params, materials)

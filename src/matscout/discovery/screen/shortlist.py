@@ -13,7 +13,7 @@ from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.front_resampling import expected_improvement, front_probability
 from matscout.discovery.rank.goals import obeys_element_rules
 from matscout.discovery.rank.pareto import costs
-from matscout.discovery.screen.candidate_scores import Judge, crystals_of
+from matscout.discovery.screen.candidate_scores import Judge, crystals_of, parent_made
 from matscout.discovery.stability.energy_above_hull import energies_above_hull
 from matscout.params import Goal, Target
 
@@ -35,7 +35,7 @@ def shortlist_columns(
         seed: of the draws.
     """
     crystals = crystals_of(close)
-    sampled = judge.draws(close[columns.CANDIDATE_ID].tolist(), crystals, N_DRAWS, seed)
+    sampled = judge.draws(close, N_DRAWS, seed)
     gain = expected_improvement(sampled[:N_DRAWS_OF_VOLUME], known) if len(known) else np.full(len(close), np.nan)
     features = crystal_features(crystals, close[columns.SPACE_GROUP].tolist())
     places = np.zeros(len(close), dtype=np.int64)
@@ -57,7 +57,9 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
     """
     wanted = _labels_needed(judge.goal, list(targets))
     labels = {name: targets[name].label for name in wanted}
+    asks_for_made = any(aim.column == columns.PARENT_MADE for aim in judge.goal.objectives)
     names = [columns.SYNTHETIC, columns.SPECIES, *labels.values()]
+    names += [columns.IS_EXPERIMENTAL] if asks_for_made else []
     table = pq.read_table(materials, columns=names).to_pandas().rename(columns={v: k for k, v in labels.items()})
     usable = ~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[wanted].notna().to_numpy().all(axis=1)
     usable &= obeys_element_rules(table[columns.SPECIES].tolist(), judge.goal)
@@ -68,6 +70,10 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
         table[columns.ENERGY_ABOVE_HULL] = energies_above_hull(judge.references.known, counts, energies)
     resources = resource_columns(table[columns.SPECIES].tolist())
     table = table.assign(**resources)
+    if asks_for_made:  # a known material is its own parent
+        table[columns.PARENT_MADE] = parent_made(
+            table.rename(columns={columns.IS_EXPERIMENTAL: columns.PARENT_IS_EXPERIMENTAL})
+        )
     table = table.loc[table[[aim.column for aim in judge.goal.objectives]].notna().to_numpy().all(axis=1)]
     return costs(table, judge.goal.objectives) if len(table) else np.empty((0, len(judge.goal.objectives)))
 

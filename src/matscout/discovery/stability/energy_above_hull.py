@@ -104,7 +104,8 @@ class References:
     """Phases by chemical system that candidates compete with, on one energy scale.
 
     An element's reference energy is zero by the definition of a formation energy, whether or not the
-    curated set holds a row of it; a set that lacks compounds can only make candidates look too stable.
+    curated set holds a row of it, and whatever that row's energy; a set that lacks compounds can only make
+    candidates look too stable.
 
     Attributes:
         phases: known ones.
@@ -346,8 +347,10 @@ class References:
         return {}
 
     def _element(self, symbol: str) -> Phase:
+        """The element at energy zero, by definition: a row below is off by noise, and one above is no ground state."""
         reference = Phase("reference", {symbol: 1}, 0.0)
-        return min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
+        lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
+        return replace(lowest, energy=0.0)
 
 
 def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, str]:

@@ -8,7 +8,6 @@ spread, one temperature a target puts back: the one under which draws from the e
 out.
 """
 
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -30,11 +29,11 @@ from matscout.ensemble.distributions.temperature import fit_temperature
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError
-from matscout.files import atomic_path, sha256_of, sha256_of_json, write_parquet
+from matscout.files import atomic_path, write_parquet
 from matscout.graphs.store.graph_store import GraphStore, build_store
 from matscout.models.saved_member import load_member
 from matscout.params import Params, Target, block_of
-from matscout.training.runs.training_hashes import code_hash
+from matscout.resume.parts import Parts
 from matscout.training.train_member import train_plan
 from matscout.training.training_plan import Plan
 
@@ -42,7 +41,6 @@ _TAUGHT: Final = "_taught"  # the column with a target's labels
 _FOLDS: Final = 10  # one validates, one tests
 _LEVELS: Final = (1 / 6, 1 / 2, 5 / 6)  # of the quantiles that teach: the middles of thirds
 _DRAWS: Final = 8  # a crystal, from the ensemble's distributions
-_FINGERPRINT_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -81,39 +79,26 @@ def distill(name: str, *, params: Params, members: Path, ensemble: Path, candida
     """
     block = block_of("distilled", params.distilled, name)
     predictor = EnsemblePredictor.load(members, ensemble)
-    work = _work_folder(name, params, inputs=[members, ensemble, candidates])
     targets = {target: _taught(target, params) for target in predictor.targets}
     own = params.model_copy(update={"members": {name: block.member}, "targets": targets, "finetuned": {}})
-    lesson, teaching, told = _write_lesson(name, params, predictor, candidates, work)
-    trained = work / "member"
-    if not trained.exists():
+    tree = params.model_dump(mode="json")
+    settings = [tree["distilled"][name], tree["targets"], tree["model"], tree["compute"]]
+    inputs = [members, ensemble, candidates]
+    with Parts.kept(f"distill-{name}", settings=settings, inputs=inputs, code=[__name__], libraries=["torch"]) as parts:
+        lesson, teaching, told = _write_lesson(name, params, predictor, candidates, parts.folder)
         paths = {"graphs": lesson.graphs, "split": lesson.split, "materials": lesson.materials}
-        train_plan(Plan(name, own, params), destination=trained, **paths)
-    temperatures, differences = _compared(trained, lesson, teaching, params)
-    teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
-    with atomic_path(destination, mark=TEACHER_FILE) as folder:
-        shutil.copytree(trained, folder)
-        teacher.save(folder / TEACHER_FILE)
-    shutil.rmtree(work)
+        while (trained := parts.file("member", "folder")) is None:
+            with parts.writing("member", "folder") as folder:
+                train_plan(Plan(name, own, params), destination=folder, **paths)
+        temperatures, differences = _compared(trained, lesson, teaching, params)
+        teacher = Teacher(dict(predictor.calibration.members), temperatures, differences, told)
+        with atomic_path(destination, mark=TEACHER_FILE) as folder:
+            shutil.copytree(trained, folder)
+            teacher.save(folder / TEACHER_FILE)
 
 
 def _taught(target: str, params: Params) -> Target:
     return params.targets[target].model_copy(update={"label": target + _TAUGHT, "noise": None})
-
-
-def _work_folder(name: str, params: Params, *, inputs: list[Path]) -> Path:
-    """Where a killed run finds what it had; what belongs to other inputs is removed."""
-    root = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / f"distill-{name}"
-    tree = params.model_dump(mode="json")
-    settings = [tree["distilled"][name], tree["targets"], tree["model"], tree["compute"]]
-    code = [code_hash(), sha256_of(Path(__file__).parents[1])]
-    key = sha256_of_json([settings, [sha256_of(path) for path in inputs], code])[:_FINGERPRINT_DIGITS]
-    if root.exists():
-        for stale in root.iterdir():
-            if stale.name != key:
-                shutil.rmtree(stale)
-    (root / key).mkdir(parents=True, exist_ok=True)
-    return root / key
 
 
 def _write_lesson(

@@ -1,10 +1,6 @@
 """The stage `featurize`: the curated table to a graph store, in resumable shards."""
 
-import logging
-import os
-import shutil
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,47 +10,45 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.engine import parallel_map
 from matscout.errors import InputError
-from matscout.files import atomic_path, sha256_of, sha256_of_json
+from matscout.files import atomic_path
 from matscout.graphs.store.crystal_block import CrystalBlock
 from matscout.graphs.store.pack_crystals import pack_graphs
 from matscout.graphs.store.packed_graphs import ARRAYS, OFFSETS, join_offsets
 from matscout.graphs.store.store_files import FORMAT_VERSION, SIDECAR, write_index, write_sidecar
 from matscout.params import Graphs
+from matscout.resume.parts import Parts
 
 _SHARD = 2048  # crystals; what a killed run loses at most per worker (under a second of work)
 _SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
-
-_LOG = logging.getLogger(__name__)
 
 
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
     """Write the graph store of a curated table; the same bytes for any number of workers.
 
-    Finished shards stay in `.checkpoints/featurize/<fingerprint>/` until the store is whole, so a
-    killed run goes on where it was; another table, other settings or other code start clean. A shard that
-    a disk cut off or changed (its checksums differ) is made again.
+    Finished shards wait in `.checkpoints/featurize/` until the store is whole, so that a killed run goes on where it
+    was; another table, other settings or other code start clean. A shard that a disk cut off or changed is made again.
 
     Raises:
         InputError: the table has no rows, an id twice, or a broken cell (the message names it).
     """
     materials, directory = Path(materials), Path(directory)
     block = _read_block(materials)
-    waiting = _shard_directory(materials, settings)
     firsts = range(0, len(block), _SHARD)
-    shards = [waiting / f"{first:08d}.npz" for first in firsts]
-    todo = [
-        (block.part(first, min(first + _SHARD, len(block))), settings, shard)
-        for first, shard in zip(firsts, shards, strict=True)
-        if not _is_whole(shard)
-    ]
-    useful = min(workers, -(-len(todo) // _SHARDS_PER_WORKER))
-    parallel_map(_write_shard, todo, workers=useful, description="graphs", unit="shard")
-    with atomic_path(directory, mark=SIDECAR) as temporary:
-        temporary.mkdir()
-        counts = _merge(shards, temporary)
-        write_index(temporary, np.array(block.ids, dtype=np.str_))
-        write_sidecar(temporary, settings, counts)
-    shutil.rmtree(waiting)
+    described = {"format_version": FORMAT_VERSION, "settings": settings.model_dump(), "shard": _SHARD}
+    with Parts.kept("featurize", settings=described, inputs=[materials], code=[__name__]) as parts:
+        todo = [
+            (block.part(first, min(first + _SHARD, len(block))), settings, parts.folder, _name(first))
+            for first in firsts
+            if parts.file(_name(first), "npz") is None
+        ]
+        useful = min(workers, -(-len(todo) // _SHARDS_PER_WORKER))
+        parallel_map(_write_shard, todo, workers=useful, description="graphs", unit="shard")
+        shards = [parts.written(_name(first), "npz") for first in firsts]
+        with atomic_path(directory, mark=SIDECAR) as temporary:
+            temporary.mkdir()
+            counts = _merge(shards, temporary)
+            write_index(temporary, np.array(block.ids, dtype=np.str_))
+            write_sidecar(temporary, settings, counts)
 
 
 def _read_block(materials: Path) -> CrystalBlock:
@@ -69,27 +63,15 @@ def _read_block(materials: Path) -> CrystalBlock:
     return block
 
 
-def _shard_directory(materials: Path, settings: Graphs) -> Path:
-    """Where finished shards wait: under the main repository, which an experiment's copy shares."""
-    fingerprint = sha256_of_json(
-        {
-            "format_version": FORMAT_VERSION,
-            "settings": settings.model_dump(),
-            "materials": sha256_of(materials),
-            "code": sha256_of(Path(__file__).parents[1]),
-        }
-    )
-    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()  # a worker of a cluster has another working directory
-    path = root / ".checkpoints" / "featurize" / fingerprint[:16]
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _name(first: int) -> str:
+    """Name of the shard that begins with a row."""
+    return f"{first:08d}"
 
 
-def _write_shard(task: tuple[CrystalBlock, Graphs, Path]) -> None:
-    block, settings, path = task
+def _write_shard(task: tuple[CrystalBlock, Graphs, Path, str]) -> None:
+    block, settings, folder, name = task
     packed = pack_graphs(block, settings)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **{name: getattr(packed, name) for name in ARRAYS})
+    Parts(folder).save_arrays(name, {array: getattr(packed, array) for array in ARRAYS})
 
 
 def _merge(shards: list[Path], directory: Path) -> dict[str, int]:
@@ -112,20 +94,6 @@ def _concatenate(shards: list[Path], name: str, path: Path, length: int) -> None
         write_array_header_1_0(stream, header)
         for shard in shards:
             stream.write(_read_array(shard, name).tobytes())
-
-
-def _is_whole(shard: Path) -> bool:
-    """Whether a shard is there with the content that was written (zip keeps a CRC-32 of every array)."""
-    if not shard.exists():
-        return False
-    try:
-        with ZipFile(shard) as arrays:
-            if arrays.testzip() is None and set(arrays.namelist()) == {f"{name}.npy" for name in ARRAYS}:
-                return True
-    except (BadZipFile, EOFError, OSError, RuntimeError, ValueError):  # what zipfile says of changed headers
-        pass
-    _LOG.warning("%s was cut off or changed on disk (its checksum differs): it is made again", shard)
-    return False
 
 
 def _read_array(path: Path, name: str) -> NDArray:

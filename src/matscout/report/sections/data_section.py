@@ -123,7 +123,13 @@ def _database(run: Run, name: str) -> Row:
     )
 
 
-ORIGINS: Final = {"sample": "bundled sample", "api": "live service", "file": "file"}
+ORIGINS: Final = {
+    "sample": "bundled sample",
+    "api": "live service",
+    "bulk": "bulk tables",
+    "optimade": "OPTIMADE service",
+    "file": "file",
+}
 
 
 def _reference(run: Run) -> str:

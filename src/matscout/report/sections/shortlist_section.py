@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -133,7 +134,7 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
         *intervals,
         share_cell(row[columns.GOAL_PROBABILITY]),
         number_cell(row[columns.SPACE_GROUP], 0),
-        text_cell(wording.name_of(row[columns.ROUTE]), str(row[columns.PARENT_ID])),
+        text_cell(wording.name_of(row[columns.ROUTE]), _parent(row)),
         Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
     )
     return Row(cells, candidate=key, words=_words(row))
@@ -153,7 +154,7 @@ def _lacks_rivals(row: dict[str, Any]) -> bool:
 
 def _words(row: dict[str, Any]) -> str:
     """What the filter searches."""
-    found = (row[columns.FORMULA], row[columns.ROUTE], row[columns.PARENT_ID], row[columns.CANDIDATE_ID])
+    found = (row[columns.FORMULA], row[columns.ROUTE], _parent(row), row[columns.CANDIDATE_ID])
     return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
 
 
@@ -220,9 +221,16 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
     return [*facts, ("made from", _recipe(row))]
 
 
+def _parent(row: dict[str, Any]) -> str:
+    """`mp-5229`, and whether somebody ever made it, where that is known."""
+    made = row.get(columns.PARENT_IS_EXPERIMENTAL)
+    known = {True: " (made)", False: " (only computed)"} if isinstance(made, bool | np.bool_) else {}
+    return f"{row[columns.PARENT_ID]}{known.get(bool(made), '')}" if row[columns.PARENT_ID] else ""
+
+
 def _recipe(row: dict[str, Any]) -> Markup:
     """`mp-5229 by substitution: Sr2+ → Ba2+`."""
-    made = Markup("{} by {}").format(row[columns.PARENT_ID] or "nothing known", wording.name_of(row[columns.ROUTE]))
+    made = Markup("{} by {}").format(_parent(row) or "nothing known", wording.name_of(row[columns.ROUTE]))
     if not row[columns.SUBSTITUTION]:
         return made
     return Markup("{}: {}").format(made, wording.substitution(str(row[columns.SUBSTITUTION])))

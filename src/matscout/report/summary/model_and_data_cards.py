@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matscout import columns
@@ -62,11 +63,28 @@ def data_facts(run: Run) -> dict[str, Any]:
         "citations": database_citations(run.manifests.values()),
         "targets": run.targets,
         "labelled": labelled,
+        "withheld_gaps": _withheld_gaps(run),
+        "old_ytterbium": int((run.materials[columns.YTTERBIUM] == columns.YB_2).to_numpy().sum()),
+        "made": {source: _made(rows) for source, rows in real.groupby(columns.SOURCE)},
         "reference": run.params.curation.offsets.reference,
         "validity": run.params.curation.validity,
         "split": run.params.split,
         "hypothetical": run.hypothetical,
     }
+
+
+def _withheld_gaps(run: Run) -> dict[str, int]:
+    """Rows whose published gap is of another functional than their energies, by that functional."""
+    stated = run.materials.loc[run.materials[columns.BAND_GAP_FUNCTIONAL].notna().to_numpy()]
+    other = stated[columns.BAND_GAP_FUNCTIONAL].to_numpy() != stated[columns.FUNCTIONAL].to_numpy()
+    counts = stated.loc[other, columns.BAND_GAP_FUNCTIONAL].value_counts().sort_index()
+    return {str(functional): int(n) for functional, n in counts.items()}
+
+
+def _made(rows: pd.DataFrame) -> dict[str, int]:
+    """How many crystals somebody made, says their database, and of how many it says anything."""
+    stated = rows[columns.IS_EXPERIMENTAL].dropna().to_numpy(dtype=bool)
+    return {"made": int(stated.sum()), "stated": len(stated)}
 
 
 def _training_species(run: Run) -> list[list[str]]:

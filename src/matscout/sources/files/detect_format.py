@@ -14,6 +14,7 @@ from matscout.sources.files import (
     csv_table,
     extended_xyz,
     json_documents,
+    lemat_bulk,
     matbench,
     record_tables,
     structure_file,
@@ -29,6 +30,8 @@ BY_ENDING: Final = MappingProxyType(
 # A frame that pandas splits: columns and index, or rows that are lists.
 SPLIT: Final = re.compile(rb'\{\s*("columns"|"index"|"data"\s*:\s*\[\s*\[)')
 
+ENTRIES: Final = re.compile(rb'\{\s*"entries"\s*:\s*\[')
+
 Reader = Callable[[Path], Iterator[RawRow | BadRow]]
 
 
@@ -41,12 +44,23 @@ def detect(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{shown(path)} does not exist; give a CIF, a POSCAR, a folder of them, or a file with rows")
     if path.is_dir():
-        return "cgcnn" if cgcnn_folder.is_labelled(path) else "folder"
+        return "cgcnn" if cgcnn_folder.is_labelled(path) else _kind_of_folder(path)
     if kind := kind_of(path):
         return kind
     known = ", ".join([*structure_file.ENDINGS, "POSCAR*", "CONTCAR*", *BY_ENDING, ".json", *json_documents.LINES])
     rule = f"known are {known} (each also .gz, parquet aside), and folders of them"
     raise InputError(f"{shown(path)}: unknown kind of file; {rule}")
+
+
+def _kind_of_folder(path: Path) -> str:
+    """A database in several files is one; else every file is read for itself."""
+    files = structure_file.files_of(path)
+    if files and all(name_of(file).endswith(".parquet") for file in files):
+        return (
+            "lemat_bulk" if all(lemat_bulk.is_lemat(lemat_bulk.parquet_columns(file)) for file in files) else "folder"
+        )
+    is_alexandria = files and all(file.name.lower().endswith(json_documents.BZIP2) for file in files)
+    return "alexandria" if is_alexandria else "folder"
 
 
 def kind_of(path: Path) -> str | None:
@@ -58,15 +72,21 @@ def kind_of(path: Path) -> str | None:
     name = name_of(path)
     if structure_file.is_structure(path):
         return "structure"
+    if name.endswith(json_documents.BZIP2):
+        return "alexandria"
     kind = next((kind for ending, kind in BY_ENDING.items() if name.endswith(ending)), None)
     if kind is None and not name.endswith((".json", *json_documents.LINES)):
         return None
     if not path.stat().st_size:
         raise InputError(f"{shown(path)} is empty; give a file with rows")
+    if name.endswith(".parquet") and lemat_bulk.is_lemat(lemat_bulk.parquet_columns(path)):
+        return "lemat_bulk"
     return kind or _json_kind(head_of(path).lstrip(), is_lines=name.endswith(json_documents.LINES))
 
 
 def _json_kind(head: bytes, *, is_lines: bool) -> str:
+    if not is_lines and ENTRIES.match(head):
+        return "alexandria"
     if not is_lines:
         return "matbench" if SPLIT.match(head) else "pymatgen"
     try:
@@ -75,6 +95,8 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
         return "records"  # a first line that is no object says nothing; the reader rejects it by its number
     if "x-optimade" in row or {"type", "attributes"} <= row.keys():
         return "optimade"
+    if lemat_bulk.is_lemat(row):
+        return "lemat_bulk"
     is_pymatgen = "structure" in row or "sites" in row or "@class" in row
     return "pymatgen" if is_pymatgen else "records"
 
@@ -133,5 +155,7 @@ READERS: Final = MappingProxyType(
         "extxyz": extended_xyz.read,
         "optimade": json_documents.read,
         "pymatgen": json_documents.read,
+        "lemat_bulk": lemat_bulk.read,
+        "alexandria": json_documents.read_alexandria,
     }
 )

@@ -34,22 +34,30 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
 
 
 def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
-    """The lines of each frame; a text where the next frame cannot be found."""
+    """The lines of each frame; a text where the next frame cannot be found, in place of the one before it.
+
+    A line that begins no frame is one atom too many, or one too few counted: that frame is not kept.
+    """
     line_number = 0
+    frame: list[str] = []
     while first := stream.readline():
         line_number += 1
         if not first.strip():
             continue
         if not COUNT.fullmatch(first.strip()):
             message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
-            if line_number == 1:
+            if not frame:
                 raise InputError(f"{shown(path)}, {message}")
-            yield f"{message}; the frames before it were kept"
+            yield f"{message}; the frames before the last one were kept"
             return
+        if frame:
+            yield frame
         n_lines = int(first) + 1
         kept = list(itertools.islice(stream, min(n_lines, MAX_ATOMS + 2)))
         line_number += len(kept) + sum(1 for _ in itertools.islice(stream, n_lines - len(kept)))
-        yield [first, *kept]
+        frame = [first, *kept]
+    if frame:
+        yield frame
 
 
 def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow | BadRow:
@@ -60,6 +68,10 @@ def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow |
         return BadRow(name, number, "", "too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
     if missing := n_atoms + 2 - len(frame):
         return BadRow(name, number, "", "truncated_file", f"the file ends {missing} lines before its last frame")
+    properties = re.search(r"(?i)\bproperties=\"?([^\s\"]*)", frame[1])
+    if properties and not re.search(r"(^|:)pos:R:3", properties[1]):  # ASE would put every atom at the origin
+        detail = f"Properties={properties[1]:.60} holds no pos:R:3; write Cartesian positions in Å"
+        return BadRow(name, number, "", "coordinates_missing", detail)
     try:
         frame = [*frame[:2], *(ISOTOPE.sub(r"\1H", line) for line in frame[2:])]
         with warnings.catch_warnings():

@@ -20,19 +20,36 @@ from matscout.sources.record import MALFORMED, Record, Rejection, RowError
 ALIASES: Final = MappingProxyType(
     {
         columns.MATERIAL_ID: ("material_id", "mp_id", "mpid", "jid", "auid", "id"),
-        columns.BAND_GAP: ("band_gap", "gap pbe", "gap", "bandgap", "_mp_band_gap", "_oqmd_band_gap"),
-        columns.FORMATION_ENERGY: ("formation_energy_per_atom", "e_form", "delta_e", "_oqmd_delta_e"),
-        columns.ENERGY_ABOVE_HULL: ("energy_above_hull", "e_above_hull", "_oqmd_stability"),
+        columns.BAND_GAP: (
+            *("band_gap", "gap pbe", "gap", "bandgap", "_mp_band_gap", "_oqmd_band_gap", "_alexandria_band_gap"),
+            "band_gap_indirect",
+        ),
+        columns.FORMATION_ENERGY: (
+            *("formation_energy_per_atom", "e_form", "delta_e", "_oqmd_delta_e"),
+            "_alexandria_formation_energy_per_atom",
+        ),
+        columns.ENERGY_ABOVE_HULL: (
+            *("energy_above_hull", "e_above_hull", "_oqmd_stability", "_alexandria_hull_distance"),
+        ),
         columns.BULK_MODULUS: ("bulk_modulus", "k_vrh", "K_VRH"),
         columns.SHEAR_MODULUS: ("shear_modulus", "g_vrh", "G_VRH"),
-        columns.FUNCTIONAL: ("functional",),
+        columns.FUNCTIONAL: ("functional", "_alexandria_xc_functional"),
         columns.IS_HUBBARD: ("is_hubbard",),
         columns.PSEUDOPOTENTIALS: ("pseudopotentials",),
         columns.ENERGY_CORRECTIONS: ("energy_corrections",),
         columns.SYNTHETIC: ("synthetic",),
         columns.YEAR: ("year",),
+        columns.IS_EXPERIMENTAL: ("is_experimental",),
+        columns.BAND_GAP_FUNCTIONAL: ("band_gap_functional",),
     }
 )
+
+
+# How files write the functionals that we know by another name.
+FUNCTIONALS: Final = MappingProxyType(
+    {"pbe": "PBE", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "r2scan": "r2SCAN", "hse06": "HSE06"}
+)
+THEORETICAL: Final = "theoretical"  # the Materials Project's: nobody made it
 
 
 def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:
@@ -62,7 +79,7 @@ def to_record(row: RawRow | BadRow, options: FileImport, source: str) -> Record 
         return Rejection(source, row.material_id, row.file, row.number, row.reason, row.detail)
     material_id = row.default_id
     try:
-        fields = {name: _find(row.fields, name, options.columns) for name in ALIASES}
+        fields = {name: find_field(row.fields, name, options.columns) for name in ALIASES}
         if fields[columns.MATERIAL_ID] not in {None, ""}:
             material_id = identifier(fields[columns.MATERIAL_ID])
         return _record(row, fields, material_id, options, source)
@@ -81,23 +98,31 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
     labels = {
         name: to_ours(number(fields, name), name, options.units.get(name), crystal.n_atoms) for name in columns.LABELS
     }
+    functional = text(fields, columns.FUNCTIONAL) or options.functional
+    gap_functional = text(fields, columns.BAND_GAP_FUNCTIONAL)
+    if gap_functional not in {None, functional}:
+        labels[columns.BAND_GAP] = None
+    theoretical = flag(row.fields, THEORETICAL)
+    made = flag(fields, columns.IS_EXPERIMENTAL)
     return Record(
         material_id=material_id,
         source=source,
-        functional=text(fields, columns.FUNCTIONAL) or options.functional,
+        functional=FUNCTIONALS.get(functional.lower(), functional),
         is_hubbard=flag(fields, columns.IS_HUBBARD),
         pseudopotentials=text(fields, columns.PSEUDOPOTENTIALS),
         energy_corrections=text(fields, columns.ENERGY_CORRECTIONS),
         synthetic=bool(flag(fields, columns.SYNTHETIC)),
         crystal=crystal,
         year=year_of(fields, columns.YEAR),
+        is_experimental=not theoretical if made is None and theoretical is not None else made,
+        band_gap_functional=gap_functional,
         file=row.file,
         row=row.number,
         **labels,  # type: ignore[arg-type]
     )
 
 
-def _find(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> Any:
+def find_field(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str]) -> Any:
     """The value of our `name`: under the mapped key, which must be there, else under a common one."""
     if (mapped := mapping.get(name)) is not None:
         if mapped not in fields:

@@ -1,8 +1,14 @@
-"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value."""
+"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value.
 
+Alexandria's downloads are among them: pymatgen entries in `{"entries": [...]}`, which may be compressed by bzip2.
+"""
+
+import bz2
+import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from matscout import columns
 from matscout.sources.files.file_opening import name_of, open_bytes, open_text, shown, stem_of
@@ -15,6 +21,14 @@ from matscout.sources.record import RowError
 LINES: Final = (".jsonl", ".ndjson", ".jsonlines")
 CELL_KEYS: Final = frozenset({"structure", "atoms", "attributes", "cif", "poscar", "final_structure"})
 PARTS: Final = frozenset({"lattice", "sites", "lattice_mat", "coords", "elements", *columns.CRYSTAL})
+BZIP2: Final = (".json.bz2", ".bz2")
+ALEXANDRIA: Final = {"_ps_": "PBEsol", "pbesol": "PBEsol", "scan": "SCAN"}  # part of a file's name -> functional
+ALEXANDRIA_LABELS: Final = {
+    "mat_id": columns.MATERIAL_ID,
+    "e_form": columns.FORMATION_ENERGY,
+    "e_above_hull": columns.ENERGY_ABOVE_HULL,
+    "band_gap_ind": columns.BAND_GAP,  # the fundamental gap; band_gap_dir is the direct one
+}
 OPTIMADE_ENTRIES: Final = frozenset({"info", "references", "links", "calculations", "files"})  # but structures
 
 
@@ -115,3 +129,46 @@ def _rows_of(frame: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     for name in cells:
         yield name, {key: column.get(name) for key, column in frame.items()}
+
+
+# ------------------------------------------------------------------------------------------------ Alexandria
+def read_alexandria(path: Path) -> Iterator[RawRow | BadRow]:
+    """Every entry of one of Alexandria's files, or of all files of a folder.
+
+    Files are named after the functional: `alexandria_000.json.bz2` (PBE), `alexandria_ps_000` (PBEsol),
+    `alexandria_scan_000` (SCAN).
+    """
+    files = sorted(p for p in path.rglob("*.json*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        name, stem = shown(file.name), shown(stem_of(file))
+        functional = next((found for part, found in ALEXANDRIA.items() if part in file.name.lower()), None)
+        stated = {} if functional is None else {columns.FUNCTIONAL: functional}
+        for number, entry in enumerate(_entries(file)):
+            if not isinstance(entry, dict) or not isinstance(entry.get("structure"), dict):
+                detail = f"{entry!r:.60} where an entry with a structure must stand"
+                yield BadRow(name, number, "", "structure_malformed", detail)
+                continue
+            data = entry["data"] if isinstance(entry.get("data"), dict) else {}
+            fields = {ALEXANDRIA_LABELS.get(str(key), str(key)): value for key, value in data.items()}
+            fields = {columns.MATERIAL_ID: entry.get("entry_id"), **fields, **stated}
+            yield RawRow(name, number, fields, parse_document, entry["structure"], f"{stem}-{number}")
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    with _opened(path) as text:
+        stream = JsonStream(text)
+        for key in stream.keys():  # noqa: SIM118 - no dict
+            if key == "entries":
+                yield from stream.items()
+            else:
+                stream.value()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    if path.name.lower().endswith(BZIP2):
+        with bz2.open(path, "rb") as stream, io.TextIOWrapper(stream, encoding="utf-8") as text:  # type: ignore[arg-type]
+            yield text
+    else:
+        with open_text(path) as text:
+            yield text

@@ -72,7 +72,10 @@ def parse_cell(row: Mapping[str, Any]) -> Crystal:
     if len(geometry) != 6:
         message = f"geometry has {len(geometry)} numbers; it must hold three lengths and three angles"
         raise RowError("lattice_malformed", message)
-    species, counts = _texts(row, "species"), [int(n) for n in _numbers(row, "composition")]
+    species, numbers = _texts(row, "species"), _numbers(row, "composition")
+    if not all(number >= 0 and number.is_integer() for number in numbers):
+        raise RowError("not_a_number", f"composition = {numbers!s:.60} must hold whole numbers of atoms")
+    counts = [int(number) for number in numbers]
     if len(species) != len(counts):
         message = f"{len(species)} species and {len(counts)} entries in composition; they must be equal in number"
         raise RowError("count_mismatch", message)

@@ -42,6 +42,8 @@ OPERATORS: Final = (
     "_space_group_symop_operation_xyz",
     "_symmetry_equiv_pos_as_xyz",
 )
+MAGNETIC_OPERATORS: Final = ("_space_group_symop_magn_operation_xyz",)
+MAGNETIC_CENTRINGS: Final = ("_space_group_symop_magn_centering_xyz",)
 NAMES: Final = (
     "_space_group_name_h-m_alt",
     "_symmetry_space_group_name_h-m",
@@ -220,9 +222,12 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
             detail = f"{len(values)} values in a loop of {len(names)} columns ({names[0]}, ...); the file is cut off"
             raise RowError("structure_malformed", detail)
         return  # a loop that nothing here reads
+    read = {name: values[start :: len(names)] for start, name in enumerate(names)}
     if twice := [name for name in names if name in columns and name.startswith("_atom_site_")]:
         raise RowError("structure_malformed", f"two lists of atoms ({twice[0]}); write one")
-    columns |= {name: values[start :: len(names)] for start, name in enumerate(names)}
+    if twice := [name for name in OPERATORS if columns.get(name, read.get(name)) != read.get(name, columns.get(name))]:
+        raise RowError("structure_malformed", f"two different lists of operations ({twice[0]}); write one")
+    columns |= read
 
 
 # ----------------------------------------------------------------------------------------- blocks to values
@@ -265,6 +270,10 @@ def _sites(block: Block) -> list[Site]:
     if block.first(["_cell_modulation_dimension"]) not in {None, "0"}:
         raise RowError("disordered", "the structure is modulated; matscout needs an ordered cell")
     lines = [_site(block, row) for row in range(n_lines)]
+    groups = block.columns.get("_atom_site_disorder_group", [""] * n_lines)
+    groups = {group for group, site in zip(groups, lines, strict=True) if site is not None and group not in ABSENT}
+    if len(groups) > 1 or any(group.startswith("-") for group in groups):
+        raise RowError("disordered", f"sites of the disorder groups {sorted(groups)[:5]} exclude each other; keep one")
     if not (sites := [site for site in lines if site is not None]):
         raise RowError("no_atoms", "the cell holds no atom")
     return sites
@@ -335,16 +344,15 @@ def _settings(block: Block, lattice: NDArray[np.float64]) -> Iterator[tuple[Oper
     Operations that the file lists are certain, unless their number is not that of the group that it names: then they
     must be proven by formula and formula units or density, as names are that leave the setting open.
     """
-    listed = block.columns.get(OPERATORS[0]) or block.columns.get(OPERATORS[1])
-    single = block.first(OPERATORS)
+    listed = _listed(block)
     named = [_fit_to(lattice, operations) for operations in _named(block)]
     known = [operations for operations in named if operations is not None]
-    if listed or single:
-        operations = _parse_operators(tuple(listed or (single or "",)))
+    if listed is not None:
+        operations = listed
         orders = {len(rotations) for rotations, _ in known}
         if not _preserves(lattice, operations):
             raise RowError("symmetry_disagrees", "the symmetry operations do not map the cell onto itself")
-        if not orders or len(operations[0]) in orders:
+        if _is_group(operations) and (not orders or len(operations[0]) in orders):
             yield operations, True
             return
         yield operations, False
@@ -352,33 +360,47 @@ def _settings(block: Block, lattice: NDArray[np.float64]) -> Iterator[tuple[Oper
         if block.first((*NAMES, *HALL_NAMES, *NUMBERS)) is not None:
             name = block.first((*NAMES, *HALL_NAMES, *NUMBERS))
             raise RowError("symmetry_unclear", f"space group {name!r:.40} is not known, and no operations are listed")
-        if "_space_group_symop_magn_operation_xyz" in block.columns:
-            raise RowError("symmetry_unclear", "only magnetic symmetry operations are listed; give the crystal's")
         yield (np.eye(3)[None], np.zeros((1, 3))), False
     elif not known:
         raise RowError(
             "symmetry_disagrees", f"space group {block.first(NAMES)!r:.40} does not fit the cell's lengths and angles"
         )
-    certain = len(known) == 1 and not (listed or single)
+    certain = len(known) == 1 and listed is None
     for operations in known:
         yield operations, certain
 
 
+def _listed(block: Block) -> Operations | None:
+    """The operations that the file lists; of a magnetic group those of its crystal, without time reversal."""
+    for key in OPERATORS:
+        if texts := block.columns.get(key) or ((single := block.first([key])) and (single,)):
+            return _parse_operators(tuple(texts))
+    if not (magnetic := next((block.columns[key] for key in MAGNETIC_OPERATORS if key in block.columns), None)):
+        return None
+    rotations, shifts = _parse_operators(tuple(text.rpartition(",")[0] for text in magnetic))
+    centred = next((block.columns[key] for key in MAGNETIC_CENTRINGS if key in block.columns), ["x,y,z,+1"])
+    _, more = _parse_operators(tuple(text.rpartition(",")[0] for text in centred))
+    return np.tile(rotations, (len(more), 1, 1)), np.concatenate([shifts + shift for shift in more])
+
+
 def _named(block: Block) -> list[Operations]:
-    """Operations of every setting that the file's Hall symbol, name or number may mean."""
-    if (hall := block.first(HALL_NAMES)) is not None and (found := _hall_table().get(_plain(hall))):
-        return [_operations_of(found)]
-    if (name := block.first(NAMES)) is not None:
-        if settings := settings_of(name):
-            return [_operations_of(hall_number) for hall_number in settings]
-        return []
+    """Operations of every setting that the file's Hall symbol, name and number may mean.
+
+    Where they agree, what all of them allow; where they contradict each other, what any of them does.
+    """
+    hall, name = block.first(HALL_NAMES), block.first(NAMES)
     number = _number(block.first(NUMBERS), "space group number")
-    if number is None or not 1 <= number <= 230:
-        return []
-    own = [entry for entry in _entries() if entry.number == int(number)]
-    first = own[0]
-    same = [e for e in own if e.setting in {"1", "2", "H", "R"}]
-    return [_operations_of(entry.hall_number) for entry in (same or [first])]
+    found: tuple[int, ...] = ()
+    for meant in (
+        ()
+        if hall is None or (plain := _plain(hall).replace("=", '"')) not in _hall_table()
+        else (_hall_table()[plain],),
+        () if name is None else settings_of(name),
+        () if number is None else tuple(entry.hall_number for entry in _entries() if entry.number == number),
+    ):
+        shared = tuple(hall_number for hall_number in found if hall_number in meant)
+        found = shared or (*found, *meant)
+    return [_operations_of(hall_number) for hall_number in found]
 
 
 def settings_of(name: str) -> tuple[int, ...]:
@@ -409,7 +431,7 @@ def _entries() -> list[moyopy.HallSymbolEntry]:
 
 @lru_cache(maxsize=1)
 def _hall_table() -> dict[str, int]:
-    return {_plain(entry.hall_symbol): entry.hall_number for entry in _entries()}
+    return {_plain(entry.hall_symbol).replace("=", '"'): entry.hall_number for entry in _entries()}  # 2" is moyo's 2=
 
 
 @lru_cache(maxsize=1)
@@ -469,6 +491,20 @@ def _preserves(lattice: NDArray[np.float64], operations: Operations) -> bool:
     scale = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
     turned = np.einsum("nji,jk,nkl->nil", operations[0], metric, operations[0])
     return bool((np.abs(turned - metric) <= METRIC_TOLERANCE * scale).all())
+
+
+def _is_group(operations: Operations) -> bool:
+    """Whether each two operations make one of them: a list that lost a line is no group."""
+    rotations, shifts = operations
+    products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 9)
+    moved = (np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]).reshape(-1, 3)
+    return bool(np.isin(_codes(products, moved), _codes(rotations.reshape(-1, 9), shifts)).all())
+
+
+def _codes(rotations: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.int64]:
+    """A number an operation, shifts in 24ths of the cell: `.3333` is 1/3."""
+    turns = (np.rint(rotations).astype(np.int64) + 20) @ 41 ** np.arange(9)
+    return turns * 24**3 + np.rint(shifts * 24).astype(np.int64) % 24 @ np.array([576, 24, 1])
 
 
 def _fit_to(lattice: NDArray[np.float64], operations: Operations) -> Operations | None:
@@ -582,6 +618,11 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
         element = to_element(found[1].capitalize()) if found else None
         if element is None:
             raise RowError("unknown_element", f"site {site.label}: type symbol {site.symbol!r:.20} is no element")
+        letters = found[1] if found else ""
+        is_plain = letters in {element, "D", "T"} or _letters(site.label) == element or formula is not None
+        if not is_plain and all(to_element(letter.upper()) for letter in letters):  # CO, HO, NO, CN: two atoms or one
+            detail = f"site {site.label}: type symbol {letters!r} is one element or two; write {element}, or a formula"
+            raise RowError("element_unclear", detail)
         return (element,)
     letters = _letters(site.label)
     two, one = to_element(letters[:2].capitalize()) if len(letters) > 1 else None, to_element(letters[:1].upper())
@@ -623,7 +664,8 @@ def _same_ratios(counts: Mapping[str, int], formula: Mapping[str, float]) -> boo
     if set(counts) != set(formula):
         return False
     ratios = [counts[element] / formula[element] for element in formula]
-    return max(ratios) - min(ratios) <= RATIO_TOLERANCE * max(ratios)
+    is_whole = all(number == int(number) for number in formula.values())
+    return max(ratios) - min(ratios) <= (1e-9 if is_whole else RATIO_TOLERANCE) * max(ratios)
 
 
 def _check_contents(crystal: Crystal, statement: Statement) -> bool:

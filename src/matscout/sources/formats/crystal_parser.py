@@ -5,8 +5,11 @@ and the Python API. So one text is one crystal, or one refusal, wherever it is g
 no `@module` or `@class` that stands in them is ever imported.
 """
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,7 +19,16 @@ from pymatgen.core import Lattice
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.sources.fields import MAX_ATOMS, flag, make_crystal, parse_json, required, to_element, to_fractional
+from matscout.sources.fields import (
+    MAX_ATOMS,
+    flag,
+    make_crystal,
+    parse_json,
+    required,
+    to_element,
+    to_fractional,
+    to_number,
+)
 from matscout.sources.formats.cif import parse_cif
 from matscout.sources.record import RowError
 
@@ -24,7 +36,11 @@ MAX_BYTES: Final = 16 << 20  # of one structure as text; published CIFs carry th
 VACUUM: Final = 10.0  # Å without an atom across a whole cell; PBE leaves up to 8.5 between the layers of known crystals
 MAX_DEPTH: Final = 4  # of documents that hold a document
 
+CELL_TOLERANCE: Final = 0.01  # relative, between vectors and the lengths, angles and volume beside them
+SAME_PLACE: Final = 0.1  # Å, between fractional and Cartesian coordinates of one site
+PARAMETERS: Final = ("a", "b", "c", "alpha", "beta", "gamma")
 INTEGER: Final = re.compile(r"\d+")
+FORMULA_PART: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 def parse_text(content: str | bytes) -> Crystal:
@@ -38,6 +54,7 @@ def parse_text(content: str | bytes) -> Crystal:
             "too_large", f"{len(content) / 1e6:.0f} MB of text; one crystal has at most {MAX_BYTES / 1e6:.0f} MB"
         )
     text = decode(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise RowError("empty_file", "the file holds nothing")
     return _KINDS[kind_of(text)](text)
@@ -116,8 +133,8 @@ def parse_poscar(text: str) -> Crystal:
     if n_atoms > MAX_ATOMS:
         raise RowError("too_many_atoms", f"{n_atoms} atoms; at most {MAX_ATOMS} are read")
     row = 7 if has_names else 6
-    if _words(lines, row)[:1] and _words(lines, row)[0][0] in "Ss":
-        row += 1
+    is_selective = _words(lines, row)[:1] != [] and _words(lines, row)[0][0] in "Ss"
+    row += is_selective
     mode = (_words(lines, row) or ["?"])[0][0].lower()
     if mode not in "cdkf":
         raise RowError("unreadable_structure", f"line {row + 1} must say Direct or Cartesian")
@@ -125,7 +142,8 @@ def parse_poscar(text: str) -> Crystal:
     if any(len(words_of) < 3 for words_of in body):
         n_whole = sum(len(words_of) >= 3 for words_of in body)
         raise RowError("truncated_file", f"{n_whole} of {n_atoms} positions are there; copy the file again")
-    species = _poscar_species(words if has_names else None, counts, body)
+    species = _poscar_species(words if has_names else None, counts, body, after=6 if is_selective else 3)
+    _check_end(lines[row + 1 + n_atoms :])
     try:
         positions = np.array([[float(word) for word in words_of[:3]] for words_of in body])
     except ValueError as error:
@@ -160,10 +178,34 @@ def _scaled(rows: NDArray[np.float64], scales: list[float]) -> tuple[NDArray[np.
     return rows * scale, scale
 
 
+def _check_end(rest: list[str]) -> None:
+    """Refuse atoms beyond those that are counted, and a second structure; velocities may follow.
+
+    Raises:
+        RowError: the line after the last position holds another one, or another structure begins.
+    """
+    after = _words(rest, 0)[:3]
+    if len(after) == 3 and all(_is_number(word) for word in after):
+        raise RowError("count_mismatch", "more positions follow than the numbers of atoms say; correct one of them")
+    begins = "\n".join(rest).strip().splitlines()
+    is_frame = any("configuration=" in line.lower() for line in begins)
+    if is_frame or (not begins[:1] == [] and not begins[0].lower().startswith("lattice") and _is_head(begins)):
+        raise RowError("several_crystals", "a second structure follows the first; write one a file")
+
+
+def _is_head(lines: list[str]) -> bool:
+    """Whether lines begin as a POSCAR does: a title, a scale, three vectors, and numbers of atoms soon after."""
+    scale, *rows = [[_is_number(word) for word in _words(lines, row)[:3]] for row in range(1, 5)]
+    counts = [word for row in (5, 6) for word in _words(lines, row)[:1] if INTEGER.fullmatch(word)]
+    return scale in ([True], [True] * 3) and rows == [[True] * 3] * 3 and bool(counts)
+
+
 def _counts(words: list[str]) -> list[int]:
     counts = []
     for word in words:
         if not INTEGER.fullmatch(word):
+            if _is_number(word):
+                raise RowError("count_mismatch", f"{word:.20} atoms of an element; write whole numbers")
             break
         if len(word) > 9:
             raise RowError("too_many_atoms", f"{word[:20]} atoms of one element; at most {MAX_ATOMS} are read")
@@ -173,19 +215,38 @@ def _counts(words: list[str]) -> list[int]:
     return counts
 
 
-def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[str]]) -> list[str]:
-    """Symbols by atom: from the line of names (`Fe`, `Fe_pv`), else from the end of every position."""
+def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[str]], after: int) -> list[str]:
+    """Symbols by atom: from the line of names (`Fe`, `Fe_pv`), else from the word that follows every position.
+
+    Args:
+        names: line 6, None where it holds the numbers of atoms.
+        counts: atoms by name.
+        body: words of each position.
+        after: of how many words a position consists: 3, or 6 with the flags of selective dynamics.
+    """
+    written = [to_element(words[after]) if len(words) > after else None for words in body]
+    if any(set(words[3:6]) <= {"T", "F"} and len(words) >= 6 for words in body):
+        written = [None] * len(body) if after == 3 else written  # flags without the line that announces them
     if names is None:
-        last = [to_element(words[-1]) if len(words) > 3 else None for words in body]
-        if any(symbol is None for symbol in last):
+        if any(symbol is None for symbol in written):
             detail = "it names no elements (VASP 4); write them in line 6, above the numbers of atoms"
             raise RowError("elements_missing", detail)
-        return [str(symbol) for symbol in last]
-    symbols = [re.split(r"[_/.]", name)[0] for name in names]
-    if len(symbols) != len(counts):
-        detail = f"{len(symbols)} element names and {len(counts)} numbers of atoms; they must be equal in number"
+        species = [str(symbol) for symbol in written]
+        ends = list(itertools.accumulate(counts))
+        if any(len(set(species[end - count : end])) > 1 for end, count in zip(ends, counts, strict=True)):
+            detail = f"the numbers of atoms {counts} part the positions elsewhere than the elements beside them"
+            raise RowError("elements_disagree", detail)
+        return species
+    if len(names) != len(counts):
+        detail = f"{len(names)} element names and {len(counts)} numbers of atoms; they must be equal in number"
         raise RowError("count_mismatch", detail)
-    return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
+    symbols = [re.split(r"[_/]|\.(?!\d)", name)[0] for name in names]  # H.5 is no hydrogen
+    species = [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
+    for number, (symbol, beside) in enumerate(zip(species, written, strict=True)):
+        if beside is not None and to_element(symbol) not in {beside, None}:
+            detail = f"position {number + 1} is {symbol} by line 6 and {beside} at its end; they must agree"
+            raise RowError("elements_disagree", detail)
+    return species
 
 
 # ------------------------------------------------------------------------------------------------ documents
@@ -205,10 +266,18 @@ def parse_pymatgen(document: Any) -> Crystal:
     if matrix is None and lattice.get("a") is None:
         raise RowError("lattice_missing", "lattice.matrix is absent or null; a crystal needs its cell")
     if matrix is None:
-        matrix = _matrix([required(lattice, key) for key in ("a", "b", "c", "alpha", "beta", "gamma")])
+        matrix = _matrix([required(lattice, key) for key in PARAMETERS])
     symbols = [_only_element(site) for site in sites]
+    _check_cell(matrix, [lattice.get(key) for key in PARAMETERS], lattice.get("volume"))
     if all(site.get("abc") is not None for site in sites):
-        return make_crystal(matrix, symbols, [site["abc"] for site in sites])
+        crystal = make_crystal(matrix, symbols, [site["abc"] for site in sites])
+        for number, site in enumerate(sites):
+            if site.get("xyz") is not None:
+                away = crystal.frac_coords[number] @ crystal.lattice - np.array(site["xyz"], dtype=float)
+                if away.shape != (3,) or not float(np.abs(away).max()) <= SAME_PLACE:
+                    detail = f"site {number}: `abc` and `xyz` are not the same place; keep one of them"
+                    raise RowError("structure_malformed", detail)
+        return crystal
     if missing := [number for number, site in enumerate(sites) if site.get("xyz") is None]:
         raise RowError("structure_malformed", f"site {missing[0]} has neither `abc` nor `xyz`; it needs a position")
     return make_crystal(matrix, symbols, to_fractional([site["xyz"] for site in sites], matrix))
@@ -232,6 +301,9 @@ def _only_element(site: Any) -> str:
 def _from_jarvis(document: Mapping[str, Any]) -> Crystal:
     """The `atoms` of JARVIS."""
     lattice, elements = document["lattice_mat"], document["elements"]
+    lengths, angles = document.get("abc"), document.get("angles")
+    if isinstance(lengths, list) and isinstance(angles, list) and len(lengths) == len(angles) == 3:
+        _check_cell(lattice, [*lengths, *angles])
     if flag(document, "cartesian"):
         return make_crystal(lattice, elements, to_fractional(document["coords"], lattice))
     return make_crystal(lattice, elements, document["coords"])
@@ -243,6 +315,9 @@ def _from_optimade(attributes: Mapping[str, Any]) -> Crystal:
     if attributes.get("nperiodic_dimensions") not in {None, 3}:
         detail = f"nperiodic_dimensions = {attributes['nperiodic_dimensions']!r}; matscout knows bulk crystals"
         raise RowError("not_periodic", detail)
+    features = attributes.get("structure_features")
+    if isinstance(features, list) and "implicit_atoms" in features:
+        raise RowError("hydrogens_missing", "structure_features: implicit_atoms have no positions; give every atom one")
     if attributes.get("assemblies"):
         raise RowError("disordered", "assemblies state sites that exclude each other; give an ordered cell")
     lattice = attributes["lattice_vectors"]
@@ -251,9 +326,27 @@ def _from_optimade(attributes: Mapping[str, Any]) -> Crystal:
         raise RowError("structure_missing", "species_at_sites is absent or no list")
     symbols = _optimade_species(attributes.get("species") or [])
     frac_coords = to_fractional(attributes["cartesian_site_positions"], lattice)
-    return make_crystal(
+    crystal = make_crystal(
         lattice, [symbols.get(name, name) if isinstance(name, str) else name for name in names], frac_coords
     )
+    _check_formula(crystal, attributes)
+    return crystal
+
+
+def _check_formula(crystal: Crystal, attributes: Mapping[str, Any]) -> None:
+    """Hold the sites against the formula and the number of sites that stand beside them."""
+    n_sites, formula = attributes.get("nsites"), attributes.get("chemical_formula_reduced")
+    if n_sites is not None and n_sites != crystal.n_atoms:
+        raise RowError("count_mismatch", f"{crystal.n_atoms} sites are given, nsites = {n_sites!r:.20}")
+    parts = FORMULA_PART.findall(formula) if isinstance(formula, str) else []
+    if parts and "".join(map("".join, parts)) == formula:
+        counts = Counter[str]()
+        for symbol, number in parts:
+            counts[to_element(symbol) or symbol] += int(number or 1)
+        given = crystal.element_counts
+        if set(counts) != set(given) or len({Fraction(given[symbol], counts[symbol] or 1) for symbol in counts}) > 1:
+            detail = f"the sites give {crystal.reduced_formula}, chemical_formula_reduced says {formula:.60}"
+            raise RowError("composition_disagrees", detail)
 
 
 def _optimade_species(species: Any) -> dict[str, str]:
@@ -284,6 +377,21 @@ def _from_record(row: Mapping[str, Any]) -> Crystal:
             raise RowError("count_mismatch", detail)
         positions = [positions[start : start + 3] for start in range(0, len(positions), 3)]
     return make_crystal(row[columns.LATTICE], row[columns.SPECIES], positions)
+
+
+def _check_cell(matrix: Any, parameters: list[Any], volume: Any = None) -> None:
+    """Hold the vectors against the lengths, angles and volume that stand beside them; None = not stated."""
+    rows = np.array(matrix, dtype=float)
+    if rows.shape != (3, 3) or not np.isfinite(rows).all():
+        return  # told by `make_crystal`
+    lattice = Lattice(rows)
+    for name, found, stated in zip(
+        (*PARAMETERS, "volume"), (*lattice.parameters, lattice.volume), (*parameters, volume), strict=True
+    ):
+        number = to_number(stated, f"lattice.{name}")
+        if number is not None and not abs(found - number) <= CELL_TOLERANCE * abs(found):
+            detail = f"the lattice vectors give {name} = {found:.6g}, beside them stands {number:.6g}; keep one of them"
+            raise RowError("cell_disagrees", detail)
 
 
 def _check_periodic(periodic: Any) -> None:

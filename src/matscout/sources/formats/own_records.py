@@ -99,6 +99,9 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         crystal=parse_document(row),
         **{label: number(row, label) for label in columns.LABELS},  # type: ignore[arg-type]
         year=year_of(row, columns.YEAR),
+        is_experimental=flag(row, columns.IS_EXPERIMENTAL),
+        band_gap_functional=text(row, columns.BAND_GAP_FUNCTIONAL),
+        ytterbium_potential=text(row, columns.YTTERBIUM),
         file=str(row.get("file") or ""),
         row=whole_number(row, "row") or 0,
     )

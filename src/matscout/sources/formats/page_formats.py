@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from matscout.sources.formats import aflow, materials_project, oqmd, own_records
+from matscout.sources.formats import aflow, materials_project, optimade, oqmd, own_records
 from matscout.sources.record import MALFORMED, Record, Rejection, RowError
 
 ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
@@ -28,6 +28,7 @@ FORMATS: Final = MappingProxyType(
     {
         materials_project.FORMAT: Format(materials_project.rows_of, materials_project.parse_row),
         aflow.FORMAT: Format(aflow.rows_of, aflow.parse_row),
+        optimade.FORMAT: Format(optimade.rows_of, optimade.parse_row),
         oqmd.FORMAT: Format(oqmd.rows_of, oqmd.parse_row),
         own_records.FORMAT: Format(own_records.rows_of, own_records.parse_row),
     }

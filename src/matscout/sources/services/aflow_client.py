@@ -1,7 +1,8 @@
 """AFLOW over AFLUX (Rose et al., Comput. Mater. Sci. 137, 362, 2017): matchbook in, pages out.
 
 The answer states no total, so pages are asked for until one is empty; a page too large for the service
-(5xx or broken JSON) is asked for in smaller parts and put together again, so that it is the same page.
+(5xx or broken JSON) is asked for in smaller parts and put together again, so that it is the same page. A row that
+alone makes its page fail is left out and counted.
 """
 
 import logging
@@ -22,9 +23,12 @@ FIELDS: Final = (
 )  # fmt: skip
 NUMBERED: Final = re.compile(r"\d+ of \d+")
 TRIES_PER_SIZE: Final = 3  # before a page is asked for in smaller parts
-MIN_PART: Final = 10  # rows: what fails at this size does not fail because of it
+MOST_FAILING: Final = 0.1  # of a page's rows: more than this is no row's fault
+FAILING: Final = "fails whenever it is asked for"
 SHORT_TRIES: Final = 2
 LOG: Final = logging.getLogger(__name__)
+
+Rows = list[dict[str, Any] | None]  # None: a row that fails
 
 
 class AflowClient:
@@ -54,12 +58,14 @@ class AflowClient:
         """Page `cursor["page"]`, from 1."""
         number, n_before = (cursor["page"], cursor["rows"]) if cursor else (1, 0)
         rows, is_last = self._whole_page(number)
-        kept = [row for row in rows if self._is_wanted(row)][: self._limit - n_before]
+        kept = [row for row in rows if row is not None and self._is_wanted(row)][: self._limit - n_before]
         n_rows = n_before + len(kept)
         ids = [str(row["auid"]) for row in kept]
-        return Page(kept, ids, None if is_last or n_rows >= self._limit else {"page": number + 1, "rows": n_rows})
+        following = None if is_last or n_rows >= self._limit else {"page": number + 1, "rows": n_rows}
+        n_failing = rows.count(None)
+        return Page(kept, ids, following, {FAILING: n_failing} if n_failing else {})
 
-    def _whole_page(self, number: int) -> tuple[list[dict[str, Any]], bool]:
+    def _whole_page(self, number: int) -> tuple[Rows, bool]:
         """A page and whether it is the last; a short or empty one is asked for again, since only the last may be."""
         rows = self._in_parts(number)
         for _ in range(SHORT_TRIES):
@@ -71,25 +77,57 @@ class AflowClient:
             LOG.warning("AFLUX page %d holds %d of %d rows though others follow", number, len(rows), self._page_size)
         return rows, is_last
 
-    def _in_parts(self, number: int) -> list[dict[str, Any]]:
-        while True:
-            n_parts = self._page_size // self._part
-            numbers = range((number - 1) * n_parts + 1, number * n_parts + 1)
-            is_smallest = self._part <= MIN_PART or _smaller(self._part) == self._part
-            tries = {} if is_smallest else {"max_tries": TRIES_PER_SIZE}
-            try:
-                rows: list[dict[str, Any]] = []
-                for part in numbers:
-                    answer = list(rows_of(self._http.json(self._url(part, self._part), check=_check, **tries)))
-                    rows += answer
-                    if not answer:
-                        break
-            except GaveUpError as error:
-                if is_smallest or error.is_throttled:
+    def _in_parts(self, number: int) -> Rows:
+        """The rows of a page, None for one that fails; in parts of the size that the service could answer last."""
+        rows: Rows = []
+        size, allowed = self._part, int(MOST_FAILING * self._page_size) or 1
+        for start in range((number - 1) * self._page_size, number * self._page_size, size):
+            part = self._rows(start, size, allowed - rows.count(None))
+            rows += part
+            if len(part) < size:
+                break
+        return rows
+
+    def _rows(self, start: int, size: int, allowed: int) -> Rows:
+        """`size` rows from the 0-based `start`, a multiple of it; where they fail together, in ever smaller parts.
+
+        Args:
+            start: place of the first.
+            size: how many.
+            allowed: rows that may fail one by one.
+
+        Raises:
+            GaveUpError: the service is out of order, or more rows fail than that.
+        """
+        url, smaller = self._url(start // size + 1, size), _smaller(size)
+        try:
+            return list(rows_of(self._http.json(url, check=_check, max_tries=TRIES_PER_SIZE)))
+        except GaveUpError as error:
+            if error.is_throttled:
+                raise
+            if not self._answers():
+                return list(rows_of(self._http.json(url, check=_check)))  # an outage: with all patience
+            if size == 1:
+                if not allowed:
                     raise
-                self._part = _smaller(self._part)
-            else:
-                return rows
+                return [None]
+        rows: Rows = []
+        for place in range(start, start + size, smaller):
+            part = self._rows(place, smaller, allowed - rows.count(None))
+            rows += part
+            if len(part) < smaller:
+                break
+        if None not in rows:  # it was the size, not a row
+            self._part = min(self._part, smaller)
+        return rows
+
+    def _answers(self) -> bool:
+        """Whether the service gives its first row, so that what fails is what was asked for."""
+        try:
+            self._http.json(self._url(1, 1), check=_check, max_tries=TRIES_PER_SIZE)
+        except GaveUpError:
+            return False
+        return True
 
     def _url(self, number: int, size: int) -> str:
         return f"{self.endpoint}?{self.query['matchbook']},$paging({number},{size}),format(json)"

@@ -14,6 +14,7 @@ RAW_COPIES = 3  # .downloads, data/raw, DVC cache
 BYTES_PER_ROW_LATER = 40_000  # curated table, graphs, predictions, each once in the workspace and once in the cache
 FIXED_BYTES = 1 << 30  # members, candidates, report
 MARGIN = 1.1
+LIVE = ("api", "bulk", "optimade")  # origins that fetch what the query asks for
 
 
 def raw_bytes(n_rows: int) -> int:
@@ -22,8 +23,8 @@ def raw_bytes(n_rows: int) -> int:
 
 
 def pipeline_bytes(databases: Mapping[str, Database]) -> int:
-    """Bytes that the whole pipeline takes, DVC cache included, if every `api` query reaches its limit."""
-    n_rows = sum(database.query.limit for database in databases.values() if database.origin == "api")
+    """Bytes that the whole pipeline takes, DVC cache included, if every query of a service reaches its limit."""
+    n_rows = sum(database.query.limit for database in databases.values() if database.origin in LIVE)
     return FIXED_BYTES + raw_bytes(n_rows) + n_rows * BYTES_PER_ROW_LATER
 
 

@@ -4,17 +4,18 @@ A page is written whole before its line is appended, and a torn or damaged line 
 follow it: so whatever moment the process is killed at, the next one goes on after the last page that both agree on.
 """
 
-import fcntl
 import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from matscout.errors import SourceError
+from matscout.resume.work_folders import locked
 from matscout.sources.services.fetcher import Cursor, Page
 from matscout.sources.snapshots.page_files import write_page
 
@@ -23,11 +24,6 @@ LOCK_NAME = "lock"
 FIRST_KEYS = frozenset({"version"})
 PAGE_KEYS = frozenset({"page", "sha256", "ids", "next"})
 LOG = logging.getLogger(__name__)
-
-
-def downloads_root() -> Path:
-    """`.downloads` of the repository; under `dvc exp run --temp` still that of the main one."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".downloads"
 
 
 class Journal:
@@ -49,14 +45,11 @@ class Journal:
         Raises:
             SourceError: another process is downloading the same.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_NAME).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SourceError(
-                    f"another process is downloading into {self.folder}; wait for it or end it"
-                ) from error
+
+        def taken(holder: str) -> SourceError:
+            return SourceError(f"another process ({holder}) is downloading into {self.folder}; wait for it or end it")
+
+        with locked(self.folder / LOCK_NAME, taken):
             self._lines, self._size = self._read()
             yield
 
@@ -86,6 +79,14 @@ class Journal:
         return {name for line in self._lines[1:] for name in line["ids"]}
 
     @property
+    def skipped(self) -> dict[str, int]:
+        """Rows that could not be had, by reason."""
+        counts: Counter[str] = Counter()
+        for line in self._lines[1:]:
+            counts.update(line.get("skipped", {}))
+        return dict(sorted(counts.items()))
+
+    @property
     def cursor(self) -> Cursor | None:
         """Where to go on; None = at the beginning."""
         return self._lines[-1]["next"] if len(self._lines) > 1 else None
@@ -104,7 +105,8 @@ class Journal:
         An empty page, which only says that the end is reached, is no file.
         """
         name, sha256 = write_page(self.folder, len(self.pages), page.content) if page.ids else (None, None)
-        self._append({"page": name, "sha256": sha256, "ids": page.ids, "next": page.next})
+        skipped = {"skipped": dict(page.skipped)} if page.skipped else {}
+        self._append({"page": name, "sha256": sha256, "ids": page.ids, "next": page.next, **skipped})
         return (self.folder / name).stat().st_size if name else 0
 
     def remove(self) -> None:

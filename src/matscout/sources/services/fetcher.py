@@ -1,6 +1,7 @@
 """What a database client is to the download loop: cursor in, page and next cursor out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Cursor = dict[str, Any]  # plain JSON: it stands in the journal
@@ -14,11 +15,14 @@ class Page:
         content: JSON in the shape of the service's answers.
         ids: identifiers of its rows; none may stand in two pages.
         next: where to go on; None = this was the last.
+        skipped: rows that the service holds or announces and that could not be had, by reason; one without an id of
+            its own is not among `ids`.
     """
 
     content: Any
     ids: list[str]
     next: Cursor | None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Fetcher(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
@@ -106,6 +106,20 @@ def keep_to_host(session: requests.Session) -> None:
         return address
 
     session.get_redirect_target = target
+
+
+def on_same_host(address: str, asked: str) -> str:
+    """An address out of an answer, at the scheme and host that were asked.
+
+    Services behind a proxy write `http://`, or a name of their own, into their links; what follows a request goes
+    where the request went, and nowhere else.
+
+    Args:
+        address: absolute, or relative to `asked`.
+        asked: the address whose answer held it.
+    """
+    here, there = urlsplit(asked), urlsplit(urljoin(asked, address))
+    return urlunsplit((here.scheme, here.netloc, there.path, there.query, ""))
 
 
 class Pace:

@@ -12,7 +12,7 @@ from matscout.errors import SourceError
 from matscout.params import Database, Query
 from matscout.sources.formats.oqmd import FORMAT, NAME
 from matscout.sources.services.fetcher import Cursor, Page
-from matscout.sources.services.http import HttpClient, user_agent
+from matscout.sources.services.http import HttpClient, on_same_host, user_agent
 from matscout.sources.services.retrying import GaveUpError, TransientError, patiently
 
 FIELDS: Final = (
@@ -127,7 +127,7 @@ class OqmdClient:
     def _walk(self, url: str | None) -> tuple[list[Row], Any]:
         """Rows of an answer and of those that its `links.next` leads to; rows that its first `meta` announces."""
         rows: list[Row] = []
-        available, visited = None, set()
+        available, visited, asked = None, set(), url or ""
         while url and url not in visited:
             visited.add(url)
             answer = self._http.json(url, check=_check)
@@ -140,7 +140,7 @@ class OqmdClient:
             if url is not None and not isinstance(url, str):
                 raise TransientError(f"links.next is no address: {url!r:.80}")
             # OQMD says that more follows even on the last page; an empty one is the end.
-            url = url if answer["data"] else None
+            url = on_same_host(url, asked) if url and answer["data"] else None
         return rows, available
 
     def _labels_url(self, start: int, stop: int, *, limit: int) -> str:

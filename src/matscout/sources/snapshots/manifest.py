@@ -19,7 +19,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = Field(description="name in params.databases")
-    origin: str = Field(description="sample, api or file")
+    origin: str = Field(description="sample, api, bulk, optimade or file")
     endpoint: str | None = Field(description="base URL asked, or the file read")
     query: dict[str, Any] | None = Field(description="what was asked, in the service's own words; null = all of a file")
     format: str = Field(description="shape of the pages, one of matscout.sources.formats.page_formats.PARSERS")
@@ -40,12 +40,18 @@ class Manifest(BaseModel):
                 raise ValueError(message)
         return pages
 
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="rows that the service holds or announces and did not give, by reason"
+    )
     planted: dict[str, Any] | None = Field(default=None, description="what a synthetic stand-in was made with")
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, last of a snapshot's files."""
-    write_json(Path(directory) / MANIFEST_NAME, manifest.model_dump())
+    """Write `manifest.json`, last of a snapshot's files; `skipped` stands in it only where rows were."""
+    content = manifest.model_dump()
+    if not manifest.skipped:
+        del content["skipped"]
+    write_json(Path(directory) / MANIFEST_NAME, content)
 
 
 def read_manifest(directory: Path) -> Manifest:

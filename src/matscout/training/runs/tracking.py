@@ -9,7 +9,6 @@ the same curves stand in `history.parquet` in any case. Nothing of MLflow enters
 but the run's id.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -19,13 +18,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from matscout.errors import TrainingError
+from matscout.resume.work_folders import CHECKPOINTS, locked, root
 from matscout.training.runs.training_hashes import (
     Provenance,
     experiment_name,
     flatten,
     git_commit,
     pipeline_key,
-    repository,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def member_run(provenance: Provenance, run_id: str | None = None) -> Iterator[Me
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else the file that plain `mlflow ui` opens in the repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
 
 
 def experiment_id() -> str:
@@ -151,10 +150,7 @@ def experiment_id() -> str:
 @contextmanager
 def _one_process_at_a_time() -> Iterator[None]:
     """Two processes that meet a fresh SQLite file race its migration; two members would make two parents."""
-    lock = repository() / ".checkpoints" / "mlflow.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with locked(root() / CHECKPOINTS / "mlflow.lock"):
         yield
 
 
@@ -182,7 +178,7 @@ def _experiment(client: "MlflowClient", uri: str) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     if known:
         return known.experiment_id
-    artifacts = (repository() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+    artifacts = (root() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
     return client.create_experiment(
         EXPERIMENT, artifact_location=artifacts, tags={KIND_TAG: "custom_model_development"}
     )

@@ -5,19 +5,15 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matscout
 from matscout.errors import ParameterError
 from matscout.files import sha256_of, sha256_of_json
 from matscout.models import WEIGHTS_FILE
 from matscout.params import Params
-
-# the same list as in dvc.yaml: what DVC calls a changed stage is a changed fingerprint
-CODE = ("training", "models", "graphs", "columns.py", "crystal.py", "files.py")
-UNDECIDING = ("training/runs/tracking.py",)  # told of a training, never asked
+from matscout.resume.fingerprint import code_hash, fingerprint
+from matscout.resume.work_folders import root
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,6 @@ class Provenance:
     title: str = ""
 
 
-def repository() -> Path:
-    """The repository that DVC runs in (the main one, also for `dvc exp run --temp`), else the working directory."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
-
-
 def experiment_name() -> str:
     """Name of the DVC experiment, empty outside of one."""
     return os.environ.get("DVC_EXP_NAME", "")
@@ -56,19 +47,9 @@ def git_commit() -> str:
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    command = [git, "-C", str(repository()), "rev-parse", "HEAD"]
+    command = [git, "-C", str(root()), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- fixed arguments
     return answer.stdout.strip() or "unknown"
-
-
-def code_hash() -> str:
-    """SHA-256 of the code that decides a member's weights."""
-    package = Path(matscout.__file__).parent
-    paths = [
-        path for name in CODE for path in ((package / name).rglob("*.py") if "." not in name else [package / name])
-    ]
-    files = {path.relative_to(package).as_posix(): path for path in paths}
-    return sha256_of_json({name: sha256_of(path) for name, path in files.items() if name not in UNDECIDING})
 
 
 def pipeline_key(provenance: Provenance) -> str:
@@ -92,7 +73,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, str]:
     """SHA-256 by name: of the code and of each input; the same for all members."""
     return {
-        "code": code_hash(),
+        "code": code_hash("matscout.training"),
         "graphs": sha256_of(graphs),
         "materials": sha256_of(materials),
         "split": sha256_of(split),
@@ -117,8 +98,9 @@ def provenance_of(
         start = {"weights_sha256": _weights_sha256(name, Path(own))}
     if start:
         parameters["start"] = start
-    fingerprint = sha256_of_json([name, parameters, dict(hashes), version("torch")])
-    return Provenance(name, fingerprint, parameters, tree, hashes)
+    settings = {"member": name, "parameters": parameters, "hashes": dict(hashes)}
+    key = fingerprint(settings, inputs=(), code=(), libraries=["torch"])  # inputs and code are in `hashes`
+    return Provenance(name, key, parameters, tree, hashes)
 
 
 def _weights_sha256(name: str, start: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from matscout.discovery.shards import Shards
+from matscout.resume.parts import Parts
 
 TABLE = pa.table({"id": ["a", "b", "c"], "value": [1.0, 2.0, None]})
 
@@ -19,7 +19,7 @@ def shards(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
     def opened():
-        return Shards(tmp_path)
+        return Parts(tmp_path)
 
     opened().save_table("judged-1", TABLE)
     opened().save_array("verdicts-0-0", np.arange(1000, dtype=np.int8))
@@ -62,6 +62,28 @@ def test_a_shard_kept_again_replaces_what_was_damaged(shards):
     assert shards().table("judged-1").equals(TABLE)
 
 
+def test_a_part_saved_again_replaces_the_one_before(shards):
+    for value in (2.0, 3.0, 2.0):
+        shards().save_table("judged-1", other := pa.table({"value": [value]}))
+        assert shards().table("judged-1").equals(other)
+    assert len(list(shards().folder.glob("judged-1.*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda folder: (folder / "b").unlink(), lambda folder: (folder / "a").write_text("2")]
+)
+def test_a_folder_is_a_part_too(shards, damage):
+    with shards().writing("member", "folder") as path:
+        path.mkdir()
+        (path / "a").write_text("1")
+        (path / "b").write_text("1")
+    kept = shards().file("member", "folder")
+    assert sorted(file.name for file in kept.iterdir()) == ["a", "b"]
+    damage(kept)
+    assert shards().file("member", "folder") is None
+    assert not kept.exists()
+
+
 def test_what_a_killed_run_was_writing_does_not_count(shards):
     (shards().folder / "judged-2.arrow.written").write_bytes(b"half")
     (shards().folder / ".judged-2.arrow.written.1.partial").write_bytes(b"half")
@@ -84,8 +106,8 @@ def test_a_full_disk_is_told_and_keeps_nothing_half_written(tmp_path):
     noise = np.random.default_rng(0).normal(size=100_000)
     with full_disk(tmp_path):
         for save in (
-            lambda: Shards(tmp_path).save_table("judged-1", pa.table({"value": noise})),
-            lambda: Shards(tmp_path).save_array("verdicts-0-0", noise),
+            lambda: Parts(tmp_path).save_table("judged-1", pa.table({"value": noise})),
+            lambda: Parts(tmp_path).save_array("verdicts-0-0", noise),
         ):
             with pytest.raises(OSError, match="No space left on device") as caught:
                 save()

@@ -1,0 +1,155 @@
+"""Parts of a long piece of work, each whole or absent, kept on disk until the whole is done.
+
+A part's name holds the checksum of its content: what a disk cut off or changed is not used, and is made again.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from matscout.errors import StoreError
+from matscout.files import atomic_path, remove, sha256_of
+from matscout.resume.fingerprint import fingerprint
+from matscout.resume.work_folders import CHECKPOINTS, locked, root
+
+FOLDER_DIGITS = 16  # of a fingerprint
+CHECKSUM_DIGITS = 16  # of SHA-256
+
+_LOG = logging.getLogger(__name__)
+
+
+class Parts:
+    """Parts of one piece of work by name; a damaged one counts as absent.
+
+    Args:
+        folder: of this work alone; workers elsewhere may open it too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._verified: set[Path] = set()
+
+    @classmethod
+    @contextmanager
+    def kept(
+        cls, work: str, *, settings: Any, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()
+    ) -> Iterator[Self]:
+        """The parts of this very run: those left by a killed one are there; a run that ends well leaves none.
+
+        They wait in `.checkpoints/<work>/<fingerprint>/`. What other settings, inputs or code left there is removed.
+
+        Args:
+            work: name of the stage; one process at a time works on its parts, others wait.
+            settings: JSON of the parameters.
+            inputs: files and folders that are read.
+            code: names of the modules that do the work.
+            libraries: distributions whose version matters.
+        """
+        place = root() / CHECKPOINTS / work
+        name = fingerprint(settings, inputs=inputs, code=code, libraries=libraries)[:FOLDER_DIGITS]
+        with locked(place / "lock"):
+            for stale in place.iterdir():
+                if stale.is_dir() and stale.name != name:
+                    shutil.rmtree(stale)
+            (place / name).mkdir(exist_ok=True)
+            yield cls(place / name)
+            shutil.rmtree(place / name)
+
+    def within(self, name: str) -> Self:
+        """Parts of a step of this work, in a folder of their own."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return type(self)(folder)
+
+    def file(self, name: str, kind: str) -> Path | None:
+        """The file or folder of that name and kind if its content is what was written.
+
+        Damaged ones are removed, with a warning. What this object has verified once it does not hash again.
+        """
+        for path in sorted(self.folder.glob(f"{name}.*.{kind}")):
+            if path in self._verified or path.name == f"{name}.{_checksum(path)}.{kind}":
+                self._verified.add(path)
+                return path
+            _LOG.warning("%s was cut off or changed on disk (its checksum differs): it is made again", path)
+            remove(path)
+        return None
+
+    def written(self, name: str, kind: str) -> Path:
+        """The file of a part that this run has written.
+
+        Raises:
+            StoreError: it is gone or damaged.
+        """
+        if (path := self.file(name, kind)) is None:
+            raise StoreError(f"{self.folder} was changed while it was in use; run the stage again")
+        return path
+
+    def names(self, pattern: str, kind: str) -> list[str]:
+        """Names of the parts of a kind that match a pattern with `*`, in their order; damaged ones included."""
+        endings = (CHECKSUM_DIGITS + len(kind) + 2) * -1
+        return sorted({path.name[:endings] for path in self.folder.glob(f"{pattern}.*.{kind}")})
+
+    def remove(self, pattern: str) -> None:
+        """Remove the parts whose name matches a pattern with `*`."""
+        for path in self.folder.glob(f"{pattern}.*.*"):
+            remove(path)
+
+    @contextmanager
+    def writing(self, name: str, kind: str) -> Iterator[Path]:
+        """A path for a file or a folder that replaces what had this name and kind before."""
+        earlier = set(self.folder.glob(f"{name}.*.{kind}"))
+        written = self.folder / f"{name}.{kind}"
+        with atomic_path(written, final_name=lambda _: f"{name}.{checksum}.{kind}") as path:
+            yield path
+            checksum = _checksum(path)
+        for other in earlier - {self.folder / f"{name}.{checksum}.{kind}"}:
+            remove(other)
+
+    def table(self, name: str) -> pa.Table | None:
+        """The table of that name, memory-mapped, so that it takes no memory until it is read."""
+        if (path := self.file(name, "arrow")) is None:
+            return None
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+
+    def save_table(self, name: str, table: pa.Table) -> None:
+        """Keep a table."""
+        with (
+            self.writing(name, "arrow") as path,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            writer.write_table(table)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """The array of that name."""
+        path = self.file(name, "npy")
+        return None if path is None else np.load(path, allow_pickle=False)
+
+    def save_array(self, name: str, array: NDArray[Any]) -> None:
+        """Keep an array."""
+        content = BytesIO()  # numpy writes to a file by itself, and does not say that a disk is full
+        np.save(content, array, allow_pickle=False)
+        self.save_bytes(name, "npy", content.getvalue())
+
+    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep arrays together, as a part of the kind `npz`."""
+        with self.writing(name, "npz") as path, path.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+    def save_bytes(self, name: str, kind: str, content: bytes) -> None:
+        """Keep a file of any other kind."""
+        with self.writing(name, kind) as path:
+            path.write_bytes(content)
+
+
+def _checksum(path: Path) -> str:
+    return sha256_of(path)[:CHECKSUM_DIGITS]
