@@ -80,7 +80,8 @@ def build_labels(
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    weights = {name: [_loaded(name).version, _loaded(name).weights_sha256] for name in (potential, second)}
+    facts = {name: load_potential(name).facts for name in (potential, second)}
+    weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
     settings = {"n": n, "seed": seed, "potential": potential, "second": second, "weights": weights, "part": PART}
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
