@@ -1,15 +1,16 @@
 #!/bin/sh
-# Regenerates requirements.txt: the newest versions that pyproject.toml allows, all packages but torch. Usage: make lock
+# Regenerates requirements.txt: the newest versions that pyproject.toml allows, for Python 3.11 to 3.13 on any system, all
+# packages but torch and what it brings for GPUs. Usage: make lock
 set -eu
 cd "$(dirname "$0")"
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-"${PYTHON:-python3.11}" -m venv "$folder/venv"
-# shellcheck disable=SC2086
-"$folder/venv/bin/python" -m pip install --quiet torch==2.13.0 ${TORCH_ARGS:-}
-"$folder/venv/bin/python" -m pip install --quiet --editable ".[dev]"
+"${PYTHON:-python3}" -m venv "$folder/venv"
+"$folder/venv/bin/python" -m pip install --quiet uv
+"$folder/venv/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --upgrade \
+  --no-header --no-annotate --no-emit-package torch -o "$folder/lock.txt"
 {
-  echo "# The exact lock for Python 3.11: every package but torch (setup.sh installs that first). Regenerate: make lock"
-  "$folder/venv/bin/python" -m pip freeze --exclude-editable --exclude torch --exclude pip
+  echo "# The exact lock for Python 3.11 to 3.13: every package but torch (setup.sh installs that first) and its CUDA packages."
+  echo "# Regenerate: make lock"
+  grep -v -E '^(nvidia-|cuda-|triton)' "$folder/lock.txt"
 } > "$folder/requirements.txt"
 mv "$folder/requirements.txt" requirements.txt

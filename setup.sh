@@ -1,6 +1,6 @@
 #!/bin/sh
 # Creates .venv and installs matscout into it; does nothing where that is done already.
-# Usage: sh setup.sh       (or: make setup)      PYTHON=/path/to/python3.11 TORCH_ARGS="--index-url URL" are respected
+# Usage: sh setup.sh       (or: make setup)      PYTHON=/path/to/python3 TORCH_ARGS="--index-url URL" are respected
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,23 +13,23 @@ git_version=$(git --version | sed 's/[^0-9.]*\([0-9]*\.[0-9]*\).*/\1/')
   fail "git $git_version is too old; matscout needs 2.20 or newer"
 
 python=""
-for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python; do
-  if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then
+for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3 python; do
+  if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
     python=$candidate
     break
   fi
-  [ "$candidate" != "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not a working Python 3.11"
+  [ "$candidate" != "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not a working Python 3.11, 3.12 or 3.13"
 done
-[ -n "$python" ] || fail "Python 3.11 was not found ($(python3 --version 2>&1 || echo 'no python3 at all')); \
-the exact lock is made for it. Install it (pyenv install 3.11, conda create -n py311 python=3.11, or your system's \
-packages) and run again, or name it: make setup PYTHON=/path/to/python3.11"
+[ -n "$python" ] || fail "Python 3.11, 3.12 or 3.13 was not found ($(python3 --version 2>&1 || echo 'no python3 at all')); \
+the exact lock is made for these. Install one (pyenv install 3.12, conda create -n py312 python=3.12, or your system's \
+packages) and run again, or name it: make setup PYTHON=/path/to/python3"
 
 # The stamp holds the hash of what was installed: a changed lock installs again, a killed installation starts again.
 wanted=$(cat requirements.txt pyproject.toml setup.sh | git hash-object --stdin)
 [ "$(cat .venv/installed 2>/dev/null || true)" != "$wanted" ] || exit 0
 
-if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then
-  "$python" -m venv --clear .venv || fail "could not create .venv; on Debian the package python3.11-venv is needed"
+if ! .venv/bin/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
+  "$python" -m venv --clear .venv || fail "could not create .venv; on Debian the package python3-venv is needed"
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 echo "setup: installing into .venv (2.8 GB; a few minutes the first time)" >&2

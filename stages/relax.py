@@ -11,6 +11,7 @@ def main(
     materials: PathOption,
     split: PathOption,
     stand_ins: PathOption,
+    hull: PathOption,
     out: PathOption,
 ) -> None:
     """Relax, apply the gates, combine both judges, rank again."""
@@ -20,7 +21,7 @@ def main(
 
     params = load_params()
     labels = Path(params.hypothetical.path)
-    relax(Inputs(screening, members, ensemble, materials, split, stand_ins, labels), params, out)
+    relax(Inputs(screening, members, ensemble, materials, split, stand_ins, labels, hull), params, out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ def main(
     ensemble: PathOption,
     materials: PathOption,
     stand_ins: PathOption,
+    hull: PathOption,
     out: PathOption,
 ) -> None:
     """Predict with all members, rank by the goal, write the best as CIF."""
@@ -22,6 +23,7 @@ def main(
         ensemble=ensemble,
         materials=materials,
         stand_ins=stand_ins,
+        hull=hull,
         destination=out,
     )
 

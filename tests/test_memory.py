@@ -47,6 +47,18 @@ print(open(sys.argv[1]).read().count("<heap nr="))
 """
 
 
+GARBAGE = """
+import atexit, gc
+from matscout import memory
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # runs last: frozen objects are not looked at again
+if {asked}:
+    memory.collect_garbage_rarely()
+before = sum(generation["collections"] for generation in gc.get_stats())
+kept = [[] for _ in range(50_000)]
+print(sum(generation["collections"] for generation in gc.get_stats()) - before)
+"""
+
+
 def number_printed(code, *arguments):
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -64,3 +76,11 @@ def test_threads_share_two_arenas(tmp_path):
     )
     assert apart > 2
     assert shared <= 2
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_command_searches_for_garbage_rarely_and_not_when_it_ends(asked):
+    code = [sys.executable, "-c", GARBAGE.format(asked=asked)]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    collections, is_frozen = done.stdout.split()
+    assert (int(collections) < 3, is_frozen == "True") == (asked, asked)

@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.shared_rows import ROOT, read_rows
+from matscout.composition_vectors import atomic_fractions
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
+from matscout.ensemble.comparison.composition_features import composition_features
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot
 
@@ -63,7 +64,7 @@ def load_world(name: str) -> World:
     rows = list(_sample_rows() if name == "sample" else _shared_rows())
     ids, species, energy, gap = (list(column) for column in zip(*rows, strict=True))
     energy, gap = np.array(energy), np.array(gap)
-    features = composition_features(element_fractions(species, len(species)))
+    features = composition_features(atomic_fractions(species))
     world = World(name, ids, species, energy, gap, np.zeros(len(ids)), features)
     everything = np.arange(len(ids))
     above = energy - world.hull_energy(world.hull_of(everything), everything)

@@ -54,15 +54,16 @@ def covered(truth: Array, estimate: Array, half_width: Array) -> float:
     return float((np.abs(estimate - truth) <= half_width)[known].mean())
 
 
-def joined(names: list[str], crystals: list[Crystal]) -> int:
-    """How many relaxed cells the matcher joins with DFT's."""
+def joined(names: list[str], crystals: list[Crystal]) -> tuple[int, int]:
+    """How many relaxed cells the matcher joins with DFT's, and of how many those are known."""
     wanted, final = set(names), {}
     for row in read_file(SHARED / "wbm_pairs_dev" / "wbm_pairs_dev.jsonl.gz"):
-        if f"{WBM}:{row['material_id']}" in wanted:
+        if f"{WBM}:{row['material_id']}" in wanted and row.get("final_matrix"):
             lattice, frac = (np.array(row[f"final_{key}"]) for key in ("matrix", "frac"))
             final[f"{WBM}:{row['material_id']}"] = Crystal(lattice, tuple(row["final_species"]), frac)
-    pairs = zip(crystals, (final[name] for name in names), strict=True)
-    return sum(first_match(primitive_cell(one), [primitive_cell(other)]) is not None for one, other in pairs)
+    pairs = [(crystal, final[name]) for name, crystal in zip(names, crystals, strict=True) if name in final]
+    found = sum(first_match(primitive_cell(one), [primitive_cell(other)]) is not None for one, other in pairs)
+    return found, len(pairs)
 
 
 def main() -> None:

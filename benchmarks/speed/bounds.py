@@ -46,6 +46,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
     ],
     "graphs": [("matscout.graphs.store.graph_store", "GraphStore.from_usable")],
     "encoders": [("matscout.ensemble.predictor", "run_members")],
+    "distances from the training set": [("matscout.ensemble.training_distance", "TrainingReference.distance")],
     "convex hulls": [
         ("matscout.discovery.stability.energy_above_hull", "References.decompose_all"),
         ("matscout.discovery.stability.energy_above_hull", "References.hull_energies"),
@@ -101,6 +102,9 @@ def clocked(spent: dict[str, float]) -> None:
 
 def screen_here(began: float, n: int) -> None:
     """Body of the process that is timed: prints its parts as JSON."""
+    from matscout.memory import collect_garbage_rarely
+
+    collect_garbage_rarely()
     from matscout.discovery.screen.screen import screen
     from matscout.params import load_params
 
@@ -116,6 +120,7 @@ def screen_here(began: float, n: int) -> None:
             members=DATA / "members",
             ensemble=DATA / "ensemble",
             materials=DATA / "curated/materials.parquet",
+            stand_ins=DATA / "hypothetical/crystals.parquet",
             destination=Path(folder) / "screening",
         )
         total = time.perf_counter() - start

@@ -35,6 +35,7 @@ from matscout.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CASCADE = ROOT / "benchmarks" / "discovery" / "cascade.yaml"
+STAND_INS = "hypothetical/crystals.parquet"
 RANKED = "screening/ranked.parquet"
 SORTED = (200_000, 4)  # points and objectives of the non-dominated sort
 
@@ -45,7 +46,7 @@ def run_stage(folder: Path, stage: str, **options: Path) -> dict[str, float]:
     if not note.exists():
         load = round(os.getloadavg()[0], 1)
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
-        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        arguments = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
         took = run_watched([sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments], folder, environment)
         write_json(note, took | {"load_average": [load, round(os.getloadavg()[0], 1)]})
     return json.loads(note.read_text())
@@ -73,7 +74,7 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
         stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
     stages["screen"] = run_stage(
         folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=materials, out=folder / "screening",
+        materials=materials, stand_ins=data / STAND_INS, out=folder / "screening",
     )  # fmt: skip
     if given.cascade:
         stages["screen with a cascade"] = run_cascade(given, params, folder, candidates)
@@ -107,7 +108,7 @@ def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path,
     (inside / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return run_stage(
         inside, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=data / "curated/materials.parquet", out=inside / "screening",
+        materials=data / "curated/materials.parquet", stand_ins=data / STAND_INS, out=inside / "screening",
     )  # fmt: skip
 
 

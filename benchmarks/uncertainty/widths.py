@@ -22,8 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.uncertainty.narrowest import narrowest_steps
 from matscout import columns
+from matscout.composition_vectors import atomic_fractions
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
+from matscout.ensemble.comparison.composition_features import composition_features
 
 Array = NDArray[np.float64]
 Fit = Callable[["Rows", Array], Callable[["Rows"], Array]]
@@ -59,7 +60,7 @@ def rows_of(table: pd.DataFrame, target: str, targets: list[str]) -> Rows:
     if columns.METAL_PROBABILITY in table:
         plain.append(table[columns.METAL_PROBABILITY])
     features = [np.log(np.asarray(log, float) + SMALL) for log in logs] + [np.asarray(one, float) for one in plain]
-    fractions = element_fractions(table[columns.SPECIES], len(table))
+    fractions = atomic_fractions(table[columns.SPECIES])
     chemistry = np.concatenate([fractions, composition_features(fractions)], axis=1)
     return Rows(table[target + columns.STD].to_numpy(float), np.stack(features, axis=1), chemistry)
 

@@ -35,6 +35,7 @@ _HOME = {
     "load_materials_database": "matscout.curation.curated_table",
     "load_member": "matscout.models.saved_member",
     "load_params": "matscout.params",
+    "predict": "matscout.discovery.screen.user_crystals",
     "predict_structures": "matscout.discovery.screen.user_crystals",
     "pretrain": "matscout.training.pretrain",
     "rank_candidates": "matscout.discovery.rank.pareto",

@@ -7,12 +7,17 @@ import os
 import sys
 from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from matscout import __version__
 from matscout.errors import InputError, MatscoutError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from matscout.sources.record import Rejection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +37,14 @@ WorkersOption = Annotated[
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="local or ray (at RAY_ADDRESS, or started here); else MATSCOUT_ENGINE")
 ]
+FoundMembers = Annotated[
+    Path | None, typer.Option("--members", help="folder of trained members; else data/members, else the release")
+]
+FoundEnsemble = Annotated[
+    Path | None, typer.Option("--ensemble", help="folder of the calibration; else data/ensemble, else the release")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print all columns as JSON, for scripts")]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
 MEMBERS = Path("data/members")
 ENSEMBLE = Path("data/ensemble")
@@ -168,24 +181,36 @@ def size(
     typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml is {name} already")
 
 
-@app.command(epilog="Example: `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
+@app.command(epilog="Examples: `matscout predict my.cif`; `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
 def predict(
     structures: Structures,
-    out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .parquet or .csv", show_default=False)],
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    members: FoundMembers = None,
+    ensemble: FoundEnsemble = None,
 ) -> None:
-    """Predict band gap and formation energy, with 90 % intervals, for your own crystals."""
-    from matscout.discovery.screen.user_crystals import check_table_name, predict_structures, write_table
-    from matscout.ensemble.predictor import EnsemblePredictor
-    from matscout.params import load_params
+    """Predict PBE gap, formation energy and stability, with 90 % intervals, for your own crystals.
 
-    check_table_name(out, structures)
-    limits = load_params().curation.validity
-    predictions, rejections = predict_structures(structures, EnsemblePredictor.load(members, ensemble), limits)
-    write_table(out, predictions)
-    typer.echo(f"{_count(predictions, 'crystal')} predicted -> {out}")
-    _tell_rejections(rejections, out)
+    Works in any folder: with this repository's ensemble or, where there is none, with the release that ships with
+    matscout.
+    """
+    _show_only_long_work()
+    from matscout.discovery.screen.user_crystals import check_table_name, predict_structures
+    from matscout.ensemble.predictor import EnsemblePredictor
+    from matscout.ensemble.release import answering
+
+    if out is not None:
+        check_table_name(out, structures)
+    who = answering(members, ensemble)
+    predictor = EnsemblePredictor.load(who.members, who.ensemble)
+    predictions, rejections = predict_structures(structures, predictor, who.limits, who.materials)
+    if as_json:
+        _print_json(predictions, rejections, who.told)
+    elif out is None:
+        from matscout.discovery.screen.console_tables import predicted_rows, table_lines
+
+        typer.echo("\n".join(table_lines(predicted_rows(predictions))))
+    _write_and_tell(predictions, rejections, out, who.told, done="predicted", only_json=as_json)
 
 
 @app.command(epilog="Example: `matscout register --name bandgap`")
@@ -208,22 +233,28 @@ def register(
 def screen(
     structures: Structures,
     goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
+    out: OutOption = None,
     top: Annotated[int, typer.Option(min=1, help="how many to print")] = 20,
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    as_json: JsonOption = False,
+    members: FoundMembers = None,
+    ensemble: FoundEnsemble = None,
 ) -> None:
     """Rank your own crystals by how likely they meet a goal."""
-    from matscout.discovery.screen.user_crystals import check_table_name, screen_structures, write_table
+    _show_only_long_work()
+    from matscout.discovery.screen.user_crystals import check_table_name, screen_structures
+    from matscout.ensemble.release import answering
 
     if out is not None:
         check_table_name(out, [*structures, CURATED / "materials.parquet"])
-    ranked, rejections = screen_structures(structures, goal, members=members, ensemble=ensemble)
-    typer.echo(ranked.head(top).to_string(index=False))
-    if out is not None:
-        write_table(out, ranked)
-        typer.echo(f"{_count(ranked, 'crystal')} ranked -> {out}")
-    _tell_rejections(rejections, out)
+    who = answering(members, ensemble)
+    ranked, rejections = screen_structures(structures, goal, who)
+    if as_json:
+        _print_json(ranked, rejections, who.told)
+    else:
+        from matscout.discovery.screen.console_tables import screened_rows, table_lines
+
+        typer.echo("\n".join(table_lines(screened_rows(ranked.head(top)))))
+    _write_and_tell(ranked, rejections, out, who.told, done="ranked", only_json=as_json)
 
 
 @app.command(epilog="Example: `matscout relax my_cifs/ --goal thermoelectric -o relaxed.parquet --cif relaxed/`")
@@ -259,29 +290,87 @@ def export(
     ] = Path("handoff"),
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
+    batch: Annotated[bool, typer.Option("--batch", help="the diverse set to compute together, not the best")] = False,
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
     relaxed: Annotated[Path, typer.Option(help="folder of the stage `relax`")] = RELAXED,
 ) -> None:
     """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
     from matscout.discovery.handoff.export import export_bundle
 
-    rows = export_bundle(ranked, out, relaxed=relaxed, top=top, ids=candidate)
-    typer.echo(f"{_count(rows, 'candidate')} -> {out}")
+    rows = export_bundle(ranked, out, relaxed=relaxed, top=top, ids=candidate, batch=batch)
+    typer.echo(f"{_count(rows, 'candidate')} -> {out}; when they are computed: matscout collect {out}")
 
 
-@app.command(epilog="Example: `matscout feedback data/feedback`")
+@app.command(epilog="Example: `matscout collect handoff/ && matscout feedback && dvc repro`")
+def collect(
+    handoff: Annotated[Path, typer.Argument(help="hand-off with finished calculations in it", show_default=False)],
+    feedback: Annotated[Path, typer.Option(help="folder that the results are written to")] = Path("data/feedback"),
+) -> None:
+    """Turn finished VASP and atomate2 calculations of a hand-off into checked formation energies and gaps."""
+    from matscout.discovery.handoff.collect import collect as gather
+    from matscout.discovery.screen.console_tables import collected_rows, table_lines
+
+    found = gather(handoff, feedback)
+    if found.rows:
+        typer.echo("\n".join(table_lines(collected_rows(found.rows))))
+        typer.echo(f"{_count(found.rows, 'result')} -> {found.file}; now run: matscout feedback {feedback}")
+    for rejection in found.rejections:
+        typer.echo(f"left out {rejection.file}: {rejection.reason}: {rejection.detail}", err=True)
+    if found.waiting:
+        more = f" and {len(found.waiting) - SHOWN} more" if len(found.waiting) > SHOWN else ""
+        typer.echo(f"without a result: {', '.join(found.waiting[:SHOWN])}{more}", err=True)
+    if not found.rows:
+        raise InputError(f"none of {_count(found.rejections, 'calculation')} below {handoff} can be used")
+
+
+@app.command(epilog="Examples: `matscout feedback`; `matscout feedback --accept ms-2f59651b072a`")
 def feedback(
     folder: Annotated[Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")] = Path(
         "data/feedback"
     ),
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="id of a result to accept though it lies far off, repeatable")
+    ] = None,
 ) -> None:
     """Check new results against predictions; results that pass train with the next `dvc repro`."""
     from matscout.discovery.handoff.check_feedback import check_feedback
 
-    table, rejections = check_feedback(folder, ranked)
+    table, rejections = check_feedback(folder, ranked, accept=accept or ())
     typer.echo(table.to_string(index=False))
     _tell_rejections(rejections, None)
+
+
+@app.command(
+    "add-data",
+    epilog="Example: `matscout add-data lab.csv --name lab --column band_gap='Eg (opt)' --functional experiment`",
+)
+def add_data(
+    path: Annotated[Path, typer.Argument(help="CSV with structures, extended XYZ, JSON, a folder", show_default=False)],
+    name: Annotated[str, typer.Option(help="of the new database", show_default=False)],
+    column: Annotated[list[str] | None, typer.Option(help="ours=theirs, repeatable: band_gap='Eg (eV)'")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="ours=unit, repeatable: band_gap=meV")] = None,
+    functional: Annotated[str, typer.Option(help="of rows that do not state it: PBE, HSE06, experiment")] = "PBE",
+    licence: Annotated[str, typer.Option(help="owner and terms, for report and data card")] = "own data, not published",
+) -> None:
+    """Make a file of your own one more database: find its columns, count its labels, write params.yaml and dvc.yaml."""
+    from matscout.commands.add_data import add_data as add
+
+    pairs = [dict(_pair(text) for text in given or ()) for given in (column, unit)]
+    found = add(path, name, mapping=pairs[0], units=pairs[1], functional=functional, licence=licence)
+    for ours, theirs in found.mapping.items():
+        typer.echo(f"{ours}: column {theirs!r}" + (f", in {found.units[ours]}" if ours in found.units else ""))
+    counts = ", ".join(f"{label} {number}" for label, number in found.labels.items())
+    typer.echo(f"{found.n_rows} rows ({functional}), labels: {counts}")
+    _tell_rejections(list(found.rejections), None)
+    typer.echo(f"params.yaml and dvc.yaml name it databases.{name}; now run: dvc repro")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, separator, theirs = text.partition("=")
+    if not separator or not theirs:
+        raise InputError(f"{text!r} is no pair; write ours=theirs, such as band_gap='Eg (eV)'")
+    return ours.strip(), theirs.strip()
 
 
 @app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")
@@ -295,11 +384,41 @@ def why_merged(
     typer.echo(explain(material_id, curated))
 
 
+def _show_only_long_work() -> None:
+    """Draw progress bars only where they last: a few crystals take less time than a reader of six bars."""
+    os.environ.setdefault("TQDM_DELAY", "3")  # seconds; read when tqdm is imported
+
+
+def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str) -> None:
+    """Everything as one JSON object: who answered, the table's rows, what was left out and why."""
+    import json
+    from dataclasses import asdict
+
+    from matscout.discovery.screen.console_tables import json_rows
+
+    left_out = [asdict(rejection) for rejection in rejections]
+    content = {"answered_by": told, "rows": json_rows(table), "left_out": left_out}
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _write_and_tell(
+    table: "pd.DataFrame", rejections: "list[Rejection]", out: Path | None, told: str, *, done: str, only_json: bool
+) -> None:
+    """Write the table if a name was given; say who answered, and what was left out."""
+    if out is not None:
+        from matscout.discovery.screen.user_crystals import write_table
+
+        write_table(out, table)
+        typer.echo(f"{_count(table, 'crystal')} {done} -> {out}", err=only_json)
+    typer.echo(f"answered by {told}", err=True)
+    _tell_rejections(rejections, out)
+
+
 def _count(rows: Sized, what: str) -> str:
     return f"{len(rows)} {what}{'' if len(rows) == 1 else 's'}"
 
 
-def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignore[type-arg]
+def _tell_rejections(rejections: "list[Rejection]", out: Path | None) -> None:
     """Say which files could not be used, and keep the reasons beside the output."""
     if not rejections:
         return
@@ -316,7 +435,9 @@ def _tell_rejections(rejections: list, out: Path | None) -> None:  # type: ignor
 def main() -> None:
     """Entry point: errors that a user can mend are one message and exit code 1."""
     from matscout.engine.floating_point import use_one_thread
+    from matscout.memory import collect_garbage_rarely
 
+    collect_garbage_rarely()
     use_one_thread()
     try:
         app()

@@ -60,12 +60,12 @@ VALIDATION: Final = "validation"
 TEST: Final = "test"
 UNUSED: Final = "unused"
 CALIBRATION: Final = "calibration"  # hypothetical crystals that train nothing
-FOLDS: Final = (TRAIN, VALIDATION, TEST, UNUSED)
 
 # predictions: `<target>` is the point estimate; these suffixes stand beside it
 STD: Final = "_std"
 LO90: Final = "_lo90"
 HI90: Final = "_hi90"
+BAND_GAP_EXPERIMENTAL: Final = "band_gap_experimental"  # read off the PBE gap: `discovery/rank/experimental_gap.py`
 METAL_PROBABILITY: Final = "metal_probability"
 ALEATORIC_STD: Final = "_std_aleatoric"  # noise that the members agree is there
 EPISTEMIC_STD: Final = "_std_epistemic"  # the members' disagreement
@@ -97,6 +97,7 @@ COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay t
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
 STABILITY_JUDGED: Final = "stability_judged"  # its rivals are known well enough to say how stable it is
 STABILITY_REMARK: Final = "stability_remark"  # why not, or what stands in for a known phase; else empty
+KNOWN_FORMULA: Final = "known_formula"  # id of the lowest known phase of the same formula; empty = none is known
 HULL_STD: Final = "hull_energy_std"  # of the phases that it competes with
 ELEMENTAL_COST: Final = "elemental_cost"  # of the elements, by mass
 HHI_PRODUCTION: Final = "hhi_production"  # Herfindahl-Hirschman index of the elements' production, by mass
@@ -118,6 +119,7 @@ UNITS: Final = MappingProxyType(
     {
         LATTICE: "Å",
         BAND_GAP: "eV",
+        BAND_GAP_EXPERIMENTAL: "eV",
         FORMATION_ENERGY: "eV/atom",
         FORMATION_ENERGY_ALIGNED: "eV/atom",
         FORMATION_ENERGY_ALIGNED_STD: "eV/atom",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SYMBOLS: tuple[str, ...] = ("X", *(Element.from_Z(z).symbol for z in range(1, 119)))
+N_ELEMENTS = len(SYMBOLS) - 1
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z > 0}
 
 

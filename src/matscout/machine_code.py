@@ -4,11 +4,15 @@ numba keeps machine code beside the sources. What is there already, and fits the
 """
 
 import numpy as np
+import torch
 
 from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
+from matscout.ensemble.training_distance import TrainingReference
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.params import Graphs
+from matscout.models.inference import embed
+from matscout.models.model import build_model
+from matscout.params import Graphs, Params, load_params
 
 SETTINGS = Graphs(n_neighbors=12, asymmetric_unit=True, symprec=0.001)
 ROCK_SALT = Crystal(
@@ -18,13 +22,18 @@ ROCK_SALT = Crystal(
 )
 
 
-def compile_now() -> None:
-    """Call what is compiled as the stages call it."""
+def compile_now(params: Params) -> None:
+    """Call what is compiled as the stages call it: graphs, hulls, distances, and each member, also in training."""
     store, _ = GraphStore.from_usable(["NaCl"], [ROCK_SALT], SETTINGS)
-    store.edge_counts(n_neighbors=12, cutoff=8.0)
-    store.batch([0], n_neighbors=12, cutoff=8.0)
     lowest_mixture(np.eye(2), np.zeros(2), np.full(2, 0.5))
+    TrainingReference.fit(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+    for member in params.members.values():
+        model = build_model(member, params.targets)
+        graph = {"n_neighbors": min(member.graph.n_neighbors, SETTINGS.n_neighbors), "cutoff": member.graph.cutoff}
+        embed(model, store, np.array([0]), **graph)
+        outputs = model.train()(store.batch(np.array([0]), **graph))
+        torch.cat([output.flatten() for output in outputs.values()]).sum().backward()
 
 
 if __name__ == "__main__":
-    compile_now()
+    compile_now(load_params())

@@ -10,12 +10,18 @@ PIPE_INTERVAL_S = 10.0
 
 
 def progress(
-    items: Iterable[Any] | None = None, *, description: str, total: int | None = None, done: int = 0, unit: str = "it"
+    items: Iterable[Any] | None = None,
+    *,
+    description: str,
+    total: int | None = None,
+    done: int = 0,
+    unit: str = "it",
+    shown: bool = True,
 ) -> Any:
     """Wrap `items`, or give a bar to `update(n)`: tqdm on standard error, quiet and rare in pipes.
 
     Rate and time left do not count what was `done` before. On a terminal a bar inside another one is drawn below it,
-    and goes when it is done.
+    and goes when it is done. With `shown` false there is none.
     """
     on_terminal = sys.stderr.isatty()
     return tqdm(
@@ -30,4 +36,5 @@ def progress(
         mininterval=0.1 if on_terminal else PIPE_INTERVAL_S,
         position=None if on_terminal else 0,
         leave=None,
+        disable=not shown,
     )

@@ -12,6 +12,7 @@ import typer
 from matscout.engine.floating_point import use_one_thread
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
+from matscout.memory import collect_garbage_rarely
 
 EXIT_USER_ERROR = 1
 STORAGE_ERRORS = {  # what a disk says, and what its owner can do
@@ -46,6 +47,7 @@ def run(main: Callable[..., None]) -> None:
     app.command()(main)
     try:
         check_code(Path(__file__).parent, Path("src/matscout"))
+        collect_garbage_rarely()
         use_one_thread()
         app()
     except MatscoutError as error:

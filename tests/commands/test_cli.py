@@ -22,7 +22,7 @@ def test_every_command_s_help_has_an_example(command):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["predict", "absent.cif", "-o", "out.parquet"], "run from the repository root"),
+        (["predict", "absent.cif", "-o", "out.parquet"], "absent.cif"),
         (["predict", "absent.cif", "-o", "out.xlsx"], ".parquet or .csv"),
         (["results"], "repository root"),
         (["why-merged", "mp-149"], "curate"),

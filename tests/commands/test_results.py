@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from imports import ROOT
 
-from matscout.commands.results import PLACES, lines_of_results
+from matscout.commands.results import PLACES, is_to_commit, lines_of_results
 from matscout.errors import InputError
 
 ENSEMBLE = {
@@ -32,6 +32,20 @@ def test_results_name_places_and_figures(tmp_path):
     assert all(path in text for _, path, _ in PLACES)
     assert "0.250 on 600 real test crystals (best single member 0.300)" in text
     assert "10000 candidates, 12 meet the goal, 5 on the Pareto front" in text
+
+
+def test_a_run_that_is_not_committed_is_told_so(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y.z", *arguments], cwd=tmp_path, check=True)
+
+    assert not is_to_commit(tmp_path)  # no repository
+    git("init", "-q")
+    (tmp_path / "dvc.lock").write_text("stages: {}")
+    git("add", "-A")
+    git("commit", "-q", "-m", "first")
+    assert not is_to_commit(tmp_path)
+    (tmp_path / "dvc.lock").write_text("stages: {train: {}}")
+    assert is_to_commit(tmp_path)
 
 
 def test_another_folder_is_told_apart_from_a_run_that_was_not_made(tmp_path):

@@ -16,7 +16,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.curation import curate as module_table
 from matscout.curation import row_checks as module_examine
-from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records
+from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
 from matscout.curation.duplicates import duplicate_search
 from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
@@ -358,3 +358,21 @@ def test_planted_offsets_are_recovered_from_the_rows_that_have_a_twin(tmp_path):
 def test_planted_offsets_of_the_whole_sample_are_recovered(tmp_path):
     curate([SAMPLE / name for name in ("materials_project", "aflow", "oqmd")], CURATION, tmp_path, workers=2)
     assert check_planted_offsets(tmp_path) == {"formation_energy_per_atom_outlier"}
+
+
+def test_gaps_of_another_functional_never_share_the_column(caplog):
+    """HSE06 and measured gaps leave it with a warning; rows without a gap, and everything else, stay."""
+    materials = pd.DataFrame(
+        {
+            "source": ["mp", "mp", "mp", "lab", "lab", "feedback", "feedback"],
+            "functional": ["PBE", "PBE", "r2SCAN", "HSE06", "PBE", "experiment", "HSE06"],
+            "band_gap": [1.0, 2.0, 2.5, 3.0, 1.5, 2.2, None],
+            "formation_energy_per_atom": [-1.0] * 7,
+        }
+    )
+    left_out = leave_out_other_gaps(materials, "mp")
+    assert left_out == {"HSE06": 1, "experiment": 1, "r2SCAN": 1}
+    assert materials["band_gap"].isna().tolist() == [False, False, True, True, False, True, True]
+    assert materials["formation_energy_per_atom"].notna().all()
+    assert "1 gaps of HSE06 train nothing: the column holds gaps of PBE" in caplog.text
+    assert leave_out_other_gaps(materials, "elsewhere") == {}

@@ -193,4 +193,4 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     written = pd.read_parquet(tmp_path / "a.parquet")
     assert written.columns.tolist() == [columns.MATERIAL_ID, columns.FOLD]
-    assert set(written[columns.FOLD]) <= set(columns.FOLDS)
+    assert set(written[columns.FOLD]) <= {columns.TRAIN, columns.VALIDATION, columns.TEST, columns.UNUSED}

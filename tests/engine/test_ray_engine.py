@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -33,6 +34,19 @@ def path_of_workers():
 @pytest.fixture(scope="module")
 def cluster(path_of_workers):
     """A Ray that outlives its users, as on a cluster: starting one takes longer than most work here."""
+    with started_cluster() as address:
+        yield address
+
+
+@pytest.fixture
+def cluster_of_its_own(path_of_workers):
+    """A Ray without other users: on a shared one, a dying actor of an earlier test may still hold a place."""
+    with started_cluster() as address:
+        yield address
+
+
+@contextmanager
+def started_cluster():
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
@@ -129,8 +143,10 @@ def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_pa
     assert sha256_of(tmp_path / "on ray/member") == sha256_of(tmp_path / "here/member")
 
 
-@pytest.mark.exhaustive  # alone on its cluster: a killed actor's place is not free while others hold theirs
-def test_actors_that_load_the_ensemble_once_give_the_same_bytes_although_one_is_killed(cluster, tmp_path, monkeypatch):
+@pytest.mark.exhaustive
+def test_actors_that_load_the_ensemble_once_give_the_same_bytes_although_one_is_killed(
+    cluster_of_its_own, tmp_path, monkeypatch
+):
     from small_outputs import make_outputs
     from small_screening import N_CANDIDATES, NOTES, ROWS_A_SHARD, NotingJudge, run_screening, write_candidates
 

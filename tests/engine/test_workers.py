@@ -52,6 +52,23 @@ def test_the_number_of_workers_can_be_set(monkeypatch):
         n_workers()
 
 
+LOADED_BY_WORKERS = """
+import sys
+from matscout.engine import load_for_workers, parallel_map
+load_for_workers("matscout.discovery.propose.gates")
+import matscout.params
+loaded, *_ = parallel_map(eval, ["sorted(__import__('sys').modules)"] * 2, workers=2, description="loaded")
+print([name in loaded for name in ("matscout.discovery.propose.gates", "matscout.params")])
+"""
+
+
+def test_workers_have_loaded_what_they_are_told_to_and_not_what_this_process_has():
+    environment = {**os.environ, "MATSCOUT_WORKERS": "2"}
+    code = [sys.executable, "-c", LOADED_BY_WORKERS]
+    done = subprocess.run(code, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[True, False]"
+
+
 def process_of(_):
     return os.getpid()
 

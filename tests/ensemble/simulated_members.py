@@ -3,7 +3,8 @@
 import numpy as np
 
 from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 
 
 def laplace_world(rng, n, *, spread_error=1.0, member_noise=0.1, n_members=4, spread_noise=0.0):

@@ -20,7 +20,7 @@ from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import DISTRIBUTIONS
+from matscout.models.families.registry import FAMILIES
 
 TARGETS = ("formation_energy_per_atom", "band_gap")
 
@@ -124,7 +124,7 @@ def test_members_outputs_are_those_of_the_whole_model(outputs):
         with torch.inference_mode():
             theirs = member.model.eval()(store.batch(rows, **member.card.graph))
         for target in TARGETS:
-            expected = DISTRIBUTIONS[member.model.head.kinds[target]].from_head(theirs[target].numpy())
+            expected = FAMILIES[member.model.head.kinds[target]].from_head(theirs[target].numpy())
             found = ours[target][member.name]
             np.testing.assert_allclose(found.parameters(), expected.parameters(), rtol=1e-4, atol=1e-5)
 

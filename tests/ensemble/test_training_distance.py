@@ -56,6 +56,21 @@ def test_dead_dimensions_and_few_rows_do_no_harm(rng):
     assert reference.distance(embeddings[:0]).shape == (0,)
 
 
+def test_rounded_embeddings_keep_distances_in_a_fraction_of_the_size(rng, tmp_path):
+    """Against the exact ones: of new points within a few per cent, of training rows nearly none."""
+    mixing = rng.normal(size=(200, 200)) * np.geomspace(1, 0.01, 200)[:, None]
+    embeddings = (rng.normal(size=(6000, 200)) @ mixing).astype(np.float32)
+    exact = TrainingReference.fit(embeddings[:5000], embeddings[5000:5500]).with_known(["Cl1 Na1"])
+    for name, reference in (("exact", exact), ("rounded", exact.rounded())):
+        reference.save(tmp_path / f"{name}.npz")
+    rounded = TrainingReference.load(tmp_path / "rounded.npz")
+    ratio = rounded.distance(embeddings[5500:]) / exact.distance(embeddings[5500:])
+    assert np.abs(ratio - 1).max() < 0.05
+    np.testing.assert_array_equal(rounded.distance(embeddings[5500:]), exact.rounded().distance(embeddings[5500:]))
+    assert (tmp_path / "rounded.npz").stat().st_size < (tmp_path / "exact.npz").stat().st_size / 4
+    assert rounded.is_known(["Cl1 Na1", "Cl1 K1"]).tolist() == [True, False]
+
+
 def test_saved_reference_is_the_same(reference, rng, tmp_path):
     reference.save(tmp_path / "reference.npz")
     reference.save(tmp_path / "again.npz")

@@ -6,11 +6,11 @@ from awkward_cells import random_cell
 from pymatgen.core import Lattice, Structure
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
+from searches import nearest_neighbors
 
 from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.graphs.create_graph import create_crystal_graph
-from matscout.graphs.neighbors.neighbor_search import nearest_neighbors
 
 
 def atoms_of(graph):

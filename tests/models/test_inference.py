@@ -8,7 +8,8 @@ import torch
 from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 from matscout.models.inference import InferencePlan, distributions, embed, place_graphs, plan_inference
 from matscout.models.smaller_batches import is_out_of_memory
 from matscout.params import Graphs

@@ -71,6 +71,11 @@ MAY_LOAD = {
     "screen": ENSEMBLE | {"moyopy"},
     "export": SYMMETRY | {"pandas", "pymatgen.core", "pymatgen.io.cif", "pymatgen.io.vasp.sets"},
     "feedback": {"pandas", "pymatgen.core", "moyopy"},
+    "collect": {
+        *("pandas", "moyopy", "pymatgen.analysis", "pymatgen.core", "pymatgen.core.entries"),
+        *("pymatgen.core.structure_analyzer", "pymatgen.io.vasp", "pymatgen.io.vasp.sets"),
+    },
+    "add_data": {"pymatgen.core", "moyopy"},
     "why_merged": {"pandas"},
 }
 

@@ -43,7 +43,7 @@ def set_up(folder, tmp_path):
         ({"git": "git version 2.39.5"}, "make is not installed"),
         ({"git": "git version 2.17.1", "make": "GNU Make 4.3"}, "git 2.17 is too old; matscout needs 2.20"),
         ({"git": "git version 1.8.3.1", "make": "GNU Make 4.3"}, "git 1.8 is too old"),
-        ({"git": "git version 2.39.5", "make": "GNU Make 4.3"}, "Python 3.11 was not found"),
+        ({"git": "git version 2.39.5", "make": "GNU Make 4.3"}, "Python 3.11, 3.12 or 3.13 was not found"),
         ({"git": "git version 2.39.5", "make": "GNU Make 4.3", "python3": "Python 3.9.2"}, "Python 3.9.2"),
     ],
 )

@@ -228,7 +228,7 @@ def ranked(rng, n: int) -> pd.DataFrame:
         competing_phases="0.60 SrO (fake-00001) + 0.40 TiO2 (fake-00002)",
         missing_references=["" if i % 5 else "Au-Cl" for i in range(n)],
         stability_judged=[bool(i % 5) for i in range(n)],
-        stability_remark=["" if i % 5 else "no known phase of Au-Cl" for i in range(n)],
+        stability_remark=["" if i % 5 else "no Au-Cl phase known" for i in range(n)],
         element_rules_met=True,
     )
     return rows.assign(
@@ -244,6 +244,10 @@ def ranked(rng, n: int) -> pd.DataFrame:
         rank=np.arange(1, n + 1),
         far_from_training=[i % 7 == 3 for i in range(n)],
         unseen_elements=["" if i % 11 else "Re" for i in range(n)],
+        known_formula=["" if i % 4 else "mp-149" for i in range(n)],
+        batch=[i // 2 + 1 if i < 12 and i % 2 else 0 for i in range(n)],
+        elemental_cost=[float("nan") if i % 9 == 1 else 0.5 + i for i in range(n)],
+        crustal_abundance=0.001,
     )
 
 

@@ -136,6 +136,39 @@ def test_filter_hides_rows_and_says_how_many(opened):
     assert opened.run("document.querySelector('.tools output').textContent").startswith(f"{len(shown)} of ")
 
 
+def test_elements_are_filtered_as_elements_and_not_as_letters(opened):
+    words = "[...document.querySelectorAll('#table-shortlist tbody tr')].map((r) => [r.dataset.elements, r.hidden])"
+    symbol = opened.run(words)[0][0].split()[0]
+    for text, wanted in ((symbol, True), (f"-{symbol}", False)):
+        opened.run(f"""(() => {{const box = document.getElementById('filter-shortlist'); box.value = '{text}';
+          box.dispatchEvent(new Event('input'))}})()""")
+        shown = [elements.split() for elements, hidden in opened.run(words) if not hidden]
+        assert all((symbol in elements) is wanted for elements in shown), text
+        assert wanted is False or shown
+
+
+def test_the_batch_is_saved_as_csv_with_plain_numbers(opened):
+    opened.run("""(() => {window.saved = []; const make = URL.createObjectURL;
+      URL.createObjectURL = (blob) => {window.saved.push(blob); return make(blob)};
+      document.querySelector('[data-csv="table-together"]').click()})()""")
+    text = opened.run("window.saved[0].text()")
+    head, *rows = text.split("\r\n")
+    assert head.startswith('"order","formula"')
+    assert len(rows) == opened.run("document.querySelectorAll('#table-together tbody tr').length")
+    assert rows[0].startswith('"1",')
+
+
+def test_a_phone_s_page_is_short_until_its_sections_are_opened(browser, page):
+    browser.open(page, width=390, height=844)
+    assert browser.run("document.documentElement.scrollHeight") < 12000
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    height = "document.getElementById('trust').getBoundingClientRect().height"
+    closed = browser.run(height)
+    browser.run("document.querySelector('#trust h2').click()")
+    assert browser.run(height) > 4 * closed
+    assert browser.run("document.querySelector('#trust h2').getAttribute('aria-expanded')") == "true"
+
+
 def test_dark_page_is_dark_and_its_figures_too(browser, page):
     colors = {}
     for dark in (False, True):

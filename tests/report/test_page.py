@@ -17,6 +17,7 @@ from matscout.files import sha256_of
 from matscout.report.page import render, write_report
 from matscout.report.run import Run
 from matscout.report.sections import shortlist_section
+from matscout.report.wording import linked
 
 REPOSITORY = Path(__file__).parents[2]
 AGAIN = """
@@ -42,9 +43,31 @@ def test_is_one_file_under_15_mb_that_refers_to_nothing(page):
     text = page.read_text()
     assert len(text.encode()) < 15e6
     own = text.replace(text[text.index("<script>/**") : text.index("</script>", text.index("<script>/**"))], "")
-    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', own)
+    assert not re.findall(r'<(?!a )[^>]*(?:src|href)="(?!#|data:)[^"]*"', own)  # what a reader clicks on loads nothing
     assert "@import" not in own
     assert not re.findall(r"url\((?!data:)", own)
+
+
+def test_remarks_say_what_matters(page):
+    text = page.read_text()
+    assert "no Au-Cl phase known" in text
+    assert "known formula (mp-149)" in text
+    assert "Compute these together, 6 candidates" in text
+    assert "PBE band gap" in text
+
+
+@pytest.mark.parametrize(
+    ("material_id", "address"),
+    [
+        ("mp-149", "materialsproject.org/materials/mp-149"),
+        ("oqmd-17", "oqmd.org/materials/entry/17"),
+        ("aflow:0a1b", "aflow.org/material/?id=aflow:0a1b"),
+        ("lab-1", None),
+    ],
+)
+def test_a_parent_leads_to_its_page_at_its_database(material_id, address):
+    link = linked(material_id)
+    assert link == material_id if address is None else f'{address}"' in link
 
 
 def test_marks_synthetic_databases(page):

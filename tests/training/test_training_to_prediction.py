@@ -14,9 +14,9 @@ from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import TrainingError
 from matscout.graphs.store.graph_store import build_store
-from matscout.models.families.distributions import DISTRIBUTIONS
+from matscout.models.families.registry import FAMILIES
 from matscout.training import train_member
-from matscout.training.validation_errors import fold_outputs
+from matscout.training.loss_and_errors import fold_outputs
 
 BULK = {"label": "bulk_modulus", "noise": None, "head": "log_laplace", "weight": 0.3}
 
@@ -69,7 +69,7 @@ class Trained:
             self.ids = folds["train"].material_ids
             outputs = fold_outputs(task.averaged, folds["train"])
             self.said = {
-                target: DISTRIBUTIONS[kind].from_head(outputs[target].numpy()).median()
+                target: FAMILIES[kind].from_head(outputs[target].numpy()).median()
                 for target, kind in task.averaged.head.kinds.items()
             }
             return metrics(task, folds)

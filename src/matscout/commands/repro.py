@@ -18,9 +18,11 @@ def reproduce(switch: Switch) -> int:
     """Bring the pipeline up to date; DVC's exit code.
 
     Raises:
+        ParameterError: `params.yaml` breaks a rule; nothing was touched then.
         InputError: no DVC repository here, or DVC is at work in it.
         TrainingError: members failed.
     """
+    load_params()  # a value out of range is refused before DVC removes the outputs that it would make again
     if changed_stages(INPUT_STAGES) and (code := _dvc("repro", *INPUT_STAGES)):
         return code
     params = load_params()

@@ -1,6 +1,8 @@
 """Where the results lie and what they say in a few lines: the text behind `matscout results`."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,8 @@ PLACES = (
 NEXT_STEPS = (
     ("another goal", "dvc exp run -S screening.goal=thermoelectric"),
     ("another learning rate", "dvc exp run -S model.lr=0.001"),
-    ("your own crystals", "matscout predict my.cif -o predictions.parquet"),
+    ("your own crystals", "matscout predict my.cif"),
+    ("hand the best to DFT", "matscout export --top 20 -o handoff/"),
     ("the curves", "dvc plots show"),
 )
 
@@ -40,6 +43,20 @@ def lines_of_results(root: Path) -> Iterator[str]:
     yield "Next (after: . .venv/bin/activate)"
     for name, command in NEXT_STEPS:
         yield f"  {name:22} {command}"
+    if is_to_commit(root):
+        yield "Commit this run: git add -A && git commit -m 'First run'"
+        yield "  dvc.lock names the files that this machine made; another processor rounds differently. Whatever goes"
+        yield "  back to an older dvc.lock (git checkout, dvc checkout) puts its files in the place of yours."
+
+
+def is_to_commit(root: Path) -> bool:
+    """Whether dvc.lock or the metrics differ from those of the last commit; False without Git."""
+    git = shutil.which("git")
+    if git is None:
+        return False
+    command = [git, "-C", str(root), "status", "--porcelain", "--", "dvc.lock", "metrics"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- fixed arguments
+    return answer.returncode == 0 and bool(answer.stdout.strip())
 
 
 def _figures(root: Path) -> Iterator[str]:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -133,16 +134,38 @@ def curate_records(
     materials[columns.DUPLICATE_GROUP], edges = cluster_rows(materials, contents, matches)
     aligned, offsets = align(materials, params.offsets, planted)
     materials[list(aligned.columns)] = aligned
+    left_out = leave_out_other_gaps(materials, params.offsets.reference)
     materials[columns.FORMATION_ENERGY_NOISE] = label_noise(materials, columns.FORMATION_ENERGY_ALIGNED)
     materials[columns.BAND_GAP_NOISE] = label_noise(materials, columns.BAND_GAP)
     materials[columns.IS_REPRESENTATIVE] = mark_representatives(materials, params.offsets.reference)
     _warn_of_losses(records, rejections, refused, destination)
     quarantine = quarantine_table([*rejections, *refused])
     summary = summarize_curation(materials, quarantine, edges, offsets)
+    if left_out:
+        summary["gaps_of_other_functionals"] = left_out
     write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
+
+
+def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, int]:
+    """Take gaps of other functionals than the reference's out of the column, in place; how many, by functional.
+
+    An HSE06 or a measured gap lies electronvolts above the PBE gap of the same crystal, and no offset turns one into
+    the other. The rows stay, with their energies; the snapshots keep the published gaps.
+    """
+    has_gap = materials[columns.BAND_GAP].notna()
+    own = materials.loc[has_gap & (materials[columns.SOURCE] == reference), columns.FUNCTIONAL].value_counts()
+    if not len(own):
+        return {}
+    functional = min(own[own == own.max()].index)
+    other = has_gap & (materials[columns.FUNCTIONAL] != functional)
+    counts = materials.loc[other, columns.FUNCTIONAL].value_counts().sort_index()
+    for name, number in counts.items():
+        LOG.warning("%d gaps of %s train nothing: the column holds gaps of %s", number, name, functional)
+    materials.loc[other, columns.BAND_GAP] = np.nan
+    return {str(name): int(number) for name, number in counts.items()}
 
 
 def _warn_of_losses(

@@ -16,8 +16,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from matscout import columns
-from matscout.crystal import SYMBOLS
-from matscout.curation.energies.database_pairs import N_ELEMENTS, atomic_fractions
+from matscout.composition_vectors import fractions_of_formulas
+from matscout.crystal import N_ELEMENTS, SYMBOLS
+from matscout.curation.energies.reference_offsets import MAD_TO_STD
 from matscout.curation.split_keys import composition_keys, draw
 from matscout.progress import progress
 
@@ -25,7 +26,6 @@ N_NEIGHBORS: Final = 24
 MIN_ROWS: Final = 500  # fewer teach trees nothing, and no row is judged
 N_FOLDS: Final = 3
 SEED: Final = 17
-MAD_TO_STD: Final = 1.4826
 FLOOR: Final = 0.1  # eV/atom: polymorphs and databases differ by that much, however well neighbours agree
 
 Array = NDArray[np.float64]
@@ -47,7 +47,7 @@ def label_outliers(materials: pd.DataFrame, threshold: float) -> pd.DataFrame:
     energies = labelled[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
     if len(energies) < MIN_ROWS:
         return pd.DataFrame(columns=pd.Index(["value", "expected", "scale", "deviation"]), dtype=np.float64)
-    fractions = atomic_fractions(labelled.loc[:, columns.FORMULA])
+    fractions = fractions_of_formulas(labelled[columns.FORMULA])
     features = composition_features(fractions)
     predicted = _predict_from_formula(labelled, np.hstack([fractions, features]), energies)
     typical, scale = _among_neighbors(features, energies - predicted)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pymatgen.core import Composition
 from pymatgen.io.cif import CifWriter
 
 from matscout import columns
@@ -23,20 +24,35 @@ def write_cifs(folder: Path, ranked: pd.DataFrame) -> list[Path]:
     written = []
     for row in ranked.to_dict("records"):
         path = folder / f"{file_stem(row)}.cif"
-        path.write_text(str(CifWriter(Crystal.from_row(row).to_structure(), symprec=SYMPREC)))
+        path.write_text(cif_text(Crystal.from_row(row)))
         written.append(path)
     return written
 
 
+def cif_text(crystal: Crystal) -> str:
+    """The crystal as CIF, with its space group."""
+    return str(CifWriter(crystal.to_structure(), symprec=SYMPREC))
+
+
 def file_stem(row: Mapping[str, Any]) -> str:
-    """Rank, formula and id of a candidate as a name that needs no quoting: `0001_Al2Be1Te4_ms-2f59651b072a`.
+    """Rank, formula and id of a candidate as a name that needs no quoting: `0001_RbY2CuSe4_ms-2f59651b072a`.
 
     Raises:
         InputError: the id would leave the folder, or break the script that names it.
+    """
+    return f"{folder_name(row)}_{row[columns.CANDIDATE_ID]}"
+
+
+def folder_name(row: Mapping[str, Any]) -> str:
+    """Rank and formula: `0001_RbY2CuSe4`.
+
+    Raises:
+        InputError: as `file_stem`.
     """
     identity = str(row[columns.CANDIDATE_ID])
     if not SAFE_ID.fullmatch(identity):
         rule = "ids of candidates are letters, digits, - and _, such as ms-2f59651b072a"
         raise InputError(f"candidate {identity!r:.60} cannot name a file: {rule}")
-    formula = formula_key(list(row[columns.SPECIES])).replace(" ", "")
-    return f"{row[columns.RANK]:04d}_{formula}_{identity}"
+    parts = Composition(formula_key(list(row[columns.SPECIES]))).formula.split()  # cations first, without brackets
+    formula = "".join(part.removesuffix("1") if part[:-1].isalpha() else part for part in parts)
+    return f"{row[columns.RANK]:04d}_{formula}"

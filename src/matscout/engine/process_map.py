@@ -6,16 +6,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import TypeVar
 
 from matscout.engine.ray_engine import ray_stream
-from matscout.engine.settings import RAY, WORKERS_VARIABLE, Switch
+from matscout.engine.settings import RAY, WORKERS_VARIABLE, Switch, n_workers
 from matscout.engine.worker_tasks import end_with_parent, enter_worker
 from matscout.errors import WorkerError
+from matscout.memory import collect_garbage_rarely
 from matscout.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def load_for_workers(*modules: str) -> None:
+    """Have the server that workers are forked from load these modules now, while this process loads its own.
+
+    `parallel_stream` starts that server where nobody did, and then waits until it has loaded all that this process has.
+    """
+    if n_workers() > 1 and Switch.read().engine != RAY:
+        forkserver.set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
 
 
 def parallel_map(
@@ -65,5 +77,6 @@ def parallel_stream(
 
 def _begin(environment: dict[str, str]) -> None:
     os.environ.update(environment)  # the server's is of the time when it was started
+    collect_garbage_rarely()
     enter_worker()
     end_with_parent()

@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.engine import n_workers
 from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import fit_targets, lower_bound_of, metal_target_of
+from matscout.ensemble.calibration.fit_calibration import fit_targets, metal_target_of
 from matscout.ensemble.calibration.hypothetical_calibration import (
     HypotheticalRows,
     fit_hypothetical,
@@ -25,7 +26,7 @@ from matscout.ensemble.calibration.prediction_table import calibrated, predictio
 from matscout.ensemble.calibration.target_calibration import LabelledRows
 from matscout.ensemble.comparison.baselines import baseline_predictions
 from matscout.ensemble.comparison.compare_methods import LabelledPredictions
-from matscout.ensemble.comparison.composition_features import composition_features, element_fractions
+from matscout.ensemble.comparison.composition_features import composition_features
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import held_out_rows, labels_of, read_folds
@@ -35,6 +36,7 @@ from matscout.ensemble.run_members import run_members
 from matscout.ensemble.training_distance import TrainingReference, reference_rows
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.families.registry import FAMILIES
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 from matscout.progress import progress
@@ -230,12 +232,16 @@ def _baselines(folds: pd.DataFrame, table: pd.DataFrame, target: Target, *, seed
     labels = labels_of(training, target)
     known = np.isfinite(labels)
     return baseline_predictions(
-        _features(training.loc[known]), labels[known], _features(table), lower_bound=lower_bound_of(target), seed=seed
+        _features(training.loc[known]),
+        labels[known],
+        _features(table),
+        lower_bound=FAMILIES[target.head].LOWER_BOUND,
+        seed=seed,
     )
 
 
 def _features(table: pd.DataFrame) -> NDArray[np.float64]:
-    return composition_features(element_fractions(table[columns.SPECIES], len(table)))
+    return composition_features(atomic_fractions(table[columns.SPECIES]))
 
 
 def _elements(loaded: list[LoadedMember]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import Distribution
+from matscout.models.families.distribution import Distribution
 from matscout.models.inference import Embeddings, distributions, embed, place_graphs, plan_inference
 from matscout.models.saved_member import LoadedMember
 

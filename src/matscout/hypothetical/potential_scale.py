@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS, Crystal, formula_key
-from matscout.curation.energies.database_pairs import N_ELEMENTS, Pairs, atomic_fractions
+from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
+from matscout.crystal import Crystal, formula_key
+from matscout.curation.energies.database_pairs import Pairs
 from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset
 from matscout.errors import InputError
 from matscout.hypothetical.potential_labels import (
@@ -58,7 +59,7 @@ class EnergyScale:
             energies: (n,) the potential's, eV/atom.
             crystals: their cells.
         """
-        fractions = element_fractions(crystals)
+        fractions = atomic_fractions([crystal.species for crystal in crystals])
         offset, _ = self.fit.at(fractions, np.zeros(len(crystals)))
         structures = [crystal.to_structure() for crystal in crystals]
         target, own = (
@@ -95,7 +96,7 @@ def known_pairs(
     formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
     return Pairs(
         groups=both[columns.MATERIAL_ID].to_numpy(object),
-        fractions=atomic_fractions(pd.Series(formulas, dtype=object)),
+        fractions=fractions_of_formulas(formulas),
         hubbard=np.zeros(len(both)),
         energies=both[column].to_numpy(np.float64),
         reference=(both[columns.FORMATION_ENERGY_ALIGNED] - both[CORRECTION]).to_numpy(np.float64),
@@ -120,7 +121,7 @@ def disagreement_noise(
         fractions: (m, 118) atomic fractions of the crystals asked for.
     """
     both = rows.loc[rows[SECOND_ENERGY].notna()]
-    compositions = element_fractions([crystal_of(labels, row) for row in both.to_dict("records")])
+    compositions = atomic_fractions([crystal_of(labels, row).species for row in both.to_dict("records")])
     aligned = []
     for column in (ENERGY, SECOND_ENERGY):
         pairs = known_pairs(labels.known, known, offsets, potential=labels.potential.name, column=column)
@@ -134,15 +135,6 @@ def crystal_of(labels: Labels, row: Mapping[str, Any]) -> Crystal:
     parent = str(row[columns.PARENT_ID])
     drawn = drawn_from(str(row[ROUTE]), parent, row[EXCHANGED], row[SCALE])
     return drawn.crystal(labels.parents[parent])
-
-
-def element_fractions(crystals: Sequence[Crystal]) -> Array:
-    """(n, 118) atomic fractions, column z - 1."""
-    fractions = np.zeros((len(crystals), N_ELEMENTS))
-    for row, crystal in enumerate(crystals):
-        for symbol, count in crystal.element_counts.items():
-            fractions[row, ATOMIC_NUMBERS[symbol] - 1] = count / crystal.n_atoms
-    return fractions
 
 
 def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
 from matscout.curation.curated_table import MATERIALS_NAME
@@ -31,7 +32,7 @@ from matscout.hypothetical.potential_labels import (
     ROUTE,
     Labels,
 )
-from matscout.hypothetical.potential_scale import crystal_of, disagreement_noise, element_fractions, known_pairs
+from matscout.hypothetical.potential_scale import crystal_of, disagreement_noise, known_pairs
 from matscout.params import Curation, Hypothetical
 
 Array = NDArray[np.float64]
@@ -138,7 +139,7 @@ def _table(
     rows = labels.table.iloc[: settings.n].reset_index(drop=True)
     crystals = [crystal_of(labels, row) for row in rows.to_dict("records")]
     keys = [formula_key(crystal.species) for crystal in crystals]
-    fractions = element_fractions(crystals)
+    fractions = atomic_fractions([crystal.species for crystal in crystals])
     offset, _ = fit.at(fractions, np.zeros(len(rows)))
     energy = rows[ENERGY].to_numpy(np.float64) - offset + rows[CORRECTION].to_numpy(np.float64)
     low, high = curation.validity.formation_energy_per_atom

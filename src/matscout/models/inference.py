@@ -1,25 +1,32 @@
-"""What one model says about rows of a graph store: embeddings, then distributions. The only loop that predicts."""
+"""What one model says about rows of a graph store: embeddings, then parameters or distributions.
+
+The only loop that predicts: for members, for a training's validation, and for students.
+"""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from matscout.engine import n_workers
 from matscout.engine.floating_point import subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
+from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.graphs.store.device_graphs import ResidentGraphs
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.memory import keep_freed_memory
-from matscout.models.families.distributions import DISTRIBUTIONS, Distribution
-from matscout.models.model import CrystalModel
-from matscout.models.smaller_batches import halving, is_out_of_memory
+from matscout.models.families.distribution import Distribution
+from matscout.models.families.registry import FAMILIES
+from matscout.models.model import CrystalModel, encoder_of
+from matscout.models.smaller_batches import Outputs, halving, is_out_of_memory
 from matscout.progress import progress
 
 Embeddings = NDArray[np.float32]
@@ -96,7 +103,7 @@ def embed(
     A batch for which memory is short is halved, down to one crystal; the log says so.
 
     Args:
-        model: put into evaluation mode for the call and back afterwards.
+        model: put onto the device and into evaluation mode for the call, and back afterwards.
         store: graphs, from `place_graphs` where several models read them.
         rows: (n,) rows of the store.
         n_neighbors: of the model's graphs.
@@ -107,39 +114,79 @@ def embed(
     Raises:
         InputError: memory is short for a single crystal, which the message names.
     """
-    rows = np.asarray(rows, dtype=np.int64)
     plan = plan or plan_inference("cpu")
+    encoder = encoder_of(model, compiled=plan.compiled)
+    graphs = {"n_neighbors": n_neighbors, "cutoff": cutoff}
+    return _in_batches(model, encoder, model.hidden_dim, store, rows, graphs, plan, description)
+
+
+def head_outputs(
+    model: CrystalModel,
+    store: GraphStore,
+    rows: NDArray[np.int64],
+    *,
+    n_neighbors: int,
+    cutoff: float,
+    plan: InferencePlan,
+) -> dict[str, Tensor]:
+    """By target, the head's (n, n_params) outputs on the CPU for `rows`, in their order; arguments as of `embed`.
+
+    Quietly, and each batch through the whole model: for the epochs of a training.
+    """
+    widths = [model.head.width(target) for target in model.head.kinds]
+
+    def forward(graph: CrystalGraph) -> Tensor:
+        return torch.cat(list(model(graph).values()), dim=1)
+
+    graphs = {"n_neighbors": n_neighbors, "cutoff": cutoff}
+    outputs = _in_batches(model, forward, sum(widths), store, rows, graphs, plan, None)
+    return dict(zip(model.head.kinds, torch.from_numpy(outputs).split(widths, dim=1), strict=True))
+
+
+def _in_batches(
+    model: CrystalModel,
+    forward: Callable[[CrystalGraph], Tensor],
+    width: int,
+    store: GraphStore | ResidentGraphs,
+    rows: NDArray[np.int64],
+    settings: Mapping[str, Any],
+    plan: InferencePlan,
+    description: str | None,
+) -> Outputs:
+    """(n, width): what `forward`, a part of `model`, makes of the graphs; null `description` = no progress bar."""
+    rows = np.asarray(rows, dtype=np.int64)
     keep_freed_memory()  # else each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
-    settings = {"n_neighbors": n_neighbors, "cutoff": cutoff}
-    embeddings = np.empty((len(rows), model.hidden_dim), np.float32)
+    outputs = np.empty((len(rows), width), np.float32)
     batches = inference_batches(store.edge_counts(**settings)[rows], max_edges=plan.max_edges)
-    _LOG.info("%s: %d crystals in %d batches on %s", description, len(rows), len(batches), plan)
-    was_training = model.training
+    if description:
+        _LOG.info("%s: %d crystals in %d batches on %s", description, len(rows), len(batches), plan)
+    was_training, place = model.training, next(model.parameters()).device
     model.to(plan.device).eval()
-    encoder = torch.compile(model.encoder, dynamic=True) if plan.compiled else model.encoder
 
-    def embed_rows(some: NDArray[np.int64]) -> Embeddings:
+    def outputs_of_rows(some: NDArray[np.int64]) -> Outputs:
         with torch.inference_mode():
-            return encoder(store.batch(some, **settings).to(plan.device)).float().cpu().numpy()
+            return forward(store.batch(some, **settings).to(plan.device)).float().cpu().numpy()
 
-    def embed_batch(batch: NDArray[np.int64]) -> Embeddings:
-        return halving(embed_rows, rows[batch], store.ids, plan.device)
+    def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
+        return halving(outputs_of_rows, rows[batch], store.ids, plan.device)
 
     pool = ThreadPoolExecutor(plan.workers)
     try:
         with (
             subnormals_flushed(),  # the threads that predict start within, and inherit it
             _one_torch_thread(),
-            progress(description=description, total=len(rows), unit="crystal") as bar,
+            progress(
+                description=description or "", total=len(rows), unit="crystal", shown=description is not None
+            ) as bar,
         ):
-            for batch, embedding in zip(batches, pool.map(embed_batch, batches), strict=True):
-                embeddings[batch] = embedding
+            for batch, found in zip(batches, pool.map(outputs_of_batch, batches), strict=True):
+                outputs[batch] = found
                 bar.update(len(batch))
     finally:
         pool.shutdown(cancel_futures=True)
-        model.train(was_training)
-    return embeddings
+        model.to(place).train(was_training)
+    return outputs
 
 
 def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> GraphStore | ResidentGraphs:
@@ -167,8 +214,8 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
-    """Every target's distribution for the (n, hidden_dim) outputs of the model's encoder."""
+    """By target, the distributions of n crystals, from their (n, hidden_dim) embeddings; the model goes to the CPU."""
     head = model.cpu().head
     with torch.inference_mode(), _one_torch_thread():
         outputs = head(torch.from_numpy(embeddings))
-    return {target: DISTRIBUTIONS[kind].from_head(outputs[target].numpy()) for target, kind in head.kinds.items()}
+    return {target: FAMILIES[kind].from_head(outputs[target].numpy()) for target, kind in head.kinds.items()}

@@ -1,7 +1,8 @@
 """A model: one encoder and one head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from matscout import params
@@ -29,13 +30,18 @@ class CrystalModel(nn.Module):
         return int(self.encoder.hidden_dim)  # type: ignore[arg-type]
 
     def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
-        """Graph -> per target (n_crystals, n_params): loc, scale; or logit of zero, loc, scale."""
+        """Graph -> per target (n_crystals, n_params), see `PropertyHead`."""
         return self.head(self.encoder(graph))
 
     @property
     def n_parameters(self) -> int:
         """Number of trainable values."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def encoder_of(model: CrystalModel, *, compiled: bool) -> Callable[[CrystalGraph], Tensor]:
+    """The model's encoder; `compiled` by torch for batches of any size, since sizes differ from batch to batch."""
+    return torch.compile(model.encoder, dynamic=True) if compiled else model.encoder
 
 
 def build_model(member: params.Member, targets: Mapping[str, params.Target]) -> CrystalModel:

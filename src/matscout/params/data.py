@@ -43,6 +43,7 @@ class FileImport(Section):
     columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
     units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
     functional: str = Field(description="of rows that don't state it, such as PBE")
+    licence: str | None = Field(default=None, description="owner and terms; null = those of the database of that name")
 
 
 def _is_loopback(host: str) -> bool:

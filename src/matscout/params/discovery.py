@@ -112,6 +112,7 @@ class Screening(Section):
     goal: str = Field(description="name of one of `goals`")
     goals: dict[str, Goal]
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
+    hull: str = Field(description="table, or folder of tables, of known phases beside the curated ones")
     cascade: Cascade | None = Field(description="null = the whole ensemble judges every candidate")
     seed: Seed
 

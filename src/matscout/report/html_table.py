@@ -35,23 +35,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its cells, the candidate that a click chooses, words that the filter searches, and marks."""
+    """A row: its cells, the candidate that a click chooses, words and elements that the filter searches, and marks."""
 
     cells: tuple[Cell, ...]
     candidate: str | None = None
     words: str | None = None
     best: bool = False
+    elements: str = ""
+    repeats: bool = False  # another structure of a formula that stands above
 
 
 @dataclass(frozen=True)
 class Table:
-    """A sortable table."""
+    """A sortable table; with `csv` a button saves it."""
 
     key: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     filter_hint: str = ""
+    csv: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,12 @@ def share_cell(share: float | None) -> Cell:
     return Cell(Markup(bar), float(share))  # noqa: S704 -- numbers only
 
 
-def text_cell(text: str, note: str = "") -> Cell:
+def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
     """Words, with a smaller note beneath."""
     shown = Markup("{}").format(text) + (
         Markup('<br><span class="sub note">{}</span>').format(note) if note else Markup()
     )
-    return Cell(shown, text)
+    return Cell(shown, str(text))
 
 
 def span_of(values: Sequence[float], wanted: tuple[float | None, float | None] | None = None) -> Scale:

@@ -16,7 +16,6 @@ BASELINES: Final = {
     "median": "median of training",
     "gradient_boosting": "gradient boosting on composition",
 }
-NO_INTERVAL: Final = {"low": float("nan"), "high": float("nan")}
 
 
 def ensemble_error(ensemble: Mapping[str, Any], target: str) -> dict[str, float | None]:

@@ -10,11 +10,10 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
-from pymatgen.io.cif import CifWriter
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cif_files import SYMPREC
+from matscout.discovery.cif_files import cif_text
 from matscout.files import write_bytes
 from matscout.params import Params
 from matscout.progress import progress
@@ -33,6 +32,7 @@ from matscout.report.wording import name_of
 SECTIONS: Final = (
     ("asked", "Goal"),
     ("shortlist", "Results"),
+    ("together", "Compute"),
     ("trust", "Trust"),
     ("members", "Models"),
     ("data", "Data"),
@@ -75,7 +75,10 @@ def render(run: Run) -> str:
     assets = {name: Markup(_asset(environment, name)) for name in ("style.css", *SCRIPTS)}  # noqa: S704 -- our own files
     return environment.get_template("page.html.j2").render(
         **parts,
-        page={"title": f"{name_of(run.params.screening.goal)}: matscout report", "sections": SECTIONS},
+        page={
+            "title": f"{name_of(run.params.screening.goal)}: matscout report",
+            "sections": [s for s in SECTIONS if s[0] != "together" or parts["shortlist"]["together"]],
+        },
         version=version("matscout"),
         theme=Markup(_theme()),  # noqa: S704 -- our own colours
         style=assets["style.css"],
@@ -109,10 +112,7 @@ def _inline(text: str) -> Markup:
 
 
 def _scenes(crystals: dict[str, Crystal]) -> str:
-    scenes = {
-        key: scene(crystal).to_json() | {"cif": str(CifWriter(crystal.to_structure(), symprec=SYMPREC))}
-        for key, crystal in sorted(crystals.items())
-    }
+    scenes = {key: scene(crystal).to_json() | {"cif": cif_text(crystal)} for key, crystal in sorted(crystals.items())}
     return json.dumps(scenes, separators=(",", ":"), sort_keys=True)
 
 

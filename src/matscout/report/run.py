@@ -192,9 +192,15 @@ def database_citations(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def paper_of(member: Member) -> str:
-    """The paper of a member's architecture: the docstring of the file that implements it, as one line.
+    """What the file of a member's architecture gives as its `PAPER`.
 
     The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
+
+    Raises:
+        InputError: the file says nothing.
     """
     source = files("matscout.models.encoders").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
-    return " ".join((ast.get_docstring(ast.parse(source)) or "").split())
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "PAPER" and statement.value:
+            return str(ast.literal_eval(statement.value))
+    raise InputError(f"models/encoders/{member.architecture}.py names no paper; give it a line `PAPER: Final = ...`")

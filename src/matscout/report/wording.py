@@ -10,11 +10,15 @@ from markupsafe import Markup, escape
 from matscout import columns
 
 NAMES: Final = {
-    columns.BAND_GAP: "band gap",
+    columns.BAND_GAP: "PBE band gap",
     columns.FORMATION_ENERGY: "formation energy",
     columns.ENERGY_ABOVE_HULL: "energy above hull",
     columns.BULK_MODULUS: "bulk modulus",
     columns.SHEAR_MODULUS: "shear modulus",
+    columns.ELEMENTAL_COST: "cost of the elements",
+    columns.HHI_PRODUCTION: "HHI, production",
+    columns.HHI_RESERVE: "HHI, reserves",
+    columns.CRUSTAL_ABUNDANCE: "crustal abundance",
     "materials_project": "Materials Project",
     "aflow": "AFLOW",
     "oqmd": "OQMD",
@@ -36,6 +40,16 @@ def name_of(key: str) -> str:
 def unit_of(column: str) -> str:
     """The column's unit, empty where it has none."""
     return columns.UNITS.get(column, "")
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter; the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def key_of(name: str) -> str:
+    """The name in keys of `metrics/`, which stay as they were: without the functional."""
+    return name_of(name).removeprefix("PBE ")
 
 
 def titled(column: str) -> str:
@@ -93,6 +107,22 @@ def window(bounds: tuple[float | None, float | None], unit: str) -> str:
 def plural(n: int, noun: str) -> str:
     """`1 crystal`, `1,204 crystals`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+PAGES: Final = (  # where a database shows one of its materials
+    ("mp-", "https://next-gen.materialsproject.org/materials/{}"),
+    ("oqmd-", "https://oqmd.org/materials/entry/{}"),
+    ("aflow:", "https://aflow.org/material/?id={}"),
+)
+
+
+def linked(material_id: str) -> Markup:
+    """A material's id as a link to its page at its database; ids of other databases as they are."""
+    for prefix, address in PAGES:
+        if material_id.startswith(prefix):
+            place = address.format(material_id.removeprefix("oqmd-") if prefix == "oqmd-" else material_id)
+            return Markup('<a href="{}" rel="noreferrer">{}</a>').format(place, material_id)
+    return escape(material_id)
 
 
 def sentence_list(items: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:

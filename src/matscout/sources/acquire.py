@@ -1,15 +1,17 @@
 """The databases and the one way to a snapshot of each: the whole stage `acquire`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
+from matscout import columns
 from matscout.errors import InputError, ParameterError
 from matscout.params import Database
 from matscout.sources import licences
 from matscout.sources.licences import Terms, terms_of
+from matscout.sources.record import Record, Rejection
 from matscout.sources.services.download import download
 from matscout.sources.services.fetcher import Fetcher
 from matscout.sources.snapshots.manifest import MANIFEST_NAME
@@ -116,14 +118,30 @@ def _from_sample(name: str, database: Database, destination: Path) -> None:
     copy_snapshot(source, destination, name)
 
 
+def _labelled(items: Iterator[Record | Rejection], name: str, path: str) -> Iterator[Record | Rejection]:
+    """The items; after the last one an error if there were rows and not one of them has a label."""
+    n_rows = n_labelled = 0
+    for item in items:
+        if isinstance(item, Record):
+            n_rows += 1
+            n_labelled += any(getattr(item, label) is not None for label in columns.LABELS)
+        yield item
+    if n_rows and not n_labelled:
+        raise InputError(
+            f"databases.{name}.path = {path}: none of {n_rows} rows has a label ({', '.join(columns.LABELS)}); "
+            f"name the columns in databases.{name}.file.columns, or let `matscout add-data {path}` find them"
+        )
+
+
 def _from_file(name: str, database: Database, destination: Path) -> None:
     # the readers of many formats: no other origin needs them
     from matscout.sources.files.detect_format import detect
     from matscout.sources.files.import_file import import_file
 
-    items = checked(import_file(Path(database.path), database.file, name), source=name)
+    items = _labelled(checked(import_file(Path(database.path), database.file, name), source=name), name, database.path)
     kind = detect(Path(database.path)) if database.file.format == "auto" else database.file.format
-    terms = terms_of(name, file_format=kind)
+    own = database.file.licence
+    terms = terms_of(name, file_format=kind) if own is None else Terms(licence=own, citation="")
     write_records(
         items,
         destination,

@@ -1,7 +1,6 @@
 """One material of one database, labels as published; and the rows that could not be used."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -162,8 +161,3 @@ class Losses:
         place = f"{first.file} row {first.row}" if first.file else first.material_id
         lost = f"{source}: {reasons.total()} of {self._rows[source]} rows are left out ({told})"
         return f"{lost}; the first: {place}: {first.detail}; all of them: {where}"
-
-
-def records_to_table(records: Iterable[Record]) -> pa.Table:
-    """Records as an arrow table in their order."""
-    return pa.Table.from_pylist([record.to_row() for record in records], schema=RECORD_SCHEMA)

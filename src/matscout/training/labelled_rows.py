@@ -16,6 +16,7 @@ from matscout.errors import TrainingError
 from matscout.graphs.batching import inference_batches, training_batches
 from matscout.graphs.crystal_graph import CrystalGraph, crystals_between
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.families.registry import FAMILIES
 from matscout.params import MemberGraph, Target
 from matscout.training.label_columns import read_labels
 
@@ -186,14 +187,14 @@ def load_folds(
     return folds
 
 
-def _check_logarithms(rows: pd.DataFrame, target: Target) -> None:
-    """Refuse labels that the head `log_laplace` cannot learn."""
+def _check_labels(rows: pd.DataFrame, target: Target) -> None:
+    """Refuse labels that the target's family cannot learn."""
     bad = rows.loc[rows[target.label] <= 0]
-    if target.head == "log_laplace" and len(bad):
+    if FAMILIES[target.head].NEEDS_POSITIVE_LABELS and len(bad):
         first = bad.iloc[0]
         raise TrainingError(
             f"{target.label} = {first[target.label]:g} {columns.UNITS.get(target.label, '')} of "
-            f"{first[columns.MATERIAL_ID]} ({len(bad)} such row(s)): the head 'log_laplace' learns logarithms, which "
+            f"{first[columns.MATERIAL_ID]} ({len(bad)} such row(s)): the head {target.head!r} learns logarithms, which "
             f"need labels above zero; raise the lower limit of curation.validity, or choose the head 'laplace'"
         )
 
@@ -207,7 +208,7 @@ def _fold(
     per_epoch: int,
 ) -> Fold:
     for target in targets.values():
-        _check_logarithms(rows, target)
+        _check_labels(rows, target)
     unknown = np.full(len(rows), np.nan)
     return Fold(
         material_ids=rows[columns.MATERIAL_ID].to_numpy(object),

@@ -19,6 +19,7 @@ from matscout.params import Params
 from matscout.training.labelled_rows import Fold, LabelledBatch, load_folds
 from matscout.training.loop.reproducible import reproducible
 from matscout.training.loop.trainer import EpochRecord, Trainer
+from matscout.training.loss_and_errors import fold_figures
 from matscout.training.runs.checkpoints import CheckpointStore, open_checkpoints
 from matscout.training.runs.tracking import MemberRun, member_run
 from matscout.training.runs.trained_beforehand import FOLDER, keep_member
@@ -26,7 +27,6 @@ from matscout.training.runs.training_hashes import Provenance, training_hashes
 from matscout.training.shared_training import from_first, is_first, launch, only_first
 from matscout.training.training_plan import Plan, plan_member
 from matscout.training.training_task import Task
-from matscout.training.validation_errors import fold_figures
 
 HISTORY_FILE = "history.parquet"
 METRICS_FILE = "metrics.json"

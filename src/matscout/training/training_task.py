@@ -11,14 +11,13 @@ from torch import Tensor
 
 from matscout import columns
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.models.model import CrystalModel, build_model
+from matscout.models.model import CrystalModel, build_model, encoder_of
 from matscout.params import Compute, Member, Params, Target, base_target
 from matscout.training.labelled_rows import Fold, LabelledBatch
-from matscout.training.loop.losses import multi_task_loss
 from matscout.training.loop.trainer import Recipe, Trainer
+from matscout.training.loss_and_errors import Objective, multi_task_loss
 from matscout.training.shared_training import SharedTrainer, is_shared
 from matscout.training.starting_weights import Start
-from matscout.training.validation_errors import Objective
 
 
 def weighed(targets: Mapping[str, Target], weights: Mapping[str, float]) -> dict[str, Target]:
@@ -93,10 +92,9 @@ def training_forward(
     """Graph -> parameters of distributions by target, through the very weights of `model`.
 
     With `bfloat16` the encoder's matrix products run in it (torch.autocast); weights, their averages and the head stay
-    in float32, since a loss is a difference of nearby numbers. Sizes differ from batch to batch, so that the encoder
-    is compiled for any.
+    in float32, since a loss is a difference of nearby numbers.
     """
-    encoder = torch.compile(model.encoder, dynamic=True) if compute.compile else model.encoder
+    encoder = encoder_of(model, compiled=compute.compile)
 
     def forward(graph: CrystalGraph) -> dict[str, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=compute.precision == "bfloat16"):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS
+from matscout.crystal import ATOMIC_NUMBERS, N_ELEMENTS
 from matscout.curation.energies.align_energies import align, reference_scale
-from matscout.curation.energies.database_pairs import N_ELEMENTS, Pairs, atomic_fractions, make_pairs
+from matscout.curation.energies.database_pairs import Pairs, make_pairs
 from matscout.curation.energies.reference_offsets import fit_offset, held_out_residuals
 from matscout.params import load_params
 
@@ -103,14 +103,6 @@ def test_held_out_residuals_fall_to_the_noise_and_below_the_constant():
 def test_the_fit_is_the_same_every_time():
     first, second = fit_offset(pairs_of(60), SETTINGS), fit_offset(pairs_of(60), SETTINGS)
     np.testing.assert_array_equal(first.draws, second.draws)
-
-
-def test_atomic_fractions():
-    table = atomic_fractions(pd.Series(["SrTiO3", "Fe2O3", "SrTiO3"]))
-    assert table.sum(axis=1) == pytest.approx(1)
-    assert table[0, ATOMIC_NUMBERS["O"] - 1] == pytest.approx(0.6)
-    assert table[1, ATOMIC_NUMBERS["Fe"] - 1] == pytest.approx(0.4)
-    np.testing.assert_array_equal(table[0], table[2])
 
 
 def table_of(rows, corrections="mp2020"):

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from matscout.crystal import Crystal
 from matscout.curation.curate import curate
 from matscout.discovery.handoff.check_feedback import check_feedback, compare_feedback
+from matscout.discovery.handoff.collect import shipped_elements
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.feedback_files import read_feedback, write_receipt
@@ -76,8 +78,35 @@ def test_energies_of_whole_cells_are_recognised(give):
 
 
 def test_predictions_that_were_merely_bad_are_no_wrong_unit(give):
-    table, _ = give(lambda row: row | {ENERGY: row[ENERGY] + 1.3})
-    assert (table.loc[table["label"] == ENERGY, "error"] > 1).all()
+    table, _ = give(lambda row: row | {ENERGY: row[ENERGY] + 0.6})
+    assert (table.loc[table["label"] == ENERGY, "error"] > 0.6).all()
+
+
+def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, ranked, tmp_path):
+    """One total energy among results is no matter of the median: it is refused whatever the others are."""
+    first = ranked.iloc[0]
+    structure = Crystal.from_row(first)
+    total = sum(n * shipped_elements()[symbol] for symbol, n in structure.element_counts.items())
+    total += structure.n_atoms * (first[ENERGY] - 0.1)
+    readings = {
+        "it looks like the total energy of the cell": total,
+        "it looks like the total energy per atom": total / structure.n_atoms,
+        "it looks like the formation energy of the cell": (first[ENERGY] + 0.02) * structure.n_atoms,
+        "it would fit in meV": (first[ENERGY] + 0.05) * 1000,
+        "it fits in no other unit that we know": first[ENERGY] + 1.234,
+    }
+    for words, value in readings.items():
+
+        def change(row, value=value):
+            return row | ({ENERGY: value} if row["material_id"] == first["candidate_id"] else {})
+
+        with pytest.raises(InputError, match=f"{first['candidate_id']} {ENERGY}.*{words}"):
+            give(change, n=2)
+        assert not (tmp_path / "feedback" / "checked.json").exists()
+    with pytest.raises(InputError, match="no result of that id"):
+        check_feedback(tmp_path / "feedback", tmp_path / "ranked.parquet", accept=["ms-000000000000"])
+    table, _ = check_feedback(tmp_path / "feedback", tmp_path / "ranked.parquet", accept=[first["candidate_id"]])
+    assert table["error"].max() == pytest.approx(1.234)
 
 
 def test_unknown_ids_and_mixed_up_ones_are_refused(give, ranked):

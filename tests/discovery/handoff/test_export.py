@@ -12,8 +12,9 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
 from matscout.crystal import Crystal
+from matscout.discovery.cif_files import folder_name
 from matscout.discovery.handoff.export import export_bundle, write_vasp_inputs
-from matscout.discovery.handoff.provenance_card import Origins
+from matscout.discovery.handoff.provenance_card import Origins, warnings_of
 from matscout.errors import InputError
 
 
@@ -77,7 +78,8 @@ def test_an_export_leaves_the_working_directory_its_ranking_and_other_folders(ra
 
 
 def expected(candidates, folder):
-    row = candidates[candidates["candidate_id"] == folder.name.split("_")[-1]].iloc[0]
+    identity = json.loads((folder / "card.json").read_text())["candidate"]["candidate_id"]
+    row = candidates[candidates["candidate_id"] == identity].iloc[0]
     return Crystal.from_row(row).to_structure()
 
 
@@ -146,6 +148,52 @@ def test_the_table_has_one_row_a_candidate_and_no_arrays(bundle):
     table = pd.read_csv(bundle / "candidates.csv")
     assert len(table) == 5
     assert not {"lattice", "species", "frac_coords"} & set(table.columns)
+
+
+def test_a_card_begins_with_what_matters(folders):
+    card = json.loads((folders[0] / "card.json").read_text())
+    assert list(card)[:7] == [
+        *("formula", "goal", "stability_judged", "stability_remark", "missing_references", "date", "warnings"),
+    ]
+    assert folders[0].name == f"0001_{card['formula']}" or "(" in card["formula"]
+
+
+def test_magnetic_order_is_warned_of():
+    assert "MagneticStructureEnumerator" in warnings_of(["Ni", "O"])[0]
+    assert warnings_of(["Na", "Cl"]) == warnings_of(["Ni", "Al"]) == []
+
+
+def test_folders_are_named_by_rank_and_formula():
+    row = {"candidate_id": "ms-2f59651b072a", "rank": 1, "species": ["Se"] * 4 + ["Cu", "Y", "Rb", "Y"]}
+    assert folder_name(row) == "0001_RbY2CuSe4"
+    phosphate = {"candidate_id": "ms-1", "rank": 12, "species": ["Ca"] * 3 + ["P"] * 2 + ["O"] * 8}
+    assert folder_name(phosphate) == "0012_Ca3P2O8"
+
+
+def test_the_diverse_batch_is_exported_in_its_order(ranked, tmp_path):
+    table = pd.read_parquet(ranked)
+    with pytest.raises(InputError, match="holds no batch"):
+        export_bundle(ranked, tmp_path / "out", batch=True)
+    table["batch"] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]
+    table.to_parquet(tmp_path / "ranked.parquet")
+    rows = export_bundle(tmp_path / "ranked.parquet", tmp_path / "out", batch=True, top=2)
+    assert rows["candidate_id"].tolist() == table["candidate_id"].iloc[[3, 4]].tolist()
+
+
+def test_a_ranking_older_than_the_parameters_is_not_exported(ranked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "data" / "screening" / "ranked.parquet"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(ranked.read_bytes())
+    (tmp_path / "params.yaml").write_text("screening: {goal: battery}\ncompute: {device: cpu}\n")
+    lock = {
+        "stages": {"screen": {"params": {"params.yaml": {"screening": {"goal": "battery"}, "compute.device": "cpu"}}}}
+    }
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    assert len(export_bundle(place, tmp_path / "out", top=1)) == 1
+    (tmp_path / "params.yaml").write_text("screening: {goal: catalyst}\ncompute: {device: cpu}\n")
+    with pytest.raises(InputError, match=r"is older than params.yaml: screening changed .* run `dvc repro`"):
+        export_bundle(place, tmp_path / "out", top=1)
 
 
 def test_named_candidates_come_in_the_order_asked_for(ranked, tmp_path):

@@ -7,7 +7,8 @@ from matscout.discovery.rank.goals import check_goal, distance_outside, obeys_el
 from matscout.discovery.stability.energy_above_hull import HullEnergy
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 from matscout.params import Goal, Objective
 
 GAP, ENERGY, HULL = "band_gap", "formation_energy_per_atom", "energy_above_hull"

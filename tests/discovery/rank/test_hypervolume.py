@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs, expected_improvement, front_probability
 from matscout.discovery.rank.hypervolume import hypervolume, improvements
 from matscout.ensemble.distributions.mixture import Mixture
-from matscout.models.families.distributions import Laplace
+from matscout.models.families.laplace import Laplace
 from matscout.params import Objective
 
 POINTS = st.integers(1, 4).flatmap(

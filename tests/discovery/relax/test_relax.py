@@ -22,7 +22,8 @@ from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.discovery.relax.verdict import FARTHEST, combine
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 from matscout.params import Relaxation, load_params
 from matscout.potentials.registry import load_potential
 from matscout.resume.parts import Parts

@@ -22,7 +22,8 @@ from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.single_member import alone
 from matscout.errors import InputError
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 from matscout.params import Cascade, Objective
 
 N_POOL = 20_000

@@ -196,6 +196,15 @@ def test_each_candidate_competes_with_known_phases_and_with_the_lowest_candidate
         assert is_lowest or energy >= result.energy  # the others of its formula never lie below the hull
 
 
+def test_of_one_formula_the_surer_candidate_competes_and_the_lowest_stands_for_it():
+    li2mn = ["Li", "Li", "Mn"]
+    rows = [("c-0", ["Li", "Mn"], 0.0, 0.0), ("c-1", li2mn, -1.0, 0.25), ("c-2", li2mn, -0.9, 0.0)]
+    references = among(References.from_rows([]), rows)
+    assert references.decompose(Counter(["Li", "Mn"]), "c-0").energy == pytest.approx(0.75 * -0.9)
+    assert references.decompose(Counter(li2mn), "c-1").energy == pytest.approx(0)  # of other formulas: the elements
+    assert references.decompose(Counter(li2mn), "c-2").energy == pytest.approx(-1.0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(contests(), st.data())
 def test_one_rival_more_never_lowers_an_energy_above_the_hull(contest, data):
@@ -248,7 +257,7 @@ def test_stability_is_judged_only_where_every_pair_of_elements_has_a_phase():
     assert "(0.64 > 0.15 eV/atom): rivals are missing" in words
     lone = references.decompose({"Ho": 2, "Zn": 1, "S": 4})
     assert lone.missing == ("Ho", "S", "Zn", "Ho-S", "Ho-Zn")
-    assert remark_on(lone, lone.energy + 1.0, DEEPEST) == (False, "no known phase of Ho-S, Ho-Zn")
+    assert remark_on(lone, lone.energy + 1.0, DEEPEST) == (False, "no Ho-S, Ho-Zn phase known")
 
 
 def test_stand_ins_compete_and_are_never_known():
@@ -360,3 +369,43 @@ def test_in_draws_a_rival_errs_as_its_prediction_does():
     assert drawn[:, 0].std() == pytest.approx(found.std, rel=0.05)
     np.testing.assert_allclose(drawn[:, 1], 2 / 3 * -1.6)  # a candidate is no rival of itself
     assert drawn[:, 2].mean() == pytest.approx(-1.8, abs=0.01)  # the lowest of its formula
+
+
+def test_phases_of_a_user_s_tables_widen_the_hull(tmp_path):
+    """SrO + TiO2 alone leave SrTiO3 on the hull; a lower ternary in the user's table puts it above."""
+    rows = [("mp-1", ["Sr", "O"], -3.0), ("mp-2", ["Ti", "O", "O"], -3.3), ("mp-3", ["Sr", "Ti"], -0.1)]
+    table = pd.DataFrame(rows, columns=["material_id", "species", "formation_energy_aligned"]).assign(synthetic=False)
+    table.to_parquet(tmp_path / "materials.parquet")
+    own = tmp_path / "own_hull"
+    own.mkdir()
+    (own / "README.md").write_text("no table")
+    counts = {"Sr": 1, "Ti": 1, "O": 3}
+    before = References.read(tmp_path / "materials.parquet", None, own).decompose(counts)
+    assert {phase.material_id for phase, _ in before.phases} == {"mp-1", "mp-2"}
+    (own / "more.csv").write_text(
+        "id,formula,formation_energy_per_atom\nmp-5229,SrTiO3,-3.55\nmp-9,Sr,0.2\nmp-8,Ti0.5O0.5,-2.0\n"
+    )
+    after = References.read(tmp_path / "materials.parquet", None, own)
+    found = after.decompose(counts)
+    assert [phase.label for phase, _ in found.phases] == ["SrTiO3 (mp-5229)"]
+    assert found.energy == pytest.approx(-3.55)
+    assert after.n_phases == 5
+    assert after.system(("O", "Ti")).phases[2].counts == {"O": 1, "Ti": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,formula,energy\nmp-1,SrO,-3\n", r"lacks the columns \['formation_energy_per_atom'\]"),
+        ("id,formula,formation_energy_per_atom\nmp-1,SrO,-39\n", "row 1: SrO has -39: a formation energy lies between"),
+        ("id,formula,formation_energy_per_atom\nmp-1,what?,-3\n", r"row 1: 'what\?', -3 is no formula"),
+    ],
+)
+def test_a_row_that_is_no_phase_is_refused_with_its_place(tmp_path, text, words):
+    table = pd.DataFrame({"material_id": ["mp-1"], "species": [["Sr", "O"]], "formation_energy_aligned": [-3.0]})
+    table.assign(synthetic=False).to_parquet(tmp_path / "materials.parquet")
+    (tmp_path / "hull.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        References.read(tmp_path / "materials.parquet", None, tmp_path / "hull.csv")
+    with pytest.raises(InputError, match="is not there"):
+        References.read(tmp_path / "materials.parquet", None, tmp_path / "absent")

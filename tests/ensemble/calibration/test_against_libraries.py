@@ -5,7 +5,8 @@ import pytest
 
 from matscout.ensemble.calibration.conformal import LEVELS, fit_conformal
 from matscout.ensemble.distributions.mixture import Mixture
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 
 scoringrules = pytest.importorskip("scoringrules", reason="scoringrules (extra `dev`) is the oracle")
 crepes = pytest.importorskip("crepes", reason="crepes (extra `dev`) is the oracle")

@@ -27,7 +27,7 @@ from matscout.ensemble.metrics.interval_metrics import coverage
 from matscout.ensemble.run_members import MemberOutputs
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.models.families.distributions import HurdleLaplace
+from matscout.models.families.hurdle import HurdleLaplace
 from matscout.params import Graphs, load_params
 
 PARAMS = load_params(ROOT / "params.yaml")

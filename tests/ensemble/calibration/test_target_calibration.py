@@ -23,7 +23,7 @@ from matscout.ensemble.comparison.metric_table import distribution_rows
 from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
 from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
 from matscout.ensemble.metrics.interval_metrics import coverage, miscalibration_area
-from matscout.models.families.distributions import Laplace
+from matscout.models.families.laplace import Laplace
 
 SETTINGS = {"method": "median", "drop_factor": 2.0}
 

@@ -10,7 +10,8 @@ from matscout.ensemble.distributions.interval_shapes import (
     scaled_scores,
 )
 from matscout.ensemble.distributions.mixture import Mixture
-from matscout.models.families.distributions import HurdleLaplace, Laplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from scipy.integrate import quad
 from scipy.stats import laplace, loglaplace
 
 from matscout.ensemble.distributions.mixture import Mixture
-from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
-from matscout.models.families.log_density import log_density
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
+from matscout.models.families.log_laplace import LogLaplace
 
 
 @pytest.fixture
@@ -28,15 +29,15 @@ def hurdles(rng, n=7, n_members=3):
 def test_log_density_of_a_laplace_is_scipys():
     value = np.array([-2.0, 0.0, 0.3, 5.0])
     one = Laplace(np.full(4, 0.3), np.full(4, 0.7))
-    np.testing.assert_allclose(log_density(one, value), laplace(0.3, 0.7).logpdf(value))
+    np.testing.assert_allclose(one.log_density(value), laplace(0.3, 0.7).logpdf(value))
 
 
 def test_density_of_a_hurdle_integrates_to_the_probability_of_a_value():
     for loc in (-1.0, 0.0, 2.0):
         one = HurdleLaplace(np.array([0.3]), np.array([loc]), np.array([0.5]))
-        mass, _ = quad(lambda y, d=one: float(np.exp(log_density(d, np.array([y])))[0]), 1e-12, 30, points=[2.0])
+        mass, _ = quad(lambda y, d=one: float(np.exp(d.log_density(np.array([y])))[0]), 1e-12, 30, points=[2.0])
         assert mass == pytest.approx(0.7, abs=1e-6)
-        assert np.exp(log_density(one, np.zeros(1)))[0] == pytest.approx(0.3)
+        assert np.exp(one.log_density(np.zeros(1)))[0] == pytest.approx(0.3)
 
 
 def log_laplaces(rng, n=7, n_members=3):
@@ -46,7 +47,7 @@ def log_laplaces(rng, n=7, n_members=3):
 def test_log_density_of_a_log_laplace_is_scipys():
     value = np.array([-1.0, 0.0, 0.5, 20.0, 90.0])
     one = LogLaplace(np.full(5, 3.0), np.full(5, 0.4))
-    np.testing.assert_allclose(log_density(one, value), loglaplace(1 / 0.4, scale=np.exp(3.0)).logpdf(value))
+    np.testing.assert_allclose(one.log_density(value), loglaplace(1 / 0.4, scale=np.exp(3.0)).logpdf(value))
 
 
 def test_a_log_laplace_mixture_is_its_samples(rng):
@@ -83,7 +84,7 @@ def test_a_log_laplace_without_variance_keeps_a_finite_error_bar():
 
 def test_certain_hurdle_has_a_finite_log_density():
     one = HurdleLaplace(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([0.5, 0.5]))
-    assert np.isfinite(log_density(one, np.array([0.0, 1.0]))).all()
+    assert np.isfinite(one.log_density(np.array([0.0, 1.0]))).all()
 
 
 @pytest.mark.parametrize("make", [laplaces, hurdles])
@@ -170,4 +171,4 @@ def test_weights_choose_the_member():
     first, second = Laplace(np.zeros(1), np.ones(1)), Laplace(np.full(1, 5.0), np.ones(1))
     mixture = Mixture.of([first, second], np.array([0.0, 1.0]))
     assert mixture.median()[0] == pytest.approx(5)
-    np.testing.assert_allclose(mixture.log_density(np.full(1, 5.0)), log_density(second, np.full(1, 5.0)))
+    np.testing.assert_allclose(mixture.log_density(np.full(1, 5.0)), second.log_density(np.full(1, 5.0)))

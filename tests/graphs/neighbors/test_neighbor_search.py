@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from awkward_cells import random_cell
+from searches import nearest_neighbors
 
 from matscout.errors import InputError
 from matscout.graphs.neighbors.lattice_reduction import reduce_lattice
-from matscout.graphs.neighbors.neighbor_search import nearest_neighbors
 from matscout.graphs.neighbors.neighbor_shells import TIE_TOLERANCE
 
 

@@ -4,10 +4,9 @@ import moyopy
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
+from searches import find_orbits, nearest_neighbors
 
 from matscout.crystal import Crystal
-from matscout.graphs.neighbors.neighbor_search import nearest_neighbors
-from matscout.graphs.symmetry.asymmetric_unit import find_orbits
 
 SYMPREC = 1e-3
 

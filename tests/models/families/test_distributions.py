@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
+from matscout.models.families.log_laplace import LogLaplace
 
 LAPLACE = Laplace(np.array([-1.2, 0.0, 3.0]), np.array([0.4, 1.0, 0.05]))
 HURDLE = HurdleLaplace(

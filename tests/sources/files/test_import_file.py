@@ -17,7 +17,7 @@ from matscout.params import FileImport
 from matscout.sources.acquire import acquire
 from matscout.sources.files.detect_format import detect
 from matscout.sources.files.import_file import import_file
-from matscout.sources.record import records_to_table
+from matscout.sources.record import RECORD_SCHEMA
 from matscout.sources.snapshots.snapshot import read_snapshot
 
 N_ROWS = 12
@@ -45,9 +45,11 @@ def write_records_jsonl(folder):
 
 
 def write_records_parquet(folder):
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(records_to_table(rows()), folder / "records.parquet")
+    table = pa.Table.from_pylist([record.to_row() for record in rows()], schema=RECORD_SCHEMA)
+    pq.write_table(table, folder / "records.parquet")
     return folder / "records.parquet"
 
 

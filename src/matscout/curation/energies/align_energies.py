@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
+from matscout.composition_vectors import fractions_of_formulas
 from matscout.crystal import SYMBOLS
-from matscout.curation.energies.database_pairs import Pairs, atomic_fractions, hubbard_flags, make_pairs
+from matscout.curation.energies.database_pairs import Pairs, hubbard_flags, make_pairs
 from matscout.curation.energies.reference_offsets import (
     CONSTANT,
     HUBBARD,
@@ -65,7 +66,7 @@ def align(
                 moved.loc[rows.index, columns.FORMATION_ENERGY_ALIGNED] = published[rows.index]
             continue
         fit = fit_offset(pairs, settings)
-        offset, error = fit.at(atomic_fractions(rows.loc[:, columns.FORMULA]), hubbard_flags(rows))
+        offset, error = fit.at(fractions_of_formulas(rows[columns.FORMULA]), hubbard_flags(rows))
         moved.loc[rows.index] = np.column_stack([published[rows.index] - offset, error])
         summary["sources"][name] = _describe(fit, pairs, settings, planted.get(str(source)))
     moved.loc[published.isna()] = np.nan

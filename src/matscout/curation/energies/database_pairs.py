@@ -1,17 +1,13 @@
 """Cross-database pairs: one material, two databases, two formation energies."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pymatgen.core import Composition
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS
-
-N_ELEMENTS: Final = 118
+from matscout.composition_vectors import fractions_of_formulas
 
 
 @dataclass(frozen=True)
@@ -57,21 +53,11 @@ def make_pairs(moved: pd.DataFrame, reference: pd.DataFrame) -> Pairs:
     both = ours.join(theirs.add_suffix("_reference"), how="inner").sort_index()
     return Pairs(
         groups=both.index.to_numpy(dtype=object),
-        fractions=atomic_fractions(both.loc[:, columns.FORMULA]),
+        fractions=fractions_of_formulas(both[columns.FORMULA]),
         hubbard=both[columns.IS_HUBBARD].to_numpy(dtype=np.float64),
         energies=both[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64),
         reference=both[f"{columns.FORMATION_ENERGY}_reference"].to_numpy(dtype=np.float64),
     )
-
-
-def atomic_fractions(formulas: pd.Series) -> NDArray[np.float64]:
-    """(n, 118) atomic fractions of reduced formulas, column z - 1."""
-    codes, distinct = pd.factorize(formulas)
-    table = np.zeros((len(distinct), N_ELEMENTS))
-    for row, formula in enumerate(distinct):
-        for symbol, fraction in Composition(formula).fractional_composition.as_dict().items():
-            table[row, ATOMIC_NUMBERS[symbol] - 1] = fraction
-    return table[codes]
 
 
 def hubbard_flags(rows: pd.DataFrame) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """A script that relaxes exported candidates with atomate2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 SCRIPT_NAME = "relax_with_atomate2.py"
 
@@ -10,9 +10,8 @@ _TEMPLATE = '''"""Relax the exported candidates with the Materials Project's GGA
     python {name}                 # runs here, one after the other
     python {name} --remote        # submits with jobflow-remote instead
 
-Results belong into data/feedback/*.jsonl of the repository: `material_id` (the folder's last part),
-`lattice`, `species`, `frac_coords`, `functional` (PBE), `formation_energy_per_atom` (eV/atom, MP2020-corrected),
-`band_gap` (eV); then `matscout feedback` and `dvc repro`.
+Then, in the repository: `matscout collect` this folder, `matscout feedback`, `dvc repro`. Task documents of a
+database count as well: save each as JSON anywhere below this folder.
 """
 
 import sys
@@ -24,25 +23,25 @@ from jobflow import run_locally
 from pymatgen.core import Structure
 
 HERE = Path(__file__).parent
-CANDIDATES = (
+CANDIDATES = {{  # folder: id
 {candidates}
-)
+}}
 
 
 def main() -> None:
-    for name in CANDIDATES:
+    for name, identity in CANDIDATES.items():
         structure = Structure.from_file(HERE / name / "POSCAR")
         flow = MPGGADoubleRelaxStaticMaker().make(structure)
         if "Yb" in structure.composition:
             flow = update_user_potcar_settings(flow, {{"Yb": "Yb_3"}})  # as the Materials Project since 2023
         flow.append_name(f" {{name}}")
-        flow.update_metadata({{"matscout_id": name.rsplit("_", 1)[-1]}})
+        flow.update_metadata({{"matscout_id": identity}})
         if "--remote" in sys.argv:
             from jobflow_remote import submit_flow
 
             submit_flow(flow)
         else:
-            run_locally(flow, create_folders=True)
+            run_locally(flow, create_folders=True, root_dir=HERE / name)
 
 
 if __name__ == "__main__":
@@ -50,6 +49,7 @@ if __name__ == "__main__":
 '''
 
 
-def workflow_script(names: Sequence[str]) -> str:
-    """The script's text for candidates in the folders `names` beside it."""
-    return _TEMPLATE.format(name=SCRIPT_NAME, candidates="\n".join(f'    "{name}",' for name in names))
+def workflow_script(ids: Mapping[str, str]) -> str:
+    """The script's text for candidates in folders beside it; ids by folder."""
+    lines = "\n".join(f'    "{name}": "{identity}",' for name, identity in ids.items())
+    return _TEMPLATE.format(name=SCRIPT_NAME, candidates=lines)

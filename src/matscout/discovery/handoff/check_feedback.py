@@ -1,6 +1,6 @@
 """Feedback: computed or measured results of candidates, checked and held against what was predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,25 @@ LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
 # What a label would be divided by if it were given in another unit than ours.
 OTHER_UNITS = {"meV": 1e3, "kJ/mol": 96.485332, "kcal/mol": 23.060548, "Ha": 1 / 27.211386, "Ry": 1 / 13.605693}
 PER_CELL = "eV/cell"
+PBE = "PBE"  # functional of the predictions
 FAR = 3.0  # predicted standard deviations: a median error beyond it asks whether the unit is wrong
 NEAR = 1.5  # and one below it, in another unit, answers
+BEYOND = 8.0  # predicted standard deviations: a result farther off is more likely a mistake than a discovery
+LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: surer than that is no prediction
+OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise: by which other functionals differ
 SHOWN = 5
 FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
 
 
-def check_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejection]]:
+def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Rejection]]:
     """`compare_feedback` for the files that are new or changed; notes in `checked.json` that they passed.
 
     Candidates of earlier rounds stand in no later ranking, so that a file is checked once.
+
+    Args:
+        folder: of the results.
+        ranked: `ranked.parquet` that the candidates came from.
+        accept: ids of candidates whose results count however far from the predictions they lie.
 
     Raises:
         InputError: as `compare_feedback`; nothing is noted then.
@@ -38,25 +47,28 @@ def check_feedback(folder: Path, ranked: Path) -> tuple[pd.DataFrame, list[Rejec
     new = [file for file in files if receipt.get(file.name) != sha256_of(file)]
     if files and not new:
         raise InputError(f"all {len(files)} file(s) in {folder} were checked before; `dvc repro` trains on them")
-    compared = compare_feedback(new, ranked, folder)
+    compared = compare_feedback(new, ranked, folder, accept=accept)
     write_receipt(folder, new)
     return compared
 
 
-def compare_feedback(files: Sequence[Path], ranked: Path, folder: Path) -> tuple[pd.DataFrame, list[Rejection]]:
+def compare_feedback(
+    files: Sequence[Path], ranked: Path, folder: Path, *, accept: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[Rejection]]:
     """Results beside predictions, one row a candidate and label, and the lines that could not be read.
 
     Args:
         files: record JSONL files in `folder`, as `sources.feedback` reads them.
         ranked: `ranked.parquet` that the candidates came from.
         folder: for the messages.
+        accept: ids of candidates whose results count however far from the predictions they lie.
 
     Returns:
         candidate_id, label, predicted, std, computed, error, in_90.
 
     Raises:
-        InputError: no files, ids that no ranking knows, another composition than the candidate's, or
-            labels that fit the predictions in another unit than ours.
+        InputError: no files, ids that no ranking knows, another composition than the candidate's, labels that fit the
+            predictions in another unit than ours, or a label more than `BEYOND` predicted standard deviations off.
     """
     if not files:
         raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see its README.md")
@@ -79,6 +91,7 @@ def compare_feedback(files: Sequence[Path], ranked: Path, folder: Path) -> tuple
     sizes = {record.material_id: record.crystal.n_atoms for record in records}
     for label in LABELS:
         _check_unit(table.loc[table["label"] == label], label, sizes)
+    _check_distance(table, {record.material_id: record for record in records}, accept)
     return table, rejections
 
 
@@ -135,6 +148,49 @@ def _check_unit(table: pd.DataFrame, label: str, sizes: dict[str, int]) -> None:
             f"{label} of {len(table)} results fits the predictions in {best} but not in {columns.UNITS[label]}: "
             f"convert it to {columns.UNITS[label]}"
         )
+
+
+def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: Sequence[str]) -> None:
+    """Refuse results that lie beyond belief, one by one, and say what each looks like."""
+    if unknown := sorted(set(accept) - set(records)):
+        raise InputError(
+            f"--accept {unknown[0]}: no result of that id is to be checked; ids are {sorted(records)[:SHOWN]}"
+        )
+    told = []
+    for row in table.to_dict("records"):
+        record, label = records[row["candidate_id"]], row["label"]
+        scale = 0.0 if record.functional == PBE else OTHER_SCALE[label]
+        spread = float(np.hypot(max(row["std"], LEAST_STD[label]), scale))
+        distance = abs(row["error"]) / spread
+        if distance > BEYOND and row["candidate_id"] not in accept:
+            figures = f"{row['computed']:.3f}, predicted {row['predicted']:.3f} {columns.UNITS[label]}"
+            likely = _looks_like(record, label, row["predicted"], spread)
+            told.append(f"{row['candidate_id']} {label} {figures}: {distance:.0f} standard deviations off; {likely}")
+    if told:
+        more = f"\n  and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        lines = "\n  ".join(told[:SHOWN])
+        raise InputError(
+            f"{len(told)} result(s) lie more than {BEYOND:g} predicted standard deviations off, nothing was accepted:"
+            f"\n  {lines}{more}\ncorrect the file, or insist: matscout feedback --accept ID"
+        )
+
+
+def _looks_like(record: Record, label: str, predicted: float, spread: float) -> str:
+    """What else than the label in our unit the number may be."""
+    computed = float(getattr(record, label))
+    readings = {f"it would fit in {unit}": computed / factor for unit, factor in OTHER_UNITS.items()}
+    if label == columns.FORMATION_ENERGY:
+        from matscout.discovery.handoff.collect import shipped_elements  # and with it pymatgen's readers of VASP files
+
+        n_atoms, mu = record.crystal.n_atoms, shipped_elements()
+        counts = record.crystal.element_counts
+        if set(counts) <= set(mu):
+            elements = sum(n * mu[symbol] for symbol, n in counts.items()) / n_atoms
+            readings["it looks like the total energy of the cell"] = computed / n_atoms - elements
+            readings["it looks like the total energy per atom"] = computed - elements
+        readings["it looks like the formation energy of the cell"] = computed / n_atoms
+    best = min(readings, key=lambda name: abs(readings[name] - predicted))
+    return best if abs(readings[best] - predicted) <= FAR * spread else "it fits in no other unit that we know"
 
 
 def _misfit(computed: NDArray[np.float64], predicted: NDArray[np.float64], spread: NDArray[np.float64]) -> float:

@@ -6,24 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+import yaml
 from pymatgen.core import Structure
-from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp.sets import BadInputSetWarning, MPRelaxSet
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.cif_files import SYMPREC, file_stem
+from matscout.discovery.cif_files import cif_text, folder_name
 from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
 from matscout.discovery.handoff.optimade_entries import structure_lines
 from matscout.discovery.handoff.provenance_card import Origins, provenance_card
 from matscout.discovery.relax.relaxed_table import BEFORE, RELAXED_NAME, SUMMARY_NAME, final_ranking
 from matscout.errors import InputError
-from matscout.files import atomic_path, check_replaceable, sha256_of, write_csv, write_json
+from matscout.files import atomic_path, check_replaceable, sha256_of, write_bytes, write_csv, write_json
+from matscout.params import PARAMS_FILE
 
 NOT_IN_CSV = (*columns.CRYSTAL, *(name + BEFORE for name in columns.CRYSTAL))
 MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
 SHOWN: Final = 3
+RANKED: Final = Path("data/screening/ranked.parquet")
 
 
 def export_bundle(
@@ -33,6 +36,7 @@ def export_bundle(
     relaxed: Path | None = None,
     top: int = 20,
     ids: Sequence[str] | None = None,
+    batch: bool = False,
     origins: Origins | None = None,
 ) -> pd.DataFrame:
     """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
@@ -47,27 +51,30 @@ def export_bundle(
         destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
+        batch: the diverse set to compute together instead of the best, at most `top` of it.
         origins: where weights, data and licences lie, for the cards; None looks in `data/`.
 
     Returns:
         The rows exported.
 
     Raises:
-        InputError: no such file, an unknown id, fewer than one candidate to export, or a folder that holds other
-            files than an export wrote there.
+        InputError: no such file, an unknown id, fewer than one candidate to export, a ranking that is older than
+            `params.yaml`, or a folder that holds other files than an export wrote there.
     """
     destination = Path(destination)
     check_replaceable(destination, MARK)
     _check_untouched(destination)
-    rows = _chosen(ranked, relaxed, top, ids)
+    check_up_to_date(ranked)
+    rows = _chosen(ranked, relaxed, top, ids, batch=batch)
     relaxation = _relaxation(relaxed)
     origins = Origins() if origins is None else origins
     evidence = origins.read(ranked)
     with atomic_path(destination, mark=MARK) as folder:
         folder.mkdir()
-        names = [
-            _write_candidate(folder, row, provenance_card(row, evidence, relaxation)) for row in rows.to_dict("records")
-        ]
+        names = {
+            _write_candidate(folder, row, provenance_card(row, evidence, relaxation)): str(row[columns.CANDIDATE_ID])
+            for row in rows.to_dict("records")
+        }
         write_csv(folder / "candidates.csv", rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]))
         (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
         (folder / SCRIPT_NAME).write_text(workflow_script(names))
@@ -97,7 +104,32 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | None) -> pd.DataFrame:
+def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
+    """Refuse this repository's ranking if `params.yaml` says otherwise than what it was made with.
+
+    Raises:
+        InputError: a parameter of the stage `screen` was changed since; the message names it.
+    """
+    lock, params = root / "dvc.lock", root / PARAMS_FILE
+    if Path(ranked).resolve() != (root / RANKED).resolve() or not lock.is_file() or not params.is_file():
+        return
+    stage = (yaml.safe_load(lock.read_text()).get("stages") or {}).get("screen") or {}
+    made_with = (stage.get("params") or {}).get(PARAMS_FILE.name) or {}
+    present = yaml.safe_load(params.read_text())
+    if changed := sorted(name for name, value in made_with.items() if value != _value(present, name)):
+        raise InputError(
+            f"{ranked} is older than {PARAMS_FILE}: {', '.join(changed)} changed since it was ranked; run `dvc repro`"
+        )
+
+
+def _value(tree: Any, name: str) -> Any:
+    """The value under a dotted name; null if there is none."""
+    for part in name.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | None, *, batch: bool) -> pd.DataFrame:
     ranked = Path(ranked)
     if not ranked.is_file():
         raise InputError(f"{ranked} not found: run the stage `screen` first (dvc repro screen)")
@@ -107,6 +139,10 @@ def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | N
     if ids is None:
         if top < 1:
             raise InputError(f"top = {top} leaves nothing to export; give at least 1")
+        if batch:
+            if columns.BATCH not in table or not table[columns.BATCH].to_numpy().any():
+                raise InputError(f"{ranked} holds no batch: run the stage `screen` again (dvc repro screen)")
+            table = table.loc[table[columns.BATCH] > 0].sort_values(columns.BATCH)
         return table.head(top).reset_index(drop=True)
     unknown = sorted(set(ids) - set(table[columns.CANDIDATE_ID]))
     if unknown:
@@ -126,17 +162,17 @@ def _relaxation(folder: Path | None) -> Mapping[str, Any] | None:
 
 
 def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
-    name = file_stem(row)
-    structure = Crystal.from_row(row).to_structure()
+    name = folder_name(row)
+    crystal = Crystal.from_row(row)
     own = folder / name
     own.mkdir()
-    (own / "candidate.cif").write_text(str(CifWriter(structure, symprec=SYMPREC)))
-    (own / "candidate.cif").write_text(str(CifWriter(structure, symprec=SYMPREC)))
-    if row.get(columns.LATTICE + BEFORE) is not None:
+    (own / "candidate.cif").write_text(cif_text(crystal))
+    if isinstance(row.get(columns.LATTICE + BEFORE), np.ndarray):
         before = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
-        (own / "unrelaxed.cif").write_text(str(CifWriter(before.to_structure(), symprec=SYMPREC)))
-
-    write_json(own / "card.json", card)
+        (own / "unrelaxed.cif").write_text(cif_text(before))
+    write_vasp_inputs(crystal.to_structure(), own)
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)  # in its order: what matters most is on top
+    write_bytes(own / "card.json", f"{text}\n".encode())
     return name
 
 

@@ -1,11 +1,13 @@
 """Provenance: what a candidate was made from and what predicted it, in one card."""
 
+import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from matscout import __version__, columns
@@ -15,6 +17,8 @@ from matscout.sources.snapshots.manifest import read_manifest
 
 UNRELAXED_NOTE: Final = "predicted, not computed: the cell is scaled to a plausible volume and not relaxed"
 RELAXED_NOTE: Final = "predicted, not computed by DFT: the cell is relaxed by the potential under `relaxed_by`"
+MAGNETIC: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Ru", "Os", "Ir", "Eu", "Gd", "Tb", "Dy", "U"})
+LIGANDS: Final = frozenset({"O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P", "As"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Origins:
             files={name: sha256_of(path) for name, path in files.items() if path.is_file()},
             terms={m.source: {"licence": m.licence, "citation": m.citation} for m in manifests},
             sources=_sources(self.materials) if self.materials.is_file() else {},
+            goal=_goal(ranked),
         )
 
 
@@ -56,25 +61,27 @@ class Evidence:
         files: SHA-256 of tables and calibration.
         terms: licence and citation by source.
         sources: source by material id.
+        goal: name and definition of the goal that the ranking was made for; empty where that is not known.
     """
 
     weights: dict[str, str]
     files: dict[str, str]
     terms: dict[str, dict[str, str]]
     sources: dict[str, str]
+    goal: dict[str, Any]
 
 
 def provenance_card(
     row: dict[str, Any], evidence: Evidence, relaxation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what it is, where it comes from, who predicted what.
+    """The card of one candidate, as JSON: what to know before computing it, its origin, who predicted what.
 
     Args:
         row: of the ranking.
         evidence: hashes and licences.
         relaxation: summary of the stage `relax`; null = nothing was relaxed.
     """
-    is_relaxed = relaxation is not None and row.get("potential_energy_after") is not None
+    is_relaxed = relaxation is not None and pd.notna(row.get("potential_energy_after"))
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}
@@ -84,7 +91,15 @@ def provenance_card(
             votes.setdefault(member, {})[target] = plain(value)
     crystal = {name + end for name in columns.CRYSTAL for end in ("", "_before")}
     predicted = {n: plain(v) for n, v in row.items() if n not in crystal and "__" not in str(n)}
+    missing = str(row.get(columns.MISSING_REFERENCES) or "")
     return {
+        "formula": str(row.get(columns.FORMULA) or ""),
+        "goal": evidence.goal,
+        "stability_judged": plain(row.get(columns.STABILITY_JUDGED)),
+        "stability_remark": str(row.get(columns.STABILITY_REMARK) or ""),
+        "missing_references": [name for name in missing.split(",") if name],
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "warnings": warnings_of(row[columns.SPECIES]),
         "candidate": predicted,
         "parent": {"id": parent, "source": source, **evidence.terms.get(source, {})},
         "members": votes,
@@ -96,6 +111,28 @@ def provenance_card(
         "energy_judged_by": dict(relaxation["judge"]) if relaxation is not None and is_relaxed else None,
         "note": RELAXED_NOTE if is_relaxed else UNRELAXED_NOTE,
     }
+
+
+def warnings_of(species: Iterable[str]) -> list[str]:
+    """What the inputs do not take care of."""
+    symbols = set(species)
+    found = []
+    if symbols & MAGNETIC and symbols & LIGANDS:
+        metals = ", ".join(sorted(symbols & MAGNETIC))
+        found.append(
+            f"magnetic order: the inputs start ferromagnetic, and compounds of {metals} are often antiferromagnetic, "
+            "which may lie tens of meV/atom lower and change the gap; compare both (pymatgen: "
+            "MagneticStructureEnumerator)"
+        )
+    return found
+
+
+def _goal(ranked: Path) -> dict[str, Any]:
+    summary = Path(ranked).parent / "summary.json"
+    if not summary.is_file():
+        return {}
+    content = json.loads(summary.read_text())
+    return {"name": content.get("goal", ""), **content.get("goal_definition", {})}
 
 
 def _sources(materials: Path) -> dict[str, str]:

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
+from typing import Any
 
 import moyopy
 import numpy as np
@@ -127,6 +129,11 @@ def make_template(parent_id: str, crystal: Crystal) -> Template | None:
     )
 
 
+def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
+    """`make_template` for a chunk of ids and crystals: the unit of work of one process."""
+    return [make_template(material_id, crystal) for material_id, crystal in crystals]
+
+
 def _reduce(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
     cartesian = frac_coords @ lattice
@@ -136,10 +143,25 @@ def _reduce(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> t
 @cache
 def _canonical_wyckoffs(letters: str, space_group: int) -> str:
     """Wyckoff letters by element, for the choice of origin that all cells of a prototype share."""
-    # reads the whole library of prototypes: only proposing needs it
-    from matscout.discovery.propose.aflow_library import canonicalize_element_wyckoffs
+    return pymatgen_prototypes().canonicalize_element_wyckoffs(letters, space_group)
 
-    return canonicalize_element_wyckoffs(letters, space_group)
+
+@cache
+def pymatgen_prototypes() -> Any:
+    """The module `pymatgen.analysis.prototypes`, without its bibliography.
+
+    As it is imported, it reads its library of AFLOW prototypes and parses 288 BibTeX entries of its own to see whether
+    they are well-formed, which takes several times as long as all that is used here. For this import alone they are
+    taken as they are.
+    """
+    from pymatgen.util import provenance  # heavy: only where a prototype is looked up
+
+    check = provenance.is_valid_bibtex
+    provenance.is_valid_bibtex = lambda _: True
+    try:
+        return import_module("pymatgen.analysis.prototypes")
+    finally:
+        provenance.is_valid_bibtex = check
 
 
 @cache

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from matscout import params
-from matscout.crystal import Crystal
 from matscout.discovery.known_materials import CuratedTable
-from matscout.discovery.propose.crystal_templates import Template, make_template
+from matscout.discovery.propose.crystal_templates import Template, make_templates
 from matscout.discovery.propose.gates import Attrition
 from matscout.discovery.propose.oxidation_states import IonTable
 from matscout.engine import parallel_stream
@@ -75,11 +74,6 @@ def balanced(
         }
     )
     return parents
-
-
-def make_templates(crystals: Sequence[tuple[str, Crystal]]) -> list[Template | None]:
-    """`make_template` for a chunk: the unit of work of one process."""
-    return [make_template(material_id, crystal) for material_id, crystal in crystals]
 
 
 def _has_usable_size(species: Sequence[str], settings: params.Candidates) -> bool:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
-from matscout.discovery.propose.aflow_library import AFLOW_PROTOTYPE_LIBRARY
-from matscout.discovery.propose.crystal_templates import Template, make_template
+from matscout.discovery.propose.crystal_templates import Template, make_template, pymatgen_prototypes
 from matscout.discovery.propose.gates import GENERATED, ionic_gates, pass_in_turn
 from matscout.discovery.propose.oxidation_states import IonTable
 from matscout.discovery.propose.parent_crystals import Parent
@@ -21,7 +20,7 @@ COMMON_SHARE = 10.0  # percent of an element's ICSD reports: smact's "medium" co
 def aflow_templates() -> tuple[Template, ...]:
     """Pymatgen's 288 prototypes of Mehl et al., "The AFLOW library", Comput. Mater. Sci. 136, S1 (2017)."""
     templates = []
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
+    for entry in pymatgen_prototypes().AFLOW_PROTOTYPE_LIBRARY:
         crystal = Crystal.from_structure(entry["snl"].structure)
         template = make_template(f"aflow-prototype:{entry['tags']['aflow']}", crystal)
         if template is not None:

@@ -19,6 +19,7 @@ from pymatgen.core import Element
 from smact.data_loader import lookup_element_data
 
 from matscout import columns
+from matscout.composition_vectors import element_counts
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]
@@ -71,11 +72,7 @@ def _crustal_abundance(symbol: str) -> float | None:
 
 def _mass_fractions(species: Sequence[Sequence[str]]) -> Array:
     """(n, 119) share of each element in the mass."""
-    n_atoms = np.array([len(symbols) for symbols in species], dtype=np.int64)
-    numbers = np.array([ATOMIC_NUMBERS[symbol] for symbols in species for symbol in symbols], dtype=np.int64)
-    place = np.repeat(np.arange(len(species)) * len(SYMBOLS), n_atoms) + numbers
-    amounts = np.bincount(place, minlength=len(species) * len(SYMBOLS)).reshape(len(species), len(SYMBOLS))
-    masses = amounts * _atomic_masses()
+    masses = np.pad(element_counts(species), ((0, 0), (1, 0))) * _atomic_masses()  # by atomic number, from 0
     return masses / masses.sum(axis=1, keepdims=True)
 
 

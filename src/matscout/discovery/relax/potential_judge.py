@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import Crystal
 from matscout.curation.energies.database_pairs import Pairs
 from matscout.discovery.relax.relax_all import loaded_judge
@@ -28,7 +29,6 @@ from matscout.hypothetical.potential_scale import (
     DISAGREEMENT_TO_ERROR,
     EnergyScale,
     disagreement_noise,
-    element_fractions,
     element_noise,
     known_pairs,
 )
@@ -129,7 +129,8 @@ class PotentialJudge:
             energies: (n,) the potential's, eV/atom.
             crystals: the relaxed cells.
         """
-        return Opinion(self.scale.aligned(energies, crystals), self._std(element_fractions(crystals)))
+        fractions = atomic_fractions([crystal.species for crystal in crystals])
+        return Opinion(self.scale.aligned(energies, crystals), self._std(fractions))
 
     def _std(self, fractions: Array) -> Array:
         if self.labels is not None:
@@ -199,7 +200,7 @@ def make_potential_judge(
         known,
         curation.offsets,
         (aligned - truth)[usable],
-        element_fractions(chosen)[usable],
+        atomic_fractions([crystal.species for crystal in chosen])[usable],
     )
 
 

@@ -44,6 +44,7 @@ class Inputs:
         split: material_id and fold of its rows.
         stand_ins: table of hypothetical crystals that a potential labelled; null = none.
         labels: folder of labels by a potential; null = none.
+        hull: table or folder of further known phases; null = none.
     """
 
     screening: Path
@@ -53,11 +54,12 @@ class Inputs:
     split: Path
     stand_ins: Path | None = None
     labels: Path | None = None
+    hull: Path | None = None
 
     def files(self) -> list[Path]:
         """All of them that are there."""
         named = (self.screening / RANKED_NAME, self.members, self.ensemble, self.materials, self.split)
-        return [*named, *(path for path in (self.stand_ins, self.labels) if path is not None)]
+        return [*named, *(path for path in (self.stand_ins, self.labels, self.hull) if path is not None)]
 
 
 def relax(inputs: Inputs, params: Params, destination: Path) -> None:
@@ -85,7 +87,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
     facts, judging = loaded(settings).facts, loaded_judge(settings).facts
     judge = Judge(
         EnsemblePredictor.load(inputs.members, inputs.ensemble).for_hypothetical(),
-        References.read(inputs.materials, inputs.stand_ins),
+        References.read(inputs.materials, inputs.stand_ins, inputs.hull),
         params.screening.goals[params.screening.goal],
         device=params.compute.device,
     )

@@ -12,7 +12,7 @@ from matscout import columns
 from matscout.discovery.relax.potential_judge import Opinion
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
-from matscout.models.families.distributions import Laplace
+from matscout.models.families.laplace import Laplace
 
 Array = NDArray[np.float64]
 

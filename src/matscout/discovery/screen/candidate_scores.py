@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import Crystal
+from matscout.crystal import Crystal, formula_key
 from matscout.discovery.rank.element_resources import resource_columns
+from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs
 from matscout.discovery.rank.goals import (
     check_goal,
@@ -95,10 +96,9 @@ class Judge:
 
     def above_known_hull(self, predicted: pd.DataFrame, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """(n,) eV/atom above the hull of the known phases alone; NaN without any."""
-        energies = predicted[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
         if self.references is None:
-            return np.full(len(energies), np.nan)
-        return energies_above_hull(self.references.known, [Counter(symbols) for symbols in species], energies)
+            return np.full(len(predicted), np.nan)
+        return above_known_hull(self.references, predicted, species)
 
     def among(self, rivals: Rivals) -> "Judge":
         """The same judge of candidates that compete with these as well."""
@@ -109,10 +109,10 @@ class Judge:
     ) -> pd.DataFrame:
         """What was predicted of n crystals, and what follows from it.
 
-        Beside the predictor's columns: energy above the hull of all rivals with its interval and above that of the
-        known phases alone, competing phases, missing references, whether stability could be judged and why not,
-        what the elements cost, `<column>_in_window` for each window, `element_rules_met` and `goal_probability`:
-        0 where the goal asks for a stability that cannot be judged.
+        Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
+        interval and above that of the known phases alone, competing phases, missing references, whether stability
+        could be judged and why not, what the elements cost, `<column>_in_window` for each window, `element_rules_met`
+        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged.
 
         Args:
             predicted: the predictor's table.
@@ -120,6 +120,7 @@ class Judge:
             species: symbols of each crystal's atoms.
         """
         table = predicted.copy()
+        add_experimental_gap(table)
         hull = None if self.references is None else self._add_stability(table, species)
         certain = resource_columns(species)
         if self._asks_for_made_parents:
@@ -143,28 +144,9 @@ class Judge:
 
     def _add_stability(self, table: pd.DataFrame, species: Sequence[Sequence[str]]) -> HullEnergy:
         """Add the columns on stability; return the hull at each composition."""
-        references = self.references
-        if references is None:
+        if self.references is None:
             raise InputError("stability needs reference phases: give the curated table")
-        names = table[columns.CANDIDATE_ID if columns.CANDIDATE_ID in table else columns.MATERIAL_ID].tolist()
-        found = references.decompose_all([Counter(symbols) for symbols in species], names)
-        hull = hull_of(found)
-        energy, above = columns.FORMATION_ENERGY, columns.ENERGY_ABOVE_HULL
-        table[above] = table[energy] - hull.energy
-        table[above + columns.STD] = np.hypot(table[energy + columns.STD], hull.std)
-        for end, sign in ((columns.LO90, -1), (columns.HI90, 1)):  # independent errors: half widths add in quadrature
-            reach = np.hypot(table[energy + end] - table[energy], Z90 * hull.std)
-            table[above + end] = table[above] + sign * reach
-        if columns.ENERGY_ABOVE_KNOWN_HULL not in table:
-            table[columns.ENERGY_ABOVE_KNOWN_HULL] = self.above_known_hull(table, species)
-        table[columns.HULL_STD] = hull.std
-        limits = [references.depth_limit(item.n_others) for item in found]
-        remarks = [remark_on(*item) for item in zip(found, table[energy].tolist(), limits, strict=True)]
-        table[columns.STABILITY_JUDGED] = [is_judged for is_judged, _ in remarks]
-        table[columns.STABILITY_REMARK] = [words for _, words in remarks]
-        table[columns.COMPETING_PHASES] = [decomposition.text for decomposition in found]
-        table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]
-        return hull
+        return add_stability(table, species, self.references)
 
     def draws(self, candidates: pd.DataFrame, n_draws: int, seed: int) -> NDArray[np.float64]:
         """(n_draws, n_crystals, n_objectives) joint draws of the costs, of the ensemble and of the competing phases.
@@ -224,6 +206,45 @@ class Judge:
         ranked = pd.concat(parts, ignore_index=True)
         ranked[columns.RANK] = np.arange(1, len(ranked) + 1)
         return ranked
+
+
+def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], references: References) -> HullEnergy:
+    """Add the columns on stability in place; return the hull at each composition.
+
+    Args:
+        table: one row a crystal, with its id and its predicted formation energy, eV/atom.
+        species: symbols of each crystal's atoms.
+        references: phases that the crystals compete with.
+    """
+    names = table[columns.CANDIDATE_ID if columns.CANDIDATE_ID in table else columns.MATERIAL_ID].tolist()
+    found = references.decompose_all([Counter(symbols) for symbols in species], names)
+    hull = hull_of(found)
+    energy, above = columns.FORMATION_ENERGY, columns.ENERGY_ABOVE_HULL
+    table[above] = table[energy] - hull.energy
+    table[above + columns.STD] = np.hypot(table[energy + columns.STD], hull.std)
+    for end, sign in ((columns.LO90, -1), (columns.HI90, 1)):  # independent errors: half widths add in quadrature
+        reach = np.hypot(table[energy + end] - table[energy], Z90 * hull.std)
+        table[above + end] = table[above] + sign * reach
+    if columns.ENERGY_ABOVE_KNOWN_HULL not in table:
+        table[columns.ENERGY_ABOVE_KNOWN_HULL] = above_known_hull(references, table, species)
+    table[columns.HULL_STD] = hull.std
+    limits = [references.depth_limit(item.n_others) for item in found]
+    remarks = [remark_on(*item) for item in zip(found, table[energy].tolist(), limits, strict=True)]
+    table[columns.STABILITY_JUDGED] = [is_judged for is_judged, _ in remarks]
+    table[columns.STABILITY_REMARK] = [words for _, words in remarks]
+    table[columns.COMPETING_PHASES] = [decomposition.text for decomposition in found]
+    table[columns.MISSING_REFERENCES] = [",".join(decomposition.missing) for decomposition in found]
+    known = references.ids_of_formulas
+    table[columns.KNOWN_FORMULA] = [known.get(formula_key(list(symbols)), "") for symbols in species]
+    return hull
+
+
+def above_known_hull(
+    references: References, predicted: pd.DataFrame, species: Sequence[Sequence[str]]
+) -> NDArray[np.float64]:
+    """(n,) eV/atom above the hull of the known phases alone."""
+    energies = predicted[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
+    return energies_above_hull(references.known, [Counter(symbols) for symbols in species], energies)
 
 
 def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:

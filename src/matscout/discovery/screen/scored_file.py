@@ -25,7 +25,7 @@ from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.files import SHARD_ROWS
-from matscout.models.families.distributions import HurdleLaplace, Laplace, LogLaplace
+from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import plan_inference
 from matscout.params import Goal
 from matscout.progress import progress
@@ -55,7 +55,7 @@ OF_RIVALS: Final = (
     columns.FORMATION_ENERGY + columns.STD,
     columns.ENERGY_ABOVE_KNOWN_HULL,
 )
-FAMILIES: Final = {family.__name__: family for family in (Laplace, HurdleLaplace, LogLaplace)}
+FAMILY_OF: Final = {family.__name__: family for family in FAMILIES.values()}
 ADDED: Final = (
     columns.GOAL_MET,
     columns.PARETO_FRONT,
@@ -304,7 +304,7 @@ def mixtures_of(table: pa.Table) -> dict[str, Mixture]:
     """The inverse of `mixtures_table`."""
     found = {}
     for target, known in json.loads(table.schema.metadata[b"mixtures"]).items():
-        family = FAMILIES[known["family"]]
+        family = FAMILY_OF[known["family"]]
         columns_of = [table.column(f"{target}__{place}").combine_chunks() for place in range(len(known["weights"]))]
         parts = [np.asarray(c.flatten()).reshape(table.num_rows, c.type.list_size) for c in columns_of]
         found[target] = Mixture.of([family.from_parameters(part) for part in parts], np.array(known["weights"]))

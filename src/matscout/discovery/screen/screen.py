@@ -19,16 +19,14 @@ from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.release import MATERIALS, Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
-from matscout.params import Goal, Params, Screening, load_params
+from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
 
-MEMBERS = Path("data/members")
-ENSEMBLE = Path("data/ensemble")
 DISTILLED = Path("data/distilled")
-MATERIALS = Path("data/curated/materials.parquet")
 RANKED_NAME = "ranked.parquet"
 
 
@@ -42,6 +40,7 @@ def screen(
     destination: Path,
     distilled: Path = DISTILLED,
     stand_ins: Path | None = None,
+    hull: Path | None = None,
 ) -> None:
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
@@ -58,6 +57,7 @@ def screen(
         destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
         stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
+        hull: table or folder of further known phases, see `References.read`; null = none.
 
     Raises:
         InputError: the goal cannot be answered, or nothing is left to rank.
@@ -65,7 +65,7 @@ def screen(
     """
     settings = params.screening
     share_arenas()
-    references = References.read(materials, stand_ins)
+    references = References.read(materials, stand_ins, hull)
     judge = Judge(
         EnsemblePredictor.load(members, ensemble).for_hypothetical(),
         references,
@@ -82,7 +82,7 @@ def screen(
     with Parts.kept(
         "screen",
         settings=[tree["screening"], tree["compute"]],
-        inputs=[candidates, members, ensemble, materials, *taught, *([stand_ins] if stand_ins else [])],
+        inputs=[candidates, members, ensemble, materials, *taught, *(path for path in (stand_ins, hull) if path)],
         code=[__name__],
     ) as shards:
         judge, judged, ranked = judged_and_ranked(judge, fast, candidates, shards, cascade)
@@ -118,18 +118,20 @@ def screen_materials(
     structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
     goal: str | Goal = "solar_absorber",
     *,
-    members: Path = MEMBERS,
-    ensemble: Path = ENSEMBLE,
+    members: Path | None = None,
+    ensemble: Path | None = None,
     materials: Path | None = MATERIALS,
 ) -> pd.DataFrame:
     """Rank crystals by how likely they meet a goal.
 
     Args:
         structures: crystals by name, or a sequence of them (then named `structure-0` and so on).
-        goal: name of a goal of `params.yaml` in the working directory, or a `Goal` of your own.
-        members: folder of trained members.
-        ensemble: folder that the stage `evaluate` wrote.
-        materials: curated table, for energies above hull; None leaves these out.
+        goal: name of a goal of `params.yaml` in the working directory, elsewhere of the release, or a `Goal` of your
+            own.
+        members: folder of trained members; None = this repository's, else those that ship with matscout.
+        ensemble: folder that the stage `evaluate` wrote; likewise.
+        materials: curated table, for energies above hull, by default of the ensemble that answers; None leaves these
+            out.
 
     Returns:
         One row a crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
@@ -139,7 +141,10 @@ def screen_materials(
         InputError: no structures, a site that is partially occupied, a goal that cannot be answered, or not one
             crystal that can be judged.
     """
-    table, refusals = rank_structures(structures, goal, members=members, ensemble=ensemble, materials=materials)
+    who = answering(members, ensemble)
+    if materials == MATERIALS:
+        materials = who.materials
+    table, refusals = rank_structures(structures, goal, who, materials=materials)
     if refusals:
         told = "; ".join(f"{refusal.candidate_id}: {refusal.detail}" for refusal in refusals)
         warnings.warn(f"{len(refusals)} crystal(s) cannot be judged and are left out: {told}", stacklevel=2)
@@ -149,9 +154,8 @@ def screen_materials(
 def rank_structures(
     structures: Mapping[str, Structure | Crystal] | Sequence[Structure | Crystal],
     goal: str | Goal,
+    who: Answering,
     *,
-    members: Path,
-    ensemble: Path,
     materials: Path | None,
 ) -> tuple[pd.DataFrame, Sequence[Refusal]]:
     """The table of `screen_materials`, and the crystals that cannot be judged."""
@@ -159,9 +163,9 @@ def rank_structures(
     if not named:
         raise InputError("there are no structures to screen: give at least one")
     crystals = [_crystal(name, structure) for name, structure in named.items()]
-    wanted = goal if isinstance(goal, Goal) else _goal(goal)
+    wanted = goal if isinstance(goal, Goal) else _goal(goal, who.goals)
     references = None if materials is None else References.read(materials)
-    judge = Judge(EnsemblePredictor.load(members, ensemble).for_hypothetical(), references, wanted)
+    judge = Judge(EnsemblePredictor.load(who.members, who.ensemble).for_hypothetical(), references, wanted)
     judge.check()
     judged = judge.judge(list(named), crystals)
     if not len(judged.table):
@@ -194,8 +198,7 @@ def _crystal(name: str, structure: Structure | Crystal) -> Crystal:
         raise InputError(f"{name}: {error}") from error
 
 
-def _goal(name: str) -> Goal:
-    goals = load_params().screening.goals
+def _goal(name: str, goals: Mapping[str, Goal]) -> Goal:
     if name not in goals:
         raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
     return goals[name]

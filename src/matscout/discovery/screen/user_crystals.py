@@ -1,5 +1,6 @@
 """Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -7,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pymatgen.core import Structure
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.curation.validity import find_fault
+from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
 from matscout.discovery.screen.quarantine import Refusal
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
 from matscout.files import write_csv, write_parquet
-from matscout.params import Validity, load_params
+from matscout.params import Validity
 from matscout.sources.files.named_structures import USER_SOURCE, read_structures, read_text
 from matscout.sources.formats.crystal_parser import MAX_BYTES
 from matscout.sources.record import Record, Rejection
@@ -76,20 +80,84 @@ def _sorted_out(items: Iterable[Record | Rejection], limits: Validity) -> tuple[
     return kept, rejections
 
 
+def predict(
+    structures: Path | str | Structure | Crystal | list[Any] | tuple[Any, ...] | Mapping[str, Structure | Crystal],
+    *,
+    members: Path | None = None,
+    ensemble: Path | None = None,
+) -> pd.DataFrame:
+    """Predict crystals with this repository's ensemble or, without one, with the release that ships with matscout.
+
+    Args:
+        structures: a file or a folder, a pymatgen `Structure`, several of these, or structures by name.
+        members: folder of trained members; null = this repository's, else the release's.
+        ensemble: folder of the calibration; likewise.
+
+    Returns:
+        One row a crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
+        (eV/atom) with competing phases, and flags; columns as in `columns.py`. `attrs["answered_by"]` names the
+        ensemble. Crystals that cannot be predicted are warned of and left out.
+
+    Raises:
+        InputError: not one crystal can be predicted.
+    """
+    who = answering(members, ensemble)
+    given: list[Any] = list(structures) if isinstance(structures, list | tuple) else [structures]
+    if all(isinstance(item, str | Path) for item in given):
+        ids, crystals, rejections = usable_crystals([Path(item) for item in given], who.limits)
+    else:
+        named: Mapping[str, Any] = {f"structure-{number}": item for number, item in enumerate(given)}
+        named = structures if isinstance(structures, Mapping) else named
+        ids, rejections = list(named), []
+        crystals = [s if isinstance(s, Crystal) else Crystal.from_structure(s) for s in named.values()]
+    table, rejections = _table_of(ids, crystals, rejections, EnsemblePredictor.load(who.members, who.ensemble))
+    if who.materials is not None:
+        _add_stability(table, dict(zip(ids, crystals, strict=True)), who.materials)
+    if rejections:
+        told = "; ".join(f"{item.material_id}: {item.detail}" for item in rejections)
+        warnings.warn(f"{len(rejections)} crystal(s) cannot be predicted and are left out: {told}", stacklevel=2)
+    table.attrs["answered_by"] = who.told
+    return table
+
+
 def predict_structures(
-    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity
+    paths: Sequence[Path], predictor: EnsemblePredictor, limits: Validity, materials: Path | None = None
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """Predictions for the crystals in `paths`, one row each in reading order, and what was left out.
+
+    Args:
+        paths: files and folders.
+        predictor: the ensemble.
+        limits: physical limits.
+        materials: table of known phases, for the columns on stability; null = without them.
 
     Raises:
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
+    table, rejections = _table_of(ids, crystals, rejections, predictor)
+    if materials is not None:
+        _add_stability(table, dict(zip(ids, crystals, strict=True)), materials)
+    return table, rejections
+
+
+def _table_of(
+    ids: Sequence[str], crystals: Sequence[Crystal], rejections: list[Rejection], predictor: EnsemblePredictor
+) -> tuple[pd.DataFrame, list[Rejection]]:
     table, refused = _predicted(ids, crystals, predictor)
-    rejections += refused
+    rejections = [*rejections, *refused]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
+    add_experimental_gap(table)
     return table, rejections
+
+
+def _add_stability(table: pd.DataFrame, crystals: Mapping[str, Crystal], materials: Path) -> None:
+    """Add the columns of `judging.add_stability`: crystals against the known phases, not against each other."""
+    from matscout.discovery.screen.candidate_scores import add_stability
+    from matscout.discovery.stability.energy_above_hull import References
+
+    add_stability(table, [crystals[name].species for name in table[columns.MATERIAL_ID]], References.read(materials))
 
 
 def _predicted(
@@ -116,19 +184,16 @@ def _predicted(
     return table.reset_index(drop=True), _rejected(refusals)
 
 
-def screen_structures(
-    paths: Sequence[Path], goal: str, *, members: Path, ensemble: Path
-) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screen.screen_materials` for files, and what could not be used.
+def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:
+    """`screening.screen_materials` for files, and what could not be used.
 
-    Energies above hull need the curated table; without it a goal that asks for them is refused.
+    Energies above hull need known phases; without them a goal that asks for stability is refused.
     """
-    from matscout.discovery.screen.screen import MATERIALS, rank_structures  # `predict` starts without
+    from matscout.discovery.screen.screen import rank_structures  # `predict` starts without
 
-    ids, crystals, rejections = usable_crystals(paths, load_params().curation.validity)
-    materials = MATERIALS if MATERIALS.exists() else None
+    ids, crystals, rejections = usable_crystals(paths, who.limits)
     named = dict(zip(ids, crystals, strict=True))
-    table, refusals = rank_structures(named, goal, members=members, ensemble=ensemble, materials=materials)
+    table, refusals = rank_structures(named, goal, who, materials=who.materials)
     return table, [*rejections, *_rejected(refusals)]
 
 

@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pymatgen.core import Composition
 
 from matscout import columns
@@ -84,14 +83,15 @@ def lowest_phases(
 
 @dataclass(frozen=True)
 class Rivals:
-    """The lowest candidate of each formula that is predicted below the hull of the known phases.
+    """Of each formula's candidates below the hull of the known phases: the lowest, and the one that competes.
 
-    Those above it can lower no hull. Kept as sorted arrow columns, about 100 bytes a formula, so that a million
+    These are two where another is surer than the lowest (`Phase.energy_in_hull`). Those above the hull can lower
+    none. Kept as sorted arrow columns, about 100 bytes a formula, so that a million
     candidates fit in memory.
 
     Attributes:
-        table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system
-            and formula.
+        table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system,
+            formula and energy.
     """
 
     table: pa.Table
@@ -101,8 +101,10 @@ class Rivals:
         """From parts of a table with id, species, predicted energy, its error and the energy above the known hull."""
         parts = [_below_known_hull(part) for part in candidates]
         table = pd.concat(parts, ignore_index=True) if parts else _below_known_hull(pd.DataFrame())
-        table = table.sort_values(["energy", columns.CANDIDATE_ID], kind="stable").drop_duplicates("formula")
-        table = table.sort_values(["system", "formula"], kind="stable")
+        in_hull = table.assign(energy=table["energy"] + CAUTION * table["std"])
+        order = ["energy", columns.CANDIDATE_ID]
+        chosen = [rows.sort_values(order, kind="stable").drop_duplicates("formula").index for rows in (table, in_hull)]
+        table = table.loc[chosen[0].union(chosen[1])].sort_values(["system", "formula", *order], kind="stable")
         return cls(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None).combine_chunks())
 
     def __len__(self) -> int:
@@ -110,16 +112,18 @@ class Rivals:
 
     def of(self, elements: Iterable[str]) -> list[Phase]:
         """Those that hold all of these elements and no other."""
-        key = " ".join(sorted(elements)).encode()
-        first, last = (int(np.searchsorted(self._systems, key, side=side)) for side in ("left", "right"))
+        first, count = self._places.get(" ".join(sorted(elements)), (0, 0))
         return [
             Phase(row[columns.CANDIDATE_ID], _counts(row["formula"]), row["energy"], row["std"], PREDICTED)
-            for row in (self.table.slice(first, last - first).to_pylist() if last > first else ())
+            for row in (self.table.slice(first, count).to_pylist() if count else ())
         ]
 
     @cached_property
-    def _systems(self) -> NDArray[np.bytes_]:
-        return np.array(self.table.column("system").to_pylist(), dtype=np.bytes_)
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """First row and number of rows of each system."""
+        systems = self.table.column("system").to_pylist()
+        names, first, counts = np.unique(np.array(systems, dtype=np.str_), return_index=True, return_counts=True)
+        return dict(zip(names.tolist(), zip(first.tolist(), counts.tolist(), strict=True), strict=True))
 
 
 def _below_known_hull(candidates: pd.DataFrame) -> pd.DataFrame:

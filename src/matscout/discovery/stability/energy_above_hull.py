@@ -8,16 +8,20 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pymatgen.core import Composition
 
 from matscout import columns
+from matscout.crystal import formula_key
 from matscout.discovery.stability.competing_phases import KNOWN, POTENTIAL, PREDICTED, Phase, Rivals, lowest_phases
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.errors import InputError
 from matscout.progress import progress
 
 ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
+LARGEST_ENERGY = 8.0  # eV/atom
 LEAST_SHARE = 1e-6  # of the atoms: smaller ones are rounding
 SYSTEMS_KEPT = 5000  # chemical systems whose phases are at hand; a million candidates have far more
 SLOW_FROM = 20_000  # compositions from which a progress bar is worth its line
@@ -118,22 +122,25 @@ class References:
     rivals: Rivals | None = None
 
     @classmethod
-    def read(cls, materials: Path, stand_ins: Path | None = None) -> "References":
+    def read(cls, materials: Path, stand_ins: Path | None = None, hull: Path | None = None) -> "References":
         """From the genuine rows of `materials.parquet` that have an aligned formation energy.
 
         Args:
             materials: curated table.
             stand_ins: table of hypothetical crystals, with material_id, species, formation_energy_aligned and
                 calculation (`potential`); null = none.
+            hull: table (CSV or parquet), or folder of such, of further known phases: formula,
+                formation_energy_per_atom (eV/atom, on the scale of the curated table) and id; null = none.
 
         Raises:
-            InputError: no such row, or a stand-in with another kind of energy.
+            InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is no phase.
         """
         usable = _rows(materials, [columns.SYNTHETIC])
         if not usable:
             raise InputError(
                 f"{materials} has no genuine row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
             )
+        usable += [] if hull is None else _hull_rows(hull)
         return cls.from_rows(usable, [] if stand_ins is None else _stand_in_rows(stand_ins))
 
     @classmethod
@@ -161,6 +168,15 @@ class References:
     def n_with_error(self) -> int:
         """Known compounds whose energies have a known standard error."""
         return sum(phase.std > 0 for phases in self.phases.values() for phase in phases)
+
+    @cached_property
+    def ids_of_formulas(self) -> dict[str, str]:
+        """Id of the lowest known phase by `formula_key`."""
+        return {
+            formula_key([symbol for symbol, n in phase.counts.items() for _ in range(n)]): phase.material_id
+            for phases in self.phases.values()
+            for phase in phases
+        }
 
     @cached_property
     def known(self) -> "References":
@@ -211,16 +227,17 @@ class References:
     ) -> list[Decomposition]:
         """`decompose` for many."""
         names = candidates if candidates is not None else [None] * len(compositions)
-        pairs = list(zip(compositions, names, strict=True))
-        shown = pairs if len(pairs) < SLOW_FROM else progress(pairs, description="convex hull")
-        return [self.decompose(counts, name) for counts, name in shown]
+        order = _by_system(compositions)
+        shown = order if len(order) < SLOW_FROM else progress(order, description="convex hull")
+        found = {row: self.decompose(compositions[row], names[row]) for row in shown}
+        return [found[row] for row in range(len(compositions))]
 
     def hull_energies(self, compositions: Sequence[Mapping[str, float]]) -> Array:
         """(n,) eV/atom, of the hull of everything."""
         energies = np.empty(len(compositions))
-        for row, counts in enumerate(compositions):
-            system = self.system(tuple(sorted(counts)))
-            energies[row] = lowest_mixture(system.fractions, system.energies, _aim(counts))[0]
+        for row in _by_system(compositions):
+            system = self.system(tuple(sorted(compositions[row])))
+            energies[row] = lowest_mixture(system.fractions, system.energies, _aim(compositions[row]))[0]
         return energies
 
     def draw_hulls(
@@ -362,7 +379,7 @@ def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, 
         limit: how deep below the hull known phases lie, eV/atom; see `References.depth_limit`.
     """
     if found.lacking:
-        return False, f"no known phase of {', '.join(found.lacking)}"
+        return False, f"no {', '.join(found.lacking)} phase known"
     if (depth := found.energy_of_others - energy) > limit:
         words = f"deeper below the hull of other formulas than known phases are ({depth:.2f} > {limit:.2f} eV/atom)"
         return False, f"{words}: rivals are missing"
@@ -381,6 +398,11 @@ def energies_above_hull(
     return formation_energies - references.hull_energies(compositions)
 
 
+def _by_system(compositions: Sequence[Mapping[str, float]]) -> list[int]:
+    """Rows in the order of their elements, so that each chemical system is made once."""
+    return sorted(range(len(compositions)), key=lambda row: sorted(compositions[row]))
+
+
 def _aim(counts: Mapping[str, float]) -> Array:
     """(n_elements,) atomic fractions of a composition; elements by symbol."""
     aim = np.array([counts[symbol] for symbol in sorted(counts)], dtype=np.float64)
@@ -395,8 +417,8 @@ def _lowest_of_formula(system: System, same: NDArray[np.bool_], candidate: str) 
     """The candidate that stands for the formula, unless it is this one."""
     for place in np.flatnonzero(same).tolist():
         phase = system.phases[place]
-        if phase.calculation == PREDICTED and phase.material_id != candidate:
-            return phase
+        if phase.calculation == PREDICTED:
+            return None if phase.material_id == candidate else phase
     return None
 
 
@@ -419,6 +441,37 @@ def _rows(path: Path, flags: Sequence[str] = ()) -> list[Row]:
     table = table.loc[usable]
     std = np.sqrt(np.square(table[errors].fillna(0.0).to_numpy(dtype=np.float64)).sum(axis=1))
     return list(zip(*(table[name] for name in names), std.tolist(), strict=True))
+
+
+def _hull_rows(path: Path) -> list[Row]:
+    """The phases of a user's tables; elements are left out, since their energy is zero by definition."""
+    if not path.exists():
+        raise InputError(f"screening.hull = {path} is not there; it may be an empty folder (git checkout -- {path})")
+    files = sorted(p for p in (path.iterdir() if path.is_dir() else [path]) if p.suffix in {".csv", ".parquet"})
+    rows: list[Row] = []
+    for file in files:
+        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+        if lacking := sorted({"formula", columns.FORMATION_ENERGY, "id"} - set(table.columns)):
+            raise InputError(f"{file} lacks the columns {lacking}: it needs formula, {columns.FORMATION_ENERGY} and id")
+        for number, (formula, energy, name) in enumerate(
+            zip(table["formula"], table[columns.FORMATION_ENERGY], table["id"], strict=True), start=1
+        ):
+            rows.append((str(name), *_phase_of(formula, energy, f"{file} row {number}"), 0.0))
+    return [row for row in rows if len(set(row[1])) > 1]
+
+
+def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], float]:
+    """Atoms of one formula unit, and the energy, eV/atom."""
+    try:
+        counts = Composition(str(formula)).get_integer_formula_and_factor()[0]
+        species = [e.symbol for e, n in Composition(counts).items() for _ in range(int(n))]
+        value = float(energy)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {formula!r}, {energy!r} is no formula and energy ({error!s:.80})") from error
+    if not -LARGEST_ENERGY <= value <= LARGEST_ENERGY:
+        rule = f"a formation energy lies between {-LARGEST_ENERGY:g} and {LARGEST_ENERGY:g} eV/atom"
+        raise InputError(f"{where}: {formula} has {value:g}: {rule}; a total energy, or one of the cell, is none")
+    return species, value
 
 
 def _stand_in_rows(path: Path) -> list[Row]:

@@ -13,12 +13,13 @@ from matscout.ensemble.distributions.combination import Method
 from matscout.ensemble.distributions.mixture import TargetOutputs
 from matscout.ensemble.fold_labels import labels_of
 from matscout.errors import InputError
+from matscout.models.families.registry import FAMILIES
 from matscout.params import Target
 
 
 def metal_target_of(targets: Mapping[str, Target]) -> str | None:
-    """The first target with a hurdle: its zeros are metals."""
-    return next((name for name, target in targets.items() if target.head == "hurdle"), None)
+    """The first target whose values of exactly zero have a probability of their own: they are metals."""
+    return next((name for name, target in targets.items() if FAMILIES[target.head].HAS_MASS_AT_ZERO), None)
 
 
 def fit_targets(
@@ -57,14 +58,9 @@ def fit_targets(
             rows,
             method=method,
             drop_factor=drop_factor,
-            lower_bound=lower_bound_of(target),
+            lower_bound=FAMILIES[target.head].LOWER_BOUND,
         )
     return fitted
-
-
-def lower_bound_of(target: Target) -> float | None:
-    """What has a hurdle or a logarithm cannot be negative."""
-    return 0.0 if target.head in {"hurdle", "log_laplace"} else None
 
 
 def _strata(

@@ -18,7 +18,7 @@ from matscout import columns
 from matscout.crystal import SYMBOLS
 from matscout.ensemble.calibration.conformal import POOLED
 from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import lower_bound_of, metal_target_of
+from matscout.ensemble.calibration.fit_calibration import metal_target_of
 from matscout.ensemble.calibration.prediction_table import CHUNK_ROWS, INTERVAL_LEVEL, strata
 from matscout.ensemble.calibration.target_calibration import (
     LabelledRows,
@@ -33,7 +33,8 @@ from matscout.ensemble.run_members import run_members
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.hypothetical.certain_metals import is_surely_metal
-from matscout.models.families.distributions import HurdleLaplace
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.registry import FAMILIES
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, Target
 
@@ -96,7 +97,7 @@ def fit_hypothetical(
             _labelled_rows(unmade, labelled, target, known, params),
             method="stack",  # thousands of labelled rows are enough to fit weights
             drop_factor=params.ensemble.drop_factor,
-            lower_bound=lower_bound_of(target),
+            lower_bound=FAMILIES[target.head].LOWER_BOUND,
             scale_power=SCALE_POWER,
         )
     return fitted

@@ -5,28 +5,18 @@ inorganic materials" (2016), section "composition-based": weighted mean, mean ab
 minimum, maximum and range over the elements present, with the number of elements.
 """
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.crystal import ATOMIC_NUMBERS
 from matscout.models.layers.element_embedding import element_table
 
 Array = NDArray[np.float64]
 
 
-def element_fractions(species: Iterable[Sequence[str]], n_crystals: int) -> Array:
-    """(n_crystals, 119) share of each atomic number in each crystal."""
-    counts = np.zeros((n_crystals, 119))
-    for row, symbols in enumerate(species):
-        np.add.at(counts[row], [ATOMIC_NUMBERS[symbol] for symbol in symbols], 1)
-    return counts / counts.sum(axis=1, keepdims=True)
-
-
 def composition_features(fractions: Array) -> Array:
-    """(n, 119) element shares -> (n, n_features)."""
+    """(n, 118) atomic fractions -> (n, n_features)."""
     table = element_table().astype(np.float64)
+    fractions = np.pad(fractions, ((0, 0), (1, 0)))  # by atomic number, from 0, as the table
     present = fractions > 0
     mean = fractions @ table
     blocks = [mean, *(_extremes(present, table)), _mean_absolute_deviation(fractions, mean, table)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.distributions.mixture import Mixture
 from matscout.ensemble.metrics.point_errors import mean_absolute_error
-from matscout.models.families.distributions import Distribution
+from matscout.models.families.distribution import Distribution
 
 Array = NDArray[np.float64]
 Method = Literal["median", "mean", "stack"]

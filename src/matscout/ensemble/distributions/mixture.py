@@ -6,10 +6,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
-from matscout.models.families.distributions import Distribution, HurdleLaplace
-from matscout.models.families.log_density import LEAST_PROBABILITY, log_density, mode, probability_zero
+from matscout.models.families.distribution import Distribution
 
 Array = NDArray[np.float64]
 
@@ -39,7 +37,7 @@ class Mixture:
     @property
     def has_hurdle(self) -> bool:
         """Whether a value of exactly zero has a probability of its own."""
-        return any(isinstance(component, HurdleLaplace) for component in self.components)
+        return any(component.HAS_MASS_AT_ZERO for component in self.components)
 
     def cdf(self, value: Array) -> Array:
         """(n,) F(value)."""
@@ -51,7 +49,7 @@ class Mixture:
 
     def probability_zero(self) -> Array:
         """(n,) probability of exactly zero (a metal): 0 for distributions without a hurdle."""
-        return self._average([probability_zero(component) for component in self.components])
+        return self._average([component.mass_at_zero() for component in self.components])
 
     def mean(self) -> Array:
         """(n,) expected value; for log-Laplace members, the average of their medians."""
@@ -75,7 +73,7 @@ class Mixture:
 
     def log_density(self, value: Array) -> Array:
         """(n,) log of the density, or of the probability where the value sits on a hurdle's atom."""
-        terms = np.stack([log_density(component, value) for component in self.components])
+        terms = np.stack([component.log_density(value) for component in self.components])
         with np.errstate(divide="ignore"):
             return np.logaddexp.reduce(terms + np.log(self.weights)[:, None], axis=0)
 
@@ -105,8 +103,8 @@ class Mixture:
         mixture scales exactly; a log-Laplace is stretched in the logarithm. A hurdle's log-odds are
         divided by the temperature (Guo et al., "On calibration of modern neural networks", 2017).
         """
-        center = self._average([mode(component) for component in self.components])
-        return replace(self, components=tuple(_temper(c, center, temperature) for c in self.components))
+        center = self._average([component.mode() for component in self.components])
+        return replace(self, components=tuple(component.tempered(center, temperature) for component in self.components))
 
     def crps(self, truth: Array) -> Array:
         """(n,) continuous ranked probability score: integral of (F(y) - [y >= truth])^2 dy.
@@ -128,18 +126,6 @@ class Mixture:
 
     def _average(self, values: Sequence[Array]) -> Array:
         return np.einsum("k,k...->...", self.weights, np.stack(values))
-
-
-def _temper(component: Distribution, center: Array, temperature: float | Array) -> Distribution:
-    loc = center + temperature * (mode(component) - center)
-    scale = temperature * component.scale
-    if isinstance(component, HurdleLaplace):
-        certain = np.clip(component.probability_zero, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-        return HurdleLaplace(expit(logit(certain) / temperature), loc, scale)
-    return replace(component, loc=loc, scale=scale)
-
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

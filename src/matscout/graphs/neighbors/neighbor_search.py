@@ -1,22 +1,12 @@
 """The nearest periodic neighbours of atoms, in any cell: skewed, elongated, or of one atom."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.errors import InputError
 from matscout.graphs.compiled import compiled
-from matscout.graphs.neighbors.cell_checks import (
-    FINE,
-    cell_problem,
-    determinant,
-    explain,
-    inverse,
-    overlap_problem,
-    product,
-)
+from matscout.graphs.neighbors.cell_checks import determinant, inverse, product
 from matscout.graphs.neighbors.lattice_reduction import reduce_lattice
 from matscout.graphs.neighbors.neighbor_shells import TIE_TOLERANCE, count_kept, edge_length
 
@@ -25,64 +15,22 @@ _GROWTH = 1.25  # of the radius when the ball does not show the end of the last 
 _RANGE_SLACK = 1e-9  # images, so that rounding loses no image on the surface of the ball
 
 
-@dataclass(frozen=True)
-class Neighbors:
-    """Neighbours of some atoms of one cell, grouped by centre and sorted by distance.
-
-    Attributes:
-        centers: (n_centers,) int64, the atoms searched around.
-        counts: (n_centers,) int64, edges of each centre.
-        neighbors: (n_edges,) int64, the atom of the cell that an edge ends at.
-        vectors: (n_edges, 3) float32, from centre to the neighbour's image, Å.
-    """
-
-    centers: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    neighbors: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """(n_centers + 1,) where each centre's edges begin and end."""
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
-
-
-def nearest_neighbors(
-    lattice: NDArray[np.float64],
-    frac_coords: NDArray[np.float64],
-    n_neighbors: int,
-    centers: NDArray[np.int64] | None = None,
-) -> Neighbors:
-    """The `n_neighbors` nearest periodic neighbours of each centre, whole shells (see `shells`).
-
-    Args:
-        lattice: (3, 3) rows are lattice vectors, Å.
-        frac_coords: (n_atoms, 3) fractional, any image.
-        n_neighbors: at least so many per centre; ties at the last shell come along.
-        centers: atoms to search around; None = all.
-
-    Raises:
-        InputError: the cell is flat or not finite, or two atoms overlap.
-    """
-    lattice = np.ascontiguousarray(lattice, dtype=np.float64)
-    frac_coords = np.ascontiguousarray(frac_coords, dtype=np.float64).reshape(-1, 3)
-    _refuse(*cell_problem(lattice, frac_coords))
-    wanted = np.arange(len(frac_coords)) if centers is None else np.asarray(centers, dtype=np.int64)
-    counts, neighbors, vectors = search(lattice, frac_coords, wanted, n_neighbors)
-    _refuse(*overlap_problem(counts, vectors))
-    return Neighbors(wanted, counts, neighbors, vectors)
-
-
-def _refuse(problem: int, value: float) -> None:
-    if problem != FINE:
-        raise InputError(explain(problem, value))
-
-
 @compiled
 def search(
     lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], centers: NDArray[np.int64], n_neighbors: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Counts (n_centers,), neighbours (n_edges,) and vectors (n_edges, 3) of checked input."""
+    """The `n_neighbors` nearest periodic neighbours of each centre, and ties at the last of them: whole shells.
+
+    Args:
+        lattice: (3, 3) rows are lattice vectors, Å; checked by `cell_problem`, as are the atoms.
+        frac_coords: (n_atoms, 3) fractional, any image.
+        centers: (n_centers,) atoms to search around.
+        n_neighbors: at least so many for each centre.
+
+    Returns:
+        Edges of each centre, (n_centers,); the atom that each edge ends at, (n_edges,), centre by centre, sorted by
+        distance; and the vectors from centre to the neighbour's image, (n_edges, 3), Å.
+    """
     basis, transform = reduce_lattice(lattice)
     wrapped = _wrap(product(frac_coords, inverse(transform.astype(np.float64))))
     gram = _gram_schmidt(basis)

@@ -8,8 +8,6 @@ Tanaka, "Spglib: a software library for crystal symmetry search", Sci. Technol. 
 Tests hold the partition against moyo's.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,35 +19,23 @@ from matscout.graphs.symmetry.pure_translations import primitive_lattice, transl
 from matscout.graphs.symmetry.symmetry_operations import join, maps_all, rarest_species, root, rotated
 
 
-@dataclass(frozen=True)
-class Orbits:
-    """Symmetry-equivalent atoms of one cell.
-
-    Attributes:
-        representatives: (n_orbits,) int64, the first atom of each orbit, ascending.
-        orbit_of_atom: (n_atoms,) int64 in [0, n_orbits).
-        multiplicity: (n_orbits,) int64, atoms of the orbit in the *primitive* cell, so that a cell and
-            its supercells have the same.
-    """
-
-    representatives: NDArray[np.int64]
-    orbit_of_atom: NDArray[np.int64]
-    multiplicity: NDArray[np.int64]
-
-
-def find_orbits(
-    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
-) -> Orbits:
-    """Orbits of the space group that holds within `symprec` (Å); input as `cell_checks.cell_problem` finds it fine."""
-    coords = np.ascontiguousarray(frac_coords, dtype=np.float64)
-    return Orbits(*orbits_of(np.ascontiguousarray(lattice, dtype=np.float64), coords, numbers, symprec))
-
-
 @compiled
 def orbits_of(
     lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The three arrays of `Orbits`."""
+    """Orbits of the space group that holds within `symprec`.
+
+    Args:
+        lattice: (3, 3) rows are lattice vectors, Å; checked by `cell_problem`, as are the atoms.
+        frac_coords: (n_atoms, 3) fractional, any image.
+        numbers: (n_atoms,) atomic numbers.
+        symprec: tolerance, Å.
+
+    Returns:
+        The first atom of each orbit, (n_orbits,), ascending; the orbit of each atom, (n_atoms,), in [0, n_orbits);
+        and the atoms of each orbit in the *primitive* cell, (n_orbits,), so that a cell and its supercells have the
+        same.
+    """
     basis, transform = reduce_lattice(lattice)
     frac = product(frac_coords, inverse(transform.astype(np.float64)))
     parent = np.arange(len(frac))

@@ -1,5 +1,7 @@
 """ALIGNN: Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021), arXiv:2106.01829."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -13,6 +15,8 @@ from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.line_graph import AngleGraph, build_angle_graph
 from matscout.models.layers.mlp import PairLinear, side_by_side
 from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+
+PAPER: Final = "ALIGNN: Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021), arXiv:2106.01829."
 
 EPSILON = 1e-6
 

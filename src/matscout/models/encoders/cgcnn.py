@@ -1,5 +1,7 @@
 """CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -12,6 +14,8 @@ from matscout.models.layers.element_embedding import ElementEmbedding
 from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import PairLinear
 from matscout.models.layers.segments import mean_over_atoms, segment_sum
+
+PAPER: Final = "CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."
 
 
 class CGCNNConvolution(nn.Module):

@@ -4,6 +4,8 @@ The connectivity-optimised graph network without nested line graphs: what it gai
 (asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation.
 """
 
+from typing import Final
+
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -14,6 +16,12 @@ from matscout.models.layers.element_embedding import ElementEmbedding
 from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import MLP, PairLinear
 from matscout.models.layers.segments import mean_over_atoms, mean_over_edges
+
+PAPER: Final = (
+    "coGN: Ruff, Reiser, Stühmer and Friederich, Digital Discovery 3, 594 (2024), arXiv:2302.14102. The "
+    "connectivity-optimised graph network without nested line graphs: what it gains comes from the graph "
+    "(asymmetric unit, k nearest neighbours) and from deep edge perceptrons without any normalisation."
+)
 
 
 class CoGNBlock(nn.Module):

@@ -1,6 +1,7 @@
 """iComFormer: Yan, Fu, Qian, Qian and Ji, ICLR 2024, arXiv:2403.11857."""
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.line_graph import build_angle_graph
 from matscout.models.layers.mlp import PairLinear, side_by_side
 from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+
+PAPER: Final = "iComFormer: Yan, Fu, Qian, Qian and Ji, ICLR 2024, arXiv:2403.11857."
 
 SHORTEST = 0.75  # Å: the shortest bond there is, H-H; the published expansion spends half its range below it
 

@@ -5,6 +5,8 @@ Mater. 7, 77 (2021). Weighing by fractions in attention and readout: Goodall and
 Commun. 11, 6280 (2020), arXiv:1910.00617.
 """
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -13,6 +15,12 @@ from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.layers.element_embedding import ElementEmbedding
 from matscout.models.layers.formula_tensors import Formulas, FractionEncoding, formulas_of
 from matscout.models.layers.mlp import MLP
+
+PAPER: Final = (
+    "A transformer over the formula. Attention among elements with fractional amounts: Wang, Kauwe, "
+    "Murdock and Sparks (CrabNet), npj Comput. Mater. 7, 77 (2021). Weighing by fractions in attention "
+    "and readout: Goodall and Lee (Roost), Nat. Commun. 11, 6280 (2020), arXiv:1910.00617."
+)
 
 
 class FormulaAttention(nn.Module):

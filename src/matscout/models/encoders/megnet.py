@@ -1,5 +1,7 @@
 """MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -13,6 +15,8 @@ from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import MLP, PairLinear
 from matscout.models.layers.segments import gather, mean_over_atoms, mean_over_edges
 from matscout.models.layers.set2set import WeightedSet2Set
+
+PAPER: Final = "MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055."
 
 
 class MEGNetLayer(nn.Module):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 from torch import Tensor, nn
 
-N_ELEMENTS = 118
+from matscout.crystal import N_ELEMENTS
+
 PROPERTIES = (
     "group",
     "row",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from matscout.crystal import N_ELEMENTS
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.models.layers.element_embedding import N_ELEMENTS
 
 LARGEST_DENOMINATOR = 256.0  # fractions are told apart down to about 1 / 256
 

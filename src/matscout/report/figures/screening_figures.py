@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.params import Objective
@@ -13,6 +14,8 @@ from matscout.report.figures.chart import chart
 from matscout.report.figures.palette import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION
 from matscout.report.wording import name_of, titled, unit_of
 
+LEAST_CHANCE = 0.05  # of meeting the goal: what can hardly meet it is on no front that anybody asked for
+OUTSIDE = 0.005  # share of the candidates that may lie off the figure at each end
 MOST_DOTS = 3000  # background dots; more only slow the page and hide each other
 
 
@@ -29,13 +32,13 @@ def pareto_front(
         shown: candidate ids whose structure the page holds.
     """
     on_page = ranked[columns.CANDIDATE_ID].isin(list(shown)).to_numpy()
-    front = ranked[columns.PARETO_FRONT].to_numpy(dtype=bool)
+    front = ranked[columns.PARETO_FRONT].to_numpy(dtype=bool) & can_meet(ranked)
     others = ranked.loc[~front & ~on_page]
     others = others.iloc[np.linspace(0, len(others) - 1, min(len(others), MOST_DOTS)).astype(int)]
     figure = chart(
-        _dots(others, x, y, name="other candidates", color=FAINT, size=4, opacity=0.55),
-        _dots(ranked.loc[on_page & ~front], x, y, name="shortlist", color=BLUE, size=9, symbol="diamond"),
-        _dots(ranked.loc[front], x, y, name="Pareto front", color=VERMILLION, size=10, symbol="circle"),
+        _dots(others, x, y, name="other candidates", edge=SURFACE, size=4, opacity=0.55),
+        _dots(ranked.loc[on_page & ~front], x, y, name="shortlist", edge=BLUE, size=9, symbol="diamond"),
+        _dots(ranked.loc[front], x, y, name="Pareto front", edge=VERMILLION, size=11, symbol="circle"),
         go.Scatter(
             x=[None],
             y=[None],
@@ -49,11 +52,24 @@ def pareto_front(
         y=titled(y),
         hovermode="closest",
         legend_itemsizing="constant",
+        coloraxis={
+            "cmin": 0.0,
+            "cmax": 1.0,
+            "colorscale": [[0.0, FAINT], [0.5, BLUE], [1.0, INK]],
+            "colorbar": {"title": {"text": "meets the goal", "side": "right"}, "tickformat": ".0%", "thickness": 12},
+        },
     )
+    figure.update_xaxes(range=_reach(ranked[x].to_numpy(), ranked.loc[on_page | front, x].to_numpy()))
+    figure.update_yaxes(range=_reach(ranked[y].to_numpy(), ranked.loc[on_page | front, y].to_numpy()))
     for objective in objectives:
         if objective.window is not None and objective.column in {x, y}:
             _shade(figure, objective, ranked[objective.column].to_numpy(), horizontal=objective.column == x)
     return figure
+
+
+def can_meet(ranked: pd.DataFrame) -> NDArray[np.bool_]:
+    """(n,) candidates with a chance of meeting the goal that is worth drawing."""
+    return ranked[columns.GOAL_PROBABILITY].to_numpy() >= LEAST_CHANCE
 
 
 def _dots(
@@ -62,7 +78,7 @@ def _dots(
     y: str,
     *,
     name: str,
-    color: str,
+    edge: str,
     size: int,
     symbol: str = "circle",
     opacity: float = 1.0,
@@ -75,15 +91,24 @@ def _dots(
         customdata=rows[columns.CANDIDATE_ID],
         text=rows[columns.FORMULA],
         marker={
-            "color": color,
+            "color": rows[columns.GOAL_PROBABILITY],
+            "coloraxis": "coloraxis",
             "size": size,
             "symbol": symbol,
             "opacity": opacity,
-            "line": {"width": 1 if size > 5 else 0, "color": SURFACE},
+            "line": {"width": 2 if size > 5 else 0, "color": edge},
         },
         hovertemplate=f"<b>%{{text}}</b><br>{name_of(x)} %{{x:.2f}} {unit_of(x)}<br>{name_of(y)} %{{y:.2f}} "
-        f"{unit_of(y)}<extra>{name}</extra>",
+        f"{unit_of(y)}<br>meets the goal: %{{marker.color:.0%}}<extra>{name}</extra>",
     )
+
+
+def _reach(values: NDArray[np.float64], needed: NDArray[np.float64]) -> list[float]:
+    """Ends of an axis that holds nearly all values and all that are needed: a few far ones would squeeze the rest."""
+    low, high = np.quantile(values[np.isfinite(values)], [OUTSIDE, 1 - OUTSIDE])
+    low, high = min(low, *needed), max(high, *needed)
+    air = 0.04 * (high - low or 1.0)
+    return [float(low - air), float(high + air)]
 
 
 def _shade(figure: go.Figure, objective: Objective, values: np.ndarray, *, horizontal: bool) -> None:

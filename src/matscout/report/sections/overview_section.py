@@ -38,7 +38,7 @@ def overview(run: Run) -> dict[str, Any]:
 def asked(run: Run) -> dict[str, Any]:
     """The goal's aims and rules in words."""
     goal = run.goal
-    aims = [{"what": wording.name_of(aim.column).capitalize(), "rule": rule_of(aim)} for aim in goal.objectives]
+    aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
     elements = (
         ("Contains at least one of", goal.require_elements),
         ("Made only of", goal.allow_elements or ()),

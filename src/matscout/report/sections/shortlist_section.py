@@ -1,6 +1,7 @@
 """What came out: the Pareto front, the ranked table, and one card of provenance a candidate."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from markupsafe import Markup
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.report import wording
 from matscout.report.figures.crystal_scene import picture
-from matscout.report.figures.screening_figures import MOST_DOTS, pareto_front
+from matscout.report.figures.screening_figures import LEAST_CHANCE, MOST_DOTS, can_meet, pareto_front
 from matscout.report.html_table import (
     Cell,
     Column,
@@ -29,24 +31,38 @@ from matscout.report.run import Run
 from matscout.report.sections.relaxation_section import BEFORE, DISAGREE, relaxation, relaxation_facts
 
 IS_RELAXED = "is_relaxed"
+SHORT_HEADS = {
+    columns.BAND_GAP: "PBE gap",
+    columns.FORMATION_ENERGY: "formation",
+    columns.ENERGY_ABOVE_HULL: "above hull",
+    columns.BAND_GAP_EXPERIMENTAL: "gap, measured?",
+}
+RESOURCE_HEADS = {
+    columns.ELEMENTAL_COST: ("cost", "$/kg"),
+    columns.HHI_PRODUCTION: ("HHI", "production"),
+    columns.HHI_RESERVE: ("HHI", "reserves"),
+    columns.CRUSTAL_ABUNDANCE: ("rarest", "mg/kg of crust"),
+}
 MOST_FRONT = 60  # structures of the front beyond the shortlist that the page holds
 
 
 def shown_rows(run: Run) -> pd.DataFrame:
-    """The shortlist, then the rest of the Pareto front: the rows whose structure the page holds.
+    """The shortlist, the batch to compute together, then the front that can meet the goal: the page holds these.
 
     The shortlist are the relaxed candidates that stay, in their new order; without any the first by rank.
     """
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
+    n_top = run.params.screening.top_k
     if len(run.relaxed):
-        stays = run.relaxed.loc[run.relaxed[columns.RANK].notna()]
-        top = stays[[name for name in stays if name not in columns.CRYSTAL]].assign(**{IS_RELAXED: True})
-        rest = ranked.loc[~ranked[columns.CANDIDATE_ID].isin(run.relaxed[columns.CANDIDATE_ID]).to_numpy(bool)]
-    else:
-        top = ranked.head(run.params.screening.top_k)
-        rest = ranked.iloc[len(top) :]
-    front = rest.loc[rest[columns.PARETO_FRONT].to_numpy(dtype=bool)].head(MOST_FRONT)
-    return pd.concat([part for part in (top, front) if len(part)] or [top], ignore_index=True)
+        relaxed = run.relaxed[[name for name in run.relaxed if name not in columns.CRYSTAL]]
+        ranked = final_ranking(ranked, relaxed)
+        n_top = int(relaxed[columns.RANK].notna().sum())
+        ranked[IS_RELAXED] = np.arange(len(ranked)) < n_top
+    top = ranked.head(n_top)
+    rest = ranked.iloc[len(top) :]
+    in_batch = rest[columns.BATCH].to_numpy() > 0 if columns.BATCH in rest else np.zeros(len(rest), dtype=bool)
+    front = can_meet(rest) & rest[columns.PARETO_FRONT].to_numpy(dtype=bool) & ~in_batch
+    return pd.concat([top, rest.loc[in_batch], rest.loc[front].head(MOST_FRONT)], ignore_index=True)
 
 
 def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
@@ -63,6 +79,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
         "intro": _intro(run),
         "front_caption": _front_caption(run, x, y),
         "table": _table(run, rows),
+        "together": _together(run, rows),
         "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
         "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
         "relaxation": relaxation(run),
@@ -91,14 +108,16 @@ def _axes(run: Run) -> tuple[str, str]:
 
 
 def _front_caption(run: Run, x: str, y: str) -> str:
-    n_other = int((~run.flags(columns.PARETO_FRONT)).sum())
+    n_other = int((~(run.flags(columns.PARETO_FRONT) & can_meet(run.ranked))).sum())
     drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
     n_aims = len(run.goal.objectives)
     more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
     return (
-        f"Each point is a candidate: predicted {wording.name_of(x)} against {wording.name_of(y)}. Shaded: the wanted "
-        "window. No other candidate beats one of the front in every aim, where the aim of a window is the probability "
-        f"of lying in it.{drawn}{more}"
+        f"Each point is a candidate: predicted {wording.name_of(x)} against {wording.name_of(y)}, the darker the "
+        "likelier it meets the goal. Shaded: the wanted window. No other candidate beats one of the front in every "
+        "aim, where the aim of a window is the probability of lying in it; of the front only those are drawn whose "
+        f"chance of meeting the goal is at least {wording.percent(LEAST_CHANCE)}.{drawn}{more} One in 200 at each "
+        "end of an axis may lie outside."
     )
 
 
@@ -114,16 +133,58 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
         Column("made by", numeric=False),
         Column("remarks", numeric=False),
     ]
+    records = rows.to_dict("records")
+    repeats = rows.duplicated(columns.FORMULA)
     return Table(
         "shortlist",
         f"Shortlist and Pareto front, {wording.plural(len(rows), 'candidate')}",
         tuple(heads),
-        tuple(_row(row, scales) for row in rows.to_dict("records")),
-        filter_hint="Filter by formula, element or route",
+        tuple(_row(row, scales, repeats=bool(repeat)) for row, repeat in zip(records, repeats, strict=True)),
+        filter_hint="Filter: Cu Se -Pb, or words",
+        csv="shortlist.csv",
     )
 
 
-def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
+def _together(run: Run, rows: pd.DataFrame) -> Table | None:
+    """The diverse batch with what it takes to choose from it; null where the ranking has none."""
+    if columns.BATCH not in rows or not rows[columns.BATCH].to_numpy().any():
+        return None
+    batch = rows.loc[rows[columns.BATCH] > 0].sort_values(columns.BATCH)
+    resources = [name for name in columns.RESOURCES if name in batch]
+    shown = [*run.targets, *(c for c in (columns.ENERGY_ABOVE_HULL, columns.BAND_GAP_EXPERIMENTAL) if c in batch)]
+    heads = [Column("order"), Column("formula", numeric=False)]
+    heads += [Column(SHORT_HEADS.get(t, wording.name_of(t)), wording.unit_of(t)) for t in shown]
+    heads += [Column("goal", "probability")]
+    heads += [Column(*RESOURCE_HEADS[name]) for name in resources]
+    heads += [Column("made from", numeric=False), Column("candidate", numeric=False)]
+    found = []
+    for row in batch.to_dict("records"):
+        pick = Markup('<button type="button" class="pick">{}</button>').format(wording.formula(row[columns.FORMULA]))
+        cells = [number_cell(row[columns.BATCH], 0), Cell(pick, row[columns.FORMULA])]
+        cells += [_plain_cell(row, column) for column in shown]
+        cells += [Cell(wording.percent(row[columns.GOAL_PROBABILITY]), float(row[columns.GOAL_PROBABILITY]))]
+        cells += [_resource_cell(row[name]) for name in resources]
+        name = Markup('<span class="mono">{}</span>').format(row[columns.CANDIDATE_ID])
+        parent = str(row[columns.PARENT_ID])
+        cells += [Cell(_parent(row), parent), Cell(name, row[columns.CANDIDATE_ID])]
+        found.append(Row(tuple(cells), candidate=row[columns.CANDIDATE_ID]))
+    caption = f"Compute these together, {wording.plural(len(found), 'candidate')}"
+    return Table("together", caption, tuple(heads), tuple(found), csv="compute_together.csv")
+
+
+def _resource_cell(value: float) -> Cell:
+    if not math.isfinite(value):
+        return Cell(wording.DASH, math.nan)
+    return Cell(f"{value:.2g}" if value < 1 else wording.count(value), float(value))
+
+
+def _plain_cell(row: dict[str, Any], column: str) -> Cell:
+    if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
+        return Cell(_least(row))
+    return number_cell(row[column], 2)
+
+
+def _row(row: dict[str, Any], scales: dict[str, Scale], *, repeats: bool) -> Row:
     key, name = row[columns.CANDIDATE_ID], row[columns.FORMULA]
     pick = Markup('<button type="button" class="pick">{}</button>').format(wording.formula(name))
     intervals = [_value_cell(row, target, scale) for target, scale in scales.items()]
@@ -137,15 +198,24 @@ def _row(row: dict[str, Any], scales: dict[str, Scale]) -> Row:
         text_cell(wording.name_of(row[columns.ROUTE]), _parent(row)),
         Cell(Markup(" ").join(marks), "; ".join(tag["text"] for tag in tags(row) if tag["kind"])),
     )
-    return Row(cells, candidate=key, words=_words(row))
+    return Row(cells, key, words=_words(row), elements=" ".join(_elements(name)), repeats=repeats)
 
 
 def _value_cell(row: dict[str, Any], column: str, scale: Scale) -> Cell:
     """A prediction with its interval; an energy above a hull that lacks rivals is a lower bound, and says so."""
     if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
-        least = wording.number(row[column], 2)
-        return Cell(Markup('at least {} <br><span class="sub note">rivals missing</span>').format(least), row[column])
+        return Cell(_least(row), row[column])
     return interval_cell(row[column], row[column + columns.LO90], row[column + columns.HI90], scale)
+
+
+def _least(row: dict[str, Any]) -> Markup:
+    """What is known of an energy above hull whose rivals are missing: they could only raise it."""
+    energy = row[columns.ENERGY_ABOVE_HULL]
+    return Markup("at least {}").format(wording.number(energy, 2)) if energy > 0 else Markup("not judged")
+
+
+def _elements(formula: str) -> list[str]:
+    return re.findall(r"[A-Z][a-z]?", formula)
 
 
 def _lacks_rivals(row: dict[str, Any]) -> bool:
@@ -154,7 +224,7 @@ def _lacks_rivals(row: dict[str, Any]) -> bool:
 
 def _words(row: dict[str, Any]) -> str:
     """What the filter searches."""
-    found = (row[columns.FORMULA], row[columns.ROUTE], _parent(row), row[columns.CANDIDATE_ID])
+    found = (row[columns.FORMULA], row[columns.ROUTE], _parent(row).striptags(), row[columns.CANDIDATE_ID])
     return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
 
 
@@ -168,14 +238,21 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
     if row.get(columns.FAR_FROM_TRAINING):
         found.append({"kind": "warn", "text": "far from training data"})
     if _lacks_rivals(row):
-        found.append({"kind": "warn", "text": "stability not judged"})
-    if row.get(IS_RELAXED) is not True:
-        found.append({"kind": "", "text": "not relaxed"})
-    elif row[DISAGREE] is True:
+        found.append({"kind": "warn", "text": _why_not_judged(row)})
+    if row.get(IS_RELAXED) is True and row[DISAGREE] is True:
         found.append({"kind": "warn", "text": "judges disagree"})
+    if known := row.get(columns.KNOWN_FORMULA):
+        found.append({"kind": "note", "text": f"known formula ({known})"})
     if row.get(columns.UNSEEN_ELEMENTS):
         found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
     return found
+
+
+def _why_not_judged(row: dict[str, Any]) -> str:
+    remark = str(row.get(columns.STABILITY_REMARK) or "")
+    if remark.endswith("phase known"):
+        return remark
+    return "deeper below the hull than known phases are" if remark else "stability not judged"
 
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
@@ -211,7 +288,8 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
         value = f"{wording.number(row[column], 2)} {wording.unit_of(column)}"
         if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
             remark = row[columns.STABILITY_REMARK]
-            words = Markup('at least {}, rivals missing <span class="sub">{}</span>').format(value, remark)
+            least = _least(row) + (f" {wording.unit_of(column)}" if row[column] > 0 else "")
+            words = Markup('{} <span class="sub">{}</span>').format(least, remark)
             facts.append((wording.name_of(column), words))
             continue
         facts.append((wording.name_of(column), Markup('{} <span class="sub">{} to {}</span>').format(value, low, high)))
@@ -221,11 +299,13 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
     return [*facts, ("made from", _recipe(row))]
 
 
-def _parent(row: dict[str, Any]) -> str:
+def _parent(row: dict[str, Any]) -> Markup:
     """`mp-5229`, and whether somebody ever made it, where that is known."""
     made = row.get(columns.PARENT_IS_EXPERIMENTAL)
     known = {True: " (made)", False: " (only computed)"} if isinstance(made, bool | np.bool_) else {}
-    return f"{row[columns.PARENT_ID]}{known.get(bool(made), '')}" if row[columns.PARENT_ID] else ""
+    if not row[columns.PARENT_ID]:
+        return Markup()
+    return wording.linked(str(row[columns.PARENT_ID])) + known.get(bool(made), "")
 
 
 def _recipe(row: dict[str, Any]) -> Markup:

@@ -72,6 +72,23 @@
     URL.revokeObjectURL(link.href);
   });
 
+  // ---- on a phone the long sections are closed until their heading is touched, or the menu leads there
+  const folding = narrow() ? ["trust", "members", "data", "candidates", "cards", "reproduce"] : [];
+  const fold = (section, closed) => {
+    section.classList.toggle("folded", closed);
+    section.querySelector("h2").setAttribute("aria-expanded", String(!closed));
+    if (!closed) section.querySelectorAll(".plot.js-plotly-plot").forEach((node) => Plotly.Plots.resize(node));
+  };
+  for (const section of folding.map((id) => document.getElementById(id)).filter(Boolean)) {
+    const heading = section.querySelector("h2");
+    heading.setAttribute("role", "button");
+    heading.tabIndex = 0;
+    heading.addEventListener("click", () => fold(section, !section.classList.contains("folded")));
+    heading.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); heading.click(); } });
+    document.querySelectorAll(`a[href="#${section.id}"]`).forEach((a) => a.addEventListener("click", () => fold(section, false)));
+    fold(section, location.hash !== `#${section.id}`);
+  }
+
   // ---- navigation, theme, print
   const links = [...document.querySelectorAll(".bar nav a")];
   const watcher = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {

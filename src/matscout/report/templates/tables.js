@@ -22,20 +22,37 @@
       table.tBodies[0].append(...rows.map(([, row]) => row));
     }));
   });
+  // "Cu" or "-Pb" asks for elements, as they are written; any other word is searched in the text
+  const asks = (row, word) => {
+    const [, not, symbol] = word.match(/^(-?)([A-Z][a-z]?)$/) ?? [];
+    if (!symbol || row.dataset.elements === undefined) return (row.dataset.words ?? row.textContent.toLowerCase()).includes(word.toLowerCase());
+    return row.dataset.elements.split(" ").includes(symbol) !== (not === "-");
+  };
   document.querySelectorAll("input[data-filters]").forEach((input) => {
     const rows = [...document.getElementById(input.dataset.filters).tBodies[0].rows];
-    const count = input.closest(".tools").querySelector("output");
+    const tools = input.closest(".tools"), count = tools.querySelector("output"), all = tools.querySelector("[data-repeats]");
     const apply = () => {
-      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = input.value.split(/[\s,]+/).filter(Boolean);
+      const most = words.length || document.documentElement.clientWidth >= 620 ? Infinity : 20; // a phone's first look
       let shown = 0;
       for (const row of rows) {
-        const text = row.dataset.words ?? row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
+        row.hidden = shown >= most || !words.every((word) => asks(row, word)) || ("repeat" in row.dataset && !all?.checked);
         shown += row.hidden ? 0 : 1;
       }
       count.textContent = `${shown} of ${rows.length} shown`;
     };
-    input.addEventListener("input", apply);
+    for (const control of [input, all]) control?.addEventListener("input", apply);
     apply();
   });
+  const quoted = (text) => `"${(/^[=+@]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  document.querySelectorAll("button[data-csv]").forEach((button) => button.addEventListener("click", () => {
+    const table = document.getElementById(button.dataset.csv), link = document.createElement("a");
+    const heads = [...table.tHead.rows[0].cells].map((th) => [th.querySelector("button").textContent, th.querySelector(".unit")?.textContent].filter(Boolean).join(", "));
+    const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.dataset.value ?? cell.textContent.trim()));
+    const text = [heads, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = button.dataset.name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }));
 })();

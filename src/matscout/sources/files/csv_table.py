@@ -1,6 +1,7 @@
 """CSV with a column of structures as text: CIF as CDVAE's and MP-20's, or POSCAR or JSON."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -27,7 +28,7 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
         reader = csv.DictReader(stream, delimiter=_separator(stream))
         header = [str(column).strip() for column in reader.fieldnames or ()]
         reader.fieldnames = header
-        cell = next((column for column in CELL_COLUMNS if column in header), None)
+        cell = cell_column(header)
         if cell is None:
             rule = f"one must be {CELL_COLUMNS[0]!r} and hold CIF text (or {', '.join(CELL_COLUMNS[1:])})"
             raise InputError(f"{shown(path)} has the columns {header[:20]}; {rule}")
@@ -39,6 +40,12 @@ def read(path: Path) -> Iterator[RawRow | BadRow]:
                 yield BadRow(name, number, row.get("material_id") or "", "count_mismatch", detail)
                 continue
             yield RawRow(name, number, row, parse_text, row[cell], f"{stem}-{number}")
+
+
+def cell_column(header: list[str]) -> str | None:
+    """The column of structures: of a usual name, else the first whose name holds one, such as `CIF (VESTA)`."""
+    exact = next((column for column in CELL_COLUMNS if column in header), None)
+    return exact or next((column for column in header if re.search("|".join(CELL_COLUMNS), column.lower())), None)
 
 
 def _separator(stream: IO[str]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from matscout.crystal import Crystal
@@ -38,6 +37,3 @@ class BadRow:
     material_id: str
     reason: str
     detail: str
-
-
-Reader = Callable[[Path], "Any"]  # path -> Iterator[RawRow | BadRow]

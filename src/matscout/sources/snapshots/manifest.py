@@ -22,7 +22,7 @@ class Manifest(BaseModel):
     origin: str = Field(description="sample, api, bulk, optimade or file")
     endpoint: str | None = Field(description="base URL asked, or the file read")
     query: dict[str, Any] | None = Field(description="what was asked, in the service's own words; null = all of a file")
-    format: str = Field(description="shape of the pages, one of matscout.sources.formats.page_formats.PARSERS")
+    format: str = Field(description="shape of the pages, one of matscout.sources.formats.page_formats.FORMATS")
     database_version: str | None = Field(description="as the service states it; null = not offered")
     energy_corrections: str | None = Field(default=None, description="scheme of the formation energies")
     n_rows: int

@@ -1,0 +1,197 @@
+"""`matscout add-data`: a lab's own file as one more database, with all that params.yaml and dvc.yaml need."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import yaml
+
+from matscout import columns
+from matscout.errors import InputError, ParameterError
+from matscout.files import write_bytes
+from matscout.params import PARAMS_FILE, FileImport, check_params
+from matscout.sources.files.detect_format import read_any
+from matscout.sources.files.import_file import ALIASES, import_file
+from matscout.sources.files.raw_row import RawRow
+from matscout.sources.files.units import KNOWN
+from matscout.sources.record import Record, Rejection
+
+PIPELINE: Final = Path("dvc.yaml")
+LOOKED_AT: Final = 50  # rows whose columns are looked at
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
+# What people call the columns, after units and punctuation are taken off; tried in this order.
+GUESSES: Final = MappingProxyType(
+    {
+        columns.FORMATION_ENERGY: r"formation|e_?form|^e_?f$|delta_?h|^h_?f(orm)?$|heat_of_formation",
+        columns.ENERGY_ABOVE_HULL: r"hull|stability|e_?ah",
+        columns.BAND_GAP: r"gap|^e_?g$",
+        columns.BULK_MODULUS: r"bulk|^k_?vrh$|^b_?0$",
+        columns.SHEAR_MODULUS: r"shear|^g_?vrh$",
+        columns.MATERIAL_ID: r"^(sample|entry|compound|material|structure)?_?(id|name|no|number|code|label)$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was found and written.
+
+    Attributes:
+        mapping: column of the file by our name, as guessed or given; usual names are not in it.
+        units: by our name, where they are not ours.
+        n_rows: that can be read.
+        labels: rows by label.
+        rejections: rows that cannot be read.
+    """
+
+    mapping: Mapping[str, str]
+    units: Mapping[str, str]
+    n_rows: int
+    labels: Mapping[str, int]
+    rejections: Sequence[Rejection]
+
+
+def add_data(
+    path: Path,
+    name: str,
+    *,
+    mapping: Mapping[str, str],
+    units: Mapping[str, str],
+    functional: str,
+    licence: str,
+    root: Path = Path(),
+) -> Added:
+    """Find the columns of a file, count what they hold, and make it a database of this repository.
+
+    Args:
+        path: CSV with structures, extended XYZ, JSON, a folder, ... as `import_file` reads them.
+        name: of the new database: small letters, digits and `_`.
+        mapping: column of the file by our name, where the guess is wrong.
+        units: by our name, where the column's name does not say it.
+        functional: of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
+        licence: owner and terms, for the manifest, the report and the data card.
+        root: of the repository.
+
+    Raises:
+        ParameterError: the name is taken or no name, an unknown quantity or unit, or no repository here.
+        InputError: the file cannot be read, or no row has a label.
+    """
+    params = root / PARAMS_FILE
+    if not params.is_file() or not (root / PIPELINE).is_file():
+        raise ParameterError(f"{params} or {root / PIPELINE} not found: run from the repository root")
+    text = params.read_text()
+    known = check_params(yaml.safe_load(text), params).databases
+    if not NAME.fullmatch(name) or name in known:
+        rule = "small letters, digits and _, and none of " + ", ".join(sorted(known))
+        raise ParameterError(f"--name {name!r}: a new database's name is {rule}")
+    header = _header(path)
+    if absent := sorted(set(mapping.values()) - set(header)):
+        raise ParameterError(f"--column: {absent[0]!r} is no column of {path}; it has {header}")
+    found = {**_guessed(header, taken=set(mapping.values())), **mapping}
+    stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
+    options = FileImport(format="auto", columns=_needed(found), units=stated, functional=functional, licence=licence)
+    added = _counted(path, options, header)
+    pipeline = (root / PIPELINE).read_text()
+    place = path.resolve()
+    shown = place.relative_to(root.resolve()) if place.is_relative_to(root.resolve()) else place
+    written = _with_block(text, name, shown.as_posix(), options)
+    check_params(yaml.safe_load(written), params)
+    joined = with_database(pipeline, list(known)[-1], name)
+    write_bytes(root / PIPELINE, joined.encode())
+    write_bytes(params, written.encode())
+    return added
+
+
+def with_database(pipeline: str, last: str, name: str) -> str:
+    """The text of dvc.yaml with `name` after `last` wherever it lists the snapshots; all else as it was."""
+    joined = pipeline.replace(f"--raw data/raw/{last}", f"--raw data/raw/{last} --raw data/raw/{name}")
+    joined = re.sub(rf"^( *- data/raw/){last}$", rf"\g<0>\n\g<1>{name}", joined, flags=re.MULTILINE)
+    if joined == pipeline:
+        raise ParameterError(f"{PIPELINE} lists no data/raw/{last}: add data/raw/{name} where it lists the snapshots")
+    return joined
+
+
+def _header(path: Path) -> list[str]:
+    """Keys of the first rows, in order."""
+    rows = islice(read_any(path), LOOKED_AT)
+    return list(dict.fromkeys(str(key) for row in rows if isinstance(row, RawRow) for key in row.fields))
+
+
+def _guessed(header: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """Column by our name: one of the usual names first, then what people call it."""
+    found: dict[str, str] = {}
+    for ours in (*GUESSES, *(name for name in ALIASES if name not in GUESSES)):
+        free = [column for column in header if column not in taken]
+        usual = next((alias for alias in ALIASES[ours] if alias in free), None)
+        pattern = GUESSES.get(ours)
+        like = [c for c in free if pattern and re.search(pattern, _bare(c))]
+        if column := usual or next(iter(like), None):
+            found[ours] = column
+            taken = {*taken, column}
+    return found
+
+
+def _needed(found: Mapping[str, str]) -> dict[str, str]:
+    """Without those that the reader knows by their usual names."""
+    return {ours: column for ours, column in found.items() if column not in ALIASES[ours]}
+
+
+def _bare(column: str) -> str:
+    """`E_g (eV)` -> `e_g`: small letters, without a unit in brackets."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"[\[(].*?[\])]", "", column.lower())).strip("_")
+
+
+def _unit_of(label: str, column: str) -> str | None:
+    """The unit that a column's name states, if it is another than ours."""
+    if label not in KNOWN:
+        return None
+    stated = re.findall(r"[\[(](.*?)[\])]", column) + re.findall(r"_(meV|Ha|Ry|kJ/mol|kcal/mol|MPa|kbar)\b", column)
+    for unit in stated:
+        for known in KNOWN[label]:
+            if unit.replace(" ", "").lower() in {known.lower(), known.lower().removesuffix("/atom")}:
+                return None if known == columns.UNITS.get(label) else known
+    return None
+
+
+def _counted(path: Path, options: FileImport, header: Sequence[str]) -> Added:
+    labels: Counter[str] = Counter()
+    rejections, n_rows = [], 0
+    for item in import_file(path, options, "own"):
+        if isinstance(item, Record):
+            n_rows += 1
+            labels.update(label for label in columns.LABELS if getattr(item, label) is not None)
+        else:
+            rejections.append(item)
+    if not n_rows:
+        first = f"; the first: {rejections[0].detail}" if rejections else ""
+        raise InputError(f"none of {len(rejections)} row(s) of {path} can be read{first}")
+    if not labels:
+        raise InputError(
+            f"none of {n_rows} rows of {path} has a label; its columns are {list(header)}: name one, such as "
+            f"--column {columns.BAND_GAP}='{next(iter(header), 'Eg')}'"
+        )
+    return Added(options.columns, options.units, n_rows, labels, rejections)
+
+
+def _with_block(text: str, name: str, path: str, options: FileImport) -> str:
+    """params.yaml with the block at the end of `databases`, written as its neighbours are."""
+    service = "{page_size: 1000, requests_per_second: 1.0, patience: 1800}"
+    query = "{elements: null, n_elements: [1, 6], n_atoms: [1, 200], energy_above_hull: null, limit: 100000}"
+    file: dict[str, Any] = options.model_dump(mode="json")
+    block = (
+        f"  {name}:\n    origin: file\n    path: {json.dumps(path, ensure_ascii=False)}\n    endpoint: null\n"
+        f"    optimade_endpoint: null\n    query: {query}\n    service: {service}\n"
+        f"    file: {json.dumps(file, ensure_ascii=False)}\n"
+    )
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    databases = next(value for key, value in root.value if key.value == "databases")
+    place = databases.value[-1][1].end_mark.index
+    end = text.rindex("\n", 0, place) + 1 if text[:place].rstrip(" ").endswith("\n") else text.index("\n", place) + 1
+    head = text[:end].rstrip("\n") + "\n"
+    return f"{head}{block}{text[len(text[:end].rstrip(chr(10))) + 1 :]}"

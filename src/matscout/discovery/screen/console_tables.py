@@ -1,0 +1,147 @@
+"""Tables for a terminal: what `matscout predict` and `matscout screen` print of the wide tables that they write."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from matscout import columns
+
+NARROWEST: Final = 80  # characters to which a table is cut; a wider terminal shows more of the last column
+NAME: Final = 14  # characters of a crystal's name
+ENERGY_ABOVE_HULL: Final = "above hull, eV/at."
+
+
+def predicted_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What is printed of predictions: each figure with its 90 % interval, in text."""
+    rows = table.to_dict("records")
+    shown = {
+        "crystal": [_cut(str(row[columns.MATERIAL_ID]), NAME) for row in rows],
+        "formula": table[columns.FORMULA],
+    }
+    if columns.BAND_GAP in table:
+        shown["PBE gap, eV"] = [with_interval(row, columns.BAND_GAP) for row in rows]
+    if columns.FORMATION_ENERGY in table:
+        shown["formation, eV/at."] = [with_interval(row, columns.FORMATION_ENERGY) for row in rows]
+    if columns.ENERGY_ABOVE_HULL in table:
+        shown[ENERGY_ABOVE_HULL] = [energy_above_hull(row) for row in rows]
+        shown["would decay to"] = [phases(row) for row in rows]
+    shown["remarks"] = ["; ".join(remarks(row)) for row in rows]
+    return pd.DataFrame(shown)
+
+
+def screened_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Eight columns of a ranking: the figures in text, the chance of meeting the goal, and remarks."""
+    shown = predicted_rows(table).drop(columns="would decay to", errors="ignore")
+    shown.insert(0, "rank", table[columns.RANK].to_numpy())
+    chance = [f"{100 * value:.0f} %" for value in table[columns.GOAL_PROBABILITY]]
+    shown.insert(shown.shape[1] - 1, "meets goal", chance)
+    return shown
+
+
+def collected_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What is printed of collected results."""
+    shown = [
+        {
+            "candidate": row[columns.MATERIAL_ID],
+            "functional": row[columns.FUNCTIONAL] + ("+U" if row[columns.IS_HUBBARD] else ""),
+            "total, eV": f"{row['total_energy']:.3f}",
+            "formation, eV/at.": _figure(row.get(columns.FORMATION_ENERGY)),
+            "correction": _figure(row.get("correction_per_atom")),
+            "gap, eV": _figure(row.get(columns.BAND_GAP)),
+            "file": row["file"],
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(shown)
+
+
+def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
+    """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval."""
+    low, high = row[target + columns.LO90], row[target + columns.HI90]
+    return f"{row[target]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def energy_above_hull(row: Mapping[str, Any]) -> str:
+    """The energy above hull, or what can be said of it where rivals are missing: they could only raise it."""
+    if row[columns.STABILITY_JUDGED]:
+        return with_interval(row, columns.ENERGY_ABOVE_HULL)
+    least = row[columns.ENERGY_ABOVE_HULL]
+    return f"{least:.2f} or more" if least > 0 else "not judged"
+
+
+def phases(row: Mapping[str, Any]) -> str:
+    """Competing phases without their ids: `0.60 SrO + 0.40 TiO2`."""
+    parts = [part.split(" (")[0] for part in str(row[columns.COMPETING_PHASES]).split(" + ")]
+    return parts[0].removeprefix("1.00 ") if len(parts) == 1 else " + ".join(parts)
+
+
+def remarks(row: Mapping[str, Any]) -> list[str]:
+    """What a reader should know before believing a row, most serious first."""
+    found = []
+    if symbols := str(row.get(columns.UNSEEN_ELEMENTS) or ""):
+        found.append(f"never trained on {symbols}")
+    if row.get(columns.FAR_FROM_TRAINING):
+        found.append("far from training")
+    if not row.get(columns.STABILITY_JUDGED, True):
+        found.append(f"stability not judged: {row[columns.STABILITY_REMARK]}")
+    elif row.get(columns.STABILITY_REMARK):
+        found.append(str(row[columns.STABILITY_REMARK]))
+    if known := row.get(columns.KNOWN_FORMULA):
+        found.append(f"known formula ({known})")
+    return found
+
+
+def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
+    """Aligned lines for the terminal: the last column is cut, and stands below its row where too little is left.
+
+    Args:
+        table: text and numbers.
+        width: characters; null = of the terminal, at least `NARROWEST`.
+    """
+    width = width or max(NARROWEST, shutil.get_terminal_size((120, 24)).columns)
+    *left, last = table.columns
+    cells = {name: [_text(value) for value in table[name]] for name in table}
+    widths = {name: max(len(name), *map(len, cells[name])) for name in left}
+    used = sum(widths.values()) + 2 * len(left)
+    head = "".join(f"{name:<{widths[name]}}  " for name in left)
+    rows = ["".join(f"{cells[name][row]:<{widths[name]}}  " for name in left) for row in range(len(table))]
+    if width - used >= max(20, len(last)):
+        return [f"{head}{last}", *(row + _cut(cells[last][n], width - used) for n, row in enumerate(rows))]
+    lines = [head.rstrip()]
+    for number, row in enumerate(rows):
+        lines.append(row.rstrip())
+        if cells[last][number]:
+            lines.append(_cut(f"    {cells[last][number]}", width))
+    return lines
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The table's rows as JSON: plain numbers, null where a figure is not finite."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return (
+        [_plain(item) for item in value]
+        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+        else value
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,158 @@
+"""What every family of distributions offers: from a head's raw outputs to losses, densities, quantiles and tempering.
+
+A family is one file and one line in `models.families.registry`. Torch is imported by the few functions that need it:
+ranking and report read distributions without waiting for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+LEAST_PROBABILITY = 1e-6  # a member that is certain must not make one wrong metal cost infinitely much
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """n independent distributions of one family; every field has shape (n,), dtype float64.
+
+    Attributes:
+        N_PARAMETERS: that the head predicts for each crystal.
+        LOWER_BOUND: least possible value, in the property's unit; None = there is none.
+        HAS_MASS_AT_ZERO: whether a value of exactly zero has a probability of its own.
+        NEEDS_POSITIVE_LABELS: whether a label of zero or below cannot be learnt.
+        LEARNT_LABELS: which labels location and scale describe, in words that follow "distinct".
+    """
+
+    N_PARAMETERS: ClassVar[int] = 2
+    LOWER_BOUND: ClassVar[float | None] = None
+    HAS_MASS_AT_ZERO: ClassVar[bool] = False
+    NEEDS_POSITIVE_LABELS: ClassVar[bool] = False
+    LEARNT_LABELS: ClassVar[str] = ""
+
+    # training
+
+    @staticmethod
+    def learnt(labels: Tensor) -> Tensor:
+        """What location and scale describe, of (n,) known labels; their statistics standardise the head's outputs."""
+        return labels
+
+    @staticmethod
+    def transform(raw: Tensor, center: Tensor, spread: Tensor, prior_logit: Tensor) -> Tensor:
+        """Parameters in physical units from the raw outputs of a head.
+
+        Args:
+            raw: (n, N_PARAMETERS), about standard normal before training.
+            center: scalar, median of the learnt labels.
+            spread: scalar, their mean absolute deviation.
+            prior_logit: scalar, log-odds that a training label is not among the learnt ones.
+
+        Returns:
+            (n, N_PARAMETERS), in the order that `from_head` reads.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def loss(parameters: Tensor, label: Tensor, noise: Tensor, *, unit: float, count: Tensor | None = None) -> Tensor:
+        """Mean loss of the labelled rows: short, pure, dimensionless.
+
+        `unit` makes targets of different units weigh alike. With `count`, the loss is the rows' sum over that number,
+        so that the losses of a batch's parts add up to the batch's.
+
+        Args:
+            parameters: (n, N_PARAMETERS), from `transform`.
+            label: (n,), NaN where missing: such a row takes no part.
+            noise: (n,), standard deviation of the label, NaN where unknown, which counts as zero.
+            unit: spread of the learnt training labels.
+            count: labelled rows of the whole batch; None = of these rows.
+
+        Returns:
+            Scalar; zero if no row is labelled.
+        """
+        raise NotImplementedError
+
+    # prediction
+
+    @classmethod
+    def from_head(cls, outputs: ArrayLike) -> Self:
+        """From the (n, N_PARAMETERS) outputs of `transform`."""
+        return cls.from_parameters(outputs)
+
+    def mean(self) -> Floats:
+        """(n,) expected value; infinite where there is none."""
+        raise NotImplementedError
+
+    def std(self) -> Floats:
+        """(n,) standard deviation; infinite where there is none."""
+        raise NotImplementedError
+
+    def center(self) -> Floats:
+        """(n,) what an ensemble's members disagree about: the mean, where it always exists."""
+        return self.mean()
+
+    def spread(self) -> Floats:
+        """(n,) the error bar: the standard deviation, where it always exists."""
+        return self.std()
+
+    def mode(self) -> Floats:
+        """(n,) where the density (of a hurdle: of its positive part) is largest; of a log-Laplace, in the logarithm."""
+        raise NotImplementedError
+
+    def mass_at_zero(self) -> Floats:
+        """(n,) probability of exactly zero."""
+        return np.zeros(len(self))
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """P(X <= x); `x` broadcasts against (n,)."""
+        raise NotImplementedError
+
+    def quantile(self, q: ArrayLike) -> Floats:
+        """The smallest x with cdf(x) >= q; `q` in (0, 1) broadcasts against (n,)."""
+        raise NotImplementedError
+
+    def log_density(self, value: Floats) -> Floats:
+        """(n,) log of the density at (n,) values; of the probability where a hurdle's atom lies (value 0)."""
+        raise NotImplementedError
+
+    def tempered(self, center: Floats, temperature: float | Floats) -> Self:
+        """Stretched about `center`, (n,), by `temperature`, (n,) or one; see `Mixture.tempered`."""
+        raise NotImplementedError
+
+    def median(self) -> Floats:
+        """(n,): the point estimate that minimises the expected absolute error."""
+        return self.quantile(0.5)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Floats:
+        """(n, len(self)) draws, by inversion."""
+        return self.quantile(rng.uniform(np.finfo(np.float64).tiny, 1.0, size=(n, len(self))))
+
+    # as arrays
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[-1].name))
+
+    def parameters(self) -> Floats:
+        """(n, N_PARAMETERS): the fields, in their order."""
+        return np.stack([getattr(self, field.name) for field in fields(self)], axis=1)
+
+    @classmethod
+    def from_parameters(cls, parameters: ArrayLike) -> Self:
+        """The inverse of `parameters`."""
+        return cls(*np.asarray(parameters, dtype=np.float64).T)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Self:
+        """The distributions of some rows."""
+        return type(self).from_parameters(self.parameters()[rows])
+
+
+def masked_mean(value: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    """Sum of the (n,) values under the mask over their number or `count`; zero if there is none."""
+    return value.where(mask, 0.0).sum() / (mask.sum() if count is None else count).clamp(min=1)
