@@ -104,7 +104,10 @@ def rejected(reason: str, value: float = 0.0, *, row: int = -1) -> Rejection:
     Args:
         reason: the limit's code.
         value: what exceeds or undercuts it.
-        row: the crystal's place among those given.
+        row: the crystal's place among those given; -1 = it is alone.
+
+    Returns:
+        Code and detail: value, rule and remedy.
     """
     details = {
         "no_atoms": "the cell holds no atoms; give at least one",

@@ -50,7 +50,7 @@ def nearest_neighbors(lattice, frac_coords, n_neighbors, centers=None):
 
 def refuse(problem, value):
     if problem != FINE:
-        raise InputError(rejection_of(-1, problem, value)).detail
+        raise InputError(rejection_of(-1, problem, value).detail)
 
 
 def find_orbits(lattice, frac_coords, numbers, symprec):

@@ -1,1 +1,1 @@
-"""From raw rows to one honest table: validity, duplicates, reference offsets, label noise, splits."""
+"""From raw rows to one table: validity, duplicates, reference offsets, label noise, splits."""

@@ -1,4 +1,4 @@
-"""The stage `curate`: snapshots of several databases become one honest table."""
+"""The stage `curate`: snapshots of several databases become one table."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -69,11 +69,19 @@ def curate(
     cache: Path | None = None,
     feedback: Path | None = None,
 ) -> None:
-    """Check, deduplicate and align the rows of `snapshots`, and of the folder `feedback` with candidates' results.
+    """Check, deduplicate and align the rows of snapshots, and those of the candidates' results.
 
-    Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each
-    with its reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published
-    labels are never changed: aligned energies and noise stand beside them.
+    Writes into `destination`: `materials.parquet` (usable rows), `quarantine.parquet` (the others, each with its
+    reason), `duplicates.parquet` (every match with its scores) and `summary.json`. Published labels are never changed:
+    aligned energies and noise are columns of their own.
+
+    Args:
+        snapshots: folders, one of each database.
+        params: the section `curation`.
+        destination: folder of the four outputs.
+        workers: processes at most; the outputs do not depend on it.
+        cache: folder of earlier comparisons, updated; None = compare everything.
+        feedback: folder of the candidates' results; None = there are none.
 
     Raises:
         InputError: a snapshot is absent or damaged, or a file of results was not checked.
@@ -92,7 +100,7 @@ def curate_records(
     workers: int,
     cache: Path | None = None,
 ) -> None:
-    """What `curate` does once the snapshots are read (see there).
+    """Curate rows that have been read; see `curate`.
 
     Args:
         records: rows with unique ids.

@@ -22,6 +22,9 @@ def load_materials_database(curated: Path = CURATED) -> pd.DataFrame:
     Args:
         curated: folder that the stage `curate` wrote.
 
+    Returns:
+        One row a material.
+
     Raises:
         InputError: there is no table yet.
     """

@@ -14,7 +14,17 @@ DIGITS = 6
 def summarize_curation(
     materials: pd.DataFrame, quarantine: pd.DataFrame, edges: pd.DataFrame, offsets: dict[str, Any]
 ) -> dict[str, Any]:
-    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise."""
+    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise.
+
+    Args:
+        materials: usable rows.
+        quarantine: rejected rows.
+        edges: matches among the rows.
+        offsets: reference offsets, as fitted.
+
+    Returns:
+        The content of `summary.json`.
+    """
     sources = sorted(set(materials[columns.SOURCE]) | set(quarantine[columns.SOURCE]))
     return {
         "rows": {source: _rows_of(source, materials, quarantine) for source in sources},
@@ -62,7 +72,7 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
 
 
 def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
-    """Groups, and edges by what became of them."""
+    """Groups, and edges by their outcome."""
     groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
     sizes, databases = np.asarray(groups["size"]), np.asarray(groups["nunique"])
     merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)

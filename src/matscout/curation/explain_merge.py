@@ -37,6 +37,9 @@ def why_merged(material_id: str, curated: Path) -> str:
         material_id: a row of the curated table.
         curated: folder that `curate` wrote.
 
+    Returns:
+        Lines of text for the terminal.
+
     Raises:
         InputError: the table is absent, or the id is unknown.
     """

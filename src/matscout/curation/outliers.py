@@ -1,8 +1,8 @@
 """Labels that no row of the same chemistry supports: robust outliers of the formation energy.
 
-Two steps. What the formula tells of the energy is taken off by gradient boosting, each row predicted
-by trees that saw no row of its formula. What is left is compared with the same of the rows nearest in
-composition: a family of unstable hypothetical phases is no outlier among its like.
+Two steps. Gradient boosting predicts the energy from the formula, each row by trees that saw no row of its
+formula. The residual is compared with those of the rows nearest in composition, so that a family of unstable
+hypothetical phases is not an outlier among its neighbours.
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ from matscout.curation.split_keys import composition_keys, draw
 from matscout.progress import progress
 
 N_NEIGHBORS: Final = 24
-MIN_ROWS: Final = 500  # fewer teach trees nothing, and no row is judged
+MIN_ROWS: Final = 500  # with fewer, trees learn nothing, and no row is checked
 N_FOLDS: Final = 3
 SEED: Final = 17
 FLOOR: Final = 0.1  # eV/atom: polymorphs and databases differ by that much, however well neighbours agree
@@ -104,7 +104,7 @@ def _element_properties() -> Array:
     table = np.zeros((N_ELEMENTS, 3))
     for z in range(1, N_ELEMENTS + 1):
         element = Element(SYMBOLS[z])
-        electronegativity = element.data.get("X")  # not .X: it warns of noble gases, which have none
+        electronegativity = element.data.get("X")  # not .X, which warns about noble gases
         known = isinstance(electronegativity, int | float) and np.isfinite(electronegativity)
         table[z - 1] = (electronegativity if known else 2.0, element.group, element.row)
     return (table - table.mean(axis=0)) / table.std(axis=0)

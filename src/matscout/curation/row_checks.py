@@ -1,4 +1,4 @@
-"""Look at each row once: its rejection, or its formula, content key and reduced cell."""
+"""Check each row once: its rejection, or its formula, content key and reduced cell."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def examine(
     known: Mapping[str, ReducedCell] = NOTHING_KNOWN,
     keep: Callable[[Mapping[str, ReducedCell]], None] | None = None,
 ) -> list[Examined | Rejection]:
-    """One result per record, in order.
+    """Check every record and reduce its cell.
 
     Args:
         records: rows of all databases.
@@ -44,7 +44,11 @@ def examine(
         symprec: tolerance of the space group, Å.
         workers: processes; the result does not depend on it.
         known: content key -> reduced cell, of crystals that were reduced before.
-        keep: called now and then with the cells reduced since, so that a killed run need not reduce them again.
+        keep: called now and then with the cells reduced since, so that a killed run need not reduce them again; None =
+            not called.
+
+    Returns:
+        One result per record, in order.
     """
     items = [(record, known.get(content_key(record.crystal))) for record in records]
     chunks = [items[start : start + CHUNK_ROWS] for start in range(0, len(items), CHUNK_ROWS)]

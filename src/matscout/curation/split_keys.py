@@ -17,7 +17,7 @@ def match_keys(materials: pd.DataFrame) -> pd.Series:
     """`formula|atoms in the primitive cell`: rows that match, merged or related, have equal keys.
 
     The matcher compares crystals of one formula and one primitive size only, so the key is coarser
-    than every cluster and every edge. It is read off the row itself: a row that joins or bridges
+    than every cluster and every edge. It depends on the row alone: a row that joins or bridges
     clusters later, or becomes the smallest id of one, changes no other row's key.
     """
     return materials.loc[:, columns.FORMULA] + "|" + materials.loc[:, columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
@@ -40,7 +40,7 @@ def prototype_keys(materials: pd.DataFrame) -> pd.Series:
 
 
 def draw(keys: pd.Series, seed: int) -> NDArray[np.float64]:
-    """(n,) uniform on [0, 1), decided by seed and key alone: other rows have no say."""
+    """(n,) uniform on [0, 1), decided by seed and key alone, not by other rows."""
     codes, distinct = pd.factorize(keys)
     return np.array([_draw_one(key, seed) for key in distinct], dtype=np.float64)[codes]
 

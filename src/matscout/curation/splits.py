@@ -60,7 +60,13 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
 
 
 def write_split(materials: Path, params: Split, destination: Path) -> None:
-    """The stage `split`: read the curated table, write `split.parquet`."""
+    """The stage `split`: read the curated table, write `split.parquet`.
+
+    Args:
+        materials: of the curated table, parquet.
+        params: shares of the folds, and the seed.
+        destination: of `split.parquet`.
+    """
     table = pd.read_parquet(materials, columns=list(NEEDED))
     write_parquet(destination, make_split(table, params), SPLIT_SCHEMA)
 

@@ -15,7 +15,7 @@ from matscout.discovery.known_materials import formula_key
 from matscout.errors import InputError
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-SYMPREC = 0.01  # Å: candidates are idealised, so that their full symmetry stands in the file
+SYMPREC = 0.01  # Å: candidates are idealised, so that the file states their full symmetry
 
 
 def write_cifs(folder: Path, ranked: pd.DataFrame) -> list[Path]:

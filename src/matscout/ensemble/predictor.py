@@ -65,12 +65,15 @@ class EnsemblePredictor:
 
     @classmethod
     def load(cls, members: Path, ensemble: Path, plan: InferencePlan = ON_CPU) -> Self:
-        """From the folder of members and the folder that `evaluate` wrote.
+        """Load the ensemble from its folders.
 
         Args:
             members: folder of members.
             ensemble: folder of the calibration.
             plan: where the encoders run, and how; see `plan_inference`.
+
+        Returns:
+            The predictor.
 
         Raises:
             StoreError: something is missing, cut off, or does not fit; the message names it.

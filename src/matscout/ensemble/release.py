@@ -102,7 +102,10 @@ def answering(members: Path | None = None, ensemble: Path | None = None) -> Answ
 
 
 def card() -> dict[str, Any]:
-    """The content of `release.json`.
+    """Read `release.json`.
+
+    Returns:
+        The content of the file.
 
     Raises:
         StoreError: the package was installed without it.
@@ -117,12 +120,15 @@ def card() -> dict[str, Any]:
 
 
 def make_release(params: Params, *, root: Path = Path(), destination: Path = RELEASE) -> dict[str, Any]:
-    """Write the release of a finished run; the content of `release.json`.
+    """Write the release of a finished run.
 
     Args:
         params: of the run.
         root: of the repository.
         destination: folder, replaced as a whole.
+
+    Returns:
+        The content of `release.json`.
 
     Raises:
         StoreError: the run is not finished.

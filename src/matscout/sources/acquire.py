@@ -1,4 +1,4 @@
-"""The databases and the one way to a snapshot of each: the whole stage `acquire`."""
+"""The stage `acquire`: the databases, and how a snapshot of each is made."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from matscout.sources.unit_check import checked
 
 @dataclass(frozen=True)
 class Source:
-    """One database that can be asked.
+    """One database that can be queried.
 
     Attributes:
         terms: licence and citation.

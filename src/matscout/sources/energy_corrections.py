@@ -45,7 +45,7 @@ def correction_per_atom(structure: Structure, scheme: str) -> float:
 
     `e_form(mp2020) = e_form(mp2018) - correction(mp2018) + correction(mp2020)`.
 
-    Oxides, peroxides, superoxides and ozonides are told apart by O-O distances, sulfates by the neighbours of S.
+    Oxides, peroxides, superoxides and ozonides are distinguished by O-O distances, sulfates by the neighbours of S.
     Every other anion is one by its oxidation state, guessed from the composition; where no guess balances, the
     formula is too large or the guess would take seconds, only the most electronegative element is an anion.
 

@@ -1,7 +1,7 @@
 """Feedback: results of candidates, as the fourth source that curation reads.
 
-`matscout feedback` holds new files against the predictions they test and notes each file that passes, with its hash,
-in `checked.json` beside them. Only such files are read: ids and units can be judged where the ranking is, not here.
+`matscout feedback` compares new files with the predictions that they test, and records each file that passes, with its
+hash, in `checked.json` beside them. Only such files are read: ids and units can be checked only where the ranking is.
 """
 
 import json
@@ -24,7 +24,13 @@ CANDIDATE_ID: Final = re.compile(r"ms-[0-9a-f]{12}")
 
 
 def feedback_files(folder: Path) -> list[Path]:
-    """The folder's `*.jsonl` by name; none where the folder is empty.
+    """List the result files of a folder.
+
+    Args:
+        folder: of the results; it may be empty.
+
+    Returns:
+        `*.jsonl`, sorted by name.
 
     Raises:
         InputError: there is no such folder.
@@ -36,6 +42,12 @@ def feedback_files(folder: Path) -> list[Path]:
 
 def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
     """Results in the order of files and lines; a line that cannot be used comes as a `Rejection`.
+
+    Args:
+        folder: of the results.
+
+    Yields:
+        A record, or why the line is rejected.
 
     Raises:
         InputError: a file was not checked, or was changed since.
@@ -58,6 +70,12 @@ def read_results(file: Path) -> Iterator[Record | Rejection]:
 def read_receipt(folder: Path) -> dict[str, str]:
     """SHA-256 of each checked file by name; empty where nothing was checked yet.
 
+    Args:
+        folder: of the results.
+
+    Returns:
+        SHA-256 of each checked file by name; empty where nothing was checked yet.
+
     Raises:
         InputError: the receipt is no JSON object of that form.
     """
@@ -72,7 +90,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
 
 
 def write_receipt(folder: Path, files: list[Path]) -> None:
-    """Note that `files` passed, beside those that passed before and are still there as they were."""
+    """Record that `files` passed, with those that passed before and are unchanged."""
     known = {name: digest for name, digest in read_receipt(folder).items() if (Path(folder) / name).exists()}
     write_json(Path(folder) / RECEIPT_NAME, {**known, **{file.name: sha256_of(file) for file in files}})
 

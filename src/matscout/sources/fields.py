@@ -1,4 +1,4 @@
-"""Checks that every parser shares: text, numbers, flags and cells out of rows that services or people wrote."""
+"""Checks that every parser shares: text, numbers, flags and cells in rows that services or people wrote."""
 
 import json
 import math
@@ -23,7 +23,18 @@ ISOTOPES: Final = MappingProxyType({"D": "H", "T": "H"})  # one element: its cry
 
 
 def required(row: Mapping[str, Any], key: str) -> Any:
-    """The value of `key`, which must be there and not null."""
+    """Read a value that must be there and not null.
+
+    Args:
+        row: as the source gives it.
+        key: of the value.
+
+    Returns:
+        The value.
+
+    Raises:
+        RowError: it is absent or null.
+    """
     value = row.get(key)
     if value is None:
         raise RowError("missing_field", f"{key!r} is absent or null; a material needs it")
@@ -32,6 +43,12 @@ def required(row: Mapping[str, Any], key: str) -> Any:
 
 def parse_json(text: str | bytes) -> Any:
     """Any JSON value.
+
+    Args:
+        text: one JSON value.
+
+    Returns:
+        The value.
 
     Raises:
         RowError: it is none, or nests so deeply that no reader follows.
@@ -45,7 +62,17 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def identifier(value: Any) -> str:
-    """An id as text: a word or a whole number."""
+    """Read an id: a word or a whole number.
+
+    Args:
+        value: as the source gives it.
+
+    Returns:
+        The id as text.
+
+    Raises:
+        RowError: it is neither, or holds characters that cannot be written.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -60,7 +87,18 @@ def identifier(value: Any) -> str:
 
 
 def text(row: Mapping[str, Any], key: str) -> str | None:
-    """A word such as `PBE`; None where absent, null or blank."""
+    """Read a word such as `PBE`.
+
+    Args:
+        row: as the source gives it.
+        key: of the value.
+
+    Returns:
+        The word; None where absent, null or blank.
+
+    Raises:
+        RowError: it is no text, or holds characters that cannot be written.
+    """
     value = row.get(key)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -70,7 +108,18 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def checked_text(value: str, key: str) -> str:
-    """Refuse what no table can hold: halves of characters, control characters, more than `MAX_TEXT` of them."""
+    """Reject what no table can hold: halves of characters, control characters, more than `MAX_TEXT` of them.
+
+    Args:
+        value: the text.
+        key: for the message.
+
+    Returns:
+        The text as it is.
+
+    Raises:
+        RowError: the text is too long or holds such characters.
+    """
     if len(value) > MAX_TEXT:
         raise RowError("not_text", f"{key} has {len(value)} characters; at most {MAX_TEXT} are taken")
     if any(ord(character) < 32 or 0xD800 <= ord(character) <= 0xDFFF or ord(character) == 127 for character in value):
@@ -79,7 +128,18 @@ def checked_text(value: str, key: str) -> str:
 
 
 def flag(row: Mapping[str, Any], key: str) -> bool | None:
-    """True or false; None where absent, null or blank."""
+    """Read true or false.
+
+    Args:
+        row: as the source gives it.
+        key: of the value.
+
+    Returns:
+        The flag; None where absent, null or blank.
+
+    Raises:
+        RowError: it is something else.
+    """
     value = row.get(key)
     if value is None or isinstance(value, bool):
         return value
@@ -98,7 +158,18 @@ def number(row: Mapping[str, Any], key: str) -> float | None:
 
 
 def to_number(value: Any, key: str) -> float | None:
-    """See `number`."""
+    """See `number`.
+
+    Args:
+        value: as the source gives it.
+        key: for the message.
+
+    Returns:
+        The number; None where absent, null or blank; NaN is kept.
+
+    Raises:
+        RowError: it is no number.
+    """
     if value is None or (isinstance(value, str) and value.strip() in NO_VALUE):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
@@ -114,7 +185,18 @@ def _short(value: Any) -> str:
 
 
 def whole_number(row: Mapping[str, Any], key: str) -> int | None:
-    """An integer such as an atom count; None where absent."""
+    """Read an integer such as an atom count.
+
+    Args:
+        row: as the source gives it.
+        key: of the value.
+
+    Returns:
+        The integer; None where absent.
+
+    Raises:
+        RowError: it is no whole number.
+    """
     value = number(row, key)
     if value is None or math.isnan(value):
         return None
@@ -124,7 +206,18 @@ def whole_number(row: Mapping[str, Any], key: str) -> int | None:
 
 
 def year_of(row: Mapping[str, Any], key: str) -> int | None:
-    """A year; None where absent."""
+    """Read a year.
+
+    Args:
+        row: as the source gives it.
+        key: of the value.
+
+    Returns:
+        The year; None where absent.
+
+    Raises:
+        RowError: it is no year of `YEARS`.
+    """
     value = whole_number(row, key)
     if value is not None and not YEARS[0] <= value <= YEARS[1]:
         raise RowError("not_a_year", f"{key} = {value} must be a year between {YEARS[0]} and {YEARS[1]}, or null")
@@ -138,12 +231,15 @@ def to_element(symbol: str) -> str | None:
 
 
 def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crystal:
-    """Check a cell's parts and put them together; in which unit its lengths are, is not known yet.
+    """Check a cell's parts and put them together; the unit of its lengths is not known yet.
 
     Args:
         lattice: (3, 3) rows are lattice vectors; nine numbers in a row are read as that.
         species: n_atoms element symbols; D and T are hydrogen.
         frac_coords: (n_atoms, 3), fractional.
+
+    Returns:
+        The cell, in the unit that it was given in.
 
     Raises:
         RowError: an element is unknown, a number is absent or not finite, counts differ, the volume vanishes.
@@ -192,7 +288,18 @@ def _symbols(species: Any) -> tuple[str, ...]:
 
 
 def to_fractional(cartesian: Any, lattice: Any) -> NDArray[np.float64]:
-    """(n_atoms, 3) Cartesian positions in Å as fractional ones."""
+    """Turn Cartesian positions into fractional ones.
+
+    Args:
+        cartesian: (n_atoms, 3), in the unit of the lattice.
+        lattice: (3, 3) lattice vectors in rows.
+
+    Returns:
+        (n_atoms, 3).
+
+    Raises:
+        RowError: a shape is wrong, a number is missing, or the lattice spans no volume.
+    """
     matrix, positions = _array(lattice, "lattice"), _array(cartesian, "coordinates")
     if matrix.shape != (3, 3) or positions.ndim != 2 or positions.shape[1] != 3:
         detail = f"lattice {matrix.shape} and positions {positions.shape} must be (3, 3) and (n, 3)"

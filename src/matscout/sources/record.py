@@ -109,7 +109,18 @@ class RowError(Exception):
 
 
 def rejection_of(error: Exception, *, source: str, material_id: str, file: str, row: int) -> Rejection:
-    """The rejection of a row whose parser raised `RowError` or one of `MALFORMED`."""
+    """The rejection of a row whose parser raised `RowError` or one of `MALFORMED`.
+
+    Args:
+        error: that the parser raised.
+        source: name of the database.
+        material_id: of the row, as far as it is known.
+        file: that holds the row.
+        row: its number in the file.
+
+    Returns:
+        The rejection.
+    """
     if isinstance(error, RowError):
         reason, detail = error.reason, error.detail
     else:
@@ -119,10 +130,16 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
 
 
 def check_cell(crystal: Crystal) -> Crystal:
-    """The crystal, in Å, if it is within the limits of `crystal_checks`.
+    """Check a crystal against the limits of `crystal_checks`.
+
+    Args:
+        crystal: in Å.
+
+    Returns:
+        The crystal as it is.
 
     Raises:
-        RowError: it is not.
+        RowError: it breaks a limit.
     """
     if (rejection := find_rejection(crystal)) is not None:
         raise RowError(rejection.reason, rejection.detail)

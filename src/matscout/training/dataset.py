@@ -36,7 +36,7 @@ class LabelledBatch:
         labels: by target, (n,) float32, NaN where missing.
         noise: by target, (n,) float32, standard deviation of the label, NaN where unknown.
         material_ids: n names.
-        counts: by target, labelled rows of the batch that this one is a part of; null = it is no part.
+        counts: by target, labelled rows of the batch that this one is a part of; None = it is a whole batch.
     """
 
     inputs: CrystalGraph
@@ -111,12 +111,21 @@ class Fold:
         )
 
     def training_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[LabelledBatch]:
-        """All known rows and this epoch's draw of the others, in its order; the same in every run."""
+        """Batches of all known rows and of this epoch's draw of the hypothetical ones; the same in every run.
+
+        Args:
+            batch_size: largest number of crystals in a batch.
+            seed: of the draw and of the order.
+            epoch: each has a draw and an order of its own.
+
+        Yields:
+            The batches of the epoch.
+        """
         chosen = self.rows_of_epoch(seed=seed, epoch=epoch)
         yield from self._batches(training_batches(chosen, batch_size=batch_size, seed=seed, epoch=epoch))
 
     def rows_of_epoch(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Positions of the known rows, and of `per_epoch` others: one epoch goes on where the one before stopped."""
+        """Positions of the known rows, and of `per_epoch` others: each epoch continues where the one before stopped."""
         known, others = np.flatnonzero(self.is_known), np.flatnonzero(~self.is_known)
         per_epoch = min(self.per_epoch, len(others))
         if not per_epoch:
@@ -146,7 +155,16 @@ class Fold:
 
 
 def class_label(column: str, source: str, functional: str) -> str:
-    """Name of a column's labels on the rows of one database and functional: `band_gap@oqmd/PBE`."""
+    """Name a column's labels on the rows of one database and functional: `band_gap@oqmd/PBE`.
+
+    Args:
+        column: of the labels.
+        source: the database.
+        functional: of the calculations.
+
+    Returns:
+        The name.
+    """
     return f"{column}@{source}/{functional}"
 
 
@@ -183,7 +201,7 @@ def load_folds(
 ) -> dict[str, Fold]:
     """The folds `names` of the rows that have at least one label, by material_id.
 
-    Synthetic rows take part in training only: an error on them would say nothing of the model.
+    Synthetic rows take part in training only: errors on them would not measure the model.
 
     Args:
         training: what is learnt, from which part of the stored graphs.
@@ -191,6 +209,9 @@ def load_folds(
         store: graphs of the materials.
         device: where batches go.
         names: folds to load.
+
+    Returns:
+        Folds by name, each sorted by material id.
 
     Raises:
         TrainingError: a fold has no such row, or a label has no logarithm where one is learnt.
@@ -215,7 +236,7 @@ def load_folds(
 
 
 def _check_labels(rows: pd.DataFrame, target: Target) -> None:
-    """Refuse labels that the target's family cannot learn."""
+    """Reject labels that the target's family cannot learn."""
     bad = rows.loc[rows[target.label] <= 0]
     if FAMILIES[target.head].NEEDS_POSITIVE_LABELS and len(bad):
         first = bad.iloc[0]

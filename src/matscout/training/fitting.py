@@ -50,7 +50,18 @@ class Task:
         start: Start | None = None,
         processes: Processes = ALONE,
     ) -> "Task":
-        """A model that begins with `start`, else untrained from torch's generator as it stands, and its trainer."""
+        """Build a member's model and its trainer.
+
+        Args:
+            training: what is trained, and how.
+            folds: labelled rows; the fold `train` sets the statistics of the head.
+            device: where the model is trained.
+            start: weights to begin with; None = random ones, from torch's generator in its present state.
+            processes: that share the training.
+
+        Returns:
+            The model before its first step, with its trainer.
+        """
         member, recipe, train = training.member, training.recipe, folds[columns.TRAIN]
         targets = weighed(training.targets, member.training.target_weights)
         model = build_model(member, targets)
@@ -92,10 +103,18 @@ def weighed(targets: Mapping[str, Target], weights: Mapping[str, float]) -> dict
 def training_forward(
     model: CrystalModel, compute: Compute, device: torch.device
 ) -> Callable[[CrystalGraph], dict[str, Tensor]]:
-    """Graph -> parameters of distributions by target, through the very weights of `model`.
+    """Make the function from a graph to parameters of distributions, with the weights of `model` itself.
 
     With `bfloat16` the encoder's matrix products run in it (torch.autocast); weights, their averages and the head stay
     in float32, since a loss is a difference of nearby numbers.
+
+    Args:
+        model: that is trained.
+        compute: precision and compilation.
+        device: where the model is trained.
+
+    Returns:
+        From n_crystals to (n_crystals, n_parameters) by target.
     """
     encoder = encoder_of(model, compiled=compute.compile)
 
@@ -109,7 +128,7 @@ def training_forward(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A member that is ready to train, or trained, and all that belongs to it."""
+    """A member that is ready to train, or trained, with everything that belongs to it."""
 
     task: Task
     folds: Mapping[str, Fold]
@@ -128,7 +147,18 @@ def prepared(
     processes: Processes = ALONE,
     folds: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
 ) -> Iterator[Prepared]:
-    """A member as its last checkpoint left it, else untrained; of the split only the named folds are read."""
+    """A member as its last checkpoint left it, or untrained where there is none.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        tracker: of the run.
+        processes: that share the training.
+        folds: of the split, the only ones that are read.
+
+    Yields:
+        The member; its checkpoints are locked meanwhile.
+    """
     start, hashes = load_start(training), inputs.hashes()
     provenance = training.provenance(hashes, start.taken if start and training.start else None)
     if start:
@@ -179,11 +209,11 @@ def fit(ready: Prepared, watch: Callable[[EpochRecord], None] = lambda _: None) 
 
 
 def track(run: TrackedRun, record: EpochRecord) -> None:
-    """Tell the tracker of an epoch."""
+    """Send an epoch to the tracker."""
     run.log(record.epoch + 1, history_row(record) | {"data_wait_share": record.data_wait_share})
 
 
 def history_row(record: EpochRecord) -> dict[str, float]:
-    """One row of `history.parquet` but its epoch: what is the same in every run."""
+    """One row of `history.parquet` without its epoch: what is the same in every run."""
     figures = {"validation_loss" if key == "loss" else key: value for key, value in record.validation.items()}
     return {"train_loss": record.train_loss, **figures, "lr": record.lr}

@@ -27,7 +27,18 @@ def multi_task_loss(
 ) -> Tensor:
     """Weighted sum of the targets' losses, each a mean over its own labelled rows; see `Distribution.loss`.
 
-    Assumes that the targets' errors are independent given the crystal. Arguments are by target.
+    Assumes that the targets' errors are independent given the crystal.
+
+    Args:
+        outputs: by target, (n, n_parameters) of the head.
+        labels: by target, (n,), NaN where missing.
+        noise: by target, (n,), standard deviation of the label, NaN where unknown.
+        targets: family and weight of each target.
+        units: by target, spread of the training labels, which makes its loss dimensionless.
+        counts: by target, labelled rows of the whole batch; None = of these rows.
+
+    Returns:
+        Scalar.
     """
     terms = [
         target.weight
@@ -46,14 +57,32 @@ def fold_outputs(model: CrystalModel, fold: Fold) -> dict[str, Tensor]:
 
 
 def fold_figures(model: CrystalModel, fold: Fold, objective: Objective) -> dict[str, float]:
-    """`loss` over the whole fold, and `mae_<target>` of the median in the target's unit (NaN without labels)."""
+    """Loss and errors of a model on a fold.
+
+    Args:
+        model: to be measured.
+        fold: labelled rows.
+        objective: (outputs, labels, noise), each by target -> scalar.
+
+    Returns:
+        `loss` over the whole fold, and `mae_<target>` of the median in the target's unit (NaN without labels).
+    """
     outputs = fold_outputs(model, fold)
     errors = {f"mae_{target}": error for target, error in mean_absolute_errors(model, outputs, fold).items()}
     return {"loss": objective(outputs, fold.labels, fold.noise).item(), **errors}
 
 
 def mean_absolute_errors(model: CrystalModel, outputs: Mapping[str, Tensor], fold: Fold) -> dict[str, float]:
-    """By target, the mean absolute error of the distributions' medians on the labelled rows."""
+    """Mean absolute error of the distributions' medians on the labelled rows.
+
+    Args:
+        model: whose head names the family of each target.
+        outputs: by target, (n, n_parameters) of the head.
+        fold: n labelled rows.
+
+    Returns:
+        By target, in its unit; NaN without labels.
+    """
     errors = {}
     for target, kind in model.head.kinds.items():
         median = FAMILIES[kind].from_head(outputs[target].numpy()).median()

@@ -1,8 +1,8 @@
 """The stage `pretrain`: one network for all databases, with a head for each.
 
 Databases differ in reference energies, functionals and corrections. Here nothing is moved to one scale: each class of
-rows, one database and functional, has a head of its own over the shared encoder, so that every label counts as it was
-published. Fine-tuning then goes on from the head of the database that the target's labels belong to.
+rows, one database and functional, has its own head on the shared encoder, so that labels are learnt as published.
+Fine-tuning then continues with the head of the database that the target's labels belong to.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ def pretrain(
 ) -> None:
     """Train the block `name` of `params.pretrained` on every database; write it as `train_member` does.
 
-    Rows of the training fold alone are learnt from; the others' materials must not be among them.
+    Only rows of the training fold are learnt, and no material of them may be in another fold.
 
     Args:
         name: key of `params.pretrained`.
@@ -96,8 +96,12 @@ def _classes(rows: pd.DataFrame) -> list[tuple[str, str, int, bool]]:
 def refuse_torn_groups(materials: Path, split: Path) -> None:
     """Check that no material is both in the training fold and in a held-out one.
 
+    Args:
+        materials: with the group of duplicates of each row, parquet.
+        split: fold of each material id, parquet.
+
     Raises:
-        InputError: one is; names its rows.
+        InputError: a material is in both; the message names its rows.
     """
     table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.DUPLICATE_GROUP])
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")

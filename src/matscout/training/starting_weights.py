@@ -27,9 +27,9 @@ class Start:
 
     Attributes:
         encoder: the encoder's tensors by name.
-        heads: by target, the tensors of the head that goes on; a target that is not here gets a fresh one.
+        heads: by target, the tensors of the head that is continued; a target that is absent here gets a fresh one.
         weights_sha256: of the file they came from.
-        split_sha256: of the split that the start was trained on; null = not known.
+        split_sha256: of the split that the start was trained on; None = not known.
         knows_no_row: whether it was trained on hypothetical crystals alone, so that no split matters.
     """
 
@@ -51,7 +51,7 @@ class Start:
             model.head.heads[target].load_state_dict(state)
 
     def warn_of_other_split(self, split_sha256: str) -> None:
-        """Say that errors on the test fold may flatter: the start may have seen its rows."""
+        """Warn that errors on the test fold may be too small, since the start may have seen its rows."""
         if not self.knows_no_row and self.split_sha256 != split_sha256:
             logger.warning(
                 "the weights to begin with were trained on another split (%s, here %s): whether they saw rows of this "
@@ -64,8 +64,14 @@ class Start:
 def load_start(training: Training) -> Start | None:
     """Read the weights that a training begins with, if any, and check that they are of its member's encoder.
 
-    With the heads `continued`, a target goes on from the start's head of its name, or else from the head that
+    With the heads `continued`, a target continues the start's head of its name, or else the head that
     pretraining made for the target and the reference database, if the kind is the same; with `fresh`, none does.
+
+    Args:
+        training: says with which member's weights it begins.
+
+    Returns:
+        The weights; None = random ones.
 
     Raises:
         StoreError: no trained member of this installation is there.
@@ -91,7 +97,7 @@ def load_start(training: Training) -> Start | None:
 
 
 def _continued(loaded: LoadedMember, targets: Mapping[str, Target], database: str) -> dict[str, str]:
-    """By target, the start's head that it goes on from."""
+    """By target, the start's head that it continues."""
     kinds = loaded.model.head.kinds
     names = {target: next((n for n in (target, f"{target}@{database}") if n in kinds), "") for target in targets}
     return {target: name for target, name in names.items() if kinds.get(name) == targets[target].head}

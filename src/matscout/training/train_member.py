@@ -53,8 +53,8 @@ def train_member(
 ) -> None:
     """Train the member `name` and write weights, card, history and metrics to the folder `destination`.
 
-    A run that was killed goes on after its last whole epoch and ends in the same bytes as one that was
-    not. `destination` appears whole or not at all.
+    A killed run resumes after its last whole epoch and gives the same bytes as one that was not killed. `destination`
+    appears whole or not at all.
 
     With `compute.processes` above 1, processes are spawned, which import the script that calls this: let it do so under
     `if __name__ == "__main__":`.
@@ -80,7 +80,14 @@ def train_member(
 
 
 def train(training: Training, inputs: TrainingInputs, destination: Path, tracker: Tracker = UNTRACKED) -> None:
-    """`train_member` for a training and its inputs."""
+    """Train a member to the end and write its folder; `train_member` with all settings in one object.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        destination: folder of the member.
+        tracker: of the run.
+    """
     launch(training, inputs, tracker)
     with prepared(training, inputs, tracker) as ready:
         fit(ready)
@@ -91,7 +98,13 @@ def train(training: Training, inputs: TrainingInputs, destination: Path, tracker
 def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracker = UNTRACKED) -> None:
     """Train a member and keep it beside its checkpoints, for `take_member`.
 
-    For members in parallel: workers outside of DVC call this, and the stage has only to put the member in its place.
+    For members in parallel: workers outside of DVC call this, so that the stage only has to put the member in its
+    place.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        tracker: of the run.
     """
     launch(training, inputs, tracker)
     with prepared(training, inputs, tracker) as ready:
@@ -102,10 +115,15 @@ def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracke
 
 
 def launch(training: Training, inputs: TrainingInputs, tracker: Tracker) -> None:
-    """Train to the last checkpoint in `compute.processes` processes; with one, this process is enough.
+    """Train to the last checkpoint in `compute.processes` processes; with one, do nothing: this process is enough.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        tracker: of the run.
 
     Raises:
-        TrainingError: one of them failed; what it said.
+        TrainingError: a process failed; the message quotes its error.
     """
     n = training.compute.processes
     if n == 1:
@@ -123,7 +141,7 @@ def launch(training: Training, inputs: TrainingInputs, tracker: Tracker) -> None
 def _fit_shared(
     rank: int, training: Training, inputs: TrainingInputs, tracker: Tracker, meeting: str, reasons: Any
 ) -> None:
-    """One of the processes of `launch`. The first that fails says why; the others only that it left them."""
+    """One of the processes of `launch`. The first that fails reports why; the others only that it ended."""
     end_with_parent()
     if rank:  # one progress bar is enough; errors go to `reasons`
         silent = os.open(os.devnull, os.O_WRONLY)
@@ -141,7 +159,7 @@ def _fit_shared(
 
 
 def _backend(rank: int, compute: Compute) -> str:
-    """How tensors go between the processes, each of which takes a graphics card of its own if there are any."""
+    """How tensors are sent between the processes, each of which takes its own graphics card if there are any."""
     if compute.device == "cpu" or not cuda.is_available():
         return "gloo"
     if rank >= cuda.device_count():
@@ -154,7 +172,7 @@ def _backend(rank: int, compute: Compute) -> str:
 
 
 def _finish(ready: Prepared, destination: Path) -> None:
-    """Work out the errors, tell the tracker, write the member's folder."""
+    """Compute the errors, send them to the tracker, write the member's folder."""
     metrics = _metrics(ready.task, ready.folds)
     ready.run.log(metrics["epochs"], flat_metrics(metrics))
     _write(destination, ready, metrics)

@@ -1,4 +1,4 @@
-"""One trial of a search: a training that is judged on the validation fold, and never reads the test fold."""
+"""One trial of a search: a training that is scored on the validation fold, and never reads the test fold."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from matscout.training.runs.training import Tracker, Training, TrainingInputs
 
 TENTHS = 10  # of a training: where trials of different length are compared
 HELD = (columns.TRAIN, columns.VALIDATION)
-WORST = 1e3  # stands for an error that is no number
+WORST = 1e3  # in place of an error that is not finite
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave.
+    """The result of a trial.
 
     Attributes:
-        error: mean over the targets of MAE / mean absolute deviation of the validation labels; 1 = knows nothing.
+        error: mean over the targets of MAE / mean absolute deviation of the validation labels; 1 = no better than a
+            constant.
         mae: by target, in its unit, on the validation fold.
         ended: `complete`, `pruned` or `diverged`.
     """
@@ -44,7 +45,7 @@ def run_trial(
     hopeless: Callable[[int, float], bool],
     tell: Callable[[Outcome], None],
 ) -> None:
-    """Train and tell what it gave; a killed trial goes on after its last whole epoch.
+    """Train and return the result; a killed trial resumes after its last whole epoch.
 
     Args:
         training: what to train.
@@ -81,7 +82,7 @@ def run_trial(
 
 
 def mean_deviations(fold: Fold) -> dict[str, float]:
-    """By target, the mean absolute deviation of a fold's labels from their median: the error of knowing nothing."""
+    """By target, the mean absolute deviation of a fold's labels from their median: the error of a constant."""
     deviations = {}
     for target, labels in fold.labels.items():
         known = labels[~labels.isnan()].double().cpu().numpy()

@@ -106,7 +106,7 @@ def params(monkeypatch):
         }
     )
     ensemble = NearlyRight(params.graphs)
-    monkeypatch.setattr(stage.EnsemblePredictor, "load", lambda members, folder: ensemble)
+    monkeypatch.setattr(stage.EnsemblePredictor, "load", lambda members, folder, plan=None: ensemble)
 
     def predict(predictor, ids, crystals, **_):
         energy = np.array([aligned(crystal) for crystal in crystals]) + predictor.error
@@ -120,7 +120,7 @@ def params(monkeypatch):
             table[target], table[target + columns.STD] = mixture.median(), mixture.std()
             table[target + columns.LO90], table[target + columns.HI90] = mixture.quantile(0.05), mixture.quantile(0.95)
         rows = np.arange(len(ids))
-        return SimpleNamespace(rows=rows, table=pd.DataFrame(table), mixtures=mixtures, refusals=[])
+        return SimpleNamespace(rows=rows, table=pd.DataFrame(table), mixtures=mixtures, rejections=[])
 
     monkeypatch.setattr("matscout.discovery.screen.candidate_scores.predict_usable", predict)
     return params.model_copy(update={"relaxation": settings})

@@ -192,6 +192,19 @@ def test_columns_are_mapped_and_units_converted(tmp_path):
     assert found.functional == "r2SCAN"
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("nm", 10.0), ("pm", 0.01), ("bohr", 0.529177210903)])
+def test_limits_hold_for_lengths_after_their_conversion(tmp_path, unit, factor):
+    silicon = {"material_id": "si", "species": ["Si", "Si"], "frac_coords": [[0, 0, 0], [0.25, 0.25, 0.25]]}
+    fcc = 5.43 / 2 * (np.ones((3, 3)) - np.eye(3))
+    flat = {**silicon, "material_id": "flat", "lattice": (fcc * [1, 1, 0.001] / factor).tolist()}
+    path = tmp_path / "lab.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in ({**silicon, "lattice": (fcc / factor).tolist()}, flat)))
+    options = PLAIN.model_copy(update={"units": {"lattice": unit}})
+    record, rejection = import_file(path, options, "lab")
+    assert record.crystal.lattice == pytest.approx(fcc)
+    assert rejection.reason == "zero_volume"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

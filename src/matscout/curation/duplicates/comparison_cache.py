@@ -1,4 +1,4 @@
-"""Comparisons made before: adding a database compares only what is new.
+"""Earlier comparisons, so that adding a database compares only what is new.
 
 They are kept in `.checkpoints/curation/<fingerprint>/`; the fingerprint covers the tolerances, the code that compares
 and the versions of the libraries that it calls. Results are the same with and without them.
@@ -50,7 +50,7 @@ class ContentEdge:
 
 @dataclass(frozen=True)
 class Compared:
-    """Crystals that were all compared with each other, as far as they share a block, and what matched.
+    """Crystals of which all that share a block have been compared, and their matches.
 
     Attributes:
         cells: content key -> reduced cell.
@@ -61,7 +61,7 @@ class Compared:
     edges: tuple[ContentEdge, ...] = ()
 
     def with_blocks_of(self, older: Self) -> "Compared":
-        """Add the blocks of `older` that hold none of these cells: they stay complete as they were."""
+        """Add the blocks of `older` that hold none of these cells and so are still complete."""
         blocks = {cell.block for cell in self.cells.values()}
         kept = {key: cell for key, cell in older.cells.items() if cell.block not in blocks}
         edges = tuple(edge for edge in older.edges if edge.first in kept)
@@ -87,7 +87,7 @@ def cache_parts(directory: Path, settings: Matching) -> Parts:
 
 
 def load_compared(parts: Parts | None) -> Compared:
-    """What an earlier run compared; nothing where there was none, or where a disk damaged it."""
+    """What an earlier run compared; empty where there is none, or where it is damaged."""
     if parts is None or (table := parts.table(COMPARED)) is None:
         return Compared()
     rows = table.to_pylist()
@@ -96,7 +96,7 @@ def load_compared(parts: Parts | None) -> Compared:
 
 
 def save_compared(parts: Parts | None, compared: Compared) -> None:
-    """Replace what was compared, and take away the cells that waited to be.
+    """Replace what was compared, and remove the cells that had not been compared.
 
     One table holds cells and matches: cells without their matches would read as comparisons that found none.
     """

@@ -57,7 +57,10 @@ def find_matches(
         cells: content key -> reduced cell.
         settings: tolerances.
         workers: processes; the result does not depend on it.
-        known: earlier comparisons, which are not made again.
+        known: earlier comparisons, which are not made again; None = there are none.
+
+    Returns:
+        The matches, sorted by both content keys.
     """
     known = known or Compared()
     blocks: dict[Block, list[str]] = defaultdict(list)
@@ -164,7 +167,7 @@ def complete_link(keys: Sequence[str], edges: Iterable[tuple[float, str, str]]) 
 
     Matching is not transitive (a slow distortion links opposite ends), so single links would chain
     different materials together. Closest pairs join first; a join that would put an unmatched pair
-    into one cluster is refused.
+    into one cluster is rejected.
 
     Args:
         keys: what to cluster.
@@ -191,7 +194,7 @@ def complete_link(keys: Sequence[str], edges: Iterable[tuple[float, str, str]]) 
 def mark_representatives(materials: pd.DataFrame, reference: str) -> pd.Series:
     """True for one row of every duplicate group.
 
-    Genuine rows come before synthetic ones, the reference database before others, more labels before
+    Real rows come before synthetic ones, the reference database before others, more labels before
     fewer, then the smallest material_id.
     """
     order = pd.DataFrame(

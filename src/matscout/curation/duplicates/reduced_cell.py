@@ -10,7 +10,7 @@ import numpy as np
 
 from matscout.crystal import Crystal
 
-# moyopy reports, per crystal, that a supercell hides symmetry operations: true and of no use here
+# moyopy warns, for each crystal, that a supercell hides symmetry operations, which does not matter here
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
 

@@ -1,7 +1,7 @@
 """Do two reduced cells show the same arrangement of atoms, and are they one material?
 
-The arrangement is judged by pymatgen's matcher, asked in both directions because it is directional. It
-is generous: it matches cubic and polar BaTiO3. So two cells are one material only if their space
+pymatgen's matcher compares the arrangements, in both directions because it is directional. It is generous: it
+matches cubic and polar BaTiO3. So two cells are one material only if their space
 groups agree as well. A space group found at a tolerance flips under strain and noise smaller than that
 tolerance, though; a difference counts only where the two cells really differ by as much.
 """
@@ -28,8 +28,8 @@ class Match:
         rms: root mean square site displacement, in units of (volume per atom)^(1/3).
         max_distance: largest site displacement, same unit.
         volume_difference: |V_1 - V_2| / mean, per atom (the matcher scales both to one volume).
-        strain: largest principal strain between the lattices at equal volume; NaN where the space
-            groups agree and it is not asked for.
+        strain: largest principal strain between the lattices at equal volume; NaN where the space groups agree and it
+            is not needed.
         same_material: whether the space groups agree, or differ within tolerance.
     """
 
@@ -43,7 +43,16 @@ class Match:
 
 
 def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], settings: Matching) -> list[Match]:
-    """The pairs of `cells` that match in both directions."""
+    """Compare pairs of cells; a match holds in both directions.
+
+    Args:
+        cells: reduced, of one composition.
+        pairs: positions in `cells`.
+        settings: tolerances.
+
+    Returns:
+        The matches, in the order of `pairs`.
+    """
     matcher = StructureMatcher(
         ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
     )

@@ -24,7 +24,7 @@ Planted = Mapping[str, Any]
 
 DIGITS = 6  # in the summary: micro-electronvolts
 CLASS: Final = (columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS)  # rows on one energy scale
-NOT_STATED: Final = ""  # corrections; a null would fall out of the groups
+NOT_STATED: Final = ""  # corrections; pandas drops nulls when it groups
 
 
 def align(
@@ -107,8 +107,8 @@ def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted 
 def _element_table(fit: OffsetFit, pairs: Pairs, planted: Planted | None) -> dict[str, dict[str, Any]]:
     """Offset of every element that a pair contains, with its intervals and, where shifted, the planted truth.
 
-    Tens of intervals are read at once, so `low95` and `high95` are the joint ones: all hold together with
-    95 % probability. Those of each element alone stand beside them.
+    Tens of intervals are read at once, so `low95` and `high95` are joint: all hold together with 95 % probability. The
+    intervals of each element alone are given too.
     """
     counts = (pairs.fractions > 0).sum(axis=0)
     seen = np.flatnonzero(counts)

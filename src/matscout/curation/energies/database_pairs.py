@@ -46,7 +46,7 @@ class Pairs:
 def make_pairs(moved: pd.DataFrame, reference: pd.DataFrame) -> Pairs:
     """Pairs of the rows to move and the reference rows that share a duplicate group.
 
-    Each group counts once: several entries of one material in one database are no independent evidence.
+    Each group counts once: several entries of one material in one database are not independent.
     """
     ours = _by_group(moved)
     theirs = _by_group(reference)

@@ -14,14 +14,14 @@ WINSOR_QUANTILE: Final = 0.95  # one bad label must not raise the noise of all
 def label_noise(materials: pd.DataFrame, label: str) -> pd.Series:
     """Standard error of `label` per row, in the label's unit; null where nothing is known.
 
-    Within one duplicate group each database speaks once (median of its entries). With n databases of
+    Within one duplicate group each database counts once (median of its entries). With n databases of
     sample variance s² a row gets
 
         noise² = (nu s0² + (n - 1) s²) / (nu + n - 1),   nu = 2,
 
     the typical variance s0² of all groups alone where no other database has the material. Two labels
-    tell little about their own variance; the typical one steadies them. Made-up labels say nothing
-    about genuine ones: a genuine row hears genuine rows only, a synthetic row hears all.
+    give a poor estimate of their own variance; the typical one stabilises it. Synthetic labels say nothing about real
+    ones: real rows use only real rows, synthetic rows use all.
     """
     synthetic = materials[columns.SYNTHETIC].to_numpy(dtype=bool)
     noise = _noise_within(materials, label)

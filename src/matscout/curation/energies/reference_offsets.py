@@ -1,4 +1,4 @@
-"""Reference offsets: what one database's formation energies lie above another's, element by element.
+"""Reference offsets: how far one database's formation energies lie above another's, element by element.
 
 Two databases differ by the energies of the elemental references and by anion and +U corrections, all
 of which enter the formation energy per atom linearly in the atomic fractions x_e:
@@ -41,7 +41,7 @@ class OffsetFit:
 
     Attributes:
         coefficients: (2 + 118,) c, u, w_1 ... w_118, eV/atom.
-        draws: (bootstrap, 2 + 118) coefficients as they might have come out.
+        draws: (bootstrap, 2 + 118) coefficients of bootstrap resamples.
         n_pairs: how many pairs were fitted.
         scale: robust standard deviation of the residuals, eV/atom.
     """

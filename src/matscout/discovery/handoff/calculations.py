@@ -1,6 +1,6 @@
-"""What VASP and atomate2 leave behind, read as calculations: final cell, total energy, gap, convergence and settings.
+"""Files of VASP and atomate2, read as calculations: final cell, total energy, gap, convergence and settings.
 
-Read are `vasprun.xml`, `OUTCAR` (with the `CONTCAR` beside it), task documents of atomate2 or emmet and pymatgen's
+It reads `vasprun.xml`, `OUTCAR` (with the `CONTCAR` beside it), task documents of atomate2 or emmet and pymatgen's
 `ComputedStructureEntry` as JSON; all also gzipped.
 """
 
@@ -35,11 +35,11 @@ class Calculation:
         file: that was read.
         structure: final cell.
         energy: total, of the cell, uncorrected, eV.
-        band_gap: eV; null where the file does not hold it.
+        band_gap: eV; None where the file does not hold it.
         functional: `PBE`, `r2SCAN`, `HSE06`, ...
         hubbards: U by element, eV; only those above zero.
         potentials: PAW labels such as `Sr_sv`, one an element.
-        encut: plane-wave cutoff, eV; null = not stated.
+        encut: plane-wave cutoff, eV; None = not stated.
         is_static: whether the ions did not move.
         not_converged: why it is not converged; empty = it is.
         candidate_id: that the file itself names; empty = none.
@@ -59,7 +59,7 @@ class Calculation:
 
 
 def calculation_files(folder: Path) -> list[Path]:
-    """Files below `folder` that may hold a calculation, by path; an `OUTCAR` beside a `vasprun.xml` is passed over."""
+    """Files below `folder` that may hold a calculation, by path; an `OUTCAR` beside a `vasprun.xml` is skipped."""
     found = sorted(p for p in Path(folder).rglob("*") if p.is_file() and NAMES.fullmatch(p.name) and p.name not in OURS)
     with_xml = {path.parent for path in found if path.name.lower().startswith("vasprun")}
     return [path for path in found if not (path.name.startswith("OUTCAR") and path.parent in with_xml)]
@@ -80,7 +80,7 @@ def read_calculations(file: Path) -> Iterator[Calculation]:
     name = file.name.lower()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pymatgen's words on POTCARs and occupations that nothing here uses
+            warnings.simplefilter("ignore")  # pymatgen warns about POTCARs and occupations, which are not used here
             if name.startswith("vasprun"):
                 yield _of_vasprun(file)
             elif name.startswith("outcar"):
@@ -224,7 +224,7 @@ def _of_task(file: Path, task: Mapping[str, Any], named: str) -> Calculation:
 
 
 def _of_entry(file: Path, entry: Mapping[str, Any]) -> Calculation:
-    """From a `ComputedStructureEntry`: its uncorrected energy; what it calls converged stands in no entry."""
+    """From a `ComputedStructureEntry`: its uncorrected energy; an entry does not state whether it is converged."""
     parameters = entry.get("parameters") or {}
     run_type = str(parameters.get("run_type") or "").upper()
     known = {"GGA": "PBE", "GGA+U": "PBE", "PBE": "PBE", "PBE+U": "PBE", **{name: META[name] for name in META}}

@@ -1,4 +1,4 @@
-"""Feedback: computed or measured results of candidates, checked and held against what was predicted."""
+"""Feedback: computed or measured results of candidates, checked and compared with the predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
 OTHER_UNITS = {"meV": 1e3, "kJ/mol": 96.485332, "kcal/mol": 23.060548, "Ha": 1 / 27.211386, "Ry": 1 / 13.605693}
 PER_CELL = "eV/cell"
 PBE = "PBE"  # functional of the predictions
-FAR = 3.0  # predicted standard deviations: a median error beyond it asks whether the unit is wrong
-NEAR = 1.5  # and one below it, in another unit, answers
+FAR = 3.0  # predicted standard deviations: a larger median error may be a wrong unit
+NEAR = 1.5  # and a smaller one in another unit shows that it is
 BEYOND = 8.0  # predicted standard deviations: a result farther off is more likely a mistake than a discovery
-LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: surer than that is no prediction
+LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: a smaller one is not believed
 OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise: by which other functionals differ
 SHOWN = 5
 FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
@@ -155,7 +155,7 @@ def _check_unit(table: pd.DataFrame, label: str, sizes: dict[str, int]) -> None:
 
 
 def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: Sequence[str]) -> None:
-    """Refuse results that lie beyond belief, one by one, and say what each looks like."""
+    """Reject results that are implausibly far off, and say what each one looks like."""
     if unknown := sorted(set(accept) - set(records)):
         raise InputError(
             f"--accept {unknown[0]}: no result of that id is to be checked; ids are {sorted(records)[:SHOWN]}"
@@ -180,7 +180,7 @@ def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: 
 
 
 def _looks_like(record: Record, label: str, predicted: float, spread: float) -> str:
-    """What else than the label in our unit the number may be."""
+    """What the number may be other than the label in our unit."""
     computed = float(getattr(record, label))
     readings = {f"it would fit in {unit}": computed / factor for unit, factor in OTHER_UNITS.items()}
     if label == columns.FORMATION_ENERGY:

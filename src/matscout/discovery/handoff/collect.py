@@ -29,7 +29,7 @@ from matscout.sources.record import Rejection, RowError
 PBE: Final = "PBE"
 SHIPPED: Final = "pymatgen's elements (Wang et al., Sci. Rep. 11, 15496, 2021)"
 CARD: Final = "card.json"
-LIMITS: Final = (-8.0, 5.0)  # eV/atom: a formation energy beyond has another reference or another unit
+LIMITS: Final = (-8.0, 5.0)  # eV/atom: a larger formation energy has another reference or another unit
 U_TOLERANCE: Final = 0.01  # eV
 
 
@@ -56,13 +56,13 @@ class Handed:
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found.
+    """The results of a hand-off.
 
     Attributes:
         rows: results, one a candidate, as `data/feedback/` takes them.
         rejections: calculations that cannot be used, with reasons.
         waiting: candidates without a usable result.
-        file: that holds the rows; null = there are none.
+        file: that holds the rows; None = there are none.
     """
 
     rows: list[dict[str, Any]]
@@ -126,6 +126,12 @@ def collect(handoff: Path, feedback: Path) -> Collected:
 def read_handoff(folder: Path) -> list[Handed]:
     """The candidates of a hand-off, from their cards and inputs.
 
+    Args:
+        folder: that `matscout export` wrote.
+
+    Returns:
+        One a candidate, in the order of the folder's names.
+
     Raises:
         InputError: the folder is no hand-off.
     """
@@ -162,7 +168,10 @@ def result_row(
         calculation: of the candidate.
         candidate: what was handed off.
         own: the user's elements, eV/atom by symbol, by functional.
-        present: file that holds a result of the candidate; null = none does.
+        present: file that holds a result of the candidate; None = no file does.
+
+    Returns:
+        The columns of one line of JSON.
 
     Raises:
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.
@@ -351,4 +360,5 @@ def _shown(file: Path, handoff: Path) -> str:
 
 
 def _reject(identity: str, file: Path, handoff: Path, reason: str, detail: str) -> Rejection:
-    return Rejection(FEEDBACK_SOURCE, identity, _shown(file, handoff), 0, reason, detail)
+    where = _shown(file, handoff)
+    return Rejection(source=FEEDBACK_SOURCE, material_id=identity, file=where, row=0, reason=reason, detail=detail)

@@ -1,4 +1,4 @@
-"""Hand-off: the best candidates as a folder that calculations can start from, and later be traced back to."""
+"""Hand-off: the best candidates as a folder of inputs for calculations, with their provenance."""
 
 import json
 import warnings
@@ -83,7 +83,7 @@ def export_bundle(
 
 
 def _check_untouched(destination: Path) -> None:
-    """Refuse to replace a hand-off that somebody works in: what they added or changed stands nowhere else."""
+    """Reject a hand-off that someone works in: what they added or changed exists nowhere else."""
     if not (destination / MARK).is_file():
         return
     try:
@@ -105,7 +105,11 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
-    """Refuse this repository's ranking if `params.yaml` says otherwise than what it was made with.
+    """Reject this repository's ranking if `params.yaml` has changed since it was made.
+
+    Args:
+        ranked: the ranking; another one than the repository's passes.
+        root: of the repository.
 
     Raises:
         InputError: a parameter of the stage `screen` was changed since; the message names it.
@@ -123,7 +127,7 @@ def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
 
 
 def _value(tree: Any, name: str) -> Any:
-    """The value under a dotted name; null if there is none."""
+    """The value under a dotted name; None if there is none."""
     for part in name.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
@@ -171,7 +175,7 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
         before = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
         (own / "unrelaxed.cif").write_text(cif_text(before))
     write_vasp_inputs(crystal.to_structure(), own)
-    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)  # in its order: what matters most is on top
+    text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)  # in its order: the most important is on top
     write_bytes(own / "card.json", f"{text}\n".encode())
     return name
 
@@ -184,13 +188,13 @@ YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that holds it
 def write_vasp_inputs(structure: Structure, folder: Path) -> None:
     """Write POSCAR, INCAR, KPOINTS and POTCAR.spec of the Materials Project's GGA/GGA+U relaxation.
 
-    The labels are PBE and PBE+U energies computed with this set, so results can stand on the same hull.
+    The labels are PBE and PBE+U energies computed with this set, so results can be put on the same hull.
     `POTCAR.spec` names the potentials; the potentials themselves need a VASP licence. Crystals with ytterbium take
     Yb_3, out of the set PBE_54.
     """
     has_ytterbium = "Yb" in structure.composition
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BadInputSetWarning)  # it warns of the choice that POTCARS explains
+        warnings.simplefilter("ignore", BadInputSetWarning)  # it warns about the choice that POTCARS explains
         warnings.simplefilter("ignore", UserWarning)  # and of electronegativities that nothing here uses
         inputs = MPRelaxSet(
             structure,

@@ -54,7 +54,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `Origins.read` found.
+    """The content of the files of `Origins`.
 
     Attributes:
         weights: SHA-256 of each member's weights.
@@ -74,12 +74,12 @@ class Evidence:
 def provenance_card(
     row: dict[str, Any], evidence: Evidence, relaxation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what to know before computing it, its origin, who predicted what.
+    """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions.
 
     Args:
         row: of the ranking.
         evidence: hashes and licences.
-        relaxation: summary of the stage `relax`; null = nothing was relaxed.
+        relaxation: summary of the stage `relax`; None = nothing was relaxed.
     """
     is_relaxed = relaxation is not None and pd.notna(row.get("potential_energy_after"))
     parent = str(row[columns.PARENT_ID])
@@ -114,7 +114,7 @@ def provenance_card(
 
 
 def warnings_of(species: Iterable[str]) -> list[str]:
-    """What the inputs do not take care of."""
+    """What the inputs do not cover."""
     symbols = set(species)
     found = []
     if symbols & MAGNETIC and symbols & LIGANDS:

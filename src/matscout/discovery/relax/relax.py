@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
@@ -19,13 +20,13 @@ from matscout.discovery.relax.relax_all import loaded, loaded_judge, relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
-from matscout.discovery.screen.quarantine import Refusal
 from matscout.discovery.screen.screen import RANKED_NAME
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import atomic_path, write_json, write_parquet
+from matscout.models.inference import plan_inference
 from matscout.params import Params, Relaxation
 from matscout.potentials.potential import Facts
 from matscout.potentials.registry import code_of
@@ -85,12 +86,10 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
         _write(destination, pd.DataFrame({columns.CANDIDATE_ID: pd.Series(dtype=str)}), {"potential": None})
         return
     facts, judging = loaded(settings).facts, loaded_judge(settings).facts
-    judge = Judge(
-        EnsemblePredictor.load(inputs.members, inputs.ensemble).for_hypothetical(),
-        References.read(inputs.materials, inputs.stand_ins, inputs.hull),
-        params.screening.goals[params.screening.goal],
-        device=params.compute.device,
-    )
+    plan = plan_inference(params.compute.device, compiled=params.compute.compile)
+    predictor = EnsemblePredictor.load(inputs.members, inputs.ensemble, plan).for_hypothetical()
+    references = References.read(inputs.materials, inputs.stand_ins, inputs.hull)
+    judge = Judge(predictor, references, params.screening.goals[params.screening.goal])
     judge.check()
     tree = params.model_dump(mode="json")
     with Parts.kept(
@@ -173,8 +172,8 @@ def relaxed_table(
     descents = relax_all(ids, crystals, settings, parts, workers=n_workers())
     settled = settle(ids, crystals, descents, settings, materials)
     stay = [place for place, found in enumerate(settled) if not found.reason]
-    judged, refusals = _judged(ids, settled, stay, judge, second, settings, others)
-    settled = [_refused(found, refusals.get(name)) for name, found in zip(ids, settled, strict=True)]
+    judged, rejections = _judged(ids, settled, stay, judge, second, settings, others)
+    settled = [_rejected(found, rejections.get(name)) for name, found in zip(ids, settled, strict=True)]
     facts = pd.DataFrame([_row(found) for found in settled]).assign(**{columns.CANDIDATE_ID: ids})
     known = chosen[[name for name in PROPOSED if name in chosen]]
     before = chosen[[name for name in COMPARED if name in chosen]].add_suffix(BEFORE)
@@ -194,15 +193,15 @@ def _judged(
     second: PotentialJudge,
     settings: Relaxation,
     others: pd.DataFrame,
-) -> tuple[pd.DataFrame, dict[str, Refusal]]:
+) -> tuple[pd.DataFrame, dict[str, Rejection]]:
     """Both judges' verdict on the relaxed cells, ranked, and those that the ensemble cannot judge."""
     crystals = [settled[place].descent.crystal for place in stay]
     if not crystals:
         return pd.DataFrame(), {}
     predicted = judge.predict([ids[place] for place in stay], crystals)
-    refusals = {refusal.candidate_id: refusal for refusal in predicted.refusals}
+    rejections = {rejection.material_id: rejection for rejection in predicted.rejections}
     if predicted.table.empty:
-        return pd.DataFrame(), refusals
+        return pd.DataFrame(), rejections
     kept = [crystals[row] for row in predicted.rows]
     if settings.judge is None:
         energies = np.array([settled[stay[row]].descent.energy_after for row in predicted.rows])
@@ -217,12 +216,12 @@ def _judged(
     judge = judge.among(Rivals.among([others, own] if len(others) else [own]))
     assessed = judge.assess(table, mixtures, species)
     if not assessed[columns.ELEMENT_RULES_MET].to_numpy(bool).any():
-        return pd.DataFrame(), refusals
-    return judge.rank(assessed), refusals
+        return pd.DataFrame(), rejections
+    return judge.rank(assessed), rejections
 
 
-def _refused(found: Settled, refusal: Refusal | None) -> Settled:
-    return found if refusal is None else replace(found, reason=refusal.reason, detail=refusal.detail)
+def _rejected(found: Settled, rejection: Rejection | None) -> Settled:
+    return found if rejection is None else replace(found, reason=rejection.reason, detail=rejection.detail)
 
 
 def _row(found: Settled) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`matscout relax`: a user's own crystals relaxed, with the same verdict as candidates."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.relax import relaxed_table
 from matscout.discovery.relax.relax_all import loaded, loaded_judge
@@ -24,7 +26,6 @@ from matscout.params import load_params
 from matscout.potentials.registry import code_of
 from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
-from matscout.sources.record import Rejection
 
 SPLIT: Final = Path("data/splits/split.parquet")
 STAND_INS: Final = Path("data/hypothetical/crystals.parquet")
@@ -80,10 +81,7 @@ def relax_structures(
     judge = Judge(predictor, References.read(MATERIALS, stand_ins), goals[goal])
     judge.check()
     judged = judge.judge(ids, crystals)
-    rejections += [
-        Rejection(USER_SOURCE, item.candidate_id, item.candidate_id, 0, item.reason, item.detail)
-        for item in judged.refusals
-    ]
+    rejections += [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in judged.rejections]
     if judged.table.empty:
         raise InputError(f"none of {len(ids)} crystal(s) can be judged; the first: {rejections[0].detail}")
     rows = pd.DataFrame([crystals[row].to_row() for row in judged.rows])

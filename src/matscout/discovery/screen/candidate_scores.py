@@ -1,4 +1,4 @@
-"""Judging: crystals in, predictions, stability and chances of meeting a goal out."""
+"""From crystals to predictions, stability and chances of meeting a goal."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ from matscout.errors import InputError
 from matscout.params import Goal
 
 Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
-NO_LAYER = 0  # of crystals that the element rules bar
+NO_LAYER = 0  # of crystals that the element rules exclude
 NOT_MET = {columns.GOAL_MET: False, columns.PARETO_FRONT: False}
 
 
@@ -71,7 +71,7 @@ class Judge:
     goal: Goal
 
     def check(self) -> None:
-        """Refuse a goal that these predictions cannot answer; see `goals.check_goal`."""
+        """Reject a goal that these predictions cannot answer; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
         check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
 
@@ -103,7 +103,7 @@ class Judge:
     def assess(
         self, predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], species: Sequence[Sequence[str]]
     ) -> pd.DataFrame:
-        """What was predicted of n crystals, and what follows from it.
+        """The predictions for n crystals, and what follows from them.
 
         Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
         interval and above that of the known phases alone, competing phases, missing references, whether stability
@@ -132,7 +132,7 @@ class Judge:
             table[window_column(column)] = probability
         obeys = obeys_element_rules(species, self.goal)
         for values in exact.values():
-            obeys &= np.isfinite(values)  # an element without a figure cannot be said to meet the goal
+            obeys &= np.isfinite(values)  # an element without a value cannot meet the goal
         table[columns.ELEMENT_RULES_MET] = obeys
         counts = obeys
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
@@ -188,8 +188,8 @@ class Judge:
     def rank(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.
 
-        Where the goal asks for stability, those whose stability cannot be judged stand on no front either and come
-        between the two, in the last layer: a lack of rivals is no merit.
+        Where the goal asks for stability, those whose stability cannot be judged are on no front either and come
+        between the two, in the last layer: a lack of rivals is not an advantage.
 
         Args:
             table: of `assess`.
@@ -220,12 +220,15 @@ class Judge:
 
 
 def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], references: References) -> HullEnergy:
-    """Add the columns on stability in place; return the hull at each composition.
+    """Add the columns on stability in place.
 
     Args:
         table: one row a crystal, with its id and its predicted formation energy, eV/atom.
         species: symbols of each crystal's atoms.
         references: phases that the crystals compete with.
+
+    Returns:
+        The hull at each crystal's composition.
     """
     names = table[columns.CANDIDATE_ID if columns.CANDIDATE_ID in table else columns.MATERIAL_ID].tolist()
     found = references.decompose_all([Counter(symbols) for symbols in species], names)
@@ -253,7 +256,16 @@ def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], referen
 def above_known_hull(
     references: References, predicted: pd.DataFrame, species: Sequence[Sequence[str]]
 ) -> NDArray[np.float64]:
-    """(n,) eV/atom above the hull of the known phases alone."""
+    """Energy above the hull of the known phases alone.
+
+    Args:
+        references: phases; those that are not known are ignored.
+        predicted: n rows with their formation energy, eV/atom.
+        species: symbols of each crystal's atoms.
+
+    Returns:
+        (n,) eV/atom.
+    """
     energies = predicted[columns.FORMATION_ENERGY].to_numpy(dtype=np.float64)
     return energies_above_hull(references.known, [Counter(symbols) for symbols in species], energies)
 

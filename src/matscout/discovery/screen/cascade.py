@@ -1,9 +1,9 @@
-"""A cascade: one fast member looks at every candidate, the whole ensemble at those that could still reach the top.
+"""A cascade: one fast member screens every candidate, the whole ensemble those that could still reach the top.
 
 The fast member is one of the ensemble's own, or a distilled one that learnt the ensemble's answers.
-Off by default (`screening.cascade: null`): what the ensemble did not see is told, not hidden. `judged_by` names the
-member in such a row, which keeps that member's point estimates, nothing that is calibrated, and a place behind all
-rows that the ensemble judged. What is lost by it: `benchmarks/discovery/cascade.py`.
+Off by default (`screening.cascade: null`): rows that the ensemble did not see are marked. `judged_by` names the
+member in such a row, which holds that member's point estimates, nothing calibrated, and ranks behind all rows that the
+ensemble judged. `benchmarks/discovery/cascade.py` measures what is lost.
 """
 
 import math
@@ -29,7 +29,7 @@ from matscout.params import Cascade
 from matscout.resume.parts import Parts
 
 ENSEMBLE: Final = "ensemble"
-STRETCH: Final = 1.5  # of the fast member's spread: what it takes for unlikely stays in sight
+STRETCH: Final = 1.5  # of the fast member's spread, so that candidates that it finds unlikely are kept
 CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_STD, columns.EPISTEMIC_STD)
 
 
@@ -78,7 +78,7 @@ def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> E
 
 
 def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
-    """Whether a member is none of the ensemble's own."""
+    """Whether a member is not one of the ensemble."""
     return name not in {member.name for member in predictor.members}
 
 
@@ -163,7 +163,7 @@ def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member
 
 
 def rank_reached(judge: Judge, summary: pd.DataFrame) -> pd.DataFrame:
-    """Rank what the ensemble judged; the others follow by the member's chance, on no front, then what is barred."""
+    """Rank what the ensemble judged; the others follow by the member's chance, on no front, then excluded ones."""
     reached = (summary[columns.JUDGED_BY] == ENSEMBLE).to_numpy()
     ranked = judge.rank(summary.loc[reached])
     rest = summary.loc[~reached].sort_values(

@@ -59,13 +59,22 @@ def collected_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
-    """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval."""
+    """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval.
+
+    Args:
+        row: of a prediction table.
+        target: whose column is shown, in its unit.
+        digits: after the point.
+
+    Returns:
+        The text.
+    """
     low, high = row[target + columns.LO90], row[target + columns.HI90]
     return f"{row[target]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def energy_above_hull(row: Mapping[str, Any]) -> str:
-    """The energy above hull, or what can be said of it where rivals are missing: they could only raise it."""
+    """The energy above the hull; where rivals are missing, a lower limit, since they could only raise it."""
     if row[columns.STABILITY_JUDGED]:
         return with_interval(row, columns.ENERGY_ABOVE_HULL)
     least = row[columns.ENERGY_ABOVE_HULL]
@@ -79,7 +88,7 @@ def phases(row: Mapping[str, Any]) -> str:
 
 
 def remarks(row: Mapping[str, Any]) -> list[str]:
-    """What a reader should know before believing a row, most serious first."""
+    """What to know before trusting a row, most serious first."""
     found = []
     if symbols := str(row.get(columns.UNSEEN_ELEMENTS) or ""):
         found.append(f"never trained on {symbols}")
@@ -95,11 +104,11 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
 
 
 def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
-    """Aligned lines for the terminal: the last column is cut, and stands below its row where too little is left.
+    """Aligned lines for the terminal: the last column is cut, or put below its row where too little room is left.
 
     Args:
         table: text and numbers.
-        width: characters; null = of the terminal, at least `NARROWEST`.
+        width: characters; None = of the terminal, at least `NARROWEST`.
     """
     width = width or max(NARROWEST, shutil.get_terminal_size((120, 24)).columns)
     *left, last = table.columns

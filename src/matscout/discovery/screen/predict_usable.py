@@ -1,4 +1,4 @@
-"""Prediction of crystals that nobody has checked: which of them the ensemble can speak of, and what it says."""
+"""Prediction of unchecked crystals: those that the ensemble can predict, and why it cannot predict the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `cry
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the ensemble says of the crystals that have a graph and a finite prediction.
+    """Predictions for the crystals that have a graph and a finite prediction.
 
     Attributes:
         rows: (n,) their places among the crystals that were given.

@@ -1,4 +1,4 @@
-"""Crystals that cannot be judged: which ones, why, and the table that says so."""
+"""The table of crystals that cannot be judged, with the reasons."""
 
 from collections import Counter
 from collections.abc import Sequence

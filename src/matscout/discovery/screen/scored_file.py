@@ -1,6 +1,6 @@
 """A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
 
-# pyarrow.compute makes its functions when it is imported
+# pyarrow.compute defines its functions on import
 # pyright: reportAttributeAccessIssue=false
 
 import json
@@ -180,12 +180,12 @@ def check_candidates(goal: Goal, path: Path) -> None:
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """What an ensemble says of the candidates of a file; shards as in `JudgedFile`, each with its distributions.
+    """An ensemble's predictions for the candidates of a file; shards as in `JudgedFile`, each with its distributions.
 
     Attributes:
         shards: hold the tables, the mixtures and what was rejected.
         numbers: of the shards.
-        quarantine: the candidates of which nothing can be said.
+        quarantine: the candidates that cannot be predicted.
     """
 
     shards: Parts

@@ -1,4 +1,4 @@
-"""The stage `screen`, and the same for crystals that a user has at hand."""
+"""The stage `screen`, and the same for crystals of a user."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def screen(
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
     cannot be judged, each with its reason), `cif/` with the first `top_k` and `summary.json` into the folder
-    `destination`. Candidates are judged shard by shard; a run that is killed goes on with the shard that it was at.
+    `destination`. Candidates are judged shard by shard; a killed run resumes with the shard that it was at.
 
     Args:
         candidates: `candidates.parquet`.
@@ -58,8 +58,8 @@ def screen(
         materials: curated table, for the phases that candidates compete with.
         destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
-        stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; null = none.
-        hull: table or folder of further known phases, see `References.read`; null = none.
+        stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; None = none.
+        hull: table or folder of further known phases, see `References.read`; None = none.
 
     Raises:
         InputError: the goal cannot be answered, or nothing is left to rank.
@@ -156,7 +156,20 @@ def rank_structures(
     *,
     materials: Path | None,
 ) -> tuple[pd.DataFrame, Sequence[Rejection]]:
-    """The table of `screen_materials`, and the crystals that cannot be judged."""
+    """The table of `screen_materials`, and the crystals that cannot be judged.
+
+    Args:
+        structures: crystals, by name or in a sequence.
+        goal: what is wanted, or the name of a goal.
+        who: the ensemble that answers.
+        materials: table of known phases; None = no energies above the hull.
+
+    Returns:
+        The ranking, best first, and why the other crystals are rejected.
+
+    Raises:
+        InputError: there is no structure, or none can be judged.
+    """
     named = structures if isinstance(structures, Mapping) else {f"structure-{i}": s for i, s in enumerate(structures)}
     if not named:
         raise InputError("there are no structures to screen: give at least one")

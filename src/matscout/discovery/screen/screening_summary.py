@@ -1,4 +1,4 @@
-"""What a screening found, in numbers and one sentence."""
+"""The result of a screening, in numbers and one sentence."""
 
 from typing import Any
 

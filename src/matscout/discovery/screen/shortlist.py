@@ -1,4 +1,4 @@
-"""The shortlist: how sure each place on the front is, what each may add, and which to take together."""
+"""The shortlist: how certain each place on the front is, what each candidate may add, and which to take together."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from matscout.params import Goal, Target
 
 LONGEST = 200  # candidates that are looked at closely
 N_DRAWS = 64
-N_DRAWS_OF_VOLUME = 16  # hypervolumes are exact and dear
+N_DRAWS_OF_VOLUME = 16  # exact hypervolumes are expensive
 
 
 def shortlist_columns(
@@ -56,7 +56,7 @@ def shortlist_columns(
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
     """Costs of known materials: real rows of the curated set with every label that the goal needs.
 
-    Rows that break the goal's element rules do not count: what they reach is no measure for the rest.
+    Rows that break the goal's element rules do not count: their costs are no benchmark for the rest.
 
     Args:
         materials: of the curated table, parquet.

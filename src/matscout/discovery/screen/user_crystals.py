@@ -1,4 +1,4 @@
-"""Users' own crystals: read, check, predict; what cannot be used is told with its reason."""
+"""Users' own crystals: read, check, predict; what cannot be used is reported with its reason."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ def predict_texts(
     """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
 
     Args:
-        texts: CIF, POSCAR or JSON; what is no text is rejected like any other.
+        texts: CIF, POSCAR or JSON; anything that is not text is rejected.
         predictor: the ensemble.
         limits: physical limits.
         most: characters of one text; a longer one is rejected unread.
@@ -97,7 +97,7 @@ def predict(
 
     Args:
         structures: a file or a folder, a pymatgen `Structure`, several of these, or structures by name.
-        members: folder of trained members; null = this repository's, else the release's.
+        members: folder of trained members; None = this repository's, else the release's.
         ensemble: folder of the calibration; likewise.
 
     Returns:
@@ -135,8 +135,11 @@ def predict_structures(
     Args:
         paths: files and folders.
         predictor: the ensemble.
-        limits: physical limits.
-        materials: table of known phases, for the columns on stability; null = without them.
+        limits: of a physical cell.
+        materials: table of known phases, for the columns on stability; None = without them.
+
+    Returns:
+        One row a crystal, in reading order, and why the others are rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
@@ -160,7 +163,7 @@ def _table_of(
 
 
 def _add_stability(table: pd.DataFrame, crystals: Mapping[str, Crystal], materials: Path) -> None:
-    """Add the columns of `judging.add_stability`: crystals against the known phases, not against each other."""
+    """Add the columns of `add_stability`: crystals against the known phases, not against each other."""
     from matscout.discovery.screen.candidate_scores import add_stability
     from matscout.discovery.stability.energy_above_hull import References
 
@@ -192,9 +195,17 @@ def _predicted(
 
 
 def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:
-    """`screening.screen_materials` for files, and what could not be used.
+    """`screening.screen_materials` for files.
 
-    Energies above hull need known phases; without them a goal that asks for stability is refused.
+    Energies above the hull need known phases; without them a goal that asks for stability is rejected.
+
+    Args:
+        paths: files and folders.
+        goal: its name.
+        who: the ensemble that answers.
+
+    Returns:
+        The ranking, best first, and why the other crystals are rejected.
     """
     from matscout.discovery.screen.screen import rank_structures  # `predict` starts without
 
@@ -205,7 +216,7 @@ def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple
 
 
 def _of_user(rejections: Sequence[Rejection]) -> list[Rejection]:
-    """What `matscout predict` and `screen` tell of crystals that were read but cannot be judged."""
+    """What `matscout predict` and `screen` report of crystals that were read but cannot be judged."""
     return [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in rejections]
 
 

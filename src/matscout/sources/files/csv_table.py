@@ -18,7 +18,7 @@ MAX_FIELD: Final = 1 << 24  # characters: the CIF of a large cell is longer than
 
 
 def read(path: Path) -> Iterator[RawRow | Rejection]:
-    """Rows of the file; every other column is a field. Columns are parted by comma, semicolon or tab.
+    """Rows of the file; every other column is a field. Columns are separated by comma, semicolon or tab.
 
     Raises:
         InputError: the header has no column of structures.
@@ -56,7 +56,7 @@ def cell_column(header: list[str]) -> str | None:
 
 
 def _separator(stream: IO[str]) -> str:
-    """The one that stands most often in the header."""
+    """The one that occurs most often in the header."""
     header = stream.readline()
     stream.seek(0)
     return max(SEPARATORS, key=header.count)

@@ -91,7 +91,7 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
     try:
         row = parse_line(head.split(b"\n", 1)[0])
     except RowError:
-        return "records"  # a first line that is no object says nothing; the reader rejects it by its number
+        return "records"  # a first line that is not an object decides nothing; the reader rejects it by its number
     if "x-optimade" in row or {"type", "attributes"} <= row.keys():
         return "optimade"
     if lemat_bulk.is_lemat(row):
@@ -101,7 +101,7 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
 
 
 def until_cut_off(rows: Iterator[RawRow | Rejection], path: Path) -> Iterator[RawRow | Rejection]:
-    """Rows up to where the file breaks off, then one `Rejection` that says so."""
+    """Rows up to where the file is cut off, then one `Rejection` for the rest."""
     n_rows = 0
     while True:
         try:

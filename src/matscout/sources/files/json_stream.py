@@ -7,7 +7,7 @@ from typing import IO, Any
 CHUNK = 1 << 18  # characters; a value that is longer is read in chunks that grow with it
 MAX_VALUE = 1 << 26  # characters: a broken file must not be read into memory in search of a bracket
 WHITESPACE = " \t\r\n"
-LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may go on in the next chunk
+LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may continue in the next chunk
 
 
 class JsonStream:

@@ -1,6 +1,6 @@
 """LeMat-Bulk: OPTIMADE columns in parquet or JSON lines, with total energies of several databases on one scale.
 
-It publishes no formation energies: they are taken against the lowest row of each element and functional in the same
+It publishes no formation energies: they are relative to the lowest row of each element and functional in the same
 files, corrected energies (`energy_corrected`) where all of a row's references have them.
 """
 

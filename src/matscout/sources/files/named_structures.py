@@ -23,15 +23,20 @@ AS_WRITTEN: Final = FileImport(format="auto", columns={}, units={}, functional="
 def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
     """Every crystal of the given files and folders, in their order; the files of a folder by name.
 
-    Each comes under a name of its own: a file of one structure has the file's, without its ending, and as many
-    folders before it as tell it from the others; a row has its id. What is no usable crystal comes as a
-    `Rejection`, what a folder holds beside crystals too.
+    Each has a unique name: that of its file, without the ending, and with as many folders in front as make it unique; a
+    row has its id. Whatever is not a usable crystal is a `Rejection`, including other files of a folder.
+
+    Args:
+        paths: files and folders.
+
+    Yields:
+        A record, or why the crystal is rejected.
 
     Raises:
         InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
     paths = [Path(path) for path in paths]
-    kinds = [detect(path) for path in paths]  # before any is read: a misspelt path must not cost the work before it
+    kinds = [detect(path) for path in paths]  # before any is read, so that a misspelt path fails at once
     single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
     names = iter(unique_names(single))
     taken: dict[str, str] = {}  # file by name
@@ -46,12 +51,15 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
 
 
 def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rejection:
-    """The crystal of a text, such as one that was posted: read as the file of that name would be.
+    """The crystal of a text, such as one that was posted; it is read like the file of that name.
 
     Args:
-        content: the text; anything else is refused.
+        content: the text; anything else is rejected.
         name: of the crystal.
-        most: characters; a longer text is refused unread.
+        most: characters; a longer text is rejected unread.
+
+    Returns:
+        A record, or why the text is rejected.
     """
     if not isinstance(content, str | bytes):
         row = Rejection(
@@ -76,7 +84,7 @@ def has_structures(folder: Path) -> bool:
 
 
 def _named(item: Record | Rejection, name: str | None, taken: dict[str, str]) -> Record | Rejection:
-    """The item under its name; a name that another file took already gets the file before it."""
+    """The item under its name; a name that another file has taken is preceded by its file."""
     item = item if name is None else replace(item, material_id=name)
     if isinstance(item, Rejection):
         return item

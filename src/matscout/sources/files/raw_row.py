@@ -14,7 +14,7 @@ class RawRow:
     """One material of a file.
 
     Attributes:
-        file: the file's name, as it shall stand in the quarantine.
+        file: the file's name, as written to the quarantine.
         number: the row's number in it, from 0.
         fields: columns or keys of the row as the file names and writes them.
         parse_cell: turns `cell` into a crystal, or raises RowError.

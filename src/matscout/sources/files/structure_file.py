@@ -15,7 +15,7 @@ from matscout.sources.record import RowError
 
 ENDINGS: Final = (".cif", ".mcif", ".vasp", ".poscar", ".contcar")
 VASP_NAMES: Final = ("poscar", "contcar")
-UNTOLD: Final = ("readme", "license", "licence")  # what stands in a folder to explain it
+UNTOLD: Final = ("readme", "license", "licence")  # files that explain a folder
 
 
 def is_structure(path: Path) -> bool:
@@ -55,7 +55,7 @@ def plain_name(path: Path) -> str:
 
 
 def unique_names(files: Iterable[Path]) -> list[str]:
-    """A name for each file: as short as tells it from the others, folders in front where it must be."""
+    """A unique name for each file, as short as possible, with folders in front where needed."""
     paths = list(files)
     names = [plain_name(path) for path in paths]
     depth = [1 if name.lower() not in VASP_NAMES else 2 for name in names]
@@ -86,7 +86,7 @@ def _told(path: Path, name: str, depth: int, with_ending: bool) -> str:
 def read_folder(
     folder: Path, reader_of: Callable[[Path], "Callable[[Path], Iterator[RawRow | Rejection]] | None"]
 ) -> Iterator[RawRow | Rejection]:
-    """Every file of a folder and those below it, by name; what is no structure is told as passed over.
+    """Every file of a folder and those below it, by name; whatever is not a structure is reported as skipped.
 
     Args:
         folder: where to look; names that begin with a dot and files such as README are left aside.
@@ -139,7 +139,7 @@ def _of_file(
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file of a folder and those below it, by name, but hidden ones and those that explain the folder."""
+    """Every file of a folder and those below it, by name, except hidden ones and those that explain the folder."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_aside(path.relative_to(folder))]
 
 

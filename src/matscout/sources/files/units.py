@@ -33,7 +33,11 @@ KNOWN: Final = MappingProxyType(
 
 
 def check_units(units: Mapping[str, str], path: str) -> None:
-    """Names and units of `params.databases.<name>.file.units`.
+    """Check names and units of `params.databases.<name>.file.units`.
+
+    Args:
+        units: unit by quantity.
+        path: of the parameter, for the message.
 
     Raises:
         ParameterError: an unknown quantity or unit; the message lists the known ones.
@@ -46,7 +50,17 @@ def check_units(units: Mapping[str, str], path: str) -> None:
 
 
 def to_ours(value: float | None, name: str, unit: str | None, n_atoms: int) -> float | None:
-    """A label in `unit` as one in ours; None stays None, no unit means ours."""
+    """Convert a label to our unit.
+
+    Args:
+        value: in `unit`; None stays None.
+        name: of the quantity.
+        unit: its unit; None = ours.
+        n_atoms: of the cell, for units per cell.
+
+    Returns:
+        The value in our unit.
+    """
     if value is None or unit is None:
         return value
     scaled = value * KNOWN[name][unit]

@@ -19,7 +19,7 @@ from matscout.sources.record import Record, RowError
 NAME: Final = "aflow"
 FORMAT: Final = "aflow_aflux"
 FUNCTIONAL: Final = "PAW_PBE"  # `dft_type` names the family of pseudopotentials and with it the functional
-UNSET: Final = (None, "", "0", 0)  # how no Hubbard U is written
+UNSET: Final = (None, "", "0", 0)  # written where there is no Hubbard U
 SEPARATORS: Final = re.compile(r"[,;:\s]+")
 YEAR: Final = re.compile(r"(19|20)\d\d")
 
@@ -40,6 +40,13 @@ def _place(key: str) -> tuple[int, str]:
 
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One object of an AFLUX answer as a record.
+
+    Args:
+        row: of AFLUX.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
 
     Raises:
         RowError: another functional than PBE, no usable cell, or a label that is no number.

@@ -1,8 +1,8 @@
-"""CIF: one crystal of a file, held against what the file itself says of it.
+"""CIF: one crystal of a file, checked against what the file itself states.
 
 A CIF states its crystal twice: as sites with symmetry, and as a formula, a number of formula units, a density and a
-volume. Nothing is guessed from the first alone: what the second contradicts is refused, and an element, a setting or
-an origin that the first leaves open is taken only if the second decides it.
+volume. Nothing is guessed from the first alone: what the second contradicts is rejected, and an element, a setting or
+an origin that the first leaves open is accepted only if the second decides it.
 """
 
 import itertools
@@ -92,7 +92,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file says of its crystal as a whole; None = it does not say."""
+    """What a file states about its crystal as a whole; None = not stated."""
 
     formula: Mapping[str, float] | None
     units: float | None
@@ -114,6 +114,12 @@ Operations = tuple[NDArray[np.float64], NDArray[np.float64]]  # (n, 3, 3) rotati
 
 def parse_cif(text: str) -> Crystal:
     """The crystal of a CIF that holds one.
+
+    Args:
+        text: of the file.
+
+    Returns:
+        The cell, Å.
 
     Raises:
         RowError: none or several crystals, a cell that is not ordered and whole, or one that contradicts what the
@@ -222,7 +228,7 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
         if any(name.startswith(("_atom_site_fract", *OPERATORS)) for name in names):
             detail = f"{len(values)} values in a loop of {len(names)} columns ({names[0]}, ...); the file is cut off"
             raise RowError("structure_malformed", detail)
-        return  # a loop that nothing here reads
+        return  # a loop that is not read
     read = {name: values[start :: len(names)] for start, name in enumerate(names)}
     if twice := [name for name in names if name in columns and name.startswith("_atom_site_")]:
         raise RowError("structure_malformed", f"two lists of atoms ({twice[0]}); write one")
@@ -313,7 +319,7 @@ def _statement(block: Block) -> Statement:
 
 
 def _soft_number(value: str | None) -> float | None:
-    """A figure that only corroborates: what is no number is as if absent."""
+    """A number that only confirms others; one that cannot be read counts as absent."""
     found = NUMBER.match(value or "")
     return float(found[1]) if found and float(found[1]) > 0 else None
 
@@ -495,7 +501,7 @@ def _preserves(lattice: NDArray[np.float64], operations: Operations) -> bool:
 
 
 def _is_group(operations: Operations) -> bool:
-    """Whether each two operations make one of them: a list that lost a line is no group."""
+    """Whether the product of any two operations is in the list: one that lost a line is not a group."""
     rotations, shifts = operations
     products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 9)
     moved = (np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]).reshape(-1, 3)

@@ -44,7 +44,13 @@ FORMULA_PART: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 def parse_text(content: str | bytes) -> Crystal:
-    """The crystal of a file's text: CIF, POSCAR or JSON, told apart by what stands in it.
+    """The crystal of a file's text: CIF, POSCAR or JSON, recognised by its content.
+
+    Args:
+        content: the text, or its bytes.
+
+    Returns:
+        The cell, Å.
 
     Raises:
         RowError: it holds none, several, or one that is not an ordered bulk crystal written whole.
@@ -110,10 +116,16 @@ def parse_cif_text(text: Any) -> Crystal:
 
 # --------------------------------------------------------------------------------------------------- POSCAR
 def parse_poscar(text: str) -> Crystal:
-    """POSCAR or CONTCAR of VASP 5 and later; the element names must stand in it.
+    """Read a POSCAR or CONTCAR of VASP 5 and later, which names the elements.
+
+    Args:
+        text: of the file.
+
+    Returns:
+        The cell, Å.
 
     Raises:
-        RowError: they do not, or the file is cut off.
+        RowError: the element names are absent, or the file is cut off.
     """
     lines = text.splitlines()
     try:
@@ -252,6 +264,12 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
 # ------------------------------------------------------------------------------------------------ documents
 def parse_pymatgen(document: Any) -> Crystal:
     """A pymatgen `Structure.as_dict()`; oxidation states are dropped.
+
+    Args:
+        document: of `Structure.as_dict()`.
+
+    Returns:
+        The cell, Å.
 
     Raises:
         RowError: a part is missing or malformed, or a site is partially occupied.

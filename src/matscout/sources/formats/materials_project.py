@@ -68,6 +68,13 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     Every label is PBE's: a gap of another functional is withheld, and its functional stated; so is a row refused
     that has neither a PBE energy nor a PBE gap.
 
+    Args:
+        row: of the summaries.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
+
     Raises:
         RowError: it holds no usable identifier or structure, a label is no number, or all are of another functional.
     """

@@ -23,6 +23,13 @@ def rows_of(page: list[Any]) -> Iterator[Any]:
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One entry as a record.
 
+    Args:
+        row: the entry.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
+
     Raises:
         RowError: no id, no usable cell, or a label that is no number.
     """

@@ -32,6 +32,13 @@ def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One label with its cell as a record.
 
+    Args:
+        row: label and cell.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
+
     Raises:
         RowError: no cell, an unusable one, one of another size than the label's, or a label that is no number.
     """

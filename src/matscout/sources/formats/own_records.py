@@ -47,13 +47,16 @@ def _speakable(value: float | None) -> float | str | None:
 def read_lines(
     path: Path, parse: Callable[[Mapping[str, Any]], Record], *, source: str, name: str
 ) -> Iterator[Record | Rejection]:
-    """Each line of a JSONL file as a record, or as the rejection of a line that is none; empty lines are passed over.
+    """Read the lines of a JSONL file; empty ones are skipped.
 
     Args:
         path: the file.
         parse: one JSON object to a record; raises `RowError`.
-        source: stands in the rejections.
-        name: the file's name there.
+        source: name of the database, for rejections.
+        name: of the file, for rejections.
+
+    Yields:
+        A record, or why the line is rejected.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines):

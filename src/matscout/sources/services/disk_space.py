@@ -29,7 +29,12 @@ def pipeline_bytes(databases: Mapping[str, Database]) -> int:
 
 
 def check_download_fits(folder: Path, n_rows: int, name: str) -> None:
-    """Refuse a download that cannot fit.
+    """Reject a download that does not fit on the disk.
+
+    Args:
+        folder: to write to; it may be absent.
+        n_rows: expected number of rows.
+        name: of the database, for the message.
 
     Raises:
         SourceError: the message names what is needed and what is free.

@@ -33,7 +33,14 @@ REPEATED = "repeated by the service"
 def download(name: str, database: Database, fetcher: Fetcher, destination: Path, *, refresh: bool) -> None:
     """Fetch what is missing of one query and write its snapshot.
 
-    A finished download is not asked again; `refresh` throws it away and begins anew.
+    A finished download is not repeated, unless `refresh` discards it.
+
+    Args:
+        name: of the database.
+        database: its parameters.
+        fetcher: asks the service.
+        destination: folder of the snapshot, replaced as a whole.
+        refresh: discard what was fetched and start over.
 
     Raises:
         SourceError: the service cannot be reached, refuses, or contradicts itself; the disk is full.

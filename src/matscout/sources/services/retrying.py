@@ -50,6 +50,9 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
         patience: seconds after which no further try begins.
         max_tries: at most so many, not counting those that were throttled.
 
+    Returns:
+        What `function` returns.
+
     Raises:
         GaveUpError: the message tells tries, last failure and what to do.
     """

@@ -57,6 +57,12 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def read_manifest(directory: Path) -> Manifest:
     """Read and check `manifest.json`.
 
+    Args:
+        directory: of the snapshot.
+
+    Returns:
+        The content of `manifest.json`.
+
     Raises:
         InputError: it is absent, no JSON, or lacks a field.
     """

@@ -30,7 +30,16 @@ def compress(raw: bytes) -> bytes:
 
 
 def write_page(directory: Path, number: int, content: Any) -> tuple[str, str]:
-    """Write page `number` atomically; return its name and the SHA-256 of its bytes."""
+    """Write a page atomically.
+
+    Args:
+        directory: of the snapshot.
+        number: of the page.
+        content: JSON of the page.
+
+    Returns:
+        The file's name, and the SHA-256 of its bytes.
+    """
     raw = page_bytes(content)
     name = PAGE_NAME.format(number)
     write_bytes(Path(directory) / name, raw)
@@ -39,6 +48,13 @@ def write_page(directory: Path, number: int, content: Any) -> tuple[str, str]:
 
 def read_page(path: Path, sha256: str | None = None) -> Any:
     """The JSON content of one page.
+
+    Args:
+        path: of the page.
+        sha256: that the manifest lists; None = not checked.
+
+    Returns:
+        The JSON content.
 
     Raises:
         InputError: the file is absent, cut off, no JSON, or not the bytes that the manifest lists.

@@ -16,6 +16,12 @@ def read_snapshot(directory: Path) -> Iterator[Record | Rejection]:
 
     A row that cannot be used, or repeats an id, comes as a `Rejection`.
 
+    Args:
+        directory: of the snapshot.
+
+    Yields:
+        A record, or why the row is rejected.
+
     Raises:
         InputError: the manifest or a page is absent, damaged or of an unknown format.
     """

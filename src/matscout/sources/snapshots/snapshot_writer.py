@@ -21,7 +21,13 @@ LOG = logging.getLogger(__name__)
 
 
 def copy_snapshot(source: Path, destination: Path, name: str) -> None:
-    """Copy a bundled snapshot, its pages checked against the manifest; it takes the database's `name`."""
+    """Copy a bundled snapshot, its pages checked against the manifest.
+
+    Args:
+        source: folder of the bundled snapshot.
+        destination: folder, replaced as a whole.
+        name: of the database, which the copy takes.
+    """
     manifest = read_manifest(source)
     with atomic_path(destination, mark=MANIFEST_NAME) as folder:
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What the loop needs to know of a batch, and how it cuts one."""
+"""What the loop needs to know about a batch, and how it splits one."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -18,6 +18,9 @@ def one_cycle(step: int, *, total: int, peak: float, warmup: float) -> float:
         total: number of steps of the whole training.
         peak: largest learning rate.
         warmup: share of the steps before the peak.
+
+    Returns:
+        The learning rate, positive.
     """
     rise = warmup * total
     if step < rise:
@@ -29,7 +32,15 @@ def cosine(step: int, *, total: int, peak: float, warmup: float) -> float:
     """Learning rate of `step` in [0, total): a straight rise to `peak`, then half a cosine down to zero at `total`.
 
     Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5, with one period.
-    Arguments as of `one_cycle`.
+
+    Args:
+        step: index of the optimisation step, from 0.
+        total: number of steps of the whole training.
+        peak: largest learning rate.
+        warmup: share of the steps before the peak.
+
+    Returns:
+        The learning rate, positive.
     """
     rise = warmup * total
     if step < rise:

@@ -1,8 +1,8 @@
 """The processes that share a training: one alone, or a group, each on its GPU or cores.
 
-All of a group hold the whole model and take the same steps: each works out the gradient of its part of a batch, and the
-parts' gradients are added up over the processes, so that a step is that of one process up to rounding. The first
-process alone validates, writes checkpoints and tells the tracker.
+All of a group hold the whole model and take the same steps: each computes the gradient of its part of a batch, and the
+parts' gradients are added up over the processes, so that a step is that of one process up to rounding. Only the first
+process validates, writes checkpoints and sends curves to the tracker.
 
 `DistributedDataParallel` sends gradients while they are still computed. Here they go once a step, when all are there: a
 process that has to take its part in several passes (see `Trainer`) could not send them earlier, and they
@@ -31,15 +31,15 @@ class Processes(Protocol):
         ...
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, in all processes."""
+        """The result of the first process, in all processes."""
         ...
 
     def only_first(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T]:
-        """Enter `manager` in the first process; the others get nothing, and must not ask for it."""
+        """Enter `manager` in the first process; the others get nothing, and must not use it."""
         ...
 
     def share_of(self, batch: Batch) -> Batch | None:
-        """This process's rows of a batch; null where there are fewer rows than processes."""
+        """This process's rows of a batch; None where there are fewer rows than processes."""
         ...
 
     def add_up(self, model: nn.Module, loss: float) -> float:

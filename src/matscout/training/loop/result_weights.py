@@ -1,4 +1,4 @@
-"""Which weights are the result: an average over the last steps, and where asked for that of the best epoch."""
+"""Which weights are the result: an average over the last steps, or, on request, that of the best epoch."""
 
 import copy
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class EarlyStopping:
     """When to stop before the last epoch: keeps the weights of the epoch with the least validation loss.
 
     Attributes:
-        patience: epochs without a better loss after which training is over; null = never, and nothing is kept.
+        patience: epochs without a better loss after which training ends; None = never, and no weights are kept.
         epoch: the best so far, from 1; 0 = none yet.
         loss: of that epoch.
         weights: of that epoch.
@@ -60,7 +60,13 @@ class EarlyStopping:
     weights: Mapping[str, Tensor] | None = None
 
     def see(self, epoch: int, figures: Mapping[str, float], model: nn.Module) -> None:
-        """Keep the model's weights if `figures["loss"]` is the least so far; epochs count from 1."""
+        """Keep the model's weights if the loss is the least so far.
+
+        Args:
+            epoch: that has just ended, from 1.
+            figures: of the validation fold; `loss` counts.
+            model: whose weights are copied.
+        """
         if self.patience is not None and figures["loss"] < self.loss:
             self.epoch, self.loss = epoch, figures["loss"]
             self.weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -75,11 +81,11 @@ class EarlyStopping:
             model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the coming epochs depend on."""
+        """The state on which the next epochs depend."""
         return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue where `state_dict` was taken."""
         self.epoch, self.loss, self.weights = state["epoch"], state["loss"], state["weights"]
 
 

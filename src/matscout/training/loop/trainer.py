@@ -54,7 +54,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave. All but `data_wait_share` is the same in every run."""
+    """The figures of one epoch. All but `data_wait_share` are the same in every run."""
 
     epoch: int
     train_loss: float
@@ -66,10 +66,10 @@ class EpochRecord:
 class Trainer:
     """Fits a model with AdamW, a scheduled learning rate, clipped gradients and averaged weights.
 
-    The result is the *last* averaged weights (`trainer.averaged`), never the epoch that happened to do
-    best on the validation rows: the learning rate ends near zero, so that the last epoch is within
-    noise of the best, and the validation rows stay unselected for the calibration that follows. Who sets
-    `early_stopping` gives that up for time: the result is then the averaged weights of the best epoch.
+    The result is the *last* averaged weights (`trainer.averaged`), never the epoch that happened to do best on the
+    validation rows: the learning rate ends near zero, so that the last epoch is within noise of the best, and the
+    validation rows stay unselected for the calibration that follows. `early_stopping` gives this up to save time: the
+    result is then the averaged weights of the best epoch.
 
     A batch that does not fit into memory is taken in parts, whose gradients add up to its own.
 
@@ -80,7 +80,7 @@ class Trainer:
         steps_per_epoch: batches in one epoch.
         processes: that take the steps together; their models stay alike.
         name: shown beside the progress bar and in errors.
-        forward: how the model is called in training; null = as it is.
+        forward: how the model is called in training; None = directly.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the coming epochs depend on: weights, averages, optimizer, step, random state, history."""
+        """Everything on which the next epochs depend: weights, averages, optimizer, step, random state, history."""
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -245,7 +245,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Continue exactly where `state_dict` was taken."""
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.average.n_updates = state["n_averaged"]

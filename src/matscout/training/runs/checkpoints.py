@@ -1,7 +1,7 @@
 """Checkpoints of a training, which survive a kill at any moment: whole or absent, locked, two kept.
 
 They wait in `.checkpoints/<member>/<fingerprint>/`. The fingerprint hashes parameters, code and inputs, so that a
-changed training starts clean and an unchanged one goes on.
+changed training starts over and an unchanged one resumes.
 """
 
 import io
@@ -56,7 +56,7 @@ class CheckpointStore:
         """Remove the folder: the training is done and its weights are written."""
         shutil.rmtree(self.directory)
         _lock_file(self.directory).unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: another variant of this member is in training
+        with suppress(OSError):  # not empty: another variant of this member is being trained
             self.directory.parent.rmdir()
 
 
@@ -94,22 +94,29 @@ def epoch_files(directory: Path) -> list[Path]:
 
 
 def epochs_saved(member: str, fingerprint: str) -> int:
-    """How many epochs of this training stand in checkpoints, by their names alone; for whoever watches it."""
+    """How many epochs of this training have checkpoints, by their names alone; for progress displays."""
     names = (file.name.partition(".")[0] for file in epoch_files(checkpoint_directory(member, fingerprint)))
     return max((int(name.removeprefix("epoch-")) for name in names), default=0)
 
 
 def encode(state: dict[str, Any]) -> bytes:
     """The state as torch writes it."""
-    import torch  # heavy, and who only looks at a folder needs none of it
+    import torch  # heavy, and not needed to look at a folder
 
-    stream = io.BytesIO()  # torch writes to a file by itself, and raises no OSError where a disk is full
+    stream = io.BytesIO()  # torch.save to a file raises no OSError where the disk is full
     torch.save(state, stream)
     return stream.getvalue()
 
 
 def decode(content: bytes, file: Path) -> dict[str, Any]:
-    """The inverse of `encode`; `file` is for the message.
+    """Read what `encode` wrote, onto the CPU.
+
+    Args:
+        content: of the file.
+        file: for the message.
+
+    Returns:
+        The checkpoint.
 
     Raises:
         StoreError: torch cannot read it, or would have to run code of the file.

@@ -3,10 +3,9 @@
 One parent run per pipeline run (same parameters, experiment name, code and inputs), one child per member.
 Plain `mlflow ui` in the repository shows them: without `MLFLOW_TRACKING_URI` they go to `mlflow.db` there.
 
-What a failing tracker does: when a training *begins*, it stops the run, since nothing is lost yet. Later
-it must not cost the training: the points wait, each failure is a warning, every epoch tries again, and
-the same curves stand in `history.parquet` in any case. Nothing of MLflow enters weights or checkpoints
-but the run's id.
+A tracker that fails when a training *starts* stops it, since nothing is lost yet. One that fails later does not stop
+the training: the points are kept, each failure is a warning, and every epoch tries again; `history.parquet` holds the
+same curves in any case. Of MLflow, only the run's id enters the checkpoints.
 """
 
 import logging
@@ -58,7 +57,7 @@ class MLflowRun:
         self._last_flush = time.monotonic()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Note the values of a step; a point that the run already has is left as it is."""
+        """Record the values of a step; a point that the run already has is left as it is."""
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
@@ -126,6 +125,9 @@ class MLflowTracker:
             run_id: of the run to continue, from a checkpoint; one that the tracker does not know (a database
                 deleted meanwhile) is made anew.
 
+        Yields:
+            The run, open.
+
         Raises:
             TrainingError: the tracker cannot be used.
         """
@@ -148,7 +150,7 @@ class MLflowTracker:
     def pipeline_key(self, provenance: Provenance) -> str:
         """One key for all members of one pipeline run: its parameters, experiment, code and inputs.
 
-        The commit is no part of it: someone may commit while the pipeline runs.
+        The commit is not part of it, since it may change while the pipeline runs.
         """
         parts = [self.pipeline.model_dump(mode="json"), experiment_name(), dict(provenance.hashes)]
         return sha256_of_json(parts + [self.title] * bool(self.title))

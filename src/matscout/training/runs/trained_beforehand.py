@@ -28,9 +28,17 @@ def is_kept(name: str, fingerprint: str) -> bool:
 
 
 def take_member(training: Training, inputs: TrainingInputs, destination: Path) -> bool:
-    """Put the member that was trained beforehand in its place, or say that there is none.
+    """Put the member that was trained beforehand in its place.
 
-    A damaged one is removed, and training goes on from the last checkpoint.
+    A damaged one is removed, and training resumes from the last checkpoint.
+
+    Args:
+        training: what is trained, and how.
+        inputs: files that are read.
+        destination: folder of the member.
+
+    Returns:
+        Whether there was one.
     """
     if training.start is not None:  # members that begin with others are not trained beforehand
         return False

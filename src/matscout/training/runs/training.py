@@ -1,6 +1,6 @@
 """What is to be trained: a member, what it learns, how it is optimised, and the files that it learns from.
 
-Nothing here loads torch: whoever only has to know whether a member is trained already need not wait for it.
+Nothing here loads torch, so that checking whether a member is trained already is fast.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Provenance:
     Attributes:
         member: name of the member.
         fingerprint: of all that decides its weights.
-        parameters: what `params.yaml` says that bears on this member.
+        parameters: the part of `params.yaml` that affects this member.
         hashes: SHA-256 by name: of the code and of each input.
     """
 
@@ -83,7 +83,17 @@ class Training:
 
     @classmethod
     def of(cls, name: str, member: Member, params: Params, *, targets: Mapping[str, Target] | None = None) -> Self:
-        """The training of a member as `params` have it, on their targets or on others."""
+        """The training of a member with the given parameters.
+
+        Args:
+            name: of the member.
+            member: its parameters.
+            params: recipe, compute and the rest that members share.
+            targets: to learn; None = those of `params`.
+
+        Returns:
+            The training, from random weights.
+        """
         return cls(
             name,
             member,
@@ -133,7 +143,10 @@ def member_training(name: str, params: Params, start: Path | None = None) -> Tra
     Args:
         name: key of either section.
         params: all parameters.
-        start: folder of a trained member to begin with; by default what the block says.
+        start: folder of a trained member to begin with; None = what the block says.
+
+    Returns:
+        The training.
 
     Raises:
         ParameterError: no such block.
@@ -152,15 +165,15 @@ class TrackedRun(Protocol):
 
     @property
     def run_id(self) -> str:
-        """By which a checkpoint knows it."""
+        """Its id, as kept in checkpoints."""
         ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Note the values of a step; a step that was noted before stays as it is."""
+        """Record the values of a step; a step that was recorded before stays as it is."""
 
 
 class Tracker(Protocol):
-    """Where a training's curves go. It may refuse when a training begins; afterwards it must not cost the training."""
+    """Where a training's curves go. It may raise an error when a training starts, but must not stop it later."""
 
     def run(self, provenance: Provenance, run_id: str | None) -> AbstractContextManager[TrackedRun]:
         """The run of one member: that of `run_id`, which a checkpoint told, else the member's own.

@@ -37,7 +37,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def training_hashes(*, graphs: Path, split: Path, materials: Path) -> dict[str, str]:
-    """SHA-256 by name: of the code and of each input; the same for all members."""
+    """Hash the code and the inputs of a training; the same for all members.
+
+    Args:
+        graphs: folder of the graph store.
+        split: fold of each material id.
+        materials: of the training set.
+
+    Returns:
+        SHA-256, as hex, by name.
+    """
     return {
         "code": code_hash("matscout.training"),
         "graphs": sha256_of(graphs),
