@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +80,7 @@ class CHGNet:
         model.requires_grad_(requires_grad=False)
         facts = Facts(
             name=f"CHGNet-{name}",
-            version=chgnet.__version__,
+            version=version("chgnet"),
             weights_sha256=sha256,
             functional=functional,
             corrections=corrections,

@@ -81,7 +81,7 @@ def provenance_card(
         evidence: hashes and licences.
         relaxation: summary of the stage `relax`; None = nothing was relaxed.
     """
-    is_relaxed = relaxation is not None and pd.notna(row.get("potential_energy_after"))
+    is_relaxed = relaxation is not None and bool(pd.notna(row.get("potential_energy_after")))
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}

@@ -238,7 +238,7 @@ def _summary(table: pd.DataFrame, facts: Facts, second: PotentialJudge, params: 
         "potential": facts.to_json(),
         "judge": second.facts.to_json(),
         "n_chosen": len(table),
-        "n_relaxed": int(table["converged"].sum()),
+        "n_relaxed": int(np.count_nonzero(table["converged"].to_numpy(bool))),
         "n_left_out": int((~stays).sum()),
         "left_out_by_reason": dict(sorted(Counter(table.loc[~stays, "reason"]).items())),
         "n_judges_disagree": int(_sum(best, DISAGREE)),

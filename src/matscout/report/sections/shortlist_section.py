@@ -54,9 +54,9 @@ def shown_rows(run: Run) -> pd.DataFrame:
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     n_top = run.params.screening.top_k
     if len(run.relaxed):
-        relaxed = run.relaxed[[name for name in run.relaxed if name not in columns.CRYSTAL]]
+        relaxed = run.relaxed.drop(columns=[name for name in columns.CRYSTAL if name in run.relaxed])
         ranked = final_ranking(ranked, relaxed)
-        n_top = int(relaxed[columns.RANK].notna().sum())
+        n_top = int(np.count_nonzero(pd.notna(relaxed[columns.RANK].to_numpy())))
         ranked[IS_RELAXED] = np.arange(len(ranked)) < n_top
     top = ranked.head(n_top)
     rest = ranked.iloc[len(top) :]
