@@ -50,7 +50,7 @@ class EnergyScale:
     @classmethod
     def of(cls, pairs: Pairs, offsets: Offsets, corrections: str = columns.UNCORRECTED) -> "EnergyScale":
         """From known crystals; see `known_pairs`."""
-        return cls(fit_offset(pairs, offsets), np.any(pairs.fractions > 0, axis=0).reshape(-1), corrections)
+        return cls(fit_offset(pairs, offsets), np.any(pairs.fractions != 0, axis=0).reshape(-1), corrections)
 
     def aligned(self, energies: Array, crystals: Sequence[Crystal]) -> Array:
         """(n,) formation energies, eV/atom, with MP2020 corrections; NaN with an element that no known crystal joins.
