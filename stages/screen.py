@@ -10,6 +10,7 @@ def main(
     ensemble: PathOption,
     materials: PathOption,
     stand_ins: PathOption,
+    distilled: PathOption,
     hull: PathOption,
     out: PathOption,
 ) -> None:
@@ -23,6 +24,7 @@ def main(
         ensemble=ensemble,
         materials=materials,
         stand_ins=stand_ins,
+        distilled=distilled,
         hull=hull,
         destination=out,
     )

@@ -121,6 +121,7 @@ def screen_here(began: float, n: int) -> None:
             ensemble=DATA / "ensemble",
             materials=DATA / "curated/materials.parquet",
             stand_ins=DATA / "hypothetical/crystals.parquet",
+            distilled=DATA / "distilled",
             destination=Path(folder) / "screening",
         )
         total = time.perf_counter() - start

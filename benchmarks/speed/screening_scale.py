@@ -74,7 +74,8 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
         stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
     stages["screen"] = run_stage(
         folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=materials, stand_ins=data / STAND_INS, out=folder / "screening",
+        materials=materials, stand_ins=data / STAND_INS,
+        distilled=folder / "distilled", out=folder / "screening",
     )  # fmt: skip
     if given.cascade:
         stages["screen with a cascade"] = run_cascade(given, params, folder, candidates)
@@ -108,7 +109,8 @@ def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path,
     (inside / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return run_stage(
         inside, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=data / "curated/materials.parquet", stand_ins=data / STAND_INS, out=inside / "screening",
+        materials=data / "curated/materials.parquet", stand_ins=data / STAND_INS,
+        distilled=inside / "data/distilled", out=inside / "screening",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from matscout import __version__
+from matscout import __version__, layout
 from matscout.errors import InputError, MatscoutError
 
 if TYPE_CHECKING:
@@ -47,12 +47,7 @@ FoundEnsemble = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print all columns as JSON, for scripts")]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
-MEMBERS = Path("data/members")
-ENSEMBLE = Path("data/ensemble")
-CURATED = Path("data/curated")
 SHOWN = 10  # reasons on the console
-RANKED = Path("data/screening/ranked.parquet")
-RELAXED = Path("data/relaxed")
 
 
 def _print_version(asked: bool) -> None:
@@ -226,8 +221,8 @@ def predict(
 @app.command(epilog="Example: `matscout register --name bandgap`")
 def register(
     name: Annotated[str, typer.Option(help="in MLflow's model registry; each call adds a version")] = "matscout",
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
     """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
     from matscout.params import load_params
@@ -255,7 +250,7 @@ def screen(
     from matscout.ensemble.release import answering
 
     if out is not None:
-        check_table_name(out, [*structures, CURATED / "materials.parquet"])
+        check_table_name(out, [*structures, layout.MATERIALS])
     who = answering(members, ensemble)
     ranked, rejections = screen_structures(structures, goal, who)
     if as_json:
@@ -301,8 +296,8 @@ def export(
     top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="the diverse set to compute together, not the best")] = False,
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
-    relaxed: Annotated[Path, typer.Option(help="folder of the stage `relax`")] = RELAXED,
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
+    relaxed: Annotated[Path, typer.Option(help="folder of the stage `relax`")] = layout.RELAXED,
 ) -> None:
     """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
     from matscout.discovery.handoff.export import export_bundle
@@ -314,7 +309,7 @@ def export(
 @app.command(epilog="Example: `matscout collect handoff/ && matscout feedback && dvc repro`")
 def collect(
     handoff: Annotated[Path, typer.Argument(help="hand-off with finished calculations in it", show_default=False)],
-    feedback: Annotated[Path, typer.Option(help="folder that the results are written to")] = Path("data/feedback"),
+    feedback: Annotated[Path, typer.Option(help="folder that the results are written to")] = layout.FEEDBACK,
 ) -> None:
     """Turn finished VASP and atomate2 calculations of a hand-off into checked formation energies and gaps."""
     from matscout.discovery.handoff.collect import collect as gather
@@ -335,10 +330,10 @@ def collect(
 
 @app.command(epilog="Examples: `matscout feedback`; `matscout feedback --accept ms-2f59651b072a`")
 def feedback(
-    folder: Annotated[Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")] = Path(
-        "data/feedback"
-    ),
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = RANKED,
+    folder: Annotated[
+        Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")
+    ] = layout.FEEDBACK,
+    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
     accept: Annotated[
         list[str] | None, typer.Option(help="id of a result to accept though it lies far off, repeatable")
     ] = None,
@@ -386,7 +381,7 @@ def _pair(text: str) -> tuple[str, str]:
 @app.command("why-merged", epilog="Example: `matscout why-merged mp-149`")
 def why_merged(
     material_id: Annotated[str, typer.Argument(help="id of a curated row")],
-    curated: Annotated[Path, typer.Option(help="folder of the curated table")] = CURATED,
+    curated: Annotated[Path, typer.Option(help="folder of the curated table")] = layout.CURATED,
 ) -> None:
     """Explain which rows are the same material as this one, and why."""
     from matscout.curation.explain_merge import why_merged as explain

@@ -54,7 +54,7 @@ def write_candidates(path: Path) -> Path:
 
 def run_screening(outputs: Outputs, ensemble: Path, candidates: Path, destination: Path, **changes) -> dict[str, bytes]:
     """What the stage writes, by file; `changes` replace parameters of `screening`, but `distilled` is a folder."""
-    distilled = changes.pop("distilled", screen.DISTILLED)
+    distilled = changes.pop("distilled", destination.parent / "distilled")
     settings = outputs.params.screening.model_copy(
         update={"goal": "mine", "goals": {"mine": GOAL}, "top_k": 5, **changes}
     )

@@ -173,10 +173,8 @@ def test_two_branches_that_each_add_a_member_merge_without_training_again(copied
         copied.run("git", "checkout", "-q", "-b", branch, "main")
         copied.dvc("checkout")
         add_member(copied, f"{after}_again", after)
-        planned = copied.stages_run(copied.dvc("repro", "--dry", "evaluate").stdout)
-        assert planned[0] == f"train@{after}_again"
-        assert planned[-1] == "evaluate"
         assert copied.stages_run(copied.dvc("repro", "train").stdout) == [f"train@{after}_again"]
+        assert "evaluate" in copied.changed()
         copied.run("git", "commit", "-q", "-a", "-m", f"another {after}")
     copied.run("git", "merge", "-q", "one", check=False)
     conflicts = copied.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split()

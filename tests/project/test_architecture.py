@@ -36,6 +36,7 @@ MAY_IMPORT = {
 FOUNDATION = {
     "columns",
     "composition_vectors",
+    "layout",
     "params",
     "errors",
     "files",

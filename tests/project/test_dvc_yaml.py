@@ -117,7 +117,7 @@ def test_a_name_with_a_quote_runs_nothing_under_dvc_repro(tmp_path, section):
     assert "is no name: write letters" in done.stdout + done.stderr
 
 
-IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull"}  # what users put in by hand
+IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull", "data/distilled"}  # what users put in by hand
 
 
 def test_every_data_folder_that_a_stage_reads_is_in_the_cache():

@@ -88,7 +88,7 @@ def test_the_requirements_can_be_installed_from_any_index():
     """A local version such as torch's `+cpu` is on no index but its own."""
     from packaging.requirements import Requirement
 
-    from matscout.register import pinned
+    from matscout.serving.register import pinned
 
     found = {Requirement(line).name: Requirement(line).specifier for line in pinned()}
     assert all("+" not in str(specifier) for specifier in found.values())

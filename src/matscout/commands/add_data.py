@@ -78,6 +78,9 @@ def add_data(
         licence: owner and terms, for the manifest, the report and the data card.
         root: of the repository.
 
+    Returns:
+        What was found and written.
+
     Raises:
         ParameterError: the name is taken or no name, an unknown quantity or unit, or no repository here.
         InputError: the file cannot be read, or no row has a label.
@@ -109,7 +112,19 @@ def add_data(
 
 
 def with_database(pipeline: str, last: str, name: str) -> str:
-    """The text of dvc.yaml with `name` after `last` wherever it lists the snapshots; all else as it was."""
+    """Add a database to the text of dvc.yaml, wherever it lists the snapshots; everything else stays.
+
+    Args:
+        pipeline: text of dvc.yaml.
+        last: the database after which the new one is listed.
+        name: of the new database.
+
+    Returns:
+        The new text.
+
+    Raises:
+        ParameterError: the text lists no snapshot of `last`.
+    """
     joined = pipeline.replace(f"--raw data/raw/{last}", f"--raw data/raw/{last} --raw data/raw/{name}")
     joined = re.sub(rf"^( *- data/raw/){last}$", rf"\g<0>\n\g<1>{name}", joined, flags=re.MULTILINE)
     if joined == pipeline:

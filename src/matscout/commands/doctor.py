@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from matscout import layout
 from matscout.commands.mend import damaged_files
 from matscout.engine import n_workers
 from matscout.engine.settings import Switch
@@ -22,12 +23,12 @@ from matscout.sources.services.disk_space import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (
-    "data/curated/materials.parquet",
-    "data/graphs/store.json",
-    "data/ensemble/calibration.json",
-    "data/candidates/candidates.parquet",
-    "data/screening/ranked.parquet",
-    "data/report/index.html",
+    layout.MATERIALS,
+    layout.GRAPHS / "store.json",
+    layout.CALIBRATION,
+    layout.CANDIDATES,
+    layout.RANKED,
+    layout.REPORT,
 )
 REACH_TIMEOUT_S = 5.0
 
@@ -129,7 +130,7 @@ def _reachable(name: str, endpoint: str) -> Finding:
 
 
 def _outputs() -> Iterator[Finding]:
-    missing = [path for path in EXPECTED_OUTS if not Path(path).exists()]
+    missing = [str(path) for path in EXPECTED_OUTS if not path.exists()]
     if missing:
         yield Finding("results", "note", f"not made yet: {', '.join(missing)}; run: make repro (or dvc pull)")
     else:

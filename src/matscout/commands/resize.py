@@ -19,7 +19,12 @@ KeyPath = tuple[str, ...]
 
 
 def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[str, tuple[Any, Any]]:
-    """Write the values of `sizes/<name>.yaml` into the file `params`; members keep names, seeds and what is not listed.
+    """Write the values of `sizes/<name>.yaml` into a parameter file; names, seeds and what is not listed stay.
+
+    Args:
+        name: of the size.
+        params: the parameter file.
+        sizes: folder of the sizes.
 
     Returns:
         (value before, value now) by dotted path of each value that changed.
@@ -50,7 +55,14 @@ def wishes(size: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) ->
 
 
 def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[KeyPath, tuple[Any, Any]]]:
-    """YAML text with other scalars in some places, and what changed: every other character stays.
+    """Replace scalars in YAML text; every other character stays.
+
+    Args:
+        text: of the file.
+        wanted: new value by the keys that lead to it.
+
+    Returns:
+        The new text, and (value before, value now) of each value that changed.
 
     Raises:
         ParameterError: the text has no such place.

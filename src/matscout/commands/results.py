@@ -6,14 +6,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from matscout import layout
 from matscout.errors import InputError
 from matscout.params import PARAMS_FILE
 
 PLACES = (
-    ("report", "data/report/index.html", "open it in a browser"),
-    ("ranked candidates", "data/screening/ranked.parquet", "best first; crystals as CIF in data/screening/cif/"),
+    ("report", str(layout.REPORT), "open it in a browser"),
+    ("ranked candidates", str(layout.RANKED), "best first; crystals as CIF in data/screening/cif/"),
     ("metrics", "metrics/ensemble.json", "all of them: dvc metrics show"),
-    ("members", "data/members", "compare them: mlflow ui"),
+    ("members", str(layout.MEMBERS), "compare them: mlflow ui"),
 )
 NEXT_STEPS = (
     ("another goal", "dvc exp run -S screening.goal=thermoelectric"),
@@ -26,6 +27,12 @@ NEXT_STEPS = (
 
 def lines_of_results(root: Path) -> Iterator[str]:
     """The places, the headline figures and what to run next.
+
+    Args:
+        root: of the repository.
+
+    Yields:
+        Lines of text for the terminal.
 
     Raises:
         InputError: `root` is no repository, or a result is missing; the message names it and the command that makes it.

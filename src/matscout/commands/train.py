@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matscout import layout
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
 from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
@@ -36,14 +37,22 @@ COST = {  # ms of one core a crystal and epoch: decides who starts first, and no
     "composition": 0.5,
 }
 INPUTS = TrainingInputs(
-    graphs=Path("data/graphs"),
-    split=Path("data/training/split.parquet"),
-    materials=Path("data/training/materials.parquet"),
+    graphs=layout.GRAPHS,
+    split=layout.TRAINING_SPLIT,
+    materials=layout.TRAINING_MATERIALS,
 )
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
-    """Train those members that `dvc repro` would train and that wait for it not yet; return their names.
+    """Train those members that `dvc repro` would train and that are not trained beforehand already.
+
+    Args:
+        names: of the members.
+        params: all parameters.
+        engine: where they are trained.
+
+    Returns:
+        Names of the members that were trained.
 
     Raises:
         ParameterError: a name is not in `params.yaml`.

@@ -87,7 +87,7 @@ def tune(
     tracker: Callable[[str, str], Tracker],
     say: Callable[[str], None],
 ) -> list[Trial]:
-    """Search until the study holds `n_trials` finished trials; return all of them, best first.
+    """Search until the study holds `n_trials` finished trials.
 
     Args:
         name: key of `members` or `finetuned`.
@@ -98,6 +98,9 @@ def tune(
         inputs: graphs, split and materials.
         tracker: (title of the search, name of a trial) -> where the trial's curves go.
         say: gets one line a finished trial.
+
+    Returns:
+        All finished trials, best first.
 
     Raises:
         ParameterError: no such member or knob.
@@ -129,7 +132,18 @@ def experiment_command(best: Mapping[str, Any]) -> str:
 
 
 def study_key(name: str, params: Params, searched: Mapping[str, Knob], seed: int, hashes: Mapping[str, str]) -> str:
-    """A study's key: all that its trials have in common."""
+    """Hash everything that the trials of a study have in common.
+
+    Args:
+        name: of the member.
+        params: all parameters.
+        searched: the parameters that are searched, by path.
+        seed: of the proposals.
+        hashes: of code and inputs, by name.
+
+    Returns:
+        SHA-256, as hex.
+    """
     tree = params.model_dump(mode="json")
     own = {key: tree[key] for key in ("targets", "model", "compute")} | {"member": tree["members"].get(name)}
     space = {path: optuna.distributions.distribution_to_json(knob.choices) for path, knob in searched.items()}

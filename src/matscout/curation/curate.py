@@ -109,7 +109,11 @@ def curate_records(
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
-        cache: folder of earlier comparisons (`comparison_cache.cache_directory`), updated; nor do they depend on that.
+        cache: folder of earlier comparisons (`comparison_cache.cache_directory`), updated; the outputs do not depend on
+            it.
+
+    Raises:
+        InputError: no row is usable.
     """
     parts = None if cache is None else cache_parts(cache, params.matching)
     known = load_compared(parts)

@@ -6,14 +6,12 @@ from typing import Final
 import pandas as pd
 
 from matscout.errors import InputError
+from matscout.layout import CURATED
 
 MATERIALS_NAME: Final = "materials.parquet"
 QUARANTINE_NAME: Final = "quarantine.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 SUMMARY_NAME: Final = "summary.json"
-
-
-CURATED: Final = Path("data/curated")
 
 
 def load_materials_database(curated: Path = CURATED) -> pd.DataFrame:

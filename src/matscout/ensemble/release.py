@@ -28,6 +28,7 @@ from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE,
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, write_json, write_parquet
+from matscout.layout import ENSEMBLE, MATERIALS, MEMBERS
 from matscout.models import WEIGHTS_FILE
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import PARAMS_FILE, Goal, Params, Validity, load_params
@@ -35,9 +36,6 @@ from matscout.params import PARAMS_FILE, Goal, Params, Validity, load_params
 RELEASE: Final = Path(matscout.__file__).parent / "release"
 CARD: Final = "release.json"  # also the mark of a folder that may be replaced
 HULL: Final = "hull.parquet"
-MEMBERS: Final = Path("data/members")
-ENSEMBLE: Final = Path("data/ensemble")
-MATERIALS: Final = Path("data/curated/materials.parquet")
 ERRORS: Final = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)
 
 

@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from matscout.errors import ParameterError
+from matscout.layout import MEMBERS, PRETRAINED
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
 from matscout.params.discovery import Candidates, Relaxation, Screening
 from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Recipe, Target, base_target
@@ -77,12 +78,12 @@ class Params(Section):
         if both := sorted(set(self.ensembled) & set(self.distilled)):
             message = f"distilled.{both[0]} has the name of a member; rename it"
             raise ValueError(message)
-        known = {f"data/pretrained/{name}" for name in self.pretrained} | {f"data/members/{n}" for n in self.ensembled}
+        known = {f"{PRETRAINED}/{name}" for name in self.pretrained} | {f"{MEMBERS}/{n}" for n in self.ensembled}
         for name, block in self.finetuned.items():
             start = Path(block.from_).as_posix()
-            ours = start.startswith(("data/pretrained/", "data/members/"))
-            if (ours and start not in known) or start == f"data/members/{name}":
-                choice = sorted(known - {f"data/members/{name}"})
+            ours = start.startswith((f"{PRETRAINED}/", f"{MEMBERS}/"))
+            if (ours and start not in known) or start == f"{MEMBERS}/{name}":
+                choice = sorted(known - {f"{MEMBERS}/{name}"})
                 message = f"finetuned.{name}.from = {block.from_!r} is trained by no block; choose one of {choice}"
                 raise ValueError(message)
         return self

@@ -11,7 +11,7 @@ from matscout.report import wording
 
 @dataclass(frozen=True)
 class Column:
-    """A table column: its head, the unit beneath it, and whether it holds numbers."""
+    """A table column: its heading, the unit below it, and whether it holds numbers."""
 
     head: str
     unit: str = ""
@@ -42,7 +42,7 @@ class Row:
     words: str | None = None
     best: bool = False
     elements: str = ""
-    repeats: bool = False  # another structure of a formula that stands above
+    repeats: bool = False  # another structure of a formula further up
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def count_cell(value: int | None) -> Cell:
 
 
 def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) -> Cell:
-    """A {"value", "low", "high"} with its 95 % interval set small beneath."""
+    """A {"value", "low", "high"} with its 95 % interval in small type below."""
     if figure is None or figure.get("value") is None:
         return Cell(wording.DASH, math.nan)
     value, low, high = (figure.get(key) for key in ("value", "low", "high"))
@@ -92,7 +92,18 @@ def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) ->
 
 
 def interval_cell(value: float, low: float, high: float, scale: Scale, digits: int = 2) -> Cell:
-    """A prediction with its 90 % interval, in figures and drawn on the column's common axis."""
+    """A prediction with its 90 % interval, in figures and drawn on the column's common axis.
+
+    Args:
+        value: the prediction.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        scale: the column's axis.
+        digits: after the point.
+
+    Returns:
+        The cell.
+    """
     width, middle = 110, 7
     x1, x2, x = (scale.at(v, width - 6) + 3 for v in (low, high, value))
     want = ""
@@ -122,7 +133,7 @@ def share_cell(share: float | None) -> Cell:
 
 
 def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
-    """Words, with a smaller note beneath."""
+    """Words, with a smaller note below."""
     shown = Markup("{}").format(text) + (
         Markup('<br><span class="sub note">{}</span>').format(note) if note else Markup()
     )
@@ -130,7 +141,7 @@ def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
 
 
 def span_of(values: Sequence[float], wanted: tuple[float | None, float | None] | None = None) -> Scale:
-    """The axis that holds all `values` and the wanted window, with a little air."""
+    """The axis that holds all `values` and the wanted window, with a margin."""
     ends = [v for v in (*values, *(wanted or ())) if v is not None and math.isfinite(v)]
     air = 0.04 * (max(ends) - min(ends) or 1.0)
     return Scale(min(ends) - air, max(ends) + air, wanted)

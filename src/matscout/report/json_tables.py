@@ -1,4 +1,4 @@
-"""The other rooms' JSON as tables: the only file that knows how it is nested."""
+"""The stages' JSON as tables: the only file that knows how it is nested."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -35,7 +35,16 @@ def interval_coverage(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
 
 
 def curve(ensemble: Mapping[str, Any], target: str, name: str) -> pd.DataFrame:
-    """One of the ensemble's curves: calibration, error_against_spread or confidence."""
+    """Read one of the ensemble's curves.
+
+    Args:
+        ensemble: the content of its `metrics.json`.
+        target: by name.
+        name: calibration, error_against_spread or confidence.
+
+    Returns:
+        One row a point.
+    """
     return pd.DataFrame(ensemble["targets"][target]["curves"][name])
 
 

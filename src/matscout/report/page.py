@@ -107,7 +107,7 @@ def _asset(environment: Environment, name: str) -> str:
 
 
 def _inline(text: str) -> Markup:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 -- escaped here
 
 

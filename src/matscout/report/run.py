@@ -33,7 +33,7 @@ class MemberRun:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the pipeline as its files under `data` tell it; tables are read when first asked for."""
+    """One run of the pipeline, from its files under `data`; tables are read when they are first needed."""
 
     data: Path
     params: Params
@@ -63,7 +63,7 @@ class Run:
 
     @cached_property
     def quarantine(self) -> pd.DataFrame:
-        """Rows that curation refused, with their reasons."""
+        """Rows that curation rejected, with their reasons."""
         return read_table(self.data / "curated" / "quarantine.parquet", "curate")
 
     @cached_property
@@ -156,8 +156,15 @@ class Run:
 def read_json(path: Path, stage: str) -> Any:
     """Read the JSON that `stage` writes.
 
+    Args:
+        path: of the file.
+        stage: that writes it, for the message.
+
+    Returns:
+        The content.
+
     Raises:
-        InputError: the file is missing or no JSON.
+        InputError: the file is missing or not JSON.
     """
     try:
         return json.loads(_existing(path, stage).read_text(encoding="utf-8"))
@@ -167,6 +174,14 @@ def read_json(path: Path, stage: str) -> Any:
 
 def read_table(path: Path, stage: str, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read the parquet table that `stage` writes.
+
+    Args:
+        path: of the file.
+        stage: that writes it, for the message.
+        columns: to read; None = all.
+
+    Returns:
+        The table.
 
     Raises:
         InputError: the file is missing.
@@ -192,12 +207,18 @@ def database_citations(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def paper_of(member: Member) -> str:
-    """What the file of a member's architecture gives as its `PAPER`.
+    """Read the `PAPER` of the file of a member's architecture.
 
     The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
 
+    Args:
+        member: whose architecture counts.
+
+    Returns:
+        The citation as text.
+
     Raises:
-        InputError: the file says nothing.
+        InputError: the file names no paper.
     """
     source = files("matscout.models.encoders").joinpath(f"{member.architecture}.py").read_text(encoding="utf-8")
     for statement in ast.parse(source).body:

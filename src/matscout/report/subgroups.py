@@ -1,4 +1,4 @@
-"""What the test fold says of the ensemble: coverage by kind of crystal, errors by element."""
+"""The ensemble on subgroups of the test fold: coverage by kind of crystal, errors by element."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,7 +11,7 @@ from matscout import columns
 from matscout.report.run import Run
 from matscout.report.wording import name_of
 
-FEWEST_ROWS: Final = 20  # a stratum smaller than this says nothing
+FEWEST_ROWS: Final = 20  # a smaller stratum is not shown
 FEWEST_PER_ELEMENT: Final = 5
 Z95: Final = 1.959964
 CHEMISTRIES: Final = ("oxides", "halides", "chalcogenides", "pnictides", "intermetallics", "other")

@@ -93,6 +93,6 @@ UNKNOWN: Final = Terms(licence="not stated", citation="")
 
 
 def terms_of(name: str, *, file_format: str = "", endpoint: str = "") -> Terms:
-    """By the format of a file or the host of a service that is one database's alone, else by the database's name."""
+    """Terms by the format of a file or the host of a service of one database, else by the database's name."""
     by_host = next((found for part, found in HOSTS.items() if part in (urlsplit(endpoint).hostname or "")), "")
     return next((TERMS[key] for key in (file_format, by_host, name) if key in TERMS), UNKNOWN)

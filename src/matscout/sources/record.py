@@ -13,7 +13,7 @@ from matscout.crystal_checks import Rejection, find_rejection
 
 # What parsers raise on a row whose fields have other types than the format says.
 MALFORMED: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-LOUD_SHARE: Final = 0.1  # of a source's rows: a loss beyond it is said on the console
+LOUD_SHARE: Final = 0.1  # of a source's rows: a larger loss is reported on the console
 RECORD_SCHEMA: Final = pa.schema(
     [
         (columns.MATERIAL_ID, pa.string()),
@@ -48,13 +48,13 @@ class Record:
         energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
         synthetic: made up, never to be tested on.
         crystal: the relaxed cell.
-        band_gap: eV; None = not published. NaN may stand in any label: curation rejects it.
+        band_gap: eV; None = not published. Any label may be NaN: curation rejects it.
         formation_energy_per_atom: eV/atom.
         energy_above_hull: eV/atom.
         bulk_modulus: Voigt-Reuss-Hill average, GPa.
         shear_modulus: Voigt-Reuss-Hill average, GPa.
         year: of the calculation or its entry; None = not stated.
-        is_experimental: whether somebody made it, as its database says; None = not stated.
+        is_experimental: whether it has been made, as its database states; None = not stated.
         band_gap_functional: of the published gap; None = not stated. Where it is not `functional`, `band_gap` is None.
         ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
         file: page or file that held the row, for the quarantine.

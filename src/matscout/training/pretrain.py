@@ -58,10 +58,21 @@ def pretrain(
 
 
 def database_targets(materials: Path, split: Path, params: Params) -> dict[str, Target]:
-    """One target for each target of `params` and class of rows with enough labels in the training fold.
+    """Make one target for each target of `params` and class of rows with enough labels in the training fold.
 
     It is named `band_gap@oqmd` for the functional that most of the database's labels have, so that fine-tuning finds
     it, and `band_gap@oqmd/SCAN` for any other. Labels are those published, which no offset has moved.
+
+    Args:
+        materials: of the curated table, parquet.
+        split: fold of each material id, parquet.
+        params: all parameters.
+
+    Returns:
+        Targets by name.
+
+    Raises:
+        TrainingError: no class of rows has enough labels.
     """
     table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL])
     table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")

@@ -112,6 +112,7 @@ def screen(params, proposed, materials, tmp_path):
             members=tmp_path / "members",
             ensemble=tmp_path / "members",
             materials=materials,
+            distilled=tmp_path / "distilled",
             destination=folder,
         )
         return folder
@@ -236,6 +237,7 @@ def test_stand_ins_compete_and_are_counted_apart(screen, tmp_path, params, propo
         members=tmp_path / "members",
         ensemble=tmp_path / "members",
         materials=materials,
+        distilled=tmp_path / "distilled",
         destination=tmp_path / "with",
         stand_ins=tmp_path / "stand_ins.parquet",
     )

@@ -51,8 +51,9 @@ def test_a_file_is_read_as_what_it_says_or_refused_with_the_reason(folder, name)
     assert item.file.endswith(name)
 
 
-def test_every_door_reads_the_same(folder, tmp_path):
+def test_every_door_reads_the_same(folder, tmp_path, monkeypatch):
     """Files one by one, their folder, an import of each, the stage `acquire`, and posted texts."""
+    monkeypatch.setattr("matscout.sources.acquire._labelled", lambda items, *_: items)  # none of these has a label
     assert len(FILES) >= 50
     told = {item.file: read_as(item) for item in read_structures([folder])}
     assert told == {str(folder / name): expected(name) for name in FILES}
@@ -237,7 +238,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_one_bad_line_is_rejected_and_the_others_stay(tmp_path, kind, place):
     line, reason = BAD_LINES[kind]
-    lines = [line, json.dumps(GOOD)]
+    lines = [line, json.dumps(GOOD | {"band_gap": 0.0})]
     (tmp_path / "x.jsonl").write_text("\n".join(lines if place == "first" else lines[::-1]))
     acquire("lab", database("aflow", origin="file", path=str(tmp_path / "x.jsonl")), tmp_path / "out")
     items = list(read_snapshot(tmp_path / "out"))

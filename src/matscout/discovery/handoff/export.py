@@ -21,12 +21,12 @@ from matscout.discovery.handoff.provenance_card import Origins, provenance_card
 from matscout.discovery.relax.relaxed_table import BEFORE, RELAXED_NAME, SUMMARY_NAME, final_ranking
 from matscout.errors import InputError
 from matscout.files import atomic_path, check_replaceable, sha256_of, write_bytes, write_csv, write_json
+from matscout.layout import RANKED
 from matscout.params import PARAMS_FILE
 
 NOT_IN_CSV = (*columns.CRYSTAL, *(name + BEFORE for name in columns.CRYSTAL))
 MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
 SHOWN: Final = 3
-RANKED: Final = Path("data/screening/ranked.parquet")
 
 
 def export_bundle(

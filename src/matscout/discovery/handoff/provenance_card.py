@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow.parquet as pq
 
-from matscout import __version__, columns
+from matscout import __version__, columns, layout
 from matscout.discovery.handoff.optimade_entries import plain
 from matscout.files import sha256_of
 from matscout.sources.snapshots.manifest import read_manifest
@@ -32,10 +32,10 @@ class Origins:
         raw: folder of snapshots.
     """
 
-    members: Path = Path("data/members")
-    ensemble: Path = Path("data/ensemble")
-    materials: Path = Path("data/curated/materials.parquet")
-    raw: Path = Path("data/raw")
+    members: Path = layout.MEMBERS
+    ensemble: Path = layout.ENSEMBLE
+    materials: Path = layout.MATERIALS
+    raw: Path = layout.RAW
 
     def read(self, ranked: Path) -> "Evidence":
         """Hashes, licences and the source of each parent; what is absent is left out of the cards."""

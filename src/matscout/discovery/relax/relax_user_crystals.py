@@ -15,20 +15,18 @@ from matscout.discovery.relax.relax import relaxed_table
 from matscout.discovery.relax.relax_all import loaded, loaded_judge
 from matscout.discovery.relax.relaxed_table import OF_RIVALS
 from matscout.discovery.screen.candidate_scores import Judge
-from matscout.discovery.screen.screen import MATERIALS
 from matscout.discovery.screen.user_crystals import usable_crystals
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path
+from matscout.layout import MATERIALS, SPLIT, STAND_INS
 from matscout.params import load_params
 from matscout.potentials.registry import code_of
 from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 
-SPLIT: Final = Path("data/splits/split.parquet")
-STAND_INS: Final = Path("data/hypothetical/crystals.parquet")
 CIFS_MARK: Final = "relaxed_by_matscout.txt"
 SHOWN_COLUMNS: Final = (
     columns.CANDIDATE_ID,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
-from matscout import columns
+from matscout import columns, layout
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
@@ -20,7 +20,7 @@ from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.release import MATERIALS, Answering, answering
+from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.memory import share_arenas
@@ -28,7 +28,6 @@ from matscout.models.inference import plan_inference
 from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
 
-DISTILLED = Path("data/distilled")
 RANKED_NAME = "ranked.parquet"
 
 
@@ -39,8 +38,8 @@ def screen(
     members: Path,
     ensemble: Path,
     materials: Path,
+    distilled: Path,
     destination: Path,
-    distilled: Path = DISTILLED,
     stand_ins: Path | None = None,
     hull: Path | None = None,
 ) -> None:
@@ -56,8 +55,8 @@ def screen(
         members: folder of members.
         ensemble: folder of the calibration.
         materials: curated table, for the phases that candidates compete with.
-        destination: folder, replaced as a whole.
         distilled: folder of the distilled members, for a cascade that begins with one.
+        destination: folder, replaced as a whole.
         stand_ins: table of hypothetical crystals that a potential labelled, which compete as well; None = none.
         hull: table or folder of further known phases, see `References.read`; None = none.
 
@@ -118,7 +117,7 @@ def screen_materials(
     *,
     members: Path | None = None,
     ensemble: Path | None = None,
-    materials: Path | None = MATERIALS,
+    materials: Path | None = layout.MATERIALS,
 ) -> pd.DataFrame:
     """Rank crystals by how likely they meet a goal.
 
@@ -140,7 +139,7 @@ def screen_materials(
             crystal that can be judged.
     """
     who = answering(members, ensemble)
-    if materials == MATERIALS:
+    if materials == layout.MATERIALS:
         materials = who.materials
     table, rejections = rank_structures(structures, goal, who, materials=materials)
     if rejections:

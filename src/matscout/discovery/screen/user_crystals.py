@@ -158,7 +158,6 @@ def _table_of(
     rejections = [*rejections, *rejected]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
-    add_experimental_gap(table)
     return table, rejections
 
 
@@ -191,7 +190,10 @@ def _predicted(
         rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    return table.reset_index(drop=True), _of_user(rejections)
+    table = table.reset_index(drop=True)
+    if len(table):
+        add_experimental_gap(table)
+    return table, _of_user(rejections)
 
 
 def screen_structures(paths: Sequence[Path], goal: str, who: Answering) -> tuple[pd.DataFrame, list[Rejection]]:

@@ -30,7 +30,16 @@ REASONS = (
 
 
 def rejection_of(row: int, problem: int, value: float) -> Rejection:
-    """The rejection of a row in which compiled code found a problem."""
+    """The rejection of a row in which compiled code found a problem.
+
+    Args:
+        row: of the crystal in its block.
+        problem: position of the code in `REASONS`.
+        value: what exceeds or undercuts the limit.
+
+    Returns:
+        The rejection.
+    """
     return rejected(REASONS[problem], value, row=row)
 
 

@@ -16,7 +16,17 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "DejaVu
 
 
 def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
-    """A figure with the page's axes; `x` and `y` are axis titles and name their units."""
+    """A figure with the page's axes.
+
+    Args:
+        traces: of plotly.
+        x: title of the horizontal axis, with its unit.
+        y: title of the vertical axis, with its unit.
+        layout: of plotly, over the page's own.
+
+    Returns:
+        The figure.
+    """
     figure = go.Figure(list(traces))
     axis = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "ticks": "", "automargin": True}
     titles = {"font": {"size": 12, "color": MUTED}, "standoff": 8}

@@ -28,6 +28,9 @@ def draw_crystal_graph(structure: Structure | Crystal, *, n_neighbors: int = 12,
         n_neighbors: nearest neighbours per atom; ties at the last shell are kept.
         cutoff: Å.
 
+    Returns:
+        The figure.
+
     Raises:
         InputError: as `create_crystal_graph`.
     """

@@ -1,4 +1,4 @@
-"""Figures of who predicts: learning curves, errors of members, ensemble and baselines, parity."""
+"""Figures of the members: learning curves, errors of members, ensemble and baselines, parity."""
 
 from collections.abc import Mapping
 
@@ -61,7 +61,17 @@ def errors(figures: pd.DataFrame, target: str) -> go.Figure:
 
 
 def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str) -> go.Figure:
-    """Predicted against published values of the test fold, shaded by the predicted spread."""
+    """Predicted against published values of the test fold, shaded by the predicted spread.
+
+    Args:
+        truth: (n,) published values.
+        estimate: (n,) predicted values.
+        std: (n,) predicted standard deviations, in the same unit.
+        target: whose values they are.
+
+    Returns:
+        The figure.
+    """
     keep = np.linspace(0, len(truth) - 1, min(len(truth), MOST_POINTS)).astype(int)
     ends = [float(min(truth.min(), estimate.min())), float(max(truth.max(), estimate.max()))]
     line = go.Scatter(

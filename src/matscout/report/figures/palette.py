@@ -47,7 +47,16 @@ SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 
 def mix(low: str, high: str, share: float) -> str:
-    """The colour `share` (0 to 1) of the way from `low` to `high`, both `#rrggbb`, mixed in sRGB."""
+    """Mix two colours in sRGB.
+
+    Args:
+        low: `#rrggbb`, for the share 0.
+        high: `#rrggbb`, for the share 1.
+        share: of `high`, from 0 to 1.
+
+    Returns:
+        `#rrggbb`.
+    """
     parts = (round(int(low[i : i + 2], 16) * (1 - share) + int(high[i : i + 2], 16) * share) for i in (1, 3, 5))
     return "#" + "".join(f"{part:02x}" for part in parts)
 

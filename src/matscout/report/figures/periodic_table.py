@@ -34,6 +34,9 @@ def heat_map(
         ramp: (low, high) colours on the light page, and on the dark page.
         log: colour by the logarithm (counts over decades); values must then be positive.
         text: format of a value, such as `"{:,.0f} crystals"`.
+
+    Returns:
+        One cell an element, by atomic number.
     """
     scaled = {symbol: math.log(value) if log else value for symbol, value in values.items()}
     low, high = (min(scaled.values()), max(scaled.values())) if scaled else (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Figures of what came out: the candidates, their front and their survival."""
+"""Figures of the results: the candidates, their front and their survival."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,9 @@ from matscout.report.figures.chart import chart
 from matscout.report.figures.palette import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION
 from matscout.report.wording import name_of, titled, unit_of
 
-LEAST_CHANCE = 0.05  # of meeting the goal: what can hardly meet it is on no front that anybody asked for
+LEAST_CHANCE = 0.05  # of meeting the goal: candidates that can hardly meet it are left out of the front
 OUTSIDE = 0.005  # share of the candidates that may lie off the figure at each end
-MOST_DOTS = 3000  # background dots; more only slow the page and hide each other
+MOST_DOTS = 3000  # background dots; more would slow the page and hide each other
 
 
 def pareto_front(
@@ -30,6 +30,9 @@ def pareto_front(
         y: column of the vertical axis.
         objectives: the goal's aims, for the shading.
         shown: candidate ids whose structure the page holds.
+
+    Returns:
+        The figure.
     """
     on_page = ranked[columns.CANDIDATE_ID].isin(list(shown)).to_numpy()
     front = ranked[columns.PARETO_FRONT].to_numpy(dtype=bool) & can_meet(ranked)
@@ -104,7 +107,7 @@ def _dots(
 
 
 def _reach(values: NDArray[np.float64], needed: NDArray[np.float64]) -> list[float]:
-    """Ends of an axis that holds nearly all values and all that are needed: a few far ones would squeeze the rest."""
+    """Ends of an axis that holds nearly all values and all that are needed: a few far ones would compress the rest."""
     low, high = np.quantile(values[np.isfinite(values)], [OUTSIDE, 1 - OUTSIDE])
     low, high = min(low, *needed), max(high, *needed)
     air = 0.04 * (high - low or 1.0)

@@ -1,4 +1,4 @@
-"""Figures of how sure: calibration, coverage by stratum, spread against error, offsets."""
+"""Figures of the uncertainty: calibration, coverage by stratum, spread against error, offsets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -116,7 +116,7 @@ def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Root-mean-square error of crystals grouped by predicted spread; on the line the spread is honest.
+    """Root-mean-square error of crystals grouped by predicted spread; on the line the spread is right.
 
     Args:
         bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
@@ -169,7 +169,7 @@ def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def offsets(table: pd.DataFrame) -> go.Figure:
-    """Fitted reference offsets with their 95 % intervals, beside what was planted.
+    """Fitted reference offsets with their 95 % intervals, beside the planted ones.
 
     Args:
         table: `term`, `value`, `low`, `high` and `planted` (NaN where nothing was planted), eV/atom.

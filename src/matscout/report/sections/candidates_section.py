@@ -42,7 +42,7 @@ class Funnel:
 
 
 def candidates(run: Run) -> dict[str, Any]:
-    """The section's words and its bars."""
+    """The section's text and its bars."""
     counts = run.attrition["gates"]
     routes = run.attrition["by_route"]
     made = wording.sentence_list(
@@ -60,7 +60,7 @@ def candidates(run: Run) -> dict[str, Any]:
 
 
 def _lost(counts: dict[str, int]) -> Funnel:
-    """What `propose` turned away, by gate, the hungriest first."""
+    """How many candidates `propose` rejected, by gate, the largest number first."""
     ordered = sorted(counts.items(), key=lambda item: (item[0] != gates.GENERATED, -item[1], item[0]))
     widest = max(counts.values(), default=1) or 1
     bars = [Gate(GATES.get(gate, wording.name_of(gate)), wording.count(n), f"{n / widest:.4f}") for gate, n in ordered]

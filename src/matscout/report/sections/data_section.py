@@ -1,4 +1,4 @@
-"""From what: databases, elements, duplicates, reference offsets, refused rows."""
+"""The data: databases, elements, duplicates, reference offsets, rejected rows."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,7 +35,7 @@ class ElementMap:
 
 
 def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's words, tables and maps, and the offset figures."""
+    """The section's text, tables and maps, and the offset figures."""
     fits = json_tables.offset_tables(run.curation)
     figures = {f"offsets_{i}": offsets(_most_telling(table)) for i, table in enumerate(fits.values())}
     listed = [
@@ -188,7 +188,7 @@ def _maps(run: Run) -> list[ElementMap]:
     for target in run.targets:
         found = subgroups.error_by_element(subgroups.test_rows(run, target), target)
         if not found:
-            continue  # a test fold of a handful of crystals says nothing by element
+            continue  # errors by element mean nothing on a handful of test crystals
         unit = wording.unit_of(target)
         maps.append(
             _map(

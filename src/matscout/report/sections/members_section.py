@@ -1,4 +1,4 @@
-"""Who predicts: each member's size and errors, the ensemble against them and against baselines."""
+"""The members: size and errors of each, and the ensemble compared with them and with baselines."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from matscout.report.run import Run, paper_of
 
 
 def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's words and table, and its figures: errors, learning curves and parity of each target."""
+    """The section's text and table, and its figures: errors, learning curves and parity of each target."""
     scores = {target: json_tables.scores(run, target) for target in run.targets}
     figures: dict[str, go.Figure] = {}
     listed = []

@@ -1,4 +1,4 @@
-"""How to make the same page again: commands, hashes of what went in, settings and versions."""
+"""How to reproduce the page: commands, hashes of the inputs, settings and versions."""
 
 import sys
 from importlib.metadata import version
@@ -34,7 +34,7 @@ git log --oneline -S "$(md5sum < data/report/index.html | cut -c 1-32)" -- dvc.l
 
 
 def reproduce(run: Run) -> dict[str, Any]:
-    """The section's words, table and lists."""
+    """The section's text, table and lists."""
     compute = run.params.compute
     return {
         "intro": "The commit that made this page holds these files in its dvc.lock; the same inputs, parameters and "

@@ -1,4 +1,4 @@
-"""What came out: the Pareto front, the ranked table, and one card of provenance a candidate."""
+"""The results: the Pareto front, the ranked table, and a provenance card for each candidate."""
 
 import math
 import re
@@ -66,7 +66,7 @@ def shown_rows(run: Run) -> pd.DataFrame:
 
 
 def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's words, table and cards, and the front.
+    """The section's text, table and cards, and the front.
 
     Args:
         run: the run.
@@ -146,7 +146,7 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
 
 
 def _together(run: Run, rows: pd.DataFrame) -> Table | None:
-    """The diverse batch with what it takes to choose from it; null where the ranking has none."""
+    """The diverse batch with what is needed to choose from it; None where the ranking has none."""
     if columns.BATCH not in rows or not rows[columns.BATCH].to_numpy().any():
         return None
     batch = rows.loc[rows[columns.BATCH] > 0].sort_values(columns.BATCH)
@@ -229,7 +229,7 @@ def _words(row: dict[str, Any]) -> str:
 
 
 def tags(row: dict[str, Any]) -> list[dict[str, str]]:
-    """What one should know at a glance: on the front, within the goal, beyond the training data."""
+    """Marks to see at a glance: on the front, within the goal, beyond the training data."""
     found = []
     if row[columns.PARETO_FRONT]:
         found.append({"kind": "good", "text": "Pareto front"})
@@ -256,7 +256,7 @@ def _why_not_judged(row: dict[str, Any]) -> str:
 
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
-    """One candidate: what is predicted and how surely, where it comes from, what each member says."""
+    """One candidate: predictions and their uncertainty, origin, and the prediction of each member."""
     return {
         "key": row[columns.CANDIDATE_ID],
         "plain": row[columns.FORMULA],
@@ -300,7 +300,7 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _parent(row: dict[str, Any]) -> Markup:
-    """`mp-5229`, and whether somebody ever made it, where that is known."""
+    """`mp-5229`, and whether it has been made, where that is known."""
     made = row.get(columns.PARENT_IS_EXPERIMENTAL)
     known = {True: " (made)", False: " (only computed)"} if isinstance(made, bool | np.bool_) else {}
     if not row[columns.PARENT_ID]:

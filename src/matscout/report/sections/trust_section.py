@@ -1,4 +1,4 @@
-"""How sure: calibration, coverage by stratum, spread against error, distance from the training data."""
+"""The uncertainty: calibration, coverage by stratum, spread against error, distance from the training data."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,7 +29,7 @@ METRICS: Final = {
 
 
 def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's words and its figures."""
+    """The section's text and its figures."""
     targets = run.targets
     strata = pd.concat(
         [subgroups.coverage_by_stratum(subgroups.test_rows(run, t), t).assign(target=t) for t in targets]

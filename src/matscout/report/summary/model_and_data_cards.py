@@ -1,4 +1,4 @@
-"""The model card and the data card: generated from the run's own figures, never typed."""
+"""The model card and the data card: generated from the figures of the run."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def write_cards(run: Run, folder: Path) -> None:
 
 
 def model_facts(run: Run) -> dict[str, Any]:
-    """What the model card says."""
+    """The content of the model card."""
     folds = curation_document(run)["folds"]
     return {
         "members": run.members,
@@ -54,7 +54,7 @@ def model_facts(run: Run) -> dict[str, Any]:
 
 
 def data_facts(run: Run) -> dict[str, Any]:
-    """What the data card says."""
+    """The content of the data card."""
     real = run.materials.loc[~run.materials[columns.SYNTHETIC].to_numpy(dtype=bool)]
     labelled = {t: int(real[settings.label].notna().to_numpy().sum()) for t, settings in run.params.targets.items()}
     return {
@@ -82,7 +82,7 @@ def _withheld_gaps(run: Run) -> dict[str, int]:
 
 
 def _made(rows: pd.DataFrame) -> dict[str, int]:
-    """How many crystals somebody made, says their database, and of how many it says anything."""
+    """How many crystals have been made, as their database states, and for how many it states this."""
     stated = rows[columns.IS_EXPERIMENTAL].dropna().to_numpy(dtype=bool)
     return {"made": int(stated.sum()), "stated": len(stated)}
 

@@ -16,7 +16,7 @@ from matscout.report.summary.tracked_metrics import (
 
 
 def summarize(data: Path, *, params: Params, metrics: Path, plots: Path) -> None:
-    """Collect what the stages measured.
+    """Collect the figures of the stages.
 
     Args:
         data: folder with every stage's outputs (see docs/architecture.md).

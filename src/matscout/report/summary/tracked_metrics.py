@@ -47,7 +47,7 @@ WITH_UNIT: Final = frozenset({"rmse", "crps", *(key for key in WORDS if key.star
 
 
 def curation_document(run: Run) -> dict[str, Any]:
-    """Rows read, kept and refused by database and reason; duplicates; how well offsets were recovered."""
+    """Rows read, kept and rejected by database and reason; duplicates; how well offsets were recovered."""
     rows, duplicates = run.curation["rows"], run.curation["duplicates"]
     return {
         "crystals": len(run.materials),

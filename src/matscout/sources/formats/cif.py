@@ -563,7 +563,7 @@ def _orbit(position: NDArray[np.float64], lattice: NDArray[np.float64], operatio
 def _without_repeats(
     species: list[str], positions: NDArray[np.float64], lattice: NDArray[np.float64], *, has_formula: bool
 ) -> list[int]:
-    """Rows of the atoms, an atom that is listed twice once; only where a formula can tell that it was."""
+    """Rows of the atoms, each once; an atom that is listed twice is recognised only with a formula."""
     if len(species) > MOST_COMPARED:
         return list(range(len(species)))
     near = _near_pairs(positions, lattice, ONE_SITE)
@@ -641,7 +641,7 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
             choice = tuple(element for element in choice if element == two)
     elif letters[:1].isupper() and to_element(letters) is not None:
         choice = (str(to_element(letters)),)  # exactly a symbol, such as `Na1`
-    elif not (len(letters) == 2 and len(choice) == 1 and two is not None):  # `MG1` can be nothing else
+    elif not (len(letters) == 2 and len(choice) == 1 and two is not None):  # `MG1` is unambiguous
         detail = f"label {site.label!r:.20} is no plain symbol; add _atom_site_type_symbol or _chemical_formula_sum"
         raise RowError("element_unclear", detail)
     if not choice:
@@ -676,7 +676,7 @@ def _same_ratios(counts: Mapping[str, int], formula: Mapping[str, float]) -> boo
 
 
 def _check_contents(crystal: Crystal, statement: Statement) -> bool:
-    """Refuse a cell that formula, formula units or density contradict; True where they prove it."""
+    """Reject a cell that formula, formula units or density contradict; True where they prove it."""
     counts = crystal.element_counts
     is_dense = _has_density(crystal, statement.density)
     if statement.formula is None:
@@ -718,7 +718,7 @@ def _mass_density(crystal: Crystal) -> float:
 
 
 def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
-    """Whether the density is the stated one; None where nothing is stated or it decides nothing."""
+    """Whether the density is the stated one; None where it is not stated or not decisive."""
     if stated is None:
         return None
     ratio = _mass_density(crystal) / stated

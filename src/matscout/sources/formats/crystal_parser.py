@@ -1,8 +1,8 @@
-"""The one reader of crystals: the text of a file, or a document, to a crystal or to the reason why not.
+"""The one reader of crystals: from the text of a file, or a document, to a crystal or the reason of its rejection.
 
-Every door reads through here: `matscout predict` and `screen`, `data/own_candidates/`, every importer, the served model
-and the Python API. So one text is one crystal, or one refusal, wherever it is given. Documents are read as plain JSON:
-no `@module` or `@class` that stands in them is ever imported.
+Everything reads through here: `matscout predict` and `screen`, `data/own_candidates/`, every importer, the served model
+and the Python API. So a text gives the same crystal, or the same rejection, everywhere. Documents are read as plain
+JSON: a `@module` or `@class` in them is never imported.
 """
 
 import itertools
@@ -76,7 +76,7 @@ def kind_of(text: str) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """Text of a file: UTF-8 or what a byte-order mark says, else Latin-1, in which every byte is a letter."""
+    """Text of a file: UTF-8 or as a byte-order mark states, else Latin-1, in which every byte is a letter."""
     for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
         if raw.startswith(mark):
             return raw.decode(encoding, errors="replace")
@@ -191,7 +191,7 @@ def _scaled(rows: NDArray[np.float64], scales: list[float]) -> tuple[NDArray[np.
 
 
 def _check_end(rest: list[str]) -> None:
-    """Refuse atoms beyond those that are counted, and a second structure; velocities may follow.
+    """Reject atoms beyond those that are counted, and a second structure; velocities may follow.
 
     Raises:
         RowError: the line after the last position holds another one, or another structure begins.
@@ -352,7 +352,7 @@ def _from_optimade(attributes: Mapping[str, Any]) -> Crystal:
 
 
 def _check_formula(crystal: Crystal, attributes: Mapping[str, Any]) -> None:
-    """Hold the sites against the formula and the number of sites that stand beside them."""
+    """Compare the sites with the stated formula and number of sites."""
     n_sites, formula = attributes.get("nsites"), attributes.get("chemical_formula_reduced")
     if n_sites is not None and n_sites != crystal.n_atoms:
         raise RowError("count_mismatch", f"{crystal.n_atoms} sites are given, nsites = {n_sites!r:.20}")
@@ -398,10 +398,10 @@ def _from_record(row: Mapping[str, Any]) -> Crystal:
 
 
 def _check_cell(matrix: Any, parameters: list[Any], volume: Any = None) -> None:
-    """Hold the vectors against the lengths, angles and volume that stand beside them; None = not stated."""
+    """Compare the vectors with the stated lengths, angles and volume; None = not stated."""
     rows = np.array(matrix, dtype=float)
     if rows.shape != (3, 3) or not np.isfinite(rows).all():
-        return  # told by `make_crystal`
+        return  # reported by `make_crystal`
     lattice = Lattice(rows)
     for name, found, stated in zip(
         (*PARAMETERS, "volume"), (*lattice.parameters, lattice.volume), (*parameters, volume), strict=True
@@ -413,7 +413,7 @@ def _check_cell(matrix: Any, parameters: list[Any], volume: Any = None) -> None:
 
 
 def _check_periodic(periodic: Any) -> None:
-    """Three directions, each periodic, or nothing said."""
+    """Check that all three directions are periodic, or nothing is stated."""
     if periodic is None:
         return
     if not isinstance(periodic, list | tuple | np.ndarray) or len(periodic) != 3 or not all(p == 1 for p in periodic):
@@ -439,7 +439,7 @@ def from_ase(atoms: Any) -> Crystal:
 
 
 def check_bulk(crystal: Crystal) -> None:
-    """Refuse a slab, a wire or a molecule in a box: its cell repeats, its matter does not.
+    """Reject a slab, a wire or a molecule in a box: its cell repeats, its matter does not.
 
     Raises:
         RowError: more than `VACUUM` without an atom, all across the cell.

@@ -65,8 +65,8 @@ def normalise_id(value: Any) -> str:
 def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One summary document as a record.
 
-    Every label is PBE's: a gap of another functional is withheld, and its functional stated; so is a row refused
-    that has neither a PBE energy nor a PBE gap.
+    Every label is PBE's: a gap of another functional is withheld, and its functional stated. A row that has neither a
+    PBE energy nor a PBE gap is rejected.
 
     Args:
         row: of the summaries.

@@ -1,7 +1,7 @@
 """OQMD: labels of the REST answers joined with cells of the OPTIMADE answers (Saal et al., JOM 65, 1501, 2013).
 
 The REST coordinates have three significant digits, which break symmetry, and OPTIMADE rounds labels: so
-each gives what it is good for. OPTIMADE's `id` is the label's `formationenergy_id`.
+each gives what it has precisely. OPTIMADE's `id` is the label's `formationenergy_id`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from matscout.sources.record import Record, RowError
 
 NAME: Final = "oqmd"
 FORMAT: Final = "oqmd_rest_optimade"
-VOLUME_TOLERANCE: Final = 0.02  # relative: the two answers must speak of the same cell
+VOLUME_TOLERANCE: Final = 0.02  # relative: the two answers must describe the same cell
 PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation, says Saal et al. 2013; rows do not repeat it
 HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 

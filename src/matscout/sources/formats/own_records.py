@@ -40,7 +40,7 @@ def _plain(record: Record) -> dict[str, Any]:
 
 
 def _speakable(value: float | None) -> float | str | None:
-    """NaN and infinities as text: they are no JSON, and a label that is one must reach curation."""
+    """NaN and infinities as text: JSON cannot hold them, and such labels must reach curation, which rejects them."""
     return value if value is None or math.isfinite(value) else str(value)
 
 

@@ -45,7 +45,7 @@ def parse_page(content: Any, shape: Format, *, source: str, file: str) -> Iterat
 
 
 def parse_or_reject(shape: Format, row: Any, *, source: str, file: str, number: int) -> Record | Rejection:
-    """One row as a record, else why not."""
+    """One row as a record, or its rejection."""
     try:
         if not isinstance(row, Mapping):
             raise RowError("invalid_row", f"a row must be an object, not {type(row).__name__}: {row!r:.80}")  # noqa: TRY301

@@ -133,14 +133,14 @@ class AflowClient:
         return f"{self.endpoint}?{self.query['matchbook']},$paging({number},{size}),format(json)"
 
     def _is_wanted(self, row: Mapping[str, Any]) -> bool:
-        """Only crystals of the wanted elements: AFLUX can ask for one of them, not for no other."""
+        """Only crystals of the wanted elements: AFLUX can require an element, but not exclude all others."""
         species = row.get("species") or []
         names = species.split(",") if isinstance(species, str) else species
         return self._elements is None or {str(name).strip() for name in names} <= self._elements
 
 
 def matchbook(query: Query) -> str:
-    """The query in AFLUX's language; `auid` stands first, because answers are sorted by the first keyword."""
+    """The query in AFLUX's language; `auid` comes first, because answers are sorted by the first keyword."""
     species = f"species({':'.join(query.elements)})" if query.elements else "species(*)"
     ranges = f"nspecies({query.n_elements[0]}*,*{query.n_elements[1]}),natoms({query.n_atoms[0]}*,*{query.n_atoms[1]})"
     return ",".join(("auid", species, ranges, *FIELDS))

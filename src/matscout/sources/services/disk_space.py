@@ -1,4 +1,4 @@
-"""How much disk the rows of a query will take, told before the first is fetched."""
+"""How much disk the rows of a query will take, checked before the first is fetched."""
 
 import shutil
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The download loop: resumes, refuses repeated rows, ends in a snapshot."""
+"""The download loop: it resumes, rejects repeated rows and ends in a snapshot."""
 
 import errno
 import logging
@@ -85,7 +85,7 @@ def _bytes_in(folder: Path) -> int:
 def _fetch_new(name: str, fetcher: Fetcher, journal: Journal, seen: set[str], patience: float) -> Page:
     """The next page; asked again while it repeats rows, as pages of unordered answers do.
 
-    Of a page that is a list of rows, those that it goes on to repeat are left out and counted.
+    Of a page that is a list of rows, those that it still repeats are left out and counted.
     """
     last: Page | None = None
 
@@ -153,7 +153,7 @@ def _publish(name: str, origin: str, fetcher: Fetcher, journal: Journal, destina
 
 
 def _check_units(name: str, fetcher: Fetcher, journal: Journal) -> None:
-    """A page that was damaged on disk since is deleted with its download; implausible units are refused."""
+    """A page that has been damaged on disk is deleted with its download; implausible units are rejected."""
     shape = FORMATS[fetcher.format]
     try:
         contents = ((page, read_page(journal.folder / page, sha256)) for page, sha256 in journal.pages.items())

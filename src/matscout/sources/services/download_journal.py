@@ -1,7 +1,8 @@
 """The resume point of a download: pages on disk and, in `journal.jsonl`, one line for each of them.
 
 A page is written whole before its line is appended, and a torn or damaged line counts as absent, with all that
-follow it: so whatever moment the process is killed at, the next one goes on after the last page that both agree on.
+follow it: so
+at whatever moment the process is killed, the next one resumes after the last page that both agree on.
 """
 
 import json
@@ -27,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Journal:
-    """What one download has so far.
+    """The state of one download.
 
     Args:
         folder: of this query at this service.
@@ -60,7 +61,7 @@ class Journal:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a first line stands."""
+        """Whether there is a first line."""
         return bool(self._lines)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.files import atomic_path
+from matscout.layout import QUARANTINE
 from matscout.progress import progress
 from matscout.sources.formats import own_records
 from matscout.sources.record import Losses, Record
@@ -64,7 +65,7 @@ def write_records(items: Iterable[Record | Rejection], destination: Path, **mani
             message = f"{manifest['endpoint']} holds no usable row; {'; '.join(reasons[:3]) or 'it has no rows at all'}"
             raise InputError(message)
         write_manifest(folder, Manifest(format=own_records.FORMAT, n_rows=n_rows, pages=pages, **manifest))
-    for warning in losses.warnings(Path("data/curated/quarantine.parquet")):
+    for warning in losses.warnings(QUARANTINE):
         LOG.warning(warning)
 
 
