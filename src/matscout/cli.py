@@ -269,15 +269,15 @@ def relax(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
     potential: Annotated[str | None, typer.Option(help="relaxes and judges, instead of those of params.yaml")] = None,
-    members: MembersOption = MEMBERS,
-    ensemble: EnsembleOption = ENSEMBLE,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
     """Relax your own crystals with a universal potential, and judge them as the stage `relax` judges candidates."""
     from matscout.discovery.relax.relax_user_crystals import SHOWN_COLUMNS, relax_structures, write_relaxed_cifs
     from matscout.discovery.screen.user_crystals import check_table_name, write_table
 
     if out is not None:
-        check_table_name(out, [*structures, CURATED / "materials.parquet"])
+        check_table_name(out, [*structures, layout.MATERIALS])
     table, rejections = relax_structures(structures, goal, potential=potential, members=members, ensemble=ensemble)
     typer.echo(table[[name for name in SHOWN_COLUMNS if name in table]].to_string(index=False))
     if cif is not None:
