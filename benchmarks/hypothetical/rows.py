@@ -103,6 +103,11 @@ def load_sets(limits: Mapping[str, int | None]) -> dict[str, LabelledSet]:
     return {name: load(limits.get(name)) for name, load in _LOADERS.items()}
 
 
+def load_set(name: str, limit: int | None) -> LabelledSet:
+    """One set; see `load_sets`."""
+    return _LOADERS[name](limit)
+
+
 def published_predictions(wbm: LabelledSet) -> dict[str, Array]:
     """By model, the (n,) formation energies that were published for the same rows; NaN where a model gives none."""
     with gzip.open(_existing(PUBLISHED), "rt") as stream:

@@ -262,6 +262,32 @@ def screen(
     _write_and_tell(ranked, rejections, out, who.told, done="ranked", only_json=as_json)
 
 
+@app.command(epilog="Example: `matscout relax my_cifs/ --goal thermoelectric -o relaxed.parquet --cif relaxed/`")
+def relax(
+    structures: Structures,
+    goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
+    cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
+    potential: Annotated[str | None, typer.Option(help="relaxes and judges, instead of those of params.yaml")] = None,
+    members: MembersOption = layout.MEMBERS,
+    ensemble: EnsembleOption = layout.ENSEMBLE,
+) -> None:
+    """Relax your own crystals with a universal potential, and judge them as the stage `relax` judges candidates."""
+    from matscout.discovery.relax.relax_user_crystals import SHOWN_COLUMNS, relax_structures, write_relaxed_cifs
+    from matscout.discovery.screen.user_crystals import check_table_name, write_table
+
+    if out is not None:
+        check_table_name(out, [*structures, layout.MATERIALS])
+    table, rejections = relax_structures(structures, goal, potential=potential, members=members, ensemble=ensemble)
+    typer.echo(table[[name for name in SHOWN_COLUMNS if name in table]].to_string(index=False))
+    if cif is not None:
+        typer.echo(f"{write_relaxed_cifs(cif, table)} relaxed cells -> {cif}")
+    if out is not None:
+        write_table(out, table)
+        typer.echo(f"{_count(table, 'crystal')} relaxed -> {out}")
+    _tell_rejections(rejections, out)
+
+
 @app.command(epilog="Example: `matscout export --top 20 -o handoff/`")
 def export(
     out: Annotated[
@@ -271,11 +297,12 @@ def export(
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="the diverse set to compute together, not the best")] = False,
     ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
+    relaxed: Annotated[Path, typer.Option(help="folder of the stage `relax`")] = layout.RELAXED,
 ) -> None:
     """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
     from matscout.discovery.handoff.export import export_bundle
 
-    rows = export_bundle(ranked, out, top=top, ids=candidate, batch=batch)
+    rows = export_bundle(ranked, out, relaxed=relaxed, top=top, ids=candidate, batch=batch)
     typer.echo(f"{_count(rows, 'candidate')} -> {out}; when they are computed: matscout collect {out}")
 
 

@@ -23,14 +23,15 @@ from matscout.hypothetical.potential_labels import (
     SCALE,
     SECOND_ENERGY,
     Labels,
-    Potential,
     drawn_from,
     exchanged_text,
 )
-from matscout.hypothetical.training_rows import element_noise, make_hypothetical
+from matscout.hypothetical.potential_scale import element_noise
+from matscout.hypothetical.training_rows import make_hypothetical
 from matscout.params import Curation, Hypothetical
+from matscout.potentials.potential import Facts
 
-POTENTIAL = Potential("toy", "1", "0" * 64, "PBE", columns.MP2020, "MIT", "nobody")
+POTENTIAL = Facts("toy", "1", "0" * 64, "PBE", columns.MP2020, "MIT", "nobody")
 MU = {symbol: -1.0 - 0.03 * z for z, symbol in enumerate(SYMBOLS)}  # eV/atom: what a total energy has on top
 
 

@@ -54,6 +54,7 @@ def tiny_params() -> dict:
     params["ensemble"] |= {"bootstrap": 10, "drop_factor": None}
     params["candidates"] |= {"n": 40, "max_atoms": 12}
     params["screening"]["top_k"] = 4
+    params["relaxation"] |= {"potential": None, "judge": None}  # its own tests relax
     return params
 
 

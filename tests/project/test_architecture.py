@@ -9,16 +9,28 @@ import pytest
 from imports import ROOT, SRC, imported_files
 
 PACKAGE = SRC / "matscout"
-FLOW = ("sources", "curation", "hypothetical", "graphs", "models", "training", "ensemble", "discovery", "report")
+FLOW = (
+    "sources",
+    "curation",
+    "potentials",
+    "hypothetical",
+    "graphs",
+    "models",
+    "training",
+    "ensemble",
+    "discovery",
+    "report",
+)
 MAY_IMPORT = {
     "sources": set(),
     "curation": {"sources"},
-    "hypothetical": {"curation", "sources"},
+    "potentials": set(),
+    "hypothetical": {"potentials", "curation", "sources"},
     "graphs": set(),
     "models": {"graphs"},
     "training": {"models", "graphs"},
-    "ensemble": {"training", "models", "graphs", "hypothetical", "curation"},
-    "discovery": {"ensemble", "models", "graphs", "curation", "sources"},
+    "ensemble": {"training", "models", "graphs", "hypothetical", "potentials", "curation"},
+    "discovery": {"ensemble", "models", "graphs", "hypothetical", "potentials", "curation", "sources"},
     "report": set(FLOW[:-1]),
 }
 FOUNDATION = {

@@ -320,6 +320,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
         },
     )
     write_parquet(data / "screening" / "ranked.parquet", candidates)
+    write_relaxed(data / "relaxed", candidates)
     met = int(candidates["goal_met"].sum())
     write_json(
         data / "screening" / "summary.json",
@@ -331,6 +332,53 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             "n_stability_not_judged": 80,
             "n_barred_by_element_rules": 0,
             "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
+        },
+    )
+
+
+def write_relaxed(folder: Path, candidates: pd.DataFrame) -> None:
+    """The first candidates relaxed; the third has left the shortlist."""
+    first = candidates.head(23).reset_index(drop=True)
+    compared = ["rank", "goal_probability", "energy_above_hull", "space_group", "volume_per_atom", *columns.CRYSTAL]
+    before = first[[name for name in compared if name in first]].add_suffix("_before")
+    energy = first["formation_energy_per_atom"]
+    table = pd.concat([first, before], axis=1).assign(
+        formation_energy_per_atom_by_ensemble=energy + 0.02,
+        formation_energy_per_atom_by_potential=energy - 0.02,
+        weight_of_potential=0.6,
+        judges_disagree=[number == 1 for number in range(len(first))],
+        judges_remark=[
+            "the potential lies 0.30 eV/atom below the ensemble" if n == 1 else "" for n in range(len(first))
+        ],
+        energy_gained=0.04,
+        moved=0.1,
+        steps=12,
+        converged=True,
+        relaxed_into="",
+        reason="",
+        detail="",
+    )
+    for name in ("volume_per_atom", "volume_per_atom_before"):
+        if name not in table:
+            table[name] = 15.0
+    table["rank"] = pd.array([1, 2, None, *range(3, len(table))], dtype="Int64")
+    table.loc[2, ["reason", "detail"]] = ["relaxed_into_known", "relaxed into fake-00001, known"]
+    write_parquet(folder / "relaxed.parquet", table)
+    potential = {"name": "Fake", "licence": "MIT", "training_data": "nothing"}
+    known = {"n_validation_crystals": 60, "correlation_of_errors": 0.4, "mae_potential": 0.01, "mae_ensemble": 0.05}
+    write_json(
+        folder / "summary.json",
+        {
+            "potential": potential,
+            "judge": potential,
+            "n_chosen": len(table),
+            "n_relaxed": len(table),
+            "n_left_out": 1,
+            "n_judges_disagree": 1,
+            "expected_hits": 11.0,
+            "expected_hits_before": 12.0,
+            "mean_energy_gained": 0.04,
+            "against_dft": known,
         },
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
-from matscout.hypothetical.potentials import Potential
+from matscout.potentials.potential import Potential
 
 STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
 ROUNDS: Final = 4

@@ -8,7 +8,8 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -31,10 +32,9 @@ from matscout.hypothetical.potential_labels import (
     SCALE,
     SECOND_ENERGY,
     Labels,
-    Potential,
     exchanged_text,
 )
-from matscout.hypothetical.potentials import POTENTIALS
+from matscout.potentials.registry import load_potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -67,7 +67,7 @@ def build_labels(
         destination: folder to write.
         n: crystals to draw. A few per cent have no minimum and are left out.
         seed: of the draws.
-        potential: name of the potential that labels all crystals, see `POTENTIALS`.
+        potential: name of the potential that labels all crystals, see `potentials.registry`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
     """
@@ -80,7 +80,8 @@ def build_labels(
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    weights = {name: [_loaded(name).version, _loaded(name).weights_sha256] for name in (potential, second)}
+    facts = {name: load_potential(name).facts for name in (potential, second)}
+    weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
     settings = {"n": n, "seed": seed, "potential": potential, "second": second, "weights": weights, "part": PART}
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
@@ -113,19 +114,14 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-@cache
-def _loaded(name: str):  # noqa: ANN202 -- a potential of any package
-    return POTENTIALS[name].load()
-
-
 def _label_part(potential: str, second: str, folder: Path, task: tuple[int, list[Crystal]]) -> None:
     number, crystals = task
-    found = least_energies(_loaded(potential), crystals)
+    found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
     if there:
-        other[rows] = _loaded(second).energies(there) / [crystal.n_atoms for crystal in there]
+        other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
     Parts(folder).save_arrays(_drawn(number), labels)
 
@@ -134,7 +130,7 @@ def _known_part(potential: str, second: str, folder: Path, task: tuple[int, pd.D
     number, rows = task
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
-    energies = [_loaded(name).energies(crystals) / atoms for name in (potential, second)]
+    energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
     Parts(folder).save_arrays(_known(number), {"energy": energies[0], "second": energies[1]})
 
 
@@ -175,20 +171,11 @@ def _write(
     )
     references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
     for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
-        if POTENTIALS[name].corrections == columns.MP2020:  # stored energies contain no corrections
+        if load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
             table[column] -= table[CORRECTION]
             references[column] -= references[CORRECTION]
-    loaded = _loaded(names[0])
-    potential = Potential(
-        loaded.name,
-        loaded.version,
-        loaded.weights_sha256,
-        loaded.functional,
-        columns.MP2020,
-        loaded.licence,
-        loaded.citation,
-    )
-    Labels(potential, parents, table, references).write(destination)
+    facts = replace(load_potential(names[0]).facts, corrections=columns.MP2020)  # of the column `correction`
+    Labels(facts, parents, table, references).write(destination)
 
 
 def _joined(parts: Parts, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

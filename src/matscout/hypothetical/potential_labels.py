@@ -19,6 +19,7 @@ from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.files import write_json, write_parquet
 from matscout.hypothetical.draw_crystals import Drawn
+from matscout.potentials.potential import Facts
 
 PARENTS_NAME: Final = "parents.parquet"
 LABELS_NAME: Final = "labels.parquet"
@@ -54,40 +55,18 @@ KNOWN_SCHEMA: Final = pa.schema(
 
 
 @dataclass(frozen=True)
-class Potential:
-    """The potential that gave the labels.
-
-    Attributes:
-        name: of the potential.
-        version: of the package that ships it.
-        weights_sha256: of its weights.
-        functional: of the calculations that trained it, such as `PBE`.
-        corrections: scheme of the column `correction`; the energies do not contain them.
-        licence: of the weights.
-        citation: of the potential.
-    """
-
-    name: str
-    version: str
-    weights_sha256: str
-    functional: str
-    corrections: str
-    licence: str
-    citation: str
-
-
-@dataclass(frozen=True)
 class Labels:
     """The content of a folder of labels.
 
     Attributes:
-        potential: the one that gave them.
+        potential: the one that gave them; `corrections` names the scheme of the column `correction`, which the
+            energies do not contain.
         parents: known crystals by id.
         table: one row a hypothetical crystal, `LABELS_SCHEMA`.
         known: energies of known crystals at their own volume, `KNOWN_SCHEMA`; they align its scale with DFT's.
     """
 
-    potential: Potential
+    potential: Facts
     parents: Mapping[str, Crystal]
     table: pd.DataFrame
     known: pd.DataFrame
@@ -107,7 +86,7 @@ class Labels:
         """
         folder = Path(folder)
         try:
-            potential = Potential(**json.loads((folder / MANIFEST_NAME).read_text()))
+            potential = Facts(**json.loads((folder / MANIFEST_NAME).read_text()))
             parents = pd.read_parquet(folder / PARENTS_NAME)
             table, known = pd.read_parquet(folder / LABELS_NAME), pd.read_parquet(folder / KNOWN_NAME)
         except (OSError, ValueError, TypeError) as error:

@@ -16,13 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
+from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
 from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset, held_out_residuals
-from matscout.errors import InputError
+from matscout.curation.energies.reference_offsets import OffsetFit, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER
@@ -31,11 +30,9 @@ from matscout.hypothetical.potential_labels import (
     ENERGY,
     EXCHANGED,
     ROUTE,
-    SCALE,
-    SECOND_ENERGY,
     Labels,
-    drawn_from,
 )
+from matscout.hypothetical.potential_scale import crystal_of, disagreement_noise, known_pairs
 from matscout.params import Curation, Hypothetical
 
 Array = NDArray[np.float64]
@@ -45,8 +42,6 @@ SUMMARY_NAME: Final = "summary.json"
 SPLIT_NAME: Final = "split.parquet"
 SOURCE_NAME: Final = "potential"
 COPY: Final = "copy"  # the route of known crystals at another volume
-SHRINKAGE: Final = 20.0  # the error of all elements counts as much as this many rows of an element's own
-DISAGREEMENT_TO_ERROR: Final = 1.4  # a label's error over the difference of two potentials; chosen on WBM and OQMD
 
 COPIED: Final = (  # columns that a copy takes over from its original
     *(columns.SOURCE, columns.FUNCTIONAL, columns.ENERGY_CORRECTIONS, columns.FORMULA),
@@ -138,16 +133,11 @@ def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def _table(
     labels: Labels, known: pd.DataFrame, settings: Hypothetical, curation: Curation
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    pairs = _pairs(labels, known, curation, ENERGY)
+    pairs = known_pairs(labels.known, known, curation.offsets, potential=labels.potential.name)
     fit = fit_offset(pairs, curation.offsets)
     residuals, _ = held_out_residuals(pairs, curation.offsets)
     rows = labels.table.iloc[: settings.n].reset_index(drop=True)
-    crystals = [
-        drawn_from(route, parent, exchanged, scale).crystal(labels.parents[parent])
-        for route, parent, exchanged, scale in zip(
-            rows[ROUTE].astype(str), rows[columns.PARENT_ID].astype(str), rows[EXCHANGED], rows[SCALE], strict=True
-        )
-    ]
+    crystals = [crystal_of(labels, row) for row in rows.to_dict("records")]
     keys = [formula_key(crystal.species) for crystal in crystals]
     fractions = atomic_fractions([crystal.species for crystal in crystals])
     offset, _ = fit.at(fractions, np.zeros(len(rows)))
@@ -164,7 +154,7 @@ def _table(
     for reason, is_bad in reasons.items():
         rejected[reason] = int((kept & is_bad).sum())
         kept &= ~is_bad
-    noise = _noise(labels, rows, known, fractions, curation)
+    noise = disagreement_noise(labels, rows, known, curation.offsets, fractions)
     table = pd.DataFrame(
         {
             columns.MATERIAL_ID: [_id(row) for row in rows[[columns.PARENT_ID, EXCHANGED]].itertuples(index=False)],
@@ -218,67 +208,6 @@ def _copies(known: pd.DataFrame) -> pd.DataFrame:
             columns.FOLD: columns.TRAIN,
         }
     ).reindex(columns=CRYSTALS_SCHEMA.names)
-
-
-def _noise(labels: Labels, rows: pd.DataFrame, known: pd.DataFrame, fractions: Array, curation: Curation) -> Array:
-    """(n,) standard deviation of each label's error, eV/atom.
-
-    The potential was trained on known crystals, so its errors on them are too small. Instead, two potentials label the
-    same hypothetical crystals, and their difference contains the errors of both. But they share part of their errors,
-    and the atoms of the labelled cells are not relaxed. `DISAGREEMENT_TO_ERROR` makes up for both: with it, 90 %
-    intervals hold 85 to 95 % of the energies of four sets of hypothetical crystals (docs/hypothetical.md).
-    """
-    both = rows[SECOND_ENERGY].notna().to_numpy()
-    aligned = []
-    for column in (ENERGY, SECOND_ENERGY):
-        fit = fit_offset(_pairs(labels, known, curation, column), curation.offsets)
-        offset, _ = fit.at(fractions[both], np.zeros(both.sum()))
-        aligned.append(rows.loc[both, column].to_numpy(np.float64) - offset)
-    difference = aligned[0] - aligned[1]
-    return DISAGREEMENT_TO_ERROR * element_noise(difference, fractions[both], fractions)
-
-
-def _pairs(labels: Labels, known: pd.DataFrame, curation: Curation, column: str) -> Pairs:
-    """The potential's energies of known training crystals beside DFT's, both without corrections."""
-    train = known.loc[(known[columns.FOLD] == columns.TRAIN) & known[columns.FORMATION_ENERGY_ALIGNED].notna()]
-    both = labels.known.dropna(subset=[column]).merge(train, on=columns.MATERIAL_ID)
-    if len(both) < curation.offsets.min_pairs:
-        raise InputError(
-            f"{len(both)} training crystals have an energy by {labels.potential.name}; at least "
-            f"curation.offsets.min_pairs = {curation.offsets.min_pairs} must join its scale to DFT's. Set "
-            "hypothetical.n: 0 to train without such labels, or label crystals of your own"
-        )
-    formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
-    return Pairs(
-        groups=both[columns.MATERIAL_ID].to_numpy(object),
-        fractions=fractions_of_formulas(formulas),
-        hubbard=np.zeros(len(both)),
-        energies=both[column].to_numpy(np.float64),
-        reference=(both[columns.FORMATION_ENERGY_ALIGNED] - both[CORRECTION]).to_numpy(np.float64),
-    )
-
-
-def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:
-    """Standard deviation of the potential's error by composition.
-
-    An element's error is the robust spread of the residuals of the known crystals that contain it, shrunk towards the
-    spread of all residuals. A composition's error is the root mean square over its atoms.
-
-    Args:
-        residuals: (n,) of known crystals, held out from the fit, eV/atom.
-        known: (n, 118) atomic fractions of the same crystals.
-        fractions: (m, 118) atomic fractions of the crystals in question.
-
-    Returns:
-        (m,) eV/atom.
-    """
-    everywhere = MAD_TO_STD * float(np.median(np.abs(residuals)))
-    spread = np.full(known.shape[1], everywhere)
-    for column in np.flatnonzero(known.any(axis=0)):
-        own = np.abs(residuals[known[:, column] > 0])
-        share = len(own) / (len(own) + SHRINKAGE)
-        spread[column] = share * MAD_TO_STD * float(np.median(own)) + (1 - share) * everywhere
-    return np.sqrt(fractions @ spread**2)
 
 
 def _id(row: tuple[str, str]) -> str:

@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative, Positive, Section, Seed
+from matscout.params.section import (
+    Count,
+    ElementSymbol,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    check_range,
+)
 
 
 class Routes(Section):
@@ -63,11 +72,29 @@ class Goal(Section):
 
 
 class Relaxation(Section):
-    """How the shortlist is relaxed with a pretrained potential."""
+    """How the best candidates are relaxed, and judged again by the potential that relaxes them."""
 
-    model: Literal["chgnet"] | None = Field(description="needs the extra `relax`; null = not relaxed")
-    force: Positive = Field(description="largest force on an atom at which a relaxation ends, eV/Å")
+    potential: str | None = Field(
+        description="sevennet-0, sevennet-l3i5, chgnet, chgnet-r2scan, an entry point's name or a file.py; null = none"
+    )
+    judge: str | None = Field(
+        description="potential whose energies of the relaxed cells count, named likewise; null = the one that relaxes"
+    )
+    trust_file: bool = Field(description="whether a file.py that `potential` or `judge` names may be run")
+    n: Count = Field(description="first candidates by rank, and as many by expected improvement")
+    cell: bool = Field(description="relax the cell too, not the atoms alone")
+    symmetry: bool = Field(description="keep the space group; else atoms are displaced a little before the descent")
+    force: Positive = Field(description="largest force at which a relaxation ends, eV/Å")
     steps: Count = Field(description="at most")
+    volume: tuple[Positive, Positive] = Field(description="volume after over volume before: more change is refused")
+    bonds: Positive = Field(description="largest relative change of a nearest-neighbour distance that is accepted")
+    n_known: Count = Field(description="known validation crystals that weigh the potential against the ensemble")
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        check_range("relaxation.volume", *self.volume)
+        return self
 
 
 class Cascade(Section):
@@ -86,7 +113,6 @@ class Screening(Section):
     goals: dict[str, Goal]
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
     hull: str = Field(description="table, or folder of tables, of known phases beside the curated ones")
-    relaxation: Relaxation
     cascade: Cascade | None = Field(description="null = the whole ensemble judges every candidate")
     seed: Seed
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from matscout.errors import ParameterError
 from matscout.layout import MEMBERS, PRETRAINED
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
-from matscout.params.discovery import Candidates, Screening
+from matscout.params.discovery import Candidates, Relaxation, Screening
 from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Member, Recipe, Target, base_target
 from matscout.params.section import Name, Section
 
@@ -37,6 +37,7 @@ class Params(Section):
     ensemble: Ensemble
     candidates: Candidates
     screening: Screening
+    relaxation: Relaxation
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

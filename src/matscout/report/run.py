@@ -125,17 +125,32 @@ class Run:
         """What screening counted."""
         return read_json(self.data / "screening" / "summary.json", "screen")
 
+    @cached_property
+    def relaxed(self) -> pd.DataFrame:
+        """Candidates that were relaxed and stay, in their new order, then those that left; empty where none was."""
+        return read_table(self.data / "relaxed" / "relaxed.parquet", "relax")
+
+    @cached_property
+    def relaxation(self) -> dict[str, Any]:
+        """What the stage `relax` counted; `potential` is null where nothing was relaxed."""
+        return read_json(self.data / "relaxed" / "summary.json", "relax")
+
     def flags(self, column: str) -> NDArray[np.bool_]:
         """(n,) a yes-or-no column of the ranked candidates."""
         return self.ranked[column].to_numpy(dtype=bool)
 
     def crystals(self, ids: Sequence[str]) -> dict[str, Crystal]:
-        """Crystals of the candidates `ids`."""
+        """Crystals of the candidates `ids`: relaxed where they were relaxed and stay."""
         path = _existing(self.data / "screening" / "ranked.parquet", "screen")
         rows = pq.read_table(
             path, columns=[columns.CANDIDATE_ID, *columns.CRYSTAL], filters=[(columns.CANDIDATE_ID, "in", list(ids))]
         )
-        return {row[columns.CANDIDATE_ID]: Crystal.from_row(row) for row in rows.to_pylist()}
+        found = {row[columns.CANDIDATE_ID]: Crystal.from_row(row) for row in rows.to_pylist()}
+        if len(self.relaxed):
+            stays = self.relaxed.loc[self.relaxed[columns.RANK].notna()]
+            moved = {row[columns.CANDIDATE_ID]: Crystal.from_row(row) for row in stays.to_dict("records")}
+            found |= {name: crystal for name, crystal in moved.items() if name in found}
+        return found
 
 
 def read_json(path: Path, stage: str) -> Any:

@@ -210,20 +210,24 @@ def test_nothing_to_export_is_said(ranked, tmp_path, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_relaxed_cell_lies_beside_the_one_proposed(ranked, tmp_path):
+def test_the_relaxed_cell_is_handed_on_with_the_proposed_one_beside_it(ranked, tmp_path):
     table = pd.read_parquet(ranked).head(3)
     table.to_parquet(tmp_path / "ranked.parquet")
-    swollen = table["lattice"].map(lambda lattice: np.asarray(lattice) * 1.1)
-    relaxed = table[["candidate_id"]].assign(
-        lattice_after=swollen, species_after=table["species"], frac_coords_after=table["frac_coords"]
+    crystal = ["lattice", "species", "frac_coords"]
+    relaxed = table[["candidate_id", *crystal]].join(table[crystal].add_suffix("_before"))
+    relaxed = relaxed.assign(
+        lattice=relaxed["lattice"].map(lambda lattice: np.asarray(lattice) * 1.1),
+        rank=pd.array([2, 1, None], dtype="Int64"),
+        potential_energy_after=-3.0,
     )
-    relaxed.head(2).to_parquet(tmp_path / "relaxed.parquet")
-    export_bundle(tmp_path / "ranked.parquet", tmp_path / "out", top=3)
+    (tmp_path / "relaxed").mkdir()
+    relaxed.to_parquet(tmp_path / "relaxed" / "relaxed.parquet")
+    rows = export_bundle(tmp_path / "ranked.parquet", tmp_path / "out", relaxed=tmp_path / "relaxed", top=3)
+    assert rows["candidate_id"].tolist() == table["candidate_id"].tolist()[1::-1], "the third has left the shortlist"
     folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
-    assert [(folder / "relaxed.cif").exists() for folder in folders] == [True, True, False]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # pymatgen tells of the coordinates that it rounds
-        before, after = (Structure.from_file(folders[0] / name) for name in ("candidate.cif", "relaxed.cif"))
+        before, after = (Structure.from_file(folders[0] / name) for name in ("unrelaxed.cif", "candidate.cif"))
     assert after.volume / len(after) == pytest.approx(1.1**3 * before.volume / len(before), rel=1e-3)
 
 

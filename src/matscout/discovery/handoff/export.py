@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import yaml
 from pymatgen.core import Structure
@@ -17,13 +18,13 @@ from matscout.discovery.cif_files import cif_text, folder_name
 from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
 from matscout.discovery.handoff.optimade_entries import structure_lines
 from matscout.discovery.handoff.provenance_card import Origins, provenance_card
-from matscout.discovery.screen.relaxation import AFTER, RELAXED_NAME
+from matscout.discovery.relax.relaxed_table import BEFORE, RELAXED_NAME, SUMMARY_NAME, final_ranking
 from matscout.errors import InputError
 from matscout.files import atomic_path, check_replaceable, sha256_of, write_bytes, write_csv, write_json
 from matscout.layout import RANKED
 from matscout.params import PARAMS_FILE
 
-NOT_IN_CSV = (*columns.CRYSTAL,)
+NOT_IN_CSV = (*columns.CRYSTAL, *(name + BEFORE for name in columns.CRYSTAL))
 MARK: Final = "handoff.json"  # SHA-256 of every file that the export wrote; only a folder with it is replaced
 SHOWN: Final = 3
 
@@ -32,6 +33,7 @@ def export_bundle(
     ranked: Path,
     destination: Path,
     *,
+    relaxed: Path | None = None,
     top: int = 20,
     ids: Sequence[str] | None = None,
     batch: bool = False,
@@ -40,10 +42,12 @@ def export_bundle(
     """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
 
     The folder holds `candidates.csv`, `candidates.jsonl` (OPTIMADE), an atomate2 script and, for each
-    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`.
+    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`. The cell of a candidate
+    that was relaxed is the relaxed one; `unrelaxed.cif` lies beside it.
 
     Args:
         ranked: `ranked.parquet` of the stage `screen`.
+        relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; null = none.
         destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
@@ -61,16 +65,16 @@ def export_bundle(
     check_replaceable(destination, MARK)
     _check_untouched(destination)
     check_up_to_date(ranked)
-    rows = _chosen(ranked, top, ids, batch=batch)
+    rows = _chosen(ranked, relaxed, top, ids, batch=batch)
+    relaxation = _relaxation(relaxed)
     origins = Origins() if origins is None else origins
     evidence = origins.read(ranked)
     with atomic_path(destination, mark=MARK) as folder:
         folder.mkdir()
         names = {
-            _write_candidate(folder, row, provenance_card(row, evidence)): str(row[columns.CANDIDATE_ID])
+            _write_candidate(folder, row, provenance_card(row, evidence, relaxation)): str(row[columns.CANDIDATE_ID])
             for row in rows.to_dict("records")
         }
-        _write_relaxed(folder, {identity: name for name, identity in names.items()}, ranked)
         write_csv(folder / "candidates.csv", rows.drop(columns=[c for c in NOT_IN_CSV if c in rows]))
         (folder / "candidates.jsonl").write_text("".join(f"{line}\n" for line in structure_lines(rows)))
         (folder / SCRIPT_NAME).write_text(workflow_script(names))
@@ -129,11 +133,13 @@ def _value(tree: Any, name: str) -> Any:
     return tree
 
 
-def _chosen(ranked: Path, top: int, ids: Sequence[str] | None, *, batch: bool) -> pd.DataFrame:
+def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | None, *, batch: bool) -> pd.DataFrame:
     ranked = Path(ranked)
     if not ranked.is_file():
         raise InputError(f"{ranked} not found: run the stage `screen` first (dvc repro screen)")
     table = pd.read_parquet(ranked)
+    if relaxed is not None and (Path(relaxed) / RELAXED_NAME).is_file():
+        table = final_ranking(table, pd.read_parquet(Path(relaxed) / RELAXED_NAME))
     if ids is None:
         if top < 1:
             raise InputError(f"top = {top} leaves nothing to export; give at least 1")
@@ -150,14 +156,13 @@ def _chosen(ranked: Path, top: int, ids: Sequence[str] | None, *, batch: bool) -
     return table.set_index(columns.CANDIDATE_ID, drop=False).loc[list(ids)].reset_index(drop=True)
 
 
-def _write_relaxed(folder: Path, names: Mapping[str, str], ranked: Path) -> None:
-    path = Path(ranked).parent / RELAXED_NAME
-    if not path.exists():
-        return
-    table = pd.read_parquet(path)
-    for row in table.loc[table[columns.CANDIDATE_ID].isin(list(names))].to_dict("records"):
-        crystal = Crystal.from_row({name: row[name + AFTER] for name in columns.CRYSTAL})
-        (folder / names[row[columns.CANDIDATE_ID]] / "relaxed.cif").write_text(cif_text(crystal))
+def _relaxation(folder: Path | None) -> Mapping[str, Any] | None:
+    """What the stage `relax` tells of the potential; null without any."""
+    path = None if folder is None else Path(folder) / SUMMARY_NAME
+    if path is None or not path.is_file():
+        return None
+    told = json.loads(path.read_text())
+    return told if told["potential"] else None
 
 
 def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) -> str:
@@ -166,6 +171,9 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
     own = folder / name
     own.mkdir()
     (own / "candidate.cif").write_text(cif_text(crystal))
+    if isinstance(row.get(columns.LATTICE + BEFORE), np.ndarray):
+        before = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
+        (own / "unrelaxed.cif").write_text(cif_text(before))
     write_vasp_inputs(crystal.to_structure(), own)
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)  # in its order: the most important is on top
     write_bytes(own / "card.json", f"{text}\n".encode())

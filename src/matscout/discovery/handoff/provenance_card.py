@@ -2,11 +2,12 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from matscout import __version__, columns, layout
@@ -14,6 +15,8 @@ from matscout.discovery.handoff.optimade_entries import plain
 from matscout.files import sha256_of
 from matscout.sources.snapshots.manifest import read_manifest
 
+UNRELAXED_NOTE: Final = "predicted, not computed: the cell is scaled to a plausible volume and not relaxed"
+RELAXED_NOTE: Final = "predicted, not computed by DFT: the cell is relaxed by the potential under `relaxed_by`"
 MAGNETIC: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Ru", "Os", "Ir", "Eu", "Gd", "Tb", "Dy", "U"})
 LIGANDS: Final = frozenset({"O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P", "As"})
 
@@ -68,8 +71,17 @@ class Evidence:
     goal: dict[str, Any]
 
 
-def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions."""
+def provenance_card(
+    row: dict[str, Any], evidence: Evidence, relaxation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions.
+
+    Args:
+        row: of the ranking.
+        evidence: hashes and licences.
+        relaxation: summary of the stage `relax`; None = nothing was relaxed.
+    """
+    is_relaxed = relaxation is not None and bool(pd.notna(row.get("potential_energy_after")))
     parent = str(row[columns.PARENT_ID])
     source = evidence.sources.get(parent, "")
     votes: dict[str, dict[str, Any]] = {}
@@ -77,7 +89,7 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
         target, separator, member = str(name).partition("__")
         if separator:
             votes.setdefault(member, {})[target] = plain(value)
-    crystal = {str(name) for name in columns.CRYSTAL}
+    crystal = {name + end for name in columns.CRYSTAL for end in ("", "_before")}
     predicted = {n: plain(v) for n, v in row.items() if n not in crystal and "__" not in str(n)}
     missing = str(row.get(columns.MISSING_REFERENCES) or "")
     return {
@@ -95,7 +107,9 @@ def provenance_card(row: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
         "files_sha256": evidence.files,
         "units": {name: unit for name, unit in columns.UNITS.items() if name in predicted},
         "matscout": __version__,
-        "note": "predicted, not computed: the cell is scaled to a plausible volume and not relaxed",
+        "relaxed_by": dict(relaxation["potential"]) if relaxation is not None and is_relaxed else None,
+        "energy_judged_by": dict(relaxation["judge"]) if relaxation is not None and is_relaxed else None,
+        "note": RELAXED_NOTE if is_relaxed else UNRELAXED_NOTE,
     }
 
 

@@ -53,9 +53,9 @@ def judge(group: FormulaGroup) -> list[str | None]:
     for crystal, label in zip(group.candidates, group.labels, strict=True):
         if len(accepted) >= MOST_STRUCTURES:
             verdicts.append(POLYMORPHS)
-        elif label in known_labels or _matches(crystal, known):
+        elif label in known_labels or first_match(crystal, known) is not None:
             verdicts.append(IN_CURATED)
-        elif label in accepted_labels or _matches(crystal, accepted):
+        elif label in accepted_labels or first_match(crystal, accepted) is not None:
             verdicts.append(DUPLICATE)
         else:
             verdicts.append(None)
@@ -102,26 +102,35 @@ def lattices_may_match(first: NDArray[np.float64], second: NDArray[np.float64]) 
     return bool((np.abs(np.abs(np.linalg.det(bases)) - 1) < 0.5).any())
 
 
-def _matches(crystal: Crystal, others: Sequence[Crystal]) -> bool:
+def first_match(crystal: Crystal, others: Sequence[Crystal]) -> int | None:
+    """Place of the first of the other crystals that is the same structure, volume aside; all are primitive."""
     likely = [
-        other
-        for other in others
+        place
+        for place, other in enumerate(others)
         if other.n_atoms == crystal.n_atoms and lattices_may_match(crystal.lattice, other.lattice)
     ]
     if not likely:
-        return False
+        return None
     # unlike in curation, space groups are not compared: a slightly distorted copy is not new
     matcher = StructureMatcher(
         ltol=LENGTH_TOLERANCE, stol=SITE_TOLERANCE, angle_tol=ANGLE_TOLERANCE, primitive_cell=False
     )
     structure = crystal.to_structure()
-    for other in likely:
-        against = other.to_structure()
+    for place in likely:
+        against = others[place].to_structure()
         if all(  # the comparison is directional; `symmetric=True` tries the second direction even where the first fails
             matcher.fit(*pair, skip_structure_reduction=True) for pair in ((structure, against), (against, structure))
         ):
-            return True
-    return False
+            return place
+    return None
+
+
+def primitive_cell(crystal: Crystal) -> Crystal:
+    """The primitive, reduced cell, as `first_match` wants it."""
+    template = make_template("known", crystal)
+    if template is None:
+        return Crystal.from_structure(crystal.to_structure().get_primitive_structure())
+    return template.fill(template.elements)
 
 
 def _reduce_known(crystals: Sequence[Crystal]) -> tuple[list[Crystal], set[str]]:

@@ -15,7 +15,6 @@ from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
 from matscout.discovery.screen.quarantine import QUARANTINE_NAME, summarise_quarantine
-from matscout.discovery.screen.relaxation import RELAXED_NAME, check_relaxation, relax
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
@@ -47,9 +46,8 @@ def screen(
     """Predict every candidate with every member, rank by the goal, write the best as CIF.
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
-    cannot be judged, each with its reason), `cif/` with the first `top_k`, `summary.json` and, where
-    `relaxation` asks for it, `relaxed.parquet` into the folder `destination`. Candidates are judged shard by
-    shard; a killed run resumes with the shard that it was at.
+    cannot be judged, each with its reason), `cif/` with the first `top_k` and `summary.json` into the folder
+    `destination`. Candidates are judged shard by shard; a killed run resumes with the shard that it was at.
 
     Args:
         candidates: `candidates.parquet`.
@@ -73,7 +71,6 @@ def screen(
     predictor = EnsemblePredictor.load(members, ensemble, plan).for_hypothetical()
     judge = Judge(predictor, references, settings.goals[settings.goal])
     judge.check()
-    check_relaxation(settings.relaxation)
     check_candidates(judge.goal, candidates)
     tree = params.model_dump(mode="json")
     cascade = settings.cascade
@@ -89,7 +86,7 @@ def screen(
         ranked = _with_shortlist(judged, ranked, judge, params, materials)
         with atomic_path(destination, mark=RANKED_NAME) as folder:
             folder.mkdir()
-            _write(folder, judged, ranked, judge, settings)
+            _write(folder, judged, ranked, settings)
             summary = summarise(ranked, settings.goal, judge.goal, settings.top_k)
             summary |= _references_told(judge.references) | summarise_quarantine(judged.quarantine)
             write_json(folder / "summary.json", summary | cascade_told(ranked, cascade))
@@ -107,14 +104,11 @@ def _with_shortlist(
     return pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
 
 
-def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, settings: Screening) -> None:
+def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, settings: Screening) -> None:
     """The tables, and the best as CIF."""
     judged.write_ranked(folder / RANKED_NAME, ranked)
     write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
-    best = judged.rows(ranked.iloc[: settings.top_k])
-    write_cifs(folder / "cif", best)
-    if settings.relaxation.model is not None:
-        write_parquet(folder / RELAXED_NAME, relax(best, judge, settings.relaxation))
+    write_cifs(folder / "cif", judged.rows(ranked.iloc[: settings.top_k]))
 
 
 def screen_materials(

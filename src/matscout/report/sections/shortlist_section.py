@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.report import wording
 from matscout.report.figures.crystal_scene import picture
 from matscout.report.figures.screening_figures import LEAST_CHANCE, MOST_DOTS, can_meet, pareto_front
@@ -27,7 +28,9 @@ from matscout.report.html_table import (
     text_cell,
 )
 from matscout.report.run import Run
+from matscout.report.sections.relaxation_section import BEFORE, DISAGREE, relaxation, relaxation_facts
 
+IS_RELAXED = "is_relaxed"
 SHORT_HEADS = {
     columns.BAND_GAP: "PBE gap",
     columns.FORMATION_ENERGY: "formation",
@@ -44,9 +47,18 @@ MOST_FRONT = 60  # structures of the front beyond the shortlist that the page ho
 
 
 def shown_rows(run: Run) -> pd.DataFrame:
-    """The shortlist, the batch to compute together, then the front that can meet the goal: the page holds these."""
+    """The shortlist, the batch to compute together, then the front that can meet the goal: the page holds these.
+
+    The shortlist are the relaxed candidates that stay, in their new order; without any the first by rank.
+    """
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
-    top = ranked.head(run.params.screening.top_k)
+    n_top = run.params.screening.top_k
+    if len(run.relaxed):
+        relaxed = run.relaxed.drop(columns=[name for name in columns.CRYSTAL if name in run.relaxed])
+        ranked = final_ranking(ranked, relaxed)
+        n_top = int(np.count_nonzero(pd.notna(relaxed[columns.RANK].to_numpy())))
+        ranked[IS_RELAXED] = np.arange(len(ranked)) < n_top
+    top = ranked.head(n_top)
     rest = ranked.iloc[len(top) :]
     in_batch = rest[columns.BATCH].to_numpy() > 0 if columns.BATCH in rest else np.zeros(len(rest), dtype=bool)
     front = can_meet(rest) & rest[columns.PARETO_FRONT].to_numpy(dtype=bool) & ~in_batch
@@ -70,6 +82,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
         "together": _together(run, rows),
         "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
         "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
+        "relaxation": relaxation(run),
     }
     return words, {"pareto": figure}
 
@@ -116,7 +129,7 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
     heads += [Column(wording.name_of(t), f"{wording.unit_of(t)}, 90 % interval") for t in shown]
     heads += [
         Column("meets the goal", "probability"),
-        Column("space group", "unrelaxed"),
+        Column("space group", "of the cell shown"),
         Column("made by", numeric=False),
         Column("remarks", numeric=False),
     ]
@@ -226,6 +239,8 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "warn", "text": "far from training data"})
     if _lacks_rivals(row):
         found.append({"kind": "warn", "text": _why_not_judged(row)})
+    if row.get(IS_RELAXED) is True and row[DISAGREE] is True:
+        found.append({"kind": "warn", "text": "judges disagree"})
     if known := row.get(columns.KNOWN_FORMULA):
         found.append({"kind": "note", "text": f"known formula ({known})"})
     if row.get(columns.UNSEEN_ELEMENTS):
@@ -251,8 +266,18 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
         "tags": tags(row),
         "facts": _predicted(run, row),
         "origin": _origin(row, crystal),
+        "before": _before(row),
+        "relaxation": relaxation_facts(row) if row.get(IS_RELAXED) is True else [],
         "votes": _votes(run, row),
     }
+
+
+def _before(row: dict[str, Any]) -> Markup | None:
+    """The picture of the unrelaxed cell; null where nothing was relaxed."""
+    if row.get(IS_RELAXED) is not True:
+        return None
+    crystal = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
+    return Markup(picture(crystal))  # noqa: S704 -- drawn from numbers and element symbols
 
 
 def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -304,7 +329,8 @@ def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
     if isinstance(odds, float) and math.isfinite(odds):
         facts.append(("odds of substitution", f"{odds:.2g}"))
     volume = wording.number(crystal.volume / crystal.n_atoms, 1)
-    cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, not relaxed"
+    state = "relaxed" if row.get(IS_RELAXED) is True else "not relaxed"
+    cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, {state}"
     return [*facts, ("cell", cell), ("candidate", row[columns.CANDIDATE_ID])]
 
 

@@ -108,7 +108,24 @@ def screening_document(run: Run) -> dict[str, Any]:
         "on the Pareto front": int(run.flags(columns.PARETO_FRONT).sum()),
         "far from the training data": int(run.flags(columns.FAR_FROM_TRAINING).sum()),
         "shortlist": shortlist,
+        **_relaxation(run),
     }
+
+
+def _relaxation(run: Run) -> dict[str, Any]:
+    """What the relaxation did to the shortlist; nothing where none was relaxed."""
+    told = run.relaxation
+    if told["potential"] is None:
+        return {}
+    found = {
+        "relaxed": told["n_relaxed"],
+        "left out": told["n_left_out"],
+        "judges disagree": told["n_judges_disagree"],
+        "expected to meet the goal, before": _round(told["expected_hits_before"]),
+        "expected to meet the goal": _round(told["expected_hits"]),
+        "mean energy gained (eV/atom)": told["mean_energy_gained"],
+    }
+    return {"relaxation": found}
 
 
 def _database(found: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,158 @@
+"""What came out of a relaxation: gates on its changes, its space group, and whether the structure is known by now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.crystal import Crystal, formula_key
+from matscout.discovery.propose.crystal_templates import make_template
+from matscout.discovery.propose.gates import CONTACT
+from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
+from matscout.discovery.propose.novelty import first_match, primitive_cell
+from matscout.discovery.relax.descent import Descent
+from matscout.params import Relaxation
+
+VOLUME_CHANGED: Final = "volume_changed"
+BONDS_CHANGED: Final = "bonds_changed"
+ENERGY_HOLE: Final = "energy_hole"
+ISOLATED: Final = "isolated_atoms"
+KNOWN_STRUCTURE: Final = "relaxed_into_known"
+SAME_AS: Final = "relaxed_into_candidate"
+RELAXED_INTO: Final = "relaxed_into"
+LARGEST_GAIN: Final = 1.0  # eV/atom; candidates on the shortlist gain a few hundredths
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A crystal after its relaxation.
+
+    Attributes:
+        descent: how it went.
+        space_group: number at the tolerance of curation; null where none is found.
+        reason: why it leaves the shortlist; empty where it stays.
+        detail: value, rule and remedy.
+        relaxed_into: id of the known crystal, or of the better candidate, that it became; empty where it is new.
+    """
+
+    descent: Descent
+    space_group: int | None
+    reason: str
+    detail: str
+    relaxed_into: str = ""
+
+
+def settle(
+    ids: Sequence[str], before: Sequence[Crystal], descents: Sequence[Descent], settings: Relaxation, materials: Path
+) -> list[Settled]:
+    """Apply the gates, then look for known structures and for candidates that became the same.
+
+    Args:
+        ids: of the candidates, best first: of two that become the same the first stays.
+        before: as they were.
+        descents: how they relaxed.
+        settings: limits on changes.
+        materials: curated table.
+    """
+    known = _known_of(materials, {formula_key(crystal.species) for crystal in before})
+    kept: dict[str, list[tuple[str, Crystal]]] = {}
+    found = []
+    for name, crystal, descent in zip(ids, before, descents, strict=True):
+        template = None if descent.reason else make_template(name, descent.crystal)
+        space_group = None if template is None else template.space_group
+        reason, detail = (descent.reason, descent.detail) if descent.reason else _fault(crystal, descent, settings)
+        relaxed_into = ""
+        if not reason:
+            key, cell = formula_key(crystal.species), primitive_cell(descent.crystal)
+            reason, detail, relaxed_into = _became(cell, known.get(key, ()), kept.get(key, ()))
+            if not reason:
+                kept.setdefault(key, []).append((name, cell))
+        found.append(Settled(descent, space_group, reason, detail, relaxed_into))
+    return found
+
+
+def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str, str]:
+    """Gate and reason of the first limit that the change breaks; empty where it breaks none."""
+    after = descent.crystal
+    ratio, (low, high) = after.volume / before.volume, settings.volume
+    if not low <= ratio <= high:
+        return VOLUME_CHANGED, f"volume {ratio:.2f} times the first, outside relaxation.volume = [{low:g}, {high:g}]"
+    if (gained := descent.energy_before - descent.energy_after) > LARGEST_GAIN:
+        return ENERGY_HOLE, f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
+    nearest = [distances_to_nearest(crystal) for crystal in (before, after)]
+    change = float(np.abs(nearest[1] / nearest[0] - 1).max())
+    if change > settings.bonds:
+        return (
+            BONDS_CHANGED,
+            f"a nearest neighbour moved by {change:.0%}, more than relaxation.bonds = {settings.bonds:g}",
+        )
+    template = make_template("relaxed", after)
+    closest = np.nan if template is None else contact_ratio(template)
+    if closest < CLOSEST_CONTACT:
+        return CONTACT, f"two atoms at {closest:.2f} typical bond lengths, less than {CLOSEST_CONTACT:g}"
+    if closest**3 > SCALE_RANGE[1]:
+        return ISOLATED, f"no atoms nearer than {closest:.2f} typical bond lengths"
+    return "", ""
+
+
+def distances_to_nearest(crystal: Crystal) -> NDArray[np.float64]:
+    """(n_atoms,) distance of each atom to its nearest neighbour, images included, Å."""
+    lattice, frac = crystal.lattice, crystal.frac_coords
+    spans = np.linalg.norm(np.linalg.inv(lattice), axis=0)  # inverse distances between lattice planes
+    reach = np.ceil(np.cbrt(crystal.volume) * 1.5 * spans).astype(int)
+    images = np.indices(2 * reach + 1).reshape(3, -1).T - reach
+    steps = frac[None, :, None] - frac[:, None, None] + images
+    between = np.linalg.norm(steps @ lattice, axis=-1)
+    between[between < 1e-8] = np.inf
+    return between.min(axis=(1, 2))
+
+
+def _became(
+    cell: Crystal, known: Sequence[tuple[str, Crystal]], kept: Sequence[tuple[str, Crystal]]
+) -> tuple[str, str, str]:
+    """Reason, detail and id where the relaxed cell is a known structure or a candidate's; empty where it is new."""
+    for reason, others, words in ((KNOWN_STRUCTURE, known, "known"), (SAME_AS, kept, "a better candidate")):
+        place = first_match(cell, [crystal for _, crystal in others])
+        if place is not None:
+            return reason, f"relaxed into {others[place][0]}, {words}", others[place][0]
+    return "", "", ""
+
+
+def _known_of(materials: Path, keys: set[str]) -> Mapping[str, list[tuple[str, Crystal]]]:
+    """Known crystals of these formulas, primitive, by formula and then by id."""
+    elements = {frozenset(part.rstrip("0123456789") for part in key.split()) for key in keys}
+    found: dict[str, list[tuple[str, Crystal]]] = {}
+    names = [columns.MATERIAL_ID, columns.SYNTHETIC, *columns.CRYSTAL]
+    with pq.ParquetFile(materials) as file:
+        for batch in file.iter_batches(columns=names):
+            species = batch.column(columns.SPECIES).to_pylist()
+            rows = [row for row, symbols in enumerate(species) if frozenset(symbols) in elements]
+            for row in pa.Table.from_batches([batch]).take(pa.array(rows, pa.int64())).to_pylist():
+                key = formula_key(row[columns.SPECIES])
+                if key in keys and not row[columns.SYNTHETIC]:
+                    cell = primitive_cell(Crystal.from_row(row))
+                    found.setdefault(key, []).append((str(row[columns.MATERIAL_ID]), cell))
+    return {key: sorted(rows, key=lambda item: item[0]) for key, rows in found.items()}
+
+
+def told(settled: Settled) -> dict[str, Any]:
+    """Columns of one relaxation, but for the crystals."""
+    descent = settled.descent
+    return {
+        "converged": not descent.reason,
+        "steps": descent.steps,
+        "largest_force": descent.force,
+        "moved": descent.moved,
+        "potential_energy_before": descent.energy_before,
+        "potential_energy_after": descent.energy_after,
+        "energy_gained": descent.energy_before - descent.energy_after,
+        RELAXED_INTO: settled.relaxed_into,
+        "reason": settled.reason,
+        "detail": settled.detail,
+    }

@@ -1,0 +1,134 @@
+"""One crystal moved downhill: cell and atoms, by a potential, with its symmetry kept or broken."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculatorError
+from ase.constraints import FixSymmetry
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS, FIRE
+
+from matscout.crystal import Crystal
+from matscout.params import Relaxation
+from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
+from matscout.potentials.potential import Potential
+
+SYMPREC: Final = 0.01  # Å: candidates are idealised, as in the CIFs that are handed on
+RATTLE: Final = 0.02  # Å, standard deviation of the displacements that break the symmetry
+EXPLODED: Final = 3.0  # times its volume, or the inverse: the end of a descent
+
+UNKNOWN_ELEMENT: Final = "unknown_element"
+NOT_JUDGED: Final = "potential_cannot_judge"
+CELL_EXPLODED: Final = "cell_exploded"
+NOT_CONVERGED: Final = "not_converged"
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a crystal came to rest, or why it did not.
+
+    Attributes:
+        crystal: as it was left.
+        energy_before, energy_after: the potential's, eV/atom; NaN where it cannot judge the cell.
+        steps: that were taken.
+        force: largest on an atom at the end, eV/Å.
+        moved: root mean square distance that atoms moved in the final cell, without their common drift, Å.
+        reason: why it failed; empty where it came to rest.
+        detail: value, rule and remedy.
+    """
+
+    crystal: Crystal
+    energy_before: float
+    energy_after: float
+    steps: int
+    force: float
+    moved: float
+    reason: str = ""
+    detail: str = ""
+
+
+class _ExplodedError(Exception):
+    """The cell left all reason."""
+
+
+def descend(name: str, crystal: Crystal, potential: Potential, settings: Relaxation) -> Descent:
+    """Relax one crystal with ASE's Fréchet cell filter. It never raises for the crystal's sake: the result says why.
+
+    BFGS takes half the steps of FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201, 2006). What it does not bring to
+    rest, FIRE tries from the start.
+
+    Args:
+        name: of the crystal; seeds the displacements that break its symmetry.
+        crystal: where to start.
+        potential: that pulls.
+        settings: limits, and whether cell and symmetry are free.
+    """
+    unknown = sorted(set(crystal.species) - potential.elements)
+    if unknown:
+        detail = f"{potential.facts.name} does not know {', '.join(unknown)}; relax with another potential"
+        return _failed(crystal, UNKNOWN_ELEMENT, detail)
+    first = _try(name, crystal, potential, settings, BFGS)
+    return first if not first.reason else _try(name, crystal, potential, settings, FIRE)
+
+
+def _try(
+    name: str, crystal: Crystal, potential: Potential, settings: Relaxation, optimizer: type[BFGS] | type[FIRE]
+) -> Descent:
+    atoms = atoms_of(crystal)
+    if not settings.symmetry:
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        atoms.rattle(RATTLE, rng=np.random.default_rng(seed))
+    atoms.calc = PotentialCalculator(potential)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that the symmetry does not like; `_watch` ends what explodes
+        try:
+            return _descend(crystal, atoms, settings, optimizer)
+        except CalculatorError as error:
+            detail = f"{error}: an atom may be isolated, or two overlap"
+            return _failed(crystal, NOT_JUDGED, detail)
+        except (_ExplodedError, RuntimeError, np.linalg.LinAlgError) as error:  # FixSymmetry refuses giant steps
+            detail = f"volume {atoms.get_volume() / crystal.volume:.2f} times the first ({error}); check the candidate"
+            return _failed(crystal, CELL_EXPLODED, detail)
+
+
+def _descend(crystal: Crystal, atoms: Atoms, settings: Relaxation, optimizer: type[BFGS] | type[FIRE]) -> Descent:
+    if settings.symmetry:
+        atoms.set_constraint(FixSymmetry(atoms, symprec=SYMPREC))
+    before = float(atoms.get_potential_energy())
+    start = atoms.copy()
+    moving: Any = FrechetCellFilter(atoms) if settings.cell else atoms
+    run = optimizer(moving, logfile=cast("Any", None))
+    run.attach(_watch, interval=1, atoms=atoms, volume=crystal.volume)
+    converged = run.run(fmax=settings.force, steps=settings.steps)
+    force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+    rule = f"more than relaxation.force = {settings.force:g}; raise relaxation.steps"
+    return Descent(
+        crystal_of(atoms),
+        before / crystal.n_atoms,
+        float(atoms.get_potential_energy()) / crystal.n_atoms,
+        int(run.nsteps),
+        force,
+        _moved(start, atoms),
+        "" if converged else NOT_CONVERGED,
+        "" if converged else f"forces on atoms or cell after {run.nsteps} steps (on an atom {force:.3f} eV/Å): {rule}",
+    )
+
+
+def _watch(atoms: Atoms, volume: float) -> None:
+    ratio = atoms.get_volume() / volume
+    if not 1 / EXPLODED < ratio < EXPLODED:
+        raise _ExplodedError(f"outside of {1 / EXPLODED:.2f} to {EXPLODED:g}")
+
+
+def _moved(start: Atoms, end: Atoms) -> float:
+    steps = end.cell.scaled_positions(end.positions) - start.cell.scaled_positions(start.positions)
+    steps = (steps - np.round(steps)) @ end.cell.array
+    return float(np.sqrt(np.square(steps - steps.mean(axis=0)).sum(axis=1).mean()))
+
+
+def _failed(crystal: Crystal, reason: str, detail: str) -> Descent:
+    return Descent(crystal, np.nan, np.nan, 0, np.nan, np.nan, reason, detail)

@@ -1,0 +1,133 @@
+"""`matscout relax`: a user's own crystals relaxed, with the same verdict as candidates."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from matscout import columns
+from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
+from matscout.discovery.relax.potential_judge import make_potential_judge
+from matscout.discovery.relax.relax import relaxed_table
+from matscout.discovery.relax.relax_all import loaded, loaded_judge
+from matscout.discovery.relax.relaxed_table import OF_RIVALS
+from matscout.discovery.screen.candidate_scores import Judge
+from matscout.discovery.screen.user_crystals import usable_crystals
+from matscout.discovery.stability.energy_above_hull import References
+from matscout.engine import n_workers
+from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.errors import InputError
+from matscout.files import atomic_path
+from matscout.layout import MATERIALS, SPLIT, STAND_INS
+from matscout.params import load_params
+from matscout.potentials.registry import code_of
+from matscout.resume.parts import Parts
+from matscout.sources.files.named_structures import USER_SOURCE
+
+CIFS_MARK: Final = "relaxed_by_matscout.txt"
+SHOWN_COLUMNS: Final = (
+    columns.CANDIDATE_ID,
+    columns.FORMULA,
+    columns.RANK,
+    columns.GOAL_PROBABILITY,
+    columns.FORMATION_ENERGY,
+    columns.ENERGY_ABOVE_HULL,
+    columns.BAND_GAP,
+    columns.SPACE_GROUP,
+    "energy_gained",
+    "judges_disagree",
+    "relaxed_into",
+    "reason",
+)
+
+
+def relax_structures(
+    paths: Sequence[Path], goal: str, *, potential: str | None, members: Path, ensemble: Path
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Relax the crystals in files and judge them with both judges; see `relax.relax` for the table.
+
+    Args:
+        paths: files and folders.
+        goal: name of a goal of params.yaml.
+        potential: relaxes and judges, in place of those of params.yaml; null = those.
+        members: folder of members.
+        ensemble: folder of the calibration.
+
+    Returns:
+        One row a crystal that the ensemble can judge before its relaxation, best first, and why others are left out.
+
+    Raises:
+        InputError: no crystal can be used, no such goal, or the potential is not there.
+    """
+    params = load_params()
+    settings = params.relaxation
+    if potential is not None:
+        settings = settings.model_copy(update={"potential": potential, "judge": None})
+    facts, judging = loaded(settings).facts, loaded_judge(settings).facts
+    goals = params.screening.goals
+    if goal not in goals:
+        raise InputError(f"goal {goal!r} is not defined in params.yaml; choose one of {sorted(goals)}")
+    for path, stage in ((MATERIALS, "curate"), (SPLIT, "split")):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: the potential's energies are joined to its scale; dvc repro {stage}")
+    ids, crystals, rejections = usable_crystals(paths, params.curation.validity)
+    stand_ins = STAND_INS if STAND_INS.is_file() else None
+    predictor = EnsemblePredictor.load(members, ensemble).for_hypothetical()
+    judge = Judge(predictor, References.read(MATERIALS, stand_ins), goals[goal])
+    judge.check()
+    judged = judge.judge(ids, crystals)
+    rejections += [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in judged.rejections]
+    if judged.table.empty:
+        raise InputError(f"none of {len(ids)} crystal(s) can be judged; the first: {rejections[0].detail}")
+    rows = pd.DataFrame([crystals[row].to_row() for row in judged.rows])
+    rows[columns.FORMULA] = [crystals[row].reduced_formula for row in judged.rows]
+    named = judged.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
+    chosen = judge.rank(pd.concat([named.reset_index(drop=True), rows], axis=1))
+    tree = params.model_dump(mode="json")
+    labels = Path(params.hypothetical.path)
+    with Parts.kept(
+        "relax_own",
+        settings=[
+            settings.model_dump(mode="json"),
+            tree["curation"],
+            [facts.to_json(), judging.to_json()],
+            [code_of(name) for name in (settings.potential, settings.judge) if name],
+        ],
+        inputs=[*paths, MATERIALS, SPLIT],
+        code=[__name__],
+    ) as parts:
+        second = make_potential_judge(
+            judging,
+            settings,
+            params.curation,
+            materials=MATERIALS,
+            split=SPLIT,
+            predictions=ensemble / "predictions.parquet",
+            labels=labels if labels.is_dir() else None,
+            parts=parts,
+            workers=n_workers(),
+        )
+        nobody = pd.DataFrame(columns=list(OF_RIVALS))
+        return relaxed_table(chosen, judge, second, settings, nobody, materials=MATERIALS, parts=parts), rejections
+
+
+def write_relaxed_cifs(folder: Path, table: pd.DataFrame) -> int:
+    """Write the relaxed cells that came to rest as CIF, by name; how many.
+
+    Raises:
+        InputError: the folder holds other files.
+    """
+    from pymatgen.io.cif import CifWriter
+
+    with atomic_path(folder, mark=CIFS_MARK) as path:
+        path.mkdir()
+        (path / CIFS_MARK).write_text("Relaxed by a universal potential; see the table of `matscout relax`.\n")
+        rested = table.loc[table["converged"].to_numpy(bool)]
+        for place, row in enumerate(rested.to_dict("records"), start=1):
+            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(row[columns.CANDIDATE_ID]))
+            structure = Crystal.from_row(row).to_structure()
+            (path / f"{place:04d}_{name}.cif").write_text(str(CifWriter(structure, symprec=0.01)))
+    return len(rested)

@@ -1,0 +1,127 @@
+"""One verdict from two judges: the ensemble's and the potential's formation energies of a relaxed crystal, combined."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from matscout import columns
+from matscout.discovery.relax.potential_judge import Opinion
+from matscout.ensemble.distributions.mixture import Mixture
+from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
+from matscout.models.families.laplace import Laplace
+
+Array = NDArray[np.float64]
+
+Z90: Final = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
+LAPLACE_90: Final = float(np.log(10.0))  # half width of a Laplace's central 90 %, in scales
+FARTHEST: Final = 5.0  # standard deviations between the judges beyond which the potential has no say
+BY_ENSEMBLE: Final = "_by_ensemble"
+BY_POTENTIAL: Final = "_by_potential"
+WEIGHT: Final = "weight_of_potential"
+DISAGREE: Final = "judges_disagree"
+REMARK: Final = "judges_remark"
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The combined formation energies of n crystals, eV/atom; NaN where the potential has no say.
+
+    Attributes:
+        energy: (n,) weighted mean.
+        std: (n,) of its error.
+        weight: (n,) of the potential, 0 to 1.
+        distance: (n,) between the judges, in standard deviations of their difference; NaN where the potential says
+            nothing.
+    """
+
+    energy: Array
+    std: Array
+    weight: Array
+    distance: Array
+
+
+def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlation: float) -> Combined:
+    """The linear combination of least variance of two judges with correlated errors.
+
+    The standard deviation is never below the error of the potential's labels: the ensemble learnt from such labels, so
+    that both agree proves less than two strangers would. Where they lie apart by more than one standard deviation of
+    their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932). Beyond `FARTHEST` of them the potential
+    has no say: its surface has holes, while the ensemble's answers stay within what it has seen.
+
+    Args:
+        ensemble: (n,) formation energies, eV/atom.
+        ensemble_std: (n,) of its errors.
+        potential: its word on the same crystals.
+        correlation: of both errors, below 1.
+    """
+    second, second_std = potential.energy, potential.std
+    shared = correlation * ensemble_std * second_std
+    variance = ensemble_std**2 + second_std**2 - 2 * shared  # of the difference
+    weight = np.clip((ensemble_std**2 - shared) / variance, 0.0, 1.0)
+    energy = weight * second + (1 - weight) * ensemble
+    std = np.sqrt(weight**2 * second_std**2 + (1 - weight) ** 2 * ensemble_std**2 + 2 * weight * (1 - weight) * shared)
+    distance = np.abs(second - ensemble) / np.sqrt(variance)
+    std = np.maximum(std, DISAGREEMENT_TO_ERROR * second_std) * np.maximum(1.0, distance)
+    unknown = ~np.isfinite(second) | (distance > FARTHEST)
+    energy, std, weight = (np.where(unknown, np.nan, value) for value in (energy, std, weight))
+    return Combined(energy, std, weight, distance)
+
+
+def with_verdict(
+    predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], potential: Opinion, correlation: float
+) -> tuple[pd.DataFrame, dict[str, Mixture]]:
+    """The ensemble's table and distributions of n relaxed crystals, with the combined formation energy in them.
+
+    Both judges' own energies stand beside it, with the potential's weight and whether they disagree by more than
+    their errors allow in nine of ten cases. A crystal of which the potential gives no energy keeps the ensemble's.
+
+    Args:
+        predicted: the ensemble's table.
+        mixtures: its distributions.
+        potential: its word on the same crystals.
+        correlation: of both errors.
+    """
+    target = columns.FORMATION_ENERGY
+    table = predicted.copy()
+    ensemble, spread = (predicted[name].to_numpy(np.float64) for name in (target, target + columns.STD))
+    found = combine(ensemble, spread, potential, correlation)
+    known = np.isfinite(found.energy)
+    reach = LAPLACE_90 / np.sqrt(2.0) * found.std
+    table[target] = np.where(known, found.energy, ensemble)
+    table[target + columns.STD] = np.where(known, found.std, spread)
+    for end, sign in ((columns.LO90, -1), (columns.HI90, 1)):
+        table[target + end] = np.where(known, found.energy + sign * reach, predicted[target + end])
+    table[target + BY_ENSEMBLE], table[target + BY_ENSEMBLE + columns.STD] = ensemble, spread
+    table[target + BY_POTENTIAL] = potential.energy
+    table[target + BY_POTENTIAL + columns.STD] = np.where(known, potential.std, np.nan)
+    table[WEIGHT] = np.where(known, found.weight, 0.0)
+    apart = found.distance > Z90
+    table[DISAGREE] = apart
+    differences = potential.energy - ensemble
+    table[REMARK] = [_words(*row) for row in zip(known, differences, found.distance, strict=True)]
+    return table, {**mixtures, target: _moved(mixtures[target], found, known)}
+
+
+def _words(known: bool, difference: float, distance: float) -> str:
+    if not np.isfinite(distance):
+        return "the potential gives no energy on this scale: the ensemble alone judges"
+    if distance <= Z90:
+        return ""
+    side = "above" if difference > 0 else "below"
+    words = f"the potential lies {abs(difference):.2f} eV/atom {side} the ensemble, {distance:.1f} standard deviations"
+    return words if known else f"{words}: the ensemble alone judges"
+
+
+def _moved(mixture: Mixture, found: Combined, known: NDArray[np.bool_]) -> Mixture:
+    """Every member's distribution replaced by the combined one, where there is one."""
+    components = []
+    for component in mixture.components:
+        if not isinstance(component, Laplace):
+            raise TypeError(f"{type(component).__name__}: only Laplace-distributed energies can be combined")
+        loc = np.where(known, found.energy, component.loc)
+        components.append(Laplace(loc, np.where(known, found.std / np.sqrt(2.0), component.scale)))
+    return replace(mixture, components=tuple(components))

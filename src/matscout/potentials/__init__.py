@@ -1,0 +1,1 @@
+"""Universal potentials: energies and forces of crystals, whatever package computes them."""
