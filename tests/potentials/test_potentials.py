@@ -10,7 +10,7 @@ from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.potentials import registry
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
-from matscout.potentials.registry import POTENTIALS, load_potential
+from matscout.potentials.load_potential import POTENTIALS, load_potential
 from matscout.potentials.weights import check_weights
 
 PAIRS = str(Path(__file__).parents[1] / "discovery" / "relax" / "pair_potential.py")

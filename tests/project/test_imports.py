@@ -32,6 +32,16 @@ LEARNING = GRAPHS | {"torch", "torch.nn.functional", "torch.autograd.function", 
 TRAINING = LEARNING | {"torch.distributed", "torch.multiprocessing.spawn"}
 ENSEMBLE = LEARNING | {"scipy.special"}
 SYMMETRY = {"moyopy", "pymatgen.util.coord"}
+RELAXATION = (
+    ENSEMBLE
+    | SYMMETRY
+    | {
+        *("ase", "ase.calculators.calculator", "ase.constraints", "ase.filters", "ase.optimize", "paretoset"),
+        *("pymatgen.core", "pymatgen.core.structure_matcher", "pymatgen.core.structure_prediction", "pymatgen.io.cif"),
+        *("pymatgen.analysis", "pymatgen.core.entries", "pymatgen.core.structure_analyzer", "pymatgen.io.vasp.sets"),
+        *("scipy.optimize", "smact", "smact.data_loader", "smact.utils.oxidation"),
+    }
+)
 MAY_LOAD = {
     "stage acquire": {"pymatgen.core", "emmet.core.mpid", "moyopy"},
     "stage curate": {
@@ -51,6 +61,7 @@ MAY_LOAD = {
     | {"pymatgen.analysis.prototypes", "pymatgen.analysis.prototypes.matcher", "pymatgen.util"}
     | {"pymatgen.core", "pymatgen.core.structure_matcher", "pymatgen.core.structure_prediction"}
     | {"scipy.optimize", "smact", "smact.metallicity", "smact.screening", "smact.utils.oxidation"},
+    "stage relax": RELAXATION,
     "stage report": {
         *("pandas", "plotly.graph_objects", "plotly.offline", "pymatgen.core", "pymatgen.io.cif"),
         "pymatgen.analysis.molecule_structure_comparator",
@@ -69,6 +80,7 @@ MAY_LOAD = {
     "predict": ENSEMBLE | {"moyopy"},
     "register": ENSEMBLE,
     "screen": ENSEMBLE | {"moyopy"},
+    "relax": RELAXATION,
     "export": SYMMETRY | {"pandas", "pymatgen.core", "pymatgen.io.cif", "pymatgen.io.vasp.sets"},
     "feedback": {"pandas", "pymatgen.core", "moyopy"},
     "collect": {

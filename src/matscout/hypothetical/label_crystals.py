@@ -34,7 +34,7 @@ from matscout.hypothetical.potential_labels import (
     Labels,
     exchanged_text,
 )
-from matscout.potentials.registry import load_potential
+from matscout.potentials.load_potential import load_potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -67,7 +67,7 @@ def build_labels(
         destination: folder to write.
         n: crystals to draw. A few per cent have no minimum and are left out.
         seed: of the draws.
-        potential: name of the potential that labels all crystals, see `potentials.registry`.
+        potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
     """

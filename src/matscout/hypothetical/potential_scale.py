@@ -25,7 +25,6 @@ from matscout.hypothetical.potential_labels import (
     drawn_from,
 )
 from matscout.params import Offsets
-from matscout.sources.energy_corrections import correction_per_atom
 
 Array = NDArray[np.float64]
 
@@ -59,6 +58,8 @@ class EnergyScale:
             energies: (n,) the potential's, eV/atom.
             crystals: their cells.
         """
+        from matscout.sources.energy_corrections import correction_per_atom  # here: it loads pymatgen's input sets
+
         fractions = atomic_fractions([crystal.species for crystal in crystals])
         offset, _ = self.fit.at(fractions, np.zeros(len(crystals)))
         structures = [crystal.to_structure() for crystal in crystals]

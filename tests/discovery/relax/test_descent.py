@@ -9,7 +9,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.relax.descent import CELL_EXPLODED, NOT_CONVERGED, UNKNOWN_ELEMENT, descend
 from matscout.params import Relaxation
-from matscout.potentials.registry import load_potential
+from matscout.potentials.load_potential import load_potential
 
 PAIRS = str(Path(__file__).parent / "pair_potential.py")
 POTENTIAL = load_potential(PAIRS, trust_file=True)

@@ -25,7 +25,7 @@ from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 from matscout.params import Relaxation, load_params
-from matscout.potentials.registry import load_potential
+from matscout.potentials.load_potential import load_potential
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
 

@@ -28,8 +28,8 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.models.inference import plan_inference
 from matscout.params import Params, Relaxation
+from matscout.potentials.load_potential import code_of
 from matscout.potentials.potential import Facts
-from matscout.potentials.registry import code_of
 from matscout.resume.parts import Parts
 
 

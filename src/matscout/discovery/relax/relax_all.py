@@ -12,8 +12,8 @@ from matscout.discovery.relax.descent import Descent, descend
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
 from matscout.params import Relaxation
+from matscout.potentials.load_potential import load_potential
 from matscout.potentials.potential import Potential
-from matscout.potentials.registry import load_potential
 from matscout.resume.parts import Parts
 
 

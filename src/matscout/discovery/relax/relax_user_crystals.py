@@ -23,7 +23,7 @@ from matscout.errors import InputError
 from matscout.files import atomic_path
 from matscout.layout import MATERIALS, SPLIT, STAND_INS
 from matscout.params import load_params
-from matscout.potentials.registry import code_of
+from matscout.potentials.load_potential import code_of
 from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 
