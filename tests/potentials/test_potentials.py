@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import matscout.potentials.load_potential as by_name
 from matscout.crystal import Crystal
 from matscout.errors import InputError
-from matscout.potentials import registry
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
 from matscout.potentials.load_potential import POTENTIALS, load_potential
 from matscout.potentials.weights import check_weights
@@ -115,7 +115,7 @@ def test_an_entry_point_of_another_package_is_found(monkeypatch):
         def load(self):
             return lambda: "loaded"
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "matscout.potentials" else [])
+    monkeypatch.setattr(by_name, "entry_points", lambda group: [Point()] if group == "matscout.potentials" else [])
     assert load_potential("ours") == "loaded"
 
 
