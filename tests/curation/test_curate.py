@@ -25,9 +25,8 @@ from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.snapshot import read_snapshot
-from matscout.sources.snapshots.snapshot_writer import write_records
+from matscout.sources.snapshots.snapshot import read_snapshot, write_records
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMS = load_params()

@@ -34,8 +34,8 @@ from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.feedback_files import read_feedback
 from matscout.sources.record import RECORD_SCHEMA, Losses, Record
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 LOG: Final = logging.getLogger(__name__)
 PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation

@@ -1,15 +1,18 @@
-"""Opening files as streams, plain or gzip: proven whole first, bounded, in whatever letters they are written."""
+"""Files as streams, plain or gzip, whose content is checked to be whole; and `RawRow`, which every reader yields."""
 
 import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+from matscout.crystal import Crystal
+from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -117,3 +120,27 @@ def _encoding(path: Path, _changed: int, _size: int) -> str:
         except UnicodeDecodeError:
             return "latin-1"
     return "utf-8-sig"
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One material of a file.
+
+    Attributes:
+        file: the file's name, as written to the quarantine.
+        number: the row's number in it, from 0.
+        fields: columns or keys of the row as the file names and writes them.
+        parse_cell: turns `cell` into a crystal, or raises RowError.
+        cell: CIF text, a pymatgen dict, an ASE Atoms, ...
+        default_id: the identifier where the file states none.
+    """
+
+    file: str
+    number: int
+    fields: Mapping[str, Any]
+    parse_cell: Callable[[Any], Crystal]
+    cell: Any
+    default_id: str
+
+
+Reader = Callable[[Path], Iterator[RawRow | Rejection]]

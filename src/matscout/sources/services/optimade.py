@@ -1,19 +1,70 @@
-"""Any OPTIMADE service: its structures page by page along `links.next`, from the base URL that is given."""
+"""Any OPTIMADE service: its structures page by page along `links.next`, and as records.
+
+The standard defines cells, not labels (Evans et al., Digital Discovery 3, 1509, 2024): an entry comes as the provider
+gave it, beside the labels that the client found in it, under our names and in our units.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 from matscout import columns
 from matscout.errors import SourceError
 from matscout.params import Database, Query
-from matscout.sources.files.import_file import ALIASES, FUNCTIONALS, check_options, find_field
-from matscout.sources.files.units import to_ours
-from matscout.sources.formats.optimade import FORMAT
-from matscout.sources.services.fetcher import Cursor, Page
-from matscout.sources.services.http import HttpClient, on_same_host, user_agent
-from matscout.sources.services.retrying import GaveUpError, TransientError, patiently
+from matscout.sources.fields import flag, number, required, text, year_of
+from matscout.sources.files.import_file import ALIASES, FUNCTIONALS, check_options, find_field, to_ours
+from matscout.sources.formats.crystal_parser import parse_document
+from matscout.sources.record import Record, RowError
+from matscout.sources.services.http import (
+    Cursor,
+    GaveUpError,
+    HttpClient,
+    Page,
+    TransientError,
+    on_same_host,
+    patiently,
+    user_agent,
+)
+
+FORMAT: Final = "optimade_structures"
+
+
+def rows_of(page: list[Any]) -> Iterator[Any]:
+    """The entries of one page."""
+    yield from page
+
+
+def parse_row(row: Mapping[str, Any], source: str) -> Record:
+    """One entry as a record.
+
+    Args:
+        row: the entry.
+        source: name of the database.
+
+    Returns:
+        The record, in our units.
+
+    Raises:
+        RowError: no id, no usable cell, or a label that is no number.
+    """
+    attributes, labels = required(row, "attributes"), required(row, "labels")
+    if not isinstance(attributes, Mapping) or not isinstance(labels, Mapping):
+        raise RowError("structure_malformed", f"attributes = {attributes!r:.60} and labels must be objects")
+    return Record(
+        material_id=str(required(row, "id")),
+        source=source,
+        functional=text(labels, columns.FUNCTIONAL) or "PBE",
+        is_hubbard=flag(labels, columns.IS_HUBBARD),
+        pseudopotentials=text(labels, columns.PSEUDOPOTENTIALS),
+        energy_corrections=text(labels, columns.ENERGY_CORRECTIONS),
+        synthetic=bool(flag(labels, columns.SYNTHETIC)),
+        crystal=parse_document({"attributes": attributes}),
+        **{label: number(labels, label) for label in columns.LABELS},  # type: ignore[arg-type]
+        year=year_of(labels, columns.YEAR),
+        is_experimental=flag(labels, columns.IS_EXPERIMENTAL),
+    )
+
 
 CELL_FIELDS: Final = (
     "lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "nsites", "dimension_types",

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from matscout.crystal_checks import Rejection
-from matscout.sources.formats import aflow, materials_project, optimade, oqmd, own_records
+from matscout.sources.formats import own_records
 from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
+from matscout.sources.services import aflow, materials_project, optimade, oqmd
 
 ID_FIELDS: Final = ("material_id", "auid", "entry_id", "id")
 
