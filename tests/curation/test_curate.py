@@ -16,11 +16,11 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
+from matscout.curation import duplicate_search
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
-from matscout.curation.duplicates import duplicate_search
-from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
+from matscout.curation.reduced_cell import reduce_crystal
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params

@@ -15,7 +15,7 @@ import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from matscout.curation.duplicates.reduced_cell import ReducedCell
+from matscout.curation.reduced_cell import ReducedCell
 from matscout.params import Matching
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.report import json_tables, wording
+from matscout.report import run_tables, wording
 from matscout.report.run import Run
 
 DIGITS: Final = 6
-LEVELS: Final = json_tables.LEVELS
+LEVELS: Final = run_tables.LEVELS
 JUDGED: Final = (
     "mae",
     "rmse",
@@ -59,7 +59,7 @@ def curation_document(run: Run) -> dict[str, Any]:
         "quarantined rows by reason": run.curation["total"]["by_reason"],
         "databases": {name: _database(found) for name, found in rows.items()},
         "folds": _counts(run.split[columns.FOLD].to_numpy()),
-        "offsets": {name: _offset(fit) for name, fit in json_tables.offset_fits(run.curation).items()},
+        "offsets": {name: _offset(fit) for name, fit in run_tables.offset_fits(run.curation).items()},
     }
 
 
@@ -150,7 +150,7 @@ def _offset(fit: dict[str, Any]) -> dict[str, Any]:
 
 
 def _target(run: Run, target: str) -> dict[str, Any]:
-    judged = json_tables.judged(run.ensemble, target)
+    judged = run_tables.judged(run.ensemble, target)
     figures: dict[str, Any] = {"test crystals": judged["n"]}
     for key in JUDGED:
         figures[_worded(key, target)] = _round(judged[key]["value"])
@@ -159,7 +159,7 @@ def _target(run: Run, target: str) -> dict[str, Any]:
     error = judged["mae"]
     figures[f"MAE, 95 % interval from{_in(target)}"] = _round(error["low"])
     figures[f"MAE, 95 % interval to{_in(target)}"] = _round(error["high"])
-    scores = json_tables.scores(run, target).to_dict("records")
+    scores = run_tables.scores(run, target).to_dict("records")
     for kind in ("member", "baseline"):
         best = min(row["value"] for row in scores if row["kind"] == kind)
         figures[f"best {kind}: MAE{_in(target)}"] = _round(best)
