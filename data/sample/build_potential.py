@@ -12,7 +12,7 @@ crystal takes about 65 ms.
 import argparse
 from pathlib import Path
 
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.hypothetical.label_crystals import build_labels
 
 DESTINATION = Path(__file__).parent / "potential"

@@ -16,7 +16,7 @@ from matscout.discovery.rank.pareto import (
     hypervolume,
     improvements,
 )
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.models.families.laplace import Laplace
 from matscout.params import Objective
 

@@ -13,7 +13,7 @@ from paretoset import paretoset
 
 from matscout import columns
 from matscout.discovery.rank.goals import distance_outside, window_column
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.params import Objective
 

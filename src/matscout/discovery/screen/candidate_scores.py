@@ -31,7 +31,7 @@ from matscout.discovery.stability.energy_above_hull import (
     hull_of,
     remark_on,
 )
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
 from matscout.errors import InputError
 from matscout.graphs.store.graph_store import GraphStore

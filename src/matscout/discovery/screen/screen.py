@@ -21,11 +21,11 @@ from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_di
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability.energy_above_hull import References
+from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.memory import share_arenas
 from matscout.models.inference import plan_inference
 from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
