@@ -32,7 +32,7 @@ from matscout.ensemble.distill import chosen_rows, distill
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.single_member import TEACHER_FILE, alone, student
 from matscout.files import sha256_of_json, write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, check_params, load_params

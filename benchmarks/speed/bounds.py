@@ -31,8 +31,8 @@ from benchmarks.speed.graphs import machine
 from benchmarks.speed.subnormals import variant
 from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.crystal_graph import inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import plan_inference
 from matscout.models.saved_member import load_member
 
@@ -44,7 +44,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
         ("matscout.discovery.stability.energy_above_hull", "References.read"),
         ("matscout.ensemble.predictor", "EnsemblePredictor.load"),
     ],
-    "graphs": [("matscout.graphs.store.graph_store", "GraphStore.from_usable")],
+    "graphs": [("matscout.graphs.graph_store", "GraphStore.from_usable")],
     "encoders": [("matscout.ensemble.predictor", "run_members")],
     "distances from the training set": [("matscout.ensemble.training_distance", "TrainingReference.distance")],
     "convex hulls": [

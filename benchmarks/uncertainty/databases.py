@@ -22,7 +22,7 @@ from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
 from matscout.curation.reference_offsets import Pairs, fit_offset
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Params
 
 DATABASES = {

@@ -15,7 +15,7 @@ from matscout.ensemble.calibration.target_calibration import TargetCalibration, 
 from matscout.ensemble.metrics import coverage, mean_width
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Params
 
 Array = NDArray[np.float64]

@@ -145,7 +145,7 @@ def tune(
     from matscout.commands.train import INPUTS, check_inputs
     from matscout.commands.tune import DEFAULT_KNOBS, experiment_command, tune
     from matscout.params import load_params
-    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.tracking import MLflowTracker
 
     check_inputs()
     params = load_params()

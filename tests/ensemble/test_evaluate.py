@@ -18,7 +18,7 @@ from matscout.ensemble.members import load_members, run_members
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 

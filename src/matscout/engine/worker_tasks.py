@@ -1,7 +1,4 @@
-"""What a worker process is, and how long tasks run, each known by its name, and report their end.
-
-Tasks in processes of this machine, each worker on its own graphics card.
-"""
+"""Long tasks in worker processes, each known by its name, that report their end; here, each on its own GPU."""
 
 import multiprocessing
 import os

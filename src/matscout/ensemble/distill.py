@@ -27,13 +27,13 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.single_member import TEACHER_FILE, Teacher
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
-from matscout.graphs.store.graph_store import GraphStore, build_store
+from matscout.graphs.graph_store import GraphStore, build_store
 from matscout.models.inference import InferencePlan, plan_inference
 from matscout.models.saved_member import load_member
 from matscout.params import Params, Target, block_of
 from matscout.resume.parts import Parts
-from matscout.training.runs.training import Tracker, Training, TrainingInputs
 from matscout.training.train_member import UNTRACKED, train
+from matscout.training.training import Tracker, Training, TrainingInputs
 
 _TAUGHT: Final = "_taught"  # the column with a target's labels
 _FOLDS: Final = 10  # one validates, one tests

@@ -45,7 +45,7 @@ from matscout.ensemble.metrics import Resampling
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference, reference_rows
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember

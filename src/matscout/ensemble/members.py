@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.errors import StoreError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
 from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember, MemberCard, load_member

@@ -1,11 +1,10 @@
-"""The ensemble's predictive distribution: a weighted mixture of its members' distributions.
+"""The ensemble's predictive distribution: a weighted mixture of its members' distributions; its intervals.
 
-One temperature per target, which rises with the distance from the training set.
+One temperature per target rises with the distance d from the training set, T(d) = T d^gamma: how much wider than
+predicted the errors are. Members underestimate how much larger their errors are on crystals unlike those that trained
+them; the validation fold sets gamma.
 
-T(d) = T d^gamma: how much wider than predicted the errors are. Members underestimate how much larger their errors are
-on crystals unlike those that trained them; the validation fold sets gamma.
-
-The two families of nested intervals that conformal scores are taken in; a score says how far out a truth lies.
+Conformal scores are taken in one of two families of nested intervals; a score says how far out a truth lies.
 
 `scaled`: the estimate plus and minus q times a scale of each row, for a symmetric distribution
 (Papadopoulos et al., "Normalized nonconformity measures for regression conformal prediction", 2008).

@@ -24,7 +24,7 @@ from matscout.ensemble.members import check_store, check_weights, load_members, 
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import ON_CPU, InferencePlan
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Graphs

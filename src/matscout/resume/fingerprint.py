@@ -25,7 +25,7 @@ UNDECIDING: Final = {
     "matscout/stage.py": "how a stage reads its arguments",
     "matscout/engine/": "where work runs; results and their order are the same everywhere",
     "matscout/resume/": "where finished parts wait; results are the same without them",
-    "matscout/training/runs/tracking.py": "sends to MLflow; nothing comes back",
+    "matscout/training/tracking.py": "sends to MLflow; nothing comes back",
 }
 
 

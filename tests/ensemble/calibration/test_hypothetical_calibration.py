@@ -25,7 +25,7 @@ from matscout.ensemble.members import MemberOutputs
 from matscout.ensemble.metrics import coverage
 from matscout.ensemble.mixture import Mixture, TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.params import Graphs, load_params
 

@@ -34,7 +34,7 @@ from matscout.discovery.stability.energy_above_hull import (
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
 from matscout.errors import InputError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Goal
 
 PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `crystal_checks`

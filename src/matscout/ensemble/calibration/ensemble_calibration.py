@@ -20,7 +20,7 @@ from matscout.ensemble.calibration.target_calibration import STRATA, TargetCalib
 from matscout.ensemble.mixture import Mixture, TargetOutputs
 from matscout.errors import StoreError
 from matscout.files import write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 
 FORMAT_VERSION = 4
 CALIBRATION_FILE = "calibration.json"

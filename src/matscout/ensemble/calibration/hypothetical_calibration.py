@@ -30,7 +30,7 @@ from matscout.ensemble.members import run_members
 from matscout.ensemble.metrics import coverage
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
