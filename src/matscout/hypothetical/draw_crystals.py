@@ -27,6 +27,7 @@ LARGEST_CELL: Final = 16  # atoms of a parent
 LARGEST_PROTOTYPE: Final = 12
 PROTOTYPE_POWER: Final = 1.5  # a prototype of n compounds is drawn with a probability proportional to n to this power
 TRIES_PER_CRYSTAL: Final = 200
+TRIES_WITHIN_ELEMENTS: Final = 20_000  # where few draws consist of the wanted elements alone
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def draw(
     barred: frozenset[str],
     seed: int,
     recipe: Recipe = BROAD,
+    within: frozenset[str] = frozenset(),
 ) -> Iterator[Drawn]:
     """Draw distinct hypothetical crystals endlessly; the same arguments give the same crystals.
 
@@ -106,23 +108,26 @@ def draw(
             model is labelled.
         seed: of the draws.
         recipe: how they are drawn.
+        within: the elements that a crystal may consist of; empty = all.
 
     Yields:
         Crystals in the order in which they were drawn. Ends after `TRIES_PER_CRYSTAL` consecutive draws that were
-        barred or repeated.
+        barred or repeated (`TRIES_WITHIN_ELEMENTS` with `within`).
     """
     rng = np.random.default_rng(seed)
     usable = {key: crystal for key, crystal in sorted(parents.items()) if crystal.n_atoms <= LARGEST_CELL}
     volumes = fit_atomic_volumes(list(parents.values()))
     elements = tuple(
-        symbol for z, symbol in enumerate(SYMBOLS) if z and np.isfinite(volumes[z]) and symbol not in NEVER
+        symbol
+        for z, symbol in enumerate(SYMBOLS)
+        if z and np.isfinite(volumes[z]) and symbol not in NEVER and (not within or symbol in within)
     )
     whole = [key for key, crystal in usable.items() if not set(crystal.species) & NEVER]
     groups = _prototype_groups(usable, prototypes)
     weights = np.array([len(group) for group in groups]) ** PROTOTYPE_POWER
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
-    tries = 0
-    while tries < TRIES_PER_CRYSTAL:
+    tries, most_tries = 0, TRIES_WITHIN_ELEMENTS if within else TRIES_PER_CRYSTAL
+    while tries < most_tries:
         tries += 1
         route = str(rng.choice([EXCHANGE, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
         if route == EXCHANGE or not groups:
@@ -134,6 +139,8 @@ def draw(
             parent_id = group[rng.integers(len(group))]
             mapping = _decorate(sorted(set(usable[parent_id].species)), elements, rng)
         parent = usable[parent_id]
+        if within and not within.issuperset(mapping.values()):
+            continue
         exchanged = tuple(sorted(mapping.items()))
         jitter = float(np.exp(rng.normal(0.0, VOLUME_JITTER)))
         if (parent_id, exchanged) in seen or _formula(parent, mapping) in barred:
