@@ -40,7 +40,7 @@ _HOME = {
     "predict_structures": "matscout.discovery.screen.user_crystals",
     "pretrain": "matscout.training.pretrain",
     "rank_candidates": "matscout.discovery.rank.pareto",
-    "read_manifest": "matscout.sources.snapshots.manifest",
+    "read_manifest": "matscout.sources.snapshots.snapshot_files",
     "screen_materials": "matscout.discovery.screen.screen",
     "train_member": "matscout.training.train_member",
 }

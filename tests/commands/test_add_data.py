@@ -15,8 +15,8 @@ from matscout.commands.add_data import add_data, with_database
 from matscout.errors import InputError, ParameterError
 from matscout.params import load_params
 from matscout.sources.acquire import acquire
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N = 30
 HEADER = ("Sample No.", "CIF (P1)", "E_g (meV)", "ΔH_f [kJ/mol]", "who", "XRD file")

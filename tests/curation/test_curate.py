@@ -16,18 +16,17 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
+from matscout.curation import duplicate_search
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
-from matscout.curation.duplicates import duplicate_search
-from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
+from matscout.curation.reduced_cell import reduce_crystal
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.snapshot import read_snapshot
-from matscout.sources.snapshots.snapshot_writer import write_records
+from matscout.sources.snapshots.snapshot import read_snapshot, write_records
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMS = load_params()

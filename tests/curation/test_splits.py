@@ -7,8 +7,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from matscout import columns
-from matscout.curation.split_keys import match_keys, prototype_keys
-from matscout.curation.splits import NEEDED, exclude_matches, make_split, write_split
+from matscout.curation.splits import NEEDED, exclude_matches, make_split, match_keys, prototype_keys, write_split
 from matscout.errors import InputError, ParameterError
 from matscout.params import load_params
 

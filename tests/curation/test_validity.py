@@ -7,7 +7,7 @@ import pytest
 from crystals import perovskite, record, rewrite, rock_salt
 
 from matscout.crystal import Crystal
-from matscout.curation.validity import reject_unphysical, shortest_distance
+from matscout.curation.row_checks import reject_unphysical, shortest_distance
 from matscout.params import load_params
 
 LIMITS = load_params().curation.validity

@@ -17,7 +17,7 @@ READ = {  # code that is read as text: an architecture's file says which paper i
     "summarize": {"src/matscout/models"},
 }
 RESUMED = {  # stages that keep unfinished work, and whose code its fingerprint covers
-    "curate": "matscout.curation.duplicates.structure_matching",
+    "curate": "matscout.curation.structure_matching",
     "featurize": "matscout.graphs.store.featurize",
     "train": "matscout.training",
     "pretrain": "matscout.training",

@@ -9,7 +9,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.files import write_json, write_parquet
 from matscout.params import Params, check_params
-from matscout.sources.snapshots.manifest import Manifest, write_manifest
+from matscout.sources.snapshots.snapshot_files import Manifest, write_manifest
 
 TARGETS = {"formation_energy_per_atom": (-1.5, 0.9), "band_gap": (1.6, 1.4)}
 MEMBERS = ("cgcnn", "megnet", "alignn", "cogn", "comformer", "composition")

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from matscout.params import load_params
 from matscout.report.page import write_report
-from matscout.report.summary.summarize import summarize
+from matscout.report.summarize import summarize
 data, params, out = Path(sys.argv[1]), load_params(Path(sys.argv[2])), Path(sys.argv[3])
 write_report(data, params=params, destination=out / "index.html")
 summarize(data, params=params, metrics=out / "metrics", plots=out / "plots")

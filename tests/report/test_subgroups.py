@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from matscout.report import subgroups
+from matscout.report import run_tables
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def rows():
 
 
 def test_coverage_is_the_counted_share(rows):
-    table = subgroups.coverage_by_stratum(rows, "band_gap").set_index("stratum")
+    table = run_tables.coverage_by_stratum(rows, "band_gap").set_index("stratum")
     inside = [
         lo <= t <= hi for t, lo, hi in zip(rows.band_gap_true, rows.band_gap_lo90, rows.band_gap_hi90, strict=True)
     ]
@@ -35,13 +35,13 @@ def test_coverage_is_the_counted_share(rows):
 @pytest.mark.parametrize(("n", "is_shown"), [(19, False), (20, True)])
 def test_small_strata_are_left_out(rows, n, is_shown):
     rows = rows.assign(species=[["Ga", "As"]] * n + rows["species"].tolist()[n:])
-    assert ("pnictides" in set(subgroups.coverage_by_stratum(rows, "band_gap")["stratum"])) == is_shown
+    assert ("pnictides" in set(run_tables.coverage_by_stratum(rows, "band_gap")["stratum"])) == is_shown
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (27, 30), (30, 30), (451, 500)])
 def test_wilson_interval(hits, n):
     expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    assert subgroups.wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert run_tables.wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_wilson_interval(hits, n):
     ],
 )
 def test_chemistry(species, chemistry):
-    assert subgroups.chemistry_of(species) == chemistry
+    assert run_tables.chemistry_of(species) == chemistry
 
 
 def test_error_by_element_counts_each_crystal_once(rows):
     errors = (rows.band_gap_true - rows.band_gap).abs()
     oxides = [e for e, s in zip(errors, rows.species, strict=True) if "O" in s]
-    assert subgroups.error_by_element(rows, "band_gap")["O"] == pytest.approx(np.mean(oxides))
-    assert subgroups.crystals_by_element(rows.species) == {
+    assert run_tables.error_by_element(rows, "band_gap")["O"] == pytest.approx(np.mean(oxides))
+    assert run_tables.crystals_by_element(rows.species) == {
         "Cl": 100,
         "Na": 100,
         "O": 100,
@@ -73,7 +73,7 @@ def test_error_by_element_counts_each_crystal_once(rows):
 
 
 def test_test_rows_are_real_labelled_and_of_the_test_fold(run):
-    rows = subgroups.test_rows(run, "band_gap")
+    rows = run_tables.test_rows(run, "band_gap")
     folds = run.split.set_index("material_id")["fold"]
     real = run.materials.set_index("material_id")["synthetic"]
     assert set(folds[rows["material_id"]]) == {"test"}

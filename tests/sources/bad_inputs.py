@@ -29,13 +29,13 @@ from written_files import FILES, OPTIMADE, PYMATGEN, content_of
 from matscout.crystal_checks import Rejection
 from matscout.errors import MatscoutError
 from matscout.params import FileImport, check_params
-from matscout.sources.files.file_opening import GZIP_MAGIC
+from matscout.sources.files.file_rows import GZIP_MAGIC
 from matscout.sources.files.import_file import import_file
 from matscout.sources.files.named_structures import read_structures, read_text
-from matscout.sources.formats.page_formats import FORMATS, parse_page
 from matscout.sources.record import Record
-from matscout.sources.services.download_journal import Journal
-from matscout.sources.snapshots.manifest import read_manifest
+from matscout.sources.services.page_formats import FORMATS, parse_page
+from matscout.sources.snapshots.download import Journal
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 PLAIN = FileImport(format="auto", columns={}, units={}, functional="PBE")
 SOUND = [name for name, (_, wanted) in FILES.items() if isinstance(wanted, dict)]

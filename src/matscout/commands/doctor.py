@@ -19,7 +19,7 @@ from matscout.engine import n_workers
 from matscout.engine.settings import Switch
 from matscout.errors import MatscoutError
 from matscout.params import Params, load_params
-from matscout.sources.services.disk_space import pipeline_bytes
+from matscout.sources.snapshots.snapshot_files import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (

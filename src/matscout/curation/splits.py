@@ -1,10 +1,11 @@
 """Which rows train, validate and test: no test row has a near-duplicate in training, and no row changes sides.
 
-A row's fold is drawn from the seed and a key of the row itself (see `folds`), never from its rank or
-from its cluster's members. So rows added later leave old rows where they were; at most a training
-row that turns out to be a near-duplicate of a new held-out row becomes `unused`.
+Rows that match share a key. A row's fold is drawn from the seed and a key of the row itself (see `folds`), never from
+its rank or from its cluster's members. So rows added later leave old rows where they were; at most a training row that
+turns out to be a near-duplicate of a new held-out row becomes `unused`.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,52 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pymatgen.core import Composition
 
 from matscout import columns
-from matscout.curation.split_keys import composition_keys, draw, match_keys, prototype_keys
 from matscout.errors import InputError, ParameterError
 from matscout.files import write_parquet
 from matscout.params import Split
+
+DRAW_BYTES: Final = 8
+
+
+def match_keys(materials: pd.DataFrame) -> pd.Series:
+    """`formula|atoms in the primitive cell`: rows that match, merged or related, have equal keys.
+
+    The matcher compares crystals of one formula and one primitive size only, so the key is coarser
+    than every cluster and every edge. It depends on the row alone: a row that joins or bridges
+    clusters later, or becomes the smallest id of one, changes no other row's key.
+    """
+    return materials.loc[:, columns.FORMULA] + "|" + materials.loc[:, columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
+
+
+def composition_keys(materials: pd.DataFrame) -> pd.Series:
+    """The reduced formula."""
+    return materials.loc[:, columns.FORMULA]
+
+
+def prototype_keys(materials: pd.DataFrame) -> pd.Series:
+    """`anonymous formula|space group|atoms in the primitive cell`, such as `AB|225|2` for rock salt.
+
+    Wyckoff letters are left out: they depend on the origin and on tiny distortions.
+    """
+    formulas = materials.loc[:, columns.FORMULA]
+    anonymous = formulas.map({formula: Composition(formula).anonymized_formula for formula in formulas.unique()})
+    numbers = materials.loc[:, [columns.SPACE_GROUP, columns.N_ATOMS_PRIMITIVE]].astype(int).astype(str)
+    return anonymous + "|" + numbers[columns.SPACE_GROUP] + "|" + numbers[columns.N_ATOMS_PRIMITIVE]
+
+
+def draw(keys: pd.Series, seed: int) -> NDArray[np.float64]:
+    """(n,) uniform on [0, 1), decided by seed and key alone, not by other rows."""
+    codes, distinct = pd.factorize(keys)
+    return np.array([_draw_one(key, seed) for key in distinct], dtype=np.float64)[codes]
+
+
+def _draw_one(key: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:DRAW_BYTES], "big") / 256**DRAW_BYTES
+
 
 SPLIT_SCHEMA: Final = pa.schema([(columns.MATERIAL_ID, pa.string()), (columns.FOLD, pa.string())])
 NEEDED: Final = (

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
 from matscout.crystal import Crystal, formula_key
-from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset
+from matscout.curation.reference_offsets import MAD_TO_STD, OffsetFit, Pairs, fit_offset
 from matscout.errors import InputError
 from matscout.hypothetical.potential_labels import (
     CORRECTION,

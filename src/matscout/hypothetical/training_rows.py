@@ -20,8 +20,7 @@ from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
 from matscout.curation.curated_table import MATERIALS_NAME
-from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import OffsetFit, fit_offset, held_out_residuals
+from matscout.curation.reference_offsets import OffsetFit, Pairs, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER

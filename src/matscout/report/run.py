@@ -18,7 +18,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.params import Goal, Member, Params
-from matscout.sources.snapshots.manifest import Manifest, read_manifest
+from matscout.sources.snapshots.snapshot_files import Manifest, read_manifest
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matscout.crystal import Crystal
-from matscout.curation.duplicates.duplicate_search import complete_link
-from matscout.curation.duplicates.reduced_cell import content_key, reduce_crystal, space_group_number
-from matscout.curation.duplicates.structure_matching import match_pairs
+from matscout.curation.duplicate_search import complete_link
+from matscout.curation.reduced_cell import content_key, reduce_crystal, space_group_number
+from matscout.curation.structure_matching import match_pairs
 from matscout.params import load_params
 
 MATCHING = load_params().curation.matching

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from matscout import columns
-from matscout.curation.energies.label_noise import label_noise
+from matscout.curation.align_energies import label_noise
 
 
 def table(rows):

@@ -6,9 +6,8 @@ import pytest
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, N_ELEMENTS
-from matscout.curation.energies.align_energies import align, reference_scale
-from matscout.curation.energies.database_pairs import Pairs, make_pairs
-from matscout.curation.energies.reference_offsets import fit_offset, held_out_residuals
+from matscout.curation.align_energies import align, reference_scale
+from matscout.curation.reference_offsets import Pairs, fit_offset, held_out_residuals, make_pairs
 from matscout.params import load_params
 
 SETTINGS = load_params().curation.offsets

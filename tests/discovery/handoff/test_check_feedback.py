@@ -14,7 +14,7 @@ from matscout.discovery.handoff.collect import shipped_elements
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.feedback_files import read_feedback, write_receipt
-from matscout.sources.snapshots.snapshot_writer import write_records
+from matscout.sources.snapshots.snapshot import write_records
 
 ROOT = Path(__file__).parents[3]
 ENERGY = "formation_energy_per_atom"

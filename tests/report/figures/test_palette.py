@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from matscout.report.figures import palette
+from matscout.report.figures import chart
 
 # Machado, Oliveira & Fernandes (2009), severity 1.0, on linear RGB
 DEFICIENCY = {
@@ -28,32 +28,32 @@ def lab(color, matrix):
 @pytest.mark.parametrize("name", DEFICIENCY)
 def test_series_that_meet_in_one_figure_stay_apart(name, dark):
     """The first two are targets and meet most; all six meet with dashes that differ too."""
-    colors = [palette.DARK_TWINS[c] if dark else c for c in palette.SERIES]
+    colors = [chart.DARK_TWINS[c] if dark else c for c in chart.SERIES]
     points = [lab(color, DEFICIENCY[name]) for color in colors]
     assert np.linalg.norm(points[0] - points[1]) > 40
     distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(points, 2)]
     assert min(distances) > 15
 
 
-@pytest.mark.parametrize("color", [*palette.SERIES, palette.INK, palette.MUTED])
+@pytest.mark.parametrize("color", [*chart.SERIES, chart.INK, chart.MUTED])
 def test_lines_and_words_stand_out_on_both_pages(color):
-    wanted = 4.5 if color in {palette.INK, palette.MUTED} else 3.0
-    assert palette.contrast(color, palette.SURFACE) >= wanted
-    assert palette.contrast(palette.DARK_TWINS[color], palette.DARK_TWINS[palette.SURFACE]) >= wanted
+    wanted = 4.5 if color in {chart.INK, chart.MUTED} else 3.0
+    assert chart.contrast(color, chart.SURFACE) >= wanted
+    assert chart.contrast(chart.DARK_TWINS[color], chart.DARK_TWINS[chart.SURFACE]) >= wanted
 
 
 def test_contrast_of_black_on_white_is_21():
-    assert palette.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert chart.contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
-@pytest.mark.parametrize("ramp", [palette.DATA_RAMP, palette.ERROR_RAMP])
+@pytest.mark.parametrize("ramp", [chart.DATA_RAMP, chart.ERROR_RAMP])
 def test_symbols_are_readable_all_along_a_ramp(ramp):
     for low, high in ramp:
         for share in np.linspace(0, 1, 101):
-            color = palette.mix(low, high, share)
-            assert palette.contrast(color, palette.readable_on(color)) >= 4.5
+            color = chart.mix(low, high, share)
+            assert chart.contrast(color, chart.readable_on(color)) >= 4.5
 
 
 def test_mix_ends_at_its_ends():
-    assert palette.mix("#102030", "#f0e0d0", 0) == "#102030"
-    assert palette.mix("#102030", "#f0e0d0", 1) == "#f0e0d0"
+    assert chart.mix("#102030", "#f0e0d0", 0) == "#102030"
+    assert chart.mix("#102030", "#f0e0d0", 1) == "#f0e0d0"

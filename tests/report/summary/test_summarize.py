@@ -13,8 +13,7 @@ from imports import ROOT
 
 from matscout.report.html_table import Scale, number_cell
 from matscout.report.run import Run
-from matscout.report.summary.plot_tables import MOST_ROWS, learning_curves, write_csv
-from matscout.report.summary.summarize import summarize
+from matscout.report.summarize import MOST_ROWS, learning_curves, summarize, write_csv
 from matscout.report.wording import formula, number, substitution, window
 
 

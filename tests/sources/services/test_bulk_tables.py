@@ -9,8 +9,8 @@ from replay import elements_of, thermo_of
 from sample_rows import split
 
 from matscout.errors import ParameterError, SourceError
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N_ROWS = 60
 RELEASE = "2025-09-25"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from matscout import __version__, columns, layout
 from matscout.discovery.handoff.optimade_entries import plain
 from matscout.files import sha256_of
-from matscout.sources.snapshots.manifest import read_manifest
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 UNRELAXED_NOTE: Final = "predicted, not computed: the cell is scaled to a plausible volume and not relaxed"
 RELAXED_NOTE: Final = "predicted, not computed by DFT: the cell is relaxed by the potential under `relaxed_by`"

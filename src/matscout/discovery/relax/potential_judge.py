@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.composition_vectors import atomic_fractions
 from matscout.crystal import Crystal
-from matscout.curation.energies.database_pairs import Pairs
+from matscout.curation.reference_offsets import Pairs
 from matscout.discovery.relax.relax_all import loaded_judge
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError

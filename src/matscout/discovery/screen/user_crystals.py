@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.crystal_checks import Rejection
-from matscout.curation.validity import reject_unphysical
+from matscout.curation.row_checks import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
 from matscout.ensemble.predictor import EnsemblePredictor

@@ -10,8 +10,8 @@ from pymatgen.core import Structure
 from matscout.crystal import SYMBOLS, Crystal
 from matscout.graphs.create_graph import create_crystal_graph
 from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.report.figures.chart import FAINT, MUTED
 from matscout.report.figures.crystal_scene import covalent_radius, element_colors
-from matscout.report.figures.palette import FAINT, MUTED
 
 PIXELS: Final = 14.0  # diameter of an atom, px per Å of covalent radius
 CAMERA: Final = {"eye": {"x": 1.5, "y": 0.8, "z": 0.45}}  # off every axis of a cubic cell

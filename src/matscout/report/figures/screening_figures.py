@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.params import Objective
-from matscout.report.figures.chart import chart
-from matscout.report.figures.palette import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION
+from matscout.report.figures.chart import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION, chart
 from matscout.report.wording import name_of, titled, unit_of
 
 LEAST_CHANCE = 0.05  # of meeting the goal: candidates that can hardly meet it are left out of the front

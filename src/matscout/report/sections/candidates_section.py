@@ -1,11 +1,16 @@
-"""Where candidates come from and which were lost: counts per gate, from the first idea to the shortlist."""
+"""Candidates: where they come from and which gate lost them; what the relaxation moved, and who left the shortlist."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
+
+import pandas as pd
+from markupsafe import Markup
 
 from matscout import columns
 from matscout.discovery.propose import gates
 from matscout.report import wording
+from matscout.report.html_table import Cell, Column, Row, Table, number_cell, share_cell, text_cell
 from matscout.report.run import Run
 
 GATES: Final = {
@@ -83,3 +88,110 @@ def _kept(run: Run) -> Funnel:
     return Funnel(
         "Candidates screened, and how many of them", [Gate(n, wording.count(k), f"{k / widest:.4f}") for n, k in steps]
     )
+
+
+BEFORE: Final = "_before"
+DISAGREE: Final = "judges_disagree"
+
+
+def relaxation(run: Run) -> dict[str, Any] | None:
+    """Words and tables on the relaxed candidates; null where none was relaxed."""
+    if not len(run.relaxed):
+        return None
+    stays = run.relaxed[columns.RANK].notna().to_numpy(bool)
+    kept, left = run.relaxed.loc[stays], run.relaxed.loc[~stays]
+    return {
+        "words": _words(run),
+        "table": _table(kept),
+        "left": [_left(row) for row in left.to_dict("records")],
+    }
+
+
+def _words(run: Run) -> str:
+    told = run.relaxation
+    potential, judge, known = told["potential"], told["judge"], told["against_dft"]
+    gained = wording.number(told["mean_energy_gained"], 3)
+    words = (
+        f"{potential['name']} ({potential['licence']}) relaxed {told['n_relaxed']} of {told['n_chosen']} candidates, "
+        f"which gained {gained} eV/atom on average. Ensemble and {judge['name']} then judge the relaxed cell together. "
+        f"Expected to meet the goal: {wording.number(told['expected_hits_before'], 1)} of them before, "
+        f"{wording.number(told['expected_hits'], 1)} after."
+    )
+    if known["mae_potential"] is not None and known["mae_ensemble"] is not None:
+        words += (
+            f" Against DFT on {known['n_validation_crystals']} known validation crystals the potential errs by "
+            f"{wording.number(known['mae_potential'], 3)} eV/atom and the ensemble by "
+            f"{wording.number(known['mae_ensemble'], 3)}. The potential's figure is optimistic: it was trained on "
+            f"{judge['training_data'] or 'most of these crystals'}."
+        )
+    return words
+
+
+def _table(kept: pd.DataFrame) -> Table:
+    heads = (
+        Column("rank"),
+        Column("before", "rank"),
+        Column("formula", numeric=False),
+        Column("meets the goal", "probability"),
+        Column("before", "probability"),
+        Column("energy above hull", "eV/atom"),
+        Column("before", "eV/atom"),
+        Column("ensemble", "formation energy, eV/atom"),
+        Column("potential", "formation energy, eV/atom"),
+        Column("energy gained", "eV/atom"),
+        Column("atoms moved", "Å"),
+        Column("volume", "change"),
+        Column("space group", "before and after", numeric=False),
+    )
+    rows = tuple(_row(row) for row in kept.to_dict("records"))
+    return Table("relaxation", f"Before and after, {wording.plural(len(kept), 'candidate')}", heads, rows)
+
+
+def _row(row: dict[str, Any]) -> Row:
+    energy = columns.FORMATION_ENERGY
+    groups = [wording.number(row[columns.SPACE_GROUP + end], 0) for end in (BEFORE, "")]
+    note = str(row["judges_remark"]) if row[DISAGREE] is True else ""
+    cells = (
+        number_cell(row[columns.RANK], 0),
+        number_cell(row[columns.RANK + BEFORE], 0),
+        Cell(wording.formula(row[columns.FORMULA]), row[columns.FORMULA]),
+        share_cell(row[columns.GOAL_PROBABILITY]),
+        share_cell(row[columns.GOAL_PROBABILITY + BEFORE]),
+        number_cell(row.get(columns.ENERGY_ABOVE_HULL), 2),
+        number_cell(row.get(columns.ENERGY_ABOVE_HULL + BEFORE), 2),
+        number_cell(row[f"{energy}_by_ensemble"], 2),
+        number_cell(row[f"{energy}_by_potential"], 2),
+        number_cell(row["energy_gained"], 3),
+        number_cell(row["moved"], 2),
+        Cell(wording.percent(_volume_change(row)), _volume_change(row)),
+        text_cell(groups[0] if groups[0] == groups[1] else " to ".join(groups), note),
+    )
+    return Row(cells, candidate=row[columns.CANDIDATE_ID])
+
+
+def _volume_change(row: dict[str, Any]) -> float:
+    return row[columns.VOLUME_PER_ATOM] / row[columns.VOLUME_PER_ATOM + BEFORE] - 1
+
+
+def _left(row: dict[str, Any]) -> Markup:
+    words = Markup("{} ({}), rank {}: {}")
+    formula, rank = wording.formula(row[columns.FORMULA]), wording.count(row[columns.RANK + BEFORE])
+    return words.format(formula, row[columns.CANDIDATE_ID], rank, row["detail"] or row["reason"])
+
+
+def relaxation_facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The relaxation on the card of a candidate."""
+    energy = columns.FORMATION_ENERGY
+    facts: list[tuple[str, Any]] = [
+        ("rank before", wording.count(row[columns.RANK + BEFORE])),
+        ("meets the goal, before", wording.percent(row[columns.GOAL_PROBABILITY + BEFORE])),
+        ("energy gained", f"{wording.number(row['energy_gained'], 3)} eV/atom in {row['steps']:.0f} steps"),
+        ("atoms moved", f"{wording.number(row['moved'], 2)} Å; volume {_volume_change(row):+.0%}"),
+        ("ensemble says", f"{wording.number(row[f'{energy}_by_ensemble'], 2)} eV/atom"),
+    ]
+    if math.isfinite(row[f"{energy}_by_potential"]):
+        said, weight = row[f"{energy}_by_potential"], wording.percent(row["weight_of_potential"])
+        facts.append(("potential says", f"{wording.number(said, 2)} eV/atom, weight {weight}"))
+    if row["judges_remark"]:
+        facts.append(("judges", row["judges_remark"]))
+    return facts

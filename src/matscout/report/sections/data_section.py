@@ -1,20 +1,80 @@
-"""The data: databases, elements, duplicates, reference offsets, rejected rows."""
+"""The data: databases, elements on a periodic table, duplicates, reference offsets, rejected rows.
 
+The periodic table is plain HTML: one coloured tile an element, readable without scripts.
+"""
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
+from pymatgen.core import Element
 
 from matscout import columns
-from matscout.report import json_tables, subgroups, wording
-from matscout.report.figures.palette import DATA_RAMP, ERROR_RAMP
-from matscout.report.figures.periodic_table import Cell as ElementCell
-from matscout.report.figures.periodic_table import heat_map
-from matscout.report.figures.trust_figures import offsets
+from matscout.report import run_tables, wording
+from matscout.report.figures.chart import DATA_RAMP, ERROR_RAMP, mix, readable_on
+from matscout.report.figures.ensemble_figures import offsets
 from matscout.report.html_table import Cell, Column, Row, Table, count_cell, text_cell
 from matscout.report.run import Run, database_citations
+
+LAST_ELEMENT = 94
+F_BLOCK_GAP = 1  # rows between the seventh period and the f block
+
+
+@dataclass(frozen=True)
+class ElementTile:
+    """One element of the table; `value` None means that there is nothing to show."""
+
+    symbol: str
+    row: int
+    column: int
+    value: float | None
+    text: str
+    style: str
+
+
+def heat_map(
+    values: Mapping[str, float], *, ramp: tuple[tuple[str, str], tuple[str, str]], log: bool, text: str
+) -> list[ElementTile]:
+    """Cells of the elements up to plutonium, coloured by `values`.
+
+    Args:
+        values: by element symbol; absent elements stay empty.
+        ramp: (low, high) colours on the light page, and on the dark page.
+        log: colour by the logarithm (counts over decades); values must then be positive.
+        text: format of a value, such as `"{:,.0f} crystals"`.
+
+    Returns:
+        One cell an element, by atomic number.
+    """
+    scaled = {symbol: math.log(value) if log else value for symbol, value in values.items()}
+    low, high = (min(scaled.values()), max(scaled.values())) if scaled else (0.0, 1.0)
+    cells = []
+    for number in range(1, LAST_ELEMENT + 1):
+        element = Element.from_Z(number)
+        symbol = element.symbol
+        row, column = _place(element)
+        share = (scaled[symbol] - low) / (high - low or 1.0) if symbol in scaled else None
+        value = values.get(symbol)
+        label = f"{element.long_name}: " + ("none" if value is None else text.format(value))
+        cells.append(ElementTile(symbol, row, column, value, label, "" if share is None else _style(share, ramp)))
+    return cells
+
+
+def _place(element: Element) -> tuple[int, int]:
+    if element.is_lanthanoid or element.is_actinoid:
+        first = 57 if element.is_lanthanoid else 89
+        return (8 if element.is_lanthanoid else 9) + F_BLOCK_GAP, element.Z - first + 3
+    return element.row, element.group
+
+
+def _style(share: float, ramp: tuple[tuple[str, str], tuple[str, str]]) -> str:
+    light, dark = (mix(low, high, share) for low, high in ramp)
+    return f"--l:{light};--li:{readable_on(light)};--d:{dark};--di:{readable_on(dark)}"
+
 
 MOST_TERMS: Final = 18  # offsets drawn per database
 SMALLEST_WIDTH: Final = 1e-6  # eV/atom
@@ -26,7 +86,7 @@ class ElementMap:
     """A periodic table with its title, legend and caption."""
 
     title: str
-    cells: list[ElementCell]
+    cells: list[ElementTile]
     low: str
     high: str
     ramp: str
@@ -36,7 +96,7 @@ class ElementMap:
 
 def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
     """The section's text, tables and maps, and the offset figures."""
-    fits = json_tables.offset_tables(run.curation)
+    fits = run_tables.offset_tables(run.curation)
     figures = {f"offsets_{i}": offsets(_most_telling(table)) for i, table in enumerate(fits.values())}
     listed = [
         {
@@ -172,7 +232,7 @@ def _offset_caption(table: pd.DataFrame) -> str:
 def _maps(run: Run) -> list[ElementMap]:
     training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
     is_training = run.materials[columns.MATERIAL_ID].isin(training).to_numpy()
-    counts = subgroups.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
+    counts = run_tables.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
     maps = [
         _map(
             "Training crystals by element",
@@ -186,7 +246,7 @@ def _maps(run: Run) -> list[ElementMap]:
         )
     ]
     for target in run.targets:
-        found = subgroups.error_by_element(subgroups.test_rows(run, target), target)
+        found = run_tables.error_by_element(run_tables.test_rows(run, target), target)
         if not found:
             continue  # errors by element mean nothing on a handful of test crystals
         unit = wording.unit_of(target)
@@ -199,7 +259,7 @@ def _maps(run: Run) -> list[ElementMap]:
                 unit=unit,
                 digits=2,
                 caption=f"Mean absolute error of the test crystals that hold the element, where "
-                f"there are at least {subgroups.FEWEST_PER_ELEMENT}.",
+                f"there are at least {run_tables.FEWEST_PER_ELEMENT}.",
             )
         )
     return maps

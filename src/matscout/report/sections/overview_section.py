@@ -6,8 +6,8 @@ from typing import Any
 from matscout import columns
 from matscout.params import Objective
 from matscout.report import wording
-from matscout.report.json_tables import ensemble_error
 from matscout.report.run import Run
+from matscout.report.run_tables import ensemble_error
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from matscout.report.html_table import (
     text_cell,
 )
 from matscout.report.run import Run
-from matscout.report.sections.relaxation_section import BEFORE, DISAGREE, relaxation, relaxation_facts
+from matscout.report.sections.candidates_section import BEFORE, DISAGREE, relaxation, relaxation_facts
 
 IS_RELAXED = "is_relaxed"
 SHORT_HEADS = {

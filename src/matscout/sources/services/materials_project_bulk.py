@@ -21,10 +21,10 @@ from typing import Any, Final, Protocol
 
 from matscout.errors import InputError, SourceError
 from matscout.params import Database
-from matscout.sources.formats.materials_project import FORMAT, normalise_id
-from matscout.sources.services.fetcher import Cursor, Page
-from matscout.sources.services.materials_project_client import (
+from matscout.sources.services.http import Cursor, Page, TransientError, patiently
+from matscout.sources.services.materials_project import (
     CORE_FIELDS,
+    FORMAT,
     NOT_FREE,
     SUMMARY_FIELDS,
     THERMO_FIELDS,
@@ -32,10 +32,10 @@ from matscout.sources.services.materials_project_client import (
     criteria,
     is_commercial,
     is_low,
+    normalise_id,
     origins_of,
     slim,
 )
-from matscout.sources.services.retrying import TransientError, patiently
 
 S3: Final = "s3://"
 REGION: Final = "us-east-1"

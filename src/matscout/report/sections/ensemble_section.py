@@ -1,0 +1,186 @@
+"""Members and ensemble: sizes and errors beside baselines; calibration, coverage by stratum, spread against error."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from matscout import columns
+from matscout.report import run_tables, wording
+from matscout.report.figures import ensemble_figures
+from matscout.report.figures.ensemble_figures import MOST_POINTS, errors, learning_curves, parity
+from matscout.report.html_table import Cell, Column, Row, Table, count_cell, estimate_cell, text_cell
+from matscout.report.run import Run, paper_of
+
+
+def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's text and table, and its figures: errors, learning curves and parity of each target."""
+    scores = {target: run_tables.scores(run, target) for target in run.targets}
+    figures: dict[str, go.Figure] = {}
+    listed = []
+    for target, table in scores.items():
+        name = wording.name_of(target)
+        rows = run_tables.test_rows(run, target)
+        figures[f"errors_{target}"] = errors(table, target)
+        figures[f"learning_{target}"] = learning_curves({k: m.history for k, m in run.members.items()}, target)
+        figures[f"parity_{target}"] = parity(
+            rows[target + columns.TRUTH].to_numpy(),
+            rows[target].to_numpy(),
+            rows[target + columns.STD].to_numpy(),
+            target,
+        )
+        listed += [
+            _listed(
+                f"errors_{target}",
+                f"Test error, {name}",
+                "Bars: 95 % bootstrap intervals. Baselines and members learned from the same training crystals.",
+            ),
+            _listed(
+                f"learning_{target}",
+                f"Learning curves, {name}",
+                "Error on the validation fold after each epoch, of the averaged weights.",
+            ),
+            _listed(f"parity_{target}", f"Ensemble against published, {name}", _parity_caption(len(rows))),
+        ]
+    words = {
+        "intro": _intro(run, scores),
+        "table": _members_table(run, scores),
+        "papers": [(wording.name_of(name), paper_of(member)) for name, member in run.params.ensembled.items()],
+        "figures": sorted(listed, key=lambda f: ["errors", "parity", "learning"].index(f["key"].split("_")[0])),
+    }
+    return words, figures
+
+
+def _listed(key: str, title: str, caption: str) -> dict[str, str]:
+    return {"key": key, "title": title, "caption": caption}
+
+
+def _parity_caption(n: int) -> str:
+    drawn = f"{MOST_POINTS:,} of {n:,}" if n > MOST_POINTS else f"All {n:,}"
+    return f"{drawn} test crystals, all real. On the dashed line the prediction is the published value."
+
+
+def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
+    sentences = [f"{len(run.members)} models with different architectures and seeds vote."]
+    for target, table in scores.items():
+        rows = table.to_dict("records")
+        best = min((row for row in rows if row["kind"] == "member"), key=lambda row: row["value"])
+        ours = next(row for row in rows if row["kind"] == "ensemble")
+        boosting = next(row for row in rows if row["key"] == "gradient_boosting")
+        sentences.append(
+            f"For the {wording.name_of(target)} the ensemble's error is {_beside(ours, best)} its best member's "
+            f"({best['name']}) and {_beside(ours, boosting)} that of {boosting['name']}."
+        )
+    return " ".join(sentences)
+
+
+def _beside(ours: dict[str, Any], other: dict[str, Any]) -> str:
+    change = 100 * (ours["value"] / other["value"] - 1)
+    if abs(change) < 0.5:  # what rounds to nothing
+        return "equal to"
+    return f"{abs(change):.0f} % {'below' if change < 0 else 'above'}"
+
+
+def _members_table(run: Run, scores: dict[str, pd.DataFrame]) -> Table:
+    heads = [Column("model", numeric=False), Column("kind", numeric=False), Column("parameters"), Column("epochs")]
+    heads += [Column(f"MAE {wording.name_of(t)}", f"{wording.unit_of(t)}, 95 % interval") for t in scores]
+    first = next(iter(scores.values()))
+    rows = []
+    for entry in first.to_dict("records"):
+        member = run.members.get(entry["key"])
+        errors_of = [table[table["key"] == entry["key"]].iloc[0].to_dict() for table in scores.values()]
+        rows.append(
+            Row(
+                (
+                    text_cell(entry["name"]),
+                    Cell(entry["kind"]),
+                    count_cell(member.metrics["n_parameters"] if member else None),
+                    count_cell(member.metrics["epochs"] if member else None),
+                    *(estimate_cell(e) for e in errors_of),
+                ),
+                best=entry["kind"] == "ensemble",
+            )
+        )
+    return Table("members", "Errors on held-out real crystals", tuple(heads), tuple(rows))
+
+
+NOMINAL: Final = 0.9
+METRICS: Final = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R², share of the variance explained (no unit)",
+    "coverage_90": "inside the 90 % interval (share)",
+    "width_90": "mean width of the 90 % interval",
+    "crps": "CRPS: error of the whole distribution",
+    "nll": "negative log likelihood (nats)",
+    "miscalibration_area": "miscalibration area, 0 is best (no unit)",
+    "ence": "normalised calibration error of the spread, 0 is best (no unit)",
+    "spearman": "rank correlation of spread and error, 1 is best (no unit)",
+    "ause": "area under the sparsification error, 0 is best (no unit)",
+    "roc_auc_metal": "metal or not: area under the ROC curve, 1 is best (no unit)",
+}
+
+
+def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
+    """The section's text and its figures."""
+    targets = run.targets
+    strata = pd.concat(
+        [run_tables.coverage_by_stratum(run_tables.test_rows(run, t), t).assign(target=t) for t in targets]
+    )
+    figures = {
+        "calibration": ensemble_figures.calibration(
+            _curves(run, "calibration"), {t: run_tables.interval_coverage(run.ensemble, t) for t in targets}
+        ),
+        "coverage": ensemble_figures.coverage(strata, nominal=NOMINAL),
+        "spread": ensemble_figures.spread_against_error(_curves(run, "error_against_spread")),
+        "confidence": ensemble_figures.confidence_curve(_curves(run, "confidence")),
+        "width": ensemble_figures.interval_width({t: run_tables.interval_width(run.ensemble, t) for t in targets}),
+        "distance": ensemble_figures.distance({t: run_tables.distance_deciles(run.ensemble, t) for t in targets}),
+    }
+    return _words(run), figures
+
+
+def _curves(run: Run, name: str) -> Mapping[str, pd.DataFrame]:
+    return {target: run_tables.curve(run.ensemble, target, name) for target in run.targets}
+
+
+def _words(run: Run) -> dict[str, Any]:
+    held = wording.sentence_list([_held(run, target) for target in run.targets])
+    far = wording.percent(run.ensemble["flags"]["test_share_far"], 1)
+    return {
+        "intro": f"Every prediction comes with a 90 % interval. On real crystals that no model has seen it held "
+        f"{held}. Below: whether that is so for each kind of crystal, and whether a large spread warns of a large "
+        f"error. {far} of the test crystals lie far from the training data.",
+        "calibration_caption": "Share of test crystals inside the central interval of each nominal level: markers, the "
+        "conformal intervals that the tables give, with 95 % bootstrap intervals; lines, the distributions behind "
+        "them. Above the dashed line too wide, below it too narrow.",
+        "coverage_caption": f"Bars: Wilson's 95 % intervals. Strata of fewer than {run_tables.FEWEST_ROWS} test "
+        "crystals are left out. The dashed line is the promise, 90 %.",
+        "spread_caption": "Test crystals in groups of equal size by predicted standard deviation. On the dashed line "
+        "the spread is as large as the error found.",
+        "confidence_caption": "Solid: mean absolute error of the crystals that stay when those of largest predicted "
+        "spread are set aside first. Dotted: the best possible order, by the error itself.",
+        "width_caption": "Test crystals by the width of their 90 % interval, relative to the mean width. One width for "
+        "all would be a single peak at the dashed line: a long tail shows that the doubtful ones are told apart.",
+        "distance_caption": "Distance to the nearest training crystals in the models' own description of a crystal. "
+        "An honest spread (dotted) rises with the error (solid).",
+        "table": _trust_table(run),
+    }
+
+
+def _held(run: Run, target: str) -> str:
+    metrics = run_tables.judged(run.ensemble, target)
+    found = wording.percent(metrics["coverage_90"]["value"], 1)
+    return f"{found} of {wording.count(metrics['n'])} values of the {wording.name_of(target)}"
+
+
+def _trust_table(run: Run) -> Table:
+    judged = {target: run_tables.judged(run.ensemble, target) for target in run.targets}
+    heads = [Column("figure", numeric=False)]
+    heads += [Column(wording.name_of(t), f"{wording.unit_of(t)}, 95 % interval") for t in judged]
+    rows = [
+        Row((Cell(name), *(estimate_cell(metrics.get(key)) for metrics in judged.values())))
+        for key, name in METRICS.items()
+    ]
+    return Table("trust", "The ensemble on held-out real crystals", tuple(heads), tuple(rows))
