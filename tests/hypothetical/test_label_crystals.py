@@ -1,6 +1,7 @@
 """Labelling goes on where it was killed, and starts over for other arguments."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -129,3 +130,16 @@ def test_without_own_labels_the_stage_leaves_a_folder_that_holds_none(inputs, tm
     settings = Hypothetical(path="absent", n=5, per_epoch=1, calibration=0.1, own=own)
     label_crystals.label_own_crystals(*inputs, settings, tmp_path / "own", workers=1)
     assert [path.name for path in (tmp_path / "own").iterdir()] == [label_crystals.COUNT_NAME]
+
+
+def test_labels_join_others_of_the_same_potential(inputs, well, tmp_path):
+    label(inputs, tmp_path / "broad")
+    label(inputs, tmp_path / "both", n_similar=12)
+    one, both = Labels.read(tmp_path / "broad"), Labels.read(tmp_path / "both")
+    joined = one.joined(both)  # the first labels are there twice
+    assert len(joined.table) == len(both.table.drop_duplicates([columns.PARENT_ID, EXCHANGED]))
+    joined.write(tmp_path / "joined")
+    assert set(Labels.read(tmp_path / "joined").parents) == set(both.parents)
+    other = replace(both, potential=replace(both.potential, weights_sha256="1" * 64))
+    with pytest.raises(InputError, match="two scales"):
+        one.joined(other)
