@@ -12,7 +12,7 @@ from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.errors import InputError
 from matscout.files import sha256_of, write_parquet
 from matscout.hypothetical import label_crystals
-from matscout.hypothetical.draw_crystals import EXCHANGE
+from matscout.hypothetical.draw_crystals import SIMILAR_EXCHANGE
 from matscout.hypothetical.potential_labels import EXCHANGED, ROUTE, Labels
 from matscout.params import Hypothetical
 from matscout.potentials.potential import Facts
@@ -97,13 +97,13 @@ def test_other_arguments_start_over(inputs, well, tmp_path, monkeypatch):
     assert label(inputs, tmp_path / "again", seed=4) == other
 
 
-def test_similar_crystals_follow_the_others_and_exchange_elements_alone(inputs, well, tmp_path):
+def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
     label(inputs, tmp_path / "broad")
     label(inputs, tmp_path / "both", n_similar=12)
     broad, both = (Labels.read(tmp_path / name).table for name in ("broad", "both"))
     pd.testing.assert_frame_equal(both.iloc[: len(broad)].astype(broad.dtypes), broad)
     assert 0 < len(both) - len(broad) <= 12
-    assert set(both[ROUTE].iloc[len(broad) :]) == {EXCHANGE}
+    assert set(both[ROUTE].iloc[len(broad) :]) == {SIMILAR_EXCHANGE}
 
 
 def test_own_elements_alone_are_drawn(inputs, well, tmp_path):

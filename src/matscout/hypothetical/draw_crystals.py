@@ -19,6 +19,7 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal, formula_key
 
 EXCHANGE: Final = "exchange"
 DECORATION: Final = "decoration"
+SIMILAR_EXCHANGE: Final = "similar"
 NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases form hardly any compounds
 ANIONS: Final = ("H", "N", "O", "F", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
 KEEPS_ANIONS: Final = 0.5  # share of decorations that put an anion where the prototype's anion was
@@ -35,12 +36,14 @@ class Recipe:
     """How crystals are drawn.
 
     Attributes:
-        decorations: share of the draws that decorate a prototype; the others exchange elements of a compound.
+        exchange: name of the route that exchanges elements of a compound.
+        decorations: share of the draws that decorate a prototype instead.
         n_exchanged: probabilities of exchanging one, two or three elements.
         near: decay length of an exchange's probability along Mendeleev numbers.
         far, far_share: another decay length, and the share of the exchanges that have it.
     """
 
+    exchange: str
     decorations: float
     n_exchanged: tuple[float, float, float]
     near: float
@@ -48,8 +51,12 @@ class Recipe:
     far_share: float
 
 
-BROAD: Final = Recipe(0.4, (0.5, 0.4, 0.1), near=3.0, far=12.0, far_share=0.3)  # half lie .2 eV/atom above the hull
-SIMILAR: Final = Recipe(0.0, (0.6, 0.35, 0.05), near=2.0, far=2.0, far_share=0.0)  # most lie near the hull
+BROAD: Final = Recipe(
+    EXCHANGE, 0.4, (0.5, 0.4, 0.1), near=3.0, far=12.0, far_share=0.3
+)  # half lie .2 eV/atom above the hull
+SIMILAR: Final = Recipe(
+    SIMILAR_EXCHANGE, 0.0, (0.6, 0.35, 0.05), near=2.0, far=2.0, far_share=0.0
+)  # most lie near the hull
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Drawn:
     """One hypothetical crystal, described by how it was made.
 
     Attributes:
-        route: `exchange` or `decoration`.
+        route: `exchange`, `similar` or `decoration`.
         parent_id: the known crystal whose cell and sites it takes over.
         exchanged: pairs (element of the parent, element in its place) for all of the parent's elements, sorted.
         scale: volume of the cell divided by the parent's.
@@ -129,9 +136,9 @@ def draw(
     tries, most_tries = 0, TRIES_WITHIN_ELEMENTS if within else TRIES_PER_CRYSTAL
     while tries < most_tries:
         tries += 1
-        route = str(rng.choice([EXCHANGE, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
-        if route == EXCHANGE or not groups:
-            route = EXCHANGE
+        route = str(rng.choice([recipe.exchange, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
+        if route == recipe.exchange or not groups:
+            route = recipe.exchange
             parent_id = whole[rng.integers(len(whole))]
             mapping = _exchange(sorted(set(usable[parent_id].species)), elements, recipe, rng)
         else:

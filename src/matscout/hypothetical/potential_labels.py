@@ -99,8 +99,13 @@ class Labels:
         return cls(potential, dict(zip(parents[columns.MATERIAL_ID], cells, strict=True)), table, known)
 
     def joined(self, more: "Labels") -> "Labels":
-        """These labels, and those of `more` whose parent or exchange is another; the energies of known crystals are
-        those of `more`.
+        """These labels, and those of `more` with another parent or exchange.
+
+        Args:
+            more: by the same potential; its energies of known crystals are kept.
+
+        Returns:
+            Labels of both.
 
         Raises:
             InputError: another potential, or another cell of a parent.
