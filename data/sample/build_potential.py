@@ -5,9 +5,9 @@
     python data/sample/build_potential.py [--n 40000] [--similar 40000] [--onto FOLDER] [--workers 2] [--out FOLDER]
 
 The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
-Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run resumes. A crystal takes about
-65 ms of one core. `--onto` keeps the labels of another folder and adds the new ones. The bundled folder was made in two
-steps: 40,000 draws from all chemistries for 0.2.0, then `--n 0 --onto data/sample/potential` for 0.3.0.
+Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run resumes. A crystal takes
+about 65 ms of one core. `--onto` keeps the labels of another folder and adds the new ones. The bundled folder was made
+in two steps: 40,000 draws from all chemistries for 0.2.0, then `--n 0 --onto data/sample/potential` for 0.3.0.
 """
 
 import argparse

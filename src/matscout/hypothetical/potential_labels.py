@@ -151,7 +151,7 @@ def drawn_from(route: str, parent_id: str, exchanged: str, scale: float) -> Draw
     """Read a row of `LABELS_SCHEMA` back.
 
     Args:
-        route: `exchange` or `decoration`.
+        route: `exchange`, `similar` or `decoration`.
         parent_id: material id of the known crystal.
         exchanged: as `exchanged_text` writes it.
         scale: volume divided by the parent's, dimensionless.
