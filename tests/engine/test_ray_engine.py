@@ -199,4 +199,4 @@ def test_members_trained_at_once_are_finished_by_dvc_with_the_bytes_of_a_serial_
     assert sorted(run.name for run in runs[0].children) == sorted(lost)  # the stages began no run of their own
     assert all(epochs_logged(run) == [1, 2] for run in runs[0].children)
     shutil.rmtree(copied.root / "data/members" / lost[0])
-    assert "all members are trained already" in copied.run("matscout", "train").stdout  # it is in the cache
+    assert "all members are already trained" in copied.run("matscout", "train").stdout  # it is in the cache

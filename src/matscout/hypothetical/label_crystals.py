@@ -23,7 +23,9 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.hypothetical.draw_crystals import Drawn, draw
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json
+from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
@@ -34,6 +36,7 @@ from matscout.hypothetical.potential_labels import (
     Labels,
     exchanged_text,
 )
+from matscout.params import Hypothetical
 from matscout.potentials.load_potential import load_potential
 from matscout.potentials.potential import Potential
 from matscout.progress import progress
@@ -45,6 +48,7 @@ SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
 LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
 SECOND_SHARE: Final = 8  # the second potential labels one part in eight
+COUNT_NAME: Final = "own_labels.json"
 
 
 def build_labels(
@@ -53,12 +57,15 @@ def build_labels(
     destination: Path,
     *,
     n: int,
+    n_similar: int,
     seed: int,
     potential: str,
-    second: str,
+    second: str | None,
     workers: int,
+    within: frozenset[str] = frozenset(),
+    known_by: Path | None = None,
 ) -> None:
-    """Draw `n` hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
+    """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
     Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run with the same arguments resumes.
 
@@ -66,32 +73,98 @@ def build_labels(
         materials: curated table.
         split: material_id and fold. Test and validation rows are never parents, and never labelled.
         destination: folder to write.
-        n: crystals to draw. A few per cent have no minimum and are left out.
+        n: crystals to draw by the recipe `BROAD`. A few per cent have no minimum and are left out.
+        n_similar: by the recipe `SIMILAR`, which follow in the table.
         seed: of the draws.
         potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
+        within: the elements that a crystal may consist of; empty = all.
+        known_by: folder of other labels. If the same potential made them, its energies of known crystals are taken
+            over.
+
+    Raises:
+        InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
     """
     curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
-    drawn = list(itertools.islice(draw(parents, prototypes, barred=barred, seed=seed), n))
+    drawn = [
+        item
+        for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)])
+        for item in itertools.islice(
+            draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within), size
+        )
+    ]
+    if not drawn:
+        raise InputError(
+            f"no hypothetical crystal of the elements {', '.join(sorted(within))} can be drawn from {len(parents)} "
+            "training crystals: every formula is known, or no crystal is similar enough; name more elements"
+        )
     known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
+    before = None if known_by is None else Labels.read(known_by)
+    if before is not None and before.potential.weights_sha256 == load_potential(potential).facts.weights_sha256:
+        known = known.iloc[:0]
+    else:
+        before = None
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    facts = {name: load_potential(name).facts for name in (potential, second)}
+    facts = {name: load_potential(name).facts for name in (potential, second) if name}
     weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
-    settings = {"n": n, "seed": seed, "potential": potential, "second": second, "weights": weights, "part": PART}
+    settings = {
+        "n": n,
+        "n_similar": n_similar,
+        "seed": seed,
+        "potential": potential,
+        "second": second,
+        "weights": weights,
+        "part": PART,
+    }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
         _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
         todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
         _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
         labelled = _joined(parts, [_drawn(number) for number in range(len(crystals))])
-        energies = _joined(parts, [_known(number) for number in range(len(pieces))])
-        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies))
+        energies = _joined(parts, [_known(number) for number in range(len(pieces))]) if pieces else {}
+        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies), before)
+
+
+def label_own_crystals(
+    materials: Path, split: Path, settings: Hypothetical, destination: Path, *, workers: int
+) -> None:
+    """The stage `label`: crystals of the user's own elements, labelled as `hypothetical.own` says.
+
+    Args:
+        materials: curated table.
+        split: material_id and fold.
+        settings: the section `hypothetical`; with `own.n: 0` the folder holds no labels.
+        destination: folder to write.
+        workers: processes.
+
+    Raises:
+        InputError: see `build_labels`.
+    """
+    own = settings.own
+    with atomic_path(destination, mark=COUNT_NAME) as folder:
+        folder.mkdir()
+        if own.n:
+            build_labels(
+                materials,
+                split,
+                folder,
+                n=0,
+                n_similar=own.n,
+                seed=own.seed,
+                potential=own.potential,
+                second=None,
+                workers=workers,
+                within=frozenset(own.elements or ()),
+                known_by=Path(settings.path),
+            )
+        write_json(folder / COUNT_NAME, {"drawn": own.n})
 
 
 def _drawn(number: int) -> str:
@@ -115,23 +188,24 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str, folder: Path, task: tuple[int, list[Crystal]]) -> None:
+def _label_part(potential: str, second: str | None, folder: Path, task: tuple[int, list[Crystal]]) -> None:
     number, crystals = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
-    if there:
+    if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
     Parts(folder).save_arrays(_drawn(number), labels)
 
 
-def _known_part(potential: str, second: str, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
+def _known_part(potential: str, second: str | None, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
     number, rows = task
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
-    energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
+    nothing = np.full(len(crystals), np.nan)
+    energies = [load_potential(name).energies(crystals) / atoms if name else nothing for name in (potential, second)]
     Parts(folder).save_arrays(_known(number), {"energy": energies[0], "second": energies[1]})
 
 
@@ -141,10 +215,11 @@ def _scaled(crystal: Crystal, scale: float) -> Crystal:
 
 def _write(
     destination: Path,
-    names: tuple[str, str],
+    names: tuple[str, str | None],
     labelled_crystals: tuple[Sequence[Drawn], Mapping[str, NDArray[np.float64]]],
     parents: Mapping[str, Crystal],
     known: tuple[pd.DataFrame, Mapping[str, NDArray[np.float64]]],
+    before: Labels | None,
 ) -> None:
     drawn, labelled = labelled_crystals
     found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
@@ -165,18 +240,18 @@ def _write(
     references = pd.DataFrame(
         {
             columns.MATERIAL_ID: rows[columns.MATERIAL_ID].to_numpy(),
-            ENERGY: energies["energy"],
-            SECOND_ENERGY: energies["second"],
+            ENERGY: energies.get("energy", []),
+            SECOND_ENERGY: energies.get("second", []),
             CORRECTION: _corrections(cells),
         }
     )
     references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
     for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
-        if load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
+        if name and load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
             table[column] -= table[CORRECTION]
             references[column] -= references[CORRECTION]
     facts = replace(load_potential(names[0]).facts, corrections=columns.MP2020)  # of the column `correction`
-    Labels(facts, parents, table, references).write(destination)
+    Labels(facts, parents, table, references if before is None else before.known).write(destination)
 
 
 def _joined(parts: Parts, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
