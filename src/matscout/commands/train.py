@@ -1,16 +1,12 @@
-"""`matscout train`: several members at once, outside of DVC; `dvc repro` then only puts them in their places.
+"""`matscout train` and `matscout repro`: several members at once, which `dvc repro` then only puts in their places.
 
-`dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own
-lock and checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>`
-takes them. The bytes are those of a serial run.
+`dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own lock and
+checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>` takes them. The
+bytes are those of a serial run.
 
-`matscout repro`: what `dvc repro` does, with the members trained side by side.
-
-`dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains the
-members that DVC would train, one a core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
-place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
-
-What DVC would run: the stages that changed, and the members that are neither up to date nor in its cache.
+`matscout repro` runs `dvc repro` up to the inputs of the trainings; then it trains, one a core, the members that DVC
+would train: those that are neither up to date nor in its cache; then `dvc repro` runs the rest. A killed run resumes,
+by this command or by `dvc repro`, and ends in the same bytes.
 """
 
 import logging
@@ -113,7 +109,7 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
 
 
 def check_inputs() -> None:
-    """Refuse to train on inputs that `dvc repro` would make anew: its fingerprint would be another.
+    """Do not train on inputs that `dvc repro` would make anew: its fingerprint would be another.
 
     Raises:
         InputError: they are missing or changed, or DVC cannot tell.
@@ -173,7 +169,7 @@ def reproduce(switch: Switch) -> int:
         InputError: no DVC repository here, or DVC is at work in it.
         TrainingError: members failed.
     """
-    load_params()  # a value out of range is refused before DVC removes the outputs that it would make again
+    load_params()  # a value out of range is rejected before DVC removes the outputs that it would make again
     if changed_stages(INPUT_STAGES) and (code := _dvc("repro", *INPUT_STAGES)):
         return code
     params = load_params()

@@ -210,7 +210,7 @@ def bootstrap(metrics: Mapping[str, Metric], rows: Rows, resampling: Resampling)
         resampling: no interval is given below `FEWEST_ROWS` rows.
 
     Returns:
-        {"value", "low", "high"} by metric; null where undefined.
+        {"value", "low", "high"} by metric; None where undefined.
     """
     n_rows = len(next(iter(rows.values())))
     if n_rows == 0:

@@ -86,7 +86,7 @@ class Relaxation(Section):
     symmetry: bool = Field(description="keep the space group; else atoms are displaced a little before the descent")
     force: Positive = Field(description="largest force at which a relaxation ends, eV/Å")
     steps: Count = Field(description="at most")
-    volume: tuple[Positive, Positive] = Field(description="volume after over volume before: more change is refused")
+    volume: tuple[Positive, Positive] = Field(description="volume after over volume before: more change is rejected")
     bonds: Positive = Field(description="largest relative change of a nearest-neighbour distance that is accepted")
     n_known: Count = Field(description="known validation crystals that weigh the potential against the ensemble")
     seed: Seed

@@ -132,7 +132,7 @@ class Run:
 
     @cached_property
     def relaxation(self) -> dict[str, Any]:
-        """What the stage `relax` counted; `potential` is null where nothing was relaxed."""
+        """What the stage `relax` counted; `potential` is None where nothing was relaxed."""
         return read_json(self.data / "relaxed" / "summary.json", "relax")
 
     def flags(self, column: str) -> NDArray[np.bool_]:

@@ -95,7 +95,7 @@ DISAGREE: Final = "judges_disagree"
 
 
 def relaxation(run: Run) -> dict[str, Any] | None:
-    """Words and tables on the relaxed candidates; null where none was relaxed."""
+    """Words and tables on the relaxed candidates; None where none was relaxed."""
     if not len(run.relaxed):
         return None
     stays = run.relaxed[columns.RANK].notna().to_numpy(bool)

@@ -273,7 +273,7 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
 
 
 def _before(row: dict[str, Any]) -> Markup | None:
-    """The picture of the unrelaxed cell; null where nothing was relaxed."""
+    """The picture of the unrelaxed cell; None where nothing was relaxed."""
     if row.get(IS_RELAXED) is not True:
         return None
     crystal = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
