@@ -21,10 +21,10 @@ import torch
 from benchmarks.shared_rows import ROOT, file_of
 from benchmarks.speed.graphs import machine
 from benchmarks.speed.models import cells_of
+from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
 from matscout.models.inference import plan_inference
 from matscout.models.layers import gaussian_expansion
 from matscout.models.model import CrystalModel, build_model

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.files import sha256_of, write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, load_params

@@ -30,7 +30,7 @@ _HOME = {
     "acquire": "matscout.sources.acquire",
     "check_params": "matscout.params",
     "create_crystal_graph": "matscout.graphs.create_graph",
-    "distill": "matscout.ensemble.distillation.distill",
+    "distill": "matscout.ensemble.distill",
     "draw_crystal_graph": "matscout.report.figures.graph_picture",
     "evaluate": "matscout.ensemble.evaluate",
     "load_materials_database": "matscout.curation.curated_table",

@@ -35,13 +35,12 @@ MAY_IMPORT = {
 }
 FOUNDATION = {
     "columns",
-    "composition_vectors",
+    "compositions",
     "layout",
     "params",
     "errors",
     "files",
     "progress",
-    "memory",
     "crystal",
     "crystal_checks",
     "engine",

@@ -23,7 +23,7 @@ RESUMED = {  # stages that keep unfinished work, and whose code its fingerprint 
     "pretrain": "matscout.training",
     "finetune": "matscout.training",
     "propose": "matscout.discovery.propose.propose",
-    "distill": "matscout.ensemble.distillation.distill",
+    "distill": "matscout.ensemble.distill",
     "screen": "matscout.discovery.screen.screen",
 }
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

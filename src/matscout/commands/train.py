@@ -15,10 +15,9 @@ from typing import Any
 
 from matscout import layout
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
-from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
 from matscout.engine.settings import RAY, Switch, n_cores, visible_cards
-from matscout.engine.worker_tasks import DONE, Engine, Job
+from matscout.engine.worker_tasks import DONE, Engine, Job, LocalEngine
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.params import Compute, Member, Params
 from matscout.progress import progress

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from matscout.engine import n_workers
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.process_setup import keep_freed_memory, subnormals_flushed
 from matscout.errors import ParameterError
 from matscout.graphs.batching import inference_batches
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.graphs.store.device_graphs import ResidentGraphs
 from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
 from matscout.models.families.distribution import Distribution
 from matscout.models.families.registry import FAMILIES
 from matscout.models.model import CrystalModel, encoder_of

@@ -21,7 +21,6 @@ UNDECIDING: Final = {
     "matscout/params/": "checks values; the values themselves are settings",
     "matscout/errors.py": "what is raised instead of an output",
     "matscout/progress.py": "what is drawn while an output is made",
-    "matscout/memory.py": "where memory comes from, not what is in it",
     "matscout/layout.py": "where commands look; stages get their paths as arguments",
     "matscout/stage.py": "how a stage reads its arguments",
     "matscout/engine/": "where work runs; results and their order are the same everywhere",

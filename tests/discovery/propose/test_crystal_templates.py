@@ -6,10 +6,9 @@ from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
 from pymatgen.core import Lattice, Structure
 
 from matscout.crystal import Crystal
-from matscout.discovery.propose.crystal_templates import make_template
+from matscout.discovery.propose.crystal_templates import Parent, make_template
 from matscout.discovery.propose.ionic_volumes import closest_contacts, fit_ionic_volumes, volume_scales
 from matscout.discovery.propose.oxidation_states import ion_table
-from matscout.discovery.propose.parent_crystals import Parent
 
 TABLE = ion_table()
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

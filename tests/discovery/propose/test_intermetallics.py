@@ -8,8 +8,8 @@ import smact
 from pymatgen.core import Element
 
 from matscout.discovery.propose.crystal_templates import make_template
-from matscout.discovery.propose.intermetallics import metal_substitutions, metallic_parents
 from matscout.discovery.propose.oxidation_states import ion_table
+from matscout.discovery.propose.substitution_routes import metal_substitutions, metallic_parents
 
 TABLE = ion_table()
 METALS = sorted(TABLE.metals)

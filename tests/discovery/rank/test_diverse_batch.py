@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matscout.crystal import Crystal
-from matscout.discovery.rank.diverse_batch import LENGTH_SCALE, crystal_features, diverse_batch
+from matscout.discovery.screen.shortlist import LENGTH_SCALE, crystal_features, diverse_batch
 
 
 def greedy_by_determinants(quality, features, size):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matscout.ensemble.comparison.interval_widths import FLOOR, LEVEL, Judged, compare_widths, strata_by_name
+from matscout.ensemble.comparison.compare_methods import FLOOR, LEVEL, Judged, compare_widths, strata_by_name
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import pytest
 from small_outputs import ANIONS, CATIONS, binary, make_outputs, write_member
 
 from matscout import columns
-from matscout.ensemble.distillation.distill import distill
-from matscout.ensemble.distillation.student import TEACHER_FILE, student
+from matscout.ensemble.distill import distill
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.single_member import TEACHER_FILE, student
 from matscout.errors import InputError, ParameterError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.store.graph_store import GraphStore
@@ -134,7 +134,7 @@ def test_other_runs_give_the_same_bytes_also_one_that_was_killed(taught, argumen
     script = f"""
 import os, signal
 from tests_arguments import arguments
-from matscout.ensemble.distillation.distill import distill
+from matscout.ensemble.distill import distill
 from matscout.training import fitting
 
 def kill(run, record):

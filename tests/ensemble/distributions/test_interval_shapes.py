@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from matscout.ensemble.distributions.interval_shapes import (
+from matscout.ensemble.mixture import (
+    Mixture,
     central_interval,
     central_scores,
     scaled_interval,
     scaled_scores,
 )
-from matscout.ensemble.distributions.mixture import Mixture
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import laplace, loglaplace
 
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 from matscout.models.families.log_laplace import LogLaplace

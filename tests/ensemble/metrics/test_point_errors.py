@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import r2_score, roc_auc_score
 
-from matscout.ensemble.metrics import interval_metrics, point_errors
-from matscout.ensemble.metrics.bootstrap import Resampling, bootstrap
+from matscout.ensemble import metrics
+from matscout.ensemble.metrics import Resampling, bootstrap
 
 
 @pytest.fixture
@@ -16,30 +16,28 @@ def rng():
 
 def test_point_errors_are_their_definitions(rng):
     truth, estimate = rng.normal(size=50), rng.normal(size=50)
-    assert point_errors.root_mean_squared_error(truth, estimate) == pytest.approx(
-        np.sqrt(np.mean((truth - estimate) ** 2))
-    )
-    assert point_errors.mean_absolute_error(truth, estimate) == pytest.approx(np.mean(abs(truth - estimate)))
-    assert point_errors.r_squared(truth, estimate) == pytest.approx(r2_score(truth, estimate))
-    assert np.isnan(point_errors.r_squared(np.ones(3), np.zeros(3)))
+    assert metrics.root_mean_squared_error(truth, estimate) == pytest.approx(np.sqrt(np.mean((truth - estimate) ** 2)))
+    assert metrics.mean_absolute_error(truth, estimate) == pytest.approx(np.mean(abs(truth - estimate)))
+    assert metrics.r_squared(truth, estimate) == pytest.approx(r2_score(truth, estimate))
+    assert np.isnan(metrics.r_squared(np.ones(3), np.zeros(3)))
 
 
 def test_ranks_agree_with_scipy_and_sklearn_with_ties(rng):
     first, second = rng.integers(0, 6, 80).astype(float), rng.integers(0, 6, 80).astype(float)
-    assert point_errors.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert metrics.spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
     positive = rng.random(80) < 0.3
-    assert point_errors.roc_auc(positive, first) == pytest.approx(roc_auc_score(positive, first))
+    assert metrics.roc_auc(positive, first) == pytest.approx(roc_auc_score(positive, first))
 
 
 def test_undefined_is_nan():
-    assert np.isnan(point_errors.spearman(np.ones(4), np.arange(4.0)))
-    assert np.isnan(point_errors.roc_auc(np.ones(4, bool), np.arange(4.0)))
-    assert np.isnan(point_errors.ause(np.zeros(4), np.arange(4.0)))
+    assert np.isnan(metrics.spearman(np.ones(4), np.arange(4.0)))
+    assert np.isnan(metrics.roc_auc(np.ones(4, bool), np.arange(4.0)))
+    assert np.isnan(metrics.ause(np.zeros(4), np.arange(4.0)))
 
 
 def test_sparsification_by_brute_force(rng):
     error, spread = rng.random(30), rng.random(30)
-    curve = point_errors.sparsification_curve(error, spread)
+    curve = metrics.sparsification_curve(error, spread)
     for n_removed in range(30):
         kept = sorted(range(30), key=lambda i: spread[i])[: 30 - n_removed]
         assert curve[n_removed] == pytest.approx(np.mean(error[kept]))
@@ -47,33 +45,33 @@ def test_sparsification_by_brute_force(rng):
 
 def test_ause_bounds(rng):
     error = rng.random(400)
-    assert point_errors.ause(error, error) == pytest.approx(0)
-    assert point_errors.ause(error, error**3) == pytest.approx(0)  # only the ranks count
-    constant = point_errors.ause(error, np.ones(400))
+    assert metrics.ause(error, error) == pytest.approx(0)
+    assert metrics.ause(error, error**3) == pytest.approx(0)  # only the ranks count
+    constant = metrics.ause(error, np.ones(400))
     # the oracle's curve of uniform errors is E (1 - f), the flat one E: area 1/2
     assert constant == pytest.approx(0.5, abs=0.05)
-    assert point_errors.ause(error, -error) > constant
+    assert metrics.ause(error, -error) > constant
 
 
 def test_metrics_do_not_depend_on_the_order_of_rows(rng):
     error, spread = rng.random(60), rng.integers(0, 4, 60).astype(float)
     order = rng.permutation(60)
-    assert point_errors.ause(error, spread) == pytest.approx(point_errors.ause(error[order], spread[order]))
+    assert metrics.ause(error, spread) == pytest.approx(metrics.ause(error[order], spread[order]))
 
 
 def test_most_certain_share(rng):
     error, spread = np.arange(10.0), np.arange(10.0)
-    assert point_errors.error_of_most_certain(error, spread, 0.5) == pytest.approx(2.0)
-    assert point_errors.error_of_most_certain(error, spread, 1.0) == pytest.approx(4.5)
-    assert point_errors.error_of_most_certain(error[:1], spread[:1], 0.05) == 0
+    assert metrics.error_of_most_certain(error, spread, 0.5) == pytest.approx(2.0)
+    assert metrics.error_of_most_certain(error, spread, 1.0) == pytest.approx(4.5)
+    assert metrics.error_of_most_certain(error[:1], spread[:1], 0.05) == 0
 
 
 def test_ence_of_calibrated_gaussians_is_small_and_of_halved_spreads_is_one(rng):
     spread = rng.uniform(0.2, 2, 200_000)
     error = np.abs(rng.normal(size=200_000)) * spread
-    assert interval_metrics.expected_normalized_calibration_error(error, spread) < 0.02
-    assert interval_metrics.expected_normalized_calibration_error(error, spread / 2) == pytest.approx(1, abs=0.03)
-    assert np.isnan(interval_metrics.expected_normalized_calibration_error(error[:5], np.zeros(5)))
+    assert metrics.expected_normalized_calibration_error(error, spread) < 0.02
+    assert metrics.expected_normalized_calibration_error(error, spread / 2) == pytest.approx(1, abs=0.03)
+    assert np.isnan(metrics.expected_normalized_calibration_error(error[:5], np.zeros(5)))
 
 
 @pytest.mark.parametrize("n", [1, 7, 23, 40])
@@ -81,30 +79,30 @@ def test_ence_is_its_definition_bin_by_bin(n):
     rng = np.random.default_rng(n)
     error, spread = rng.exponential(size=n), np.where(rng.random(n) < 0.2, 0.0, rng.uniform(0.1, 2, n))
     terms = []
-    for rows in np.array_split(np.argsort(spread, kind="stable"), min(interval_metrics.N_BINS, n)):
+    for rows in np.array_split(np.argsort(spread, kind="stable"), min(metrics.N_BINS, n)):
         predicted, found = (np.sqrt(np.mean(values[rows] ** 2)) for values in (spread, error))
         terms += [abs(predicted - found) / predicted] if predicted > 0 else []
     expected = np.mean(terms) if terms else np.nan
-    assert interval_metrics.expected_normalized_calibration_error(error, spread) == pytest.approx(expected, nan_ok=True)
+    assert metrics.expected_normalized_calibration_error(error, spread) == pytest.approx(expected, nan_ok=True)
 
 
 def test_miscalibration_area_of_gaussians(rng):
     truth = rng.normal(size=100_000)
     calibrated = norm.cdf(truth)
-    assert interval_metrics.miscalibration_area(calibrated, calibrated) < 0.005
+    assert metrics.miscalibration_area(calibrated, calibrated) < 0.005
     # spreads twice too small: observed share below the level-p quantile is Phi(z_p / 2)
     narrow = norm.cdf(truth / 0.5)
-    levels = interval_metrics.LEVEL_GRID[1:-1]
+    levels = metrics.LEVEL_GRID[1:-1]
     expected = np.abs(norm.cdf(norm.ppf(levels) / 2) - levels).mean() * 0.98
-    assert interval_metrics.miscalibration_area(narrow, narrow) == pytest.approx(expected, abs=0.005)
+    assert metrics.miscalibration_area(narrow, narrow) == pytest.approx(expected, abs=0.005)
 
 
 def test_an_atom_predicted_rightly_is_calibrated(rng):
     is_zero = rng.random(100_000) < 0.4
     pit = np.where(is_zero, 0.4, 0.4 + 0.6 * rng.random(100_000))
     low = np.where(is_zero, 0.0, pit)
-    assert interval_metrics.miscalibration_area(low, pit) < 0.005
-    assert interval_metrics.miscalibration_area(pit, pit) > 0.05  # the jump taken for a point would look miscalibrated
+    assert metrics.miscalibration_area(low, pit) < 0.005
+    assert metrics.miscalibration_area(pit, pit) > 0.05  # the jump taken for a point would look miscalibrated
 
 
 def test_bootstrap_interval_of_a_mean_is_the_central_limit(rng):

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from matscout.engine.floating_point import let_cublas_be_deterministic, subnormals_flushed
+from matscout.engine.process_setup import keep_freed_memory, let_cublas_be_deterministic, subnormals_flushed
 from matscout.errors import ParameterError
-from matscout.memory import keep_freed_memory
 from matscout.params import Compute
 
 _memory: Any = torch.utils.deterministic

@@ -1,8 +1,23 @@
-"""The ensemble's predictive distribution: a weighted mixture of its members' distributions."""
+"""The ensemble's predictive distribution: a weighted mixture of its members' distributions.
+
+One temperature per target, which rises with the distance from the training set.
+
+T(d) = T d^gamma: how much wider than predicted the errors are. Members underestimate how much larger their errors are
+on crystals unlike those that trained them; the validation fold sets gamma.
+
+The two families of nested intervals that conformal scores are taken in; a score says how far out a truth lies.
+
+`scaled`: the estimate plus and minus q times a scale of each row, for a symmetric distribution
+(Papadopoulos et al., "Normalized nonconformity measures for regression conformal prediction", 2008).
+
+`central`: the mixture's own quantiles that enclose the probability q, for a distribution with a point mass and
+one long tail (Chernozhukov, Wüthrich & Zhu, "Distributional conformal prediction", PNAS 2021): a certain metal
+gets the interval [0, 0]; that of a doubtful one reaches as high as its tail and no lower than zero.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,3 +162,107 @@ class TargetOutputs:
     def only(self, name: str) -> Self:
         """The outputs of one member alone."""
         return type(self)({name: self.members[name]}, self.distance)
+
+
+LOG_RANGE = (-3.0, 3.0)  # of T: 0.05 to 20
+EXPONENT_RANGE = (0.0, 2.0)  # far crystals are never trusted more
+DISTANCE_RANGE = (0.25, 4.0)  # beyond the distances of a validation fold, T is constant
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """T and gamma."""
+
+    value: float
+    distance_exponent: float
+
+    def at(self, distance: Array) -> Array:
+        """(n,) temperatures of crystals at these distances."""
+        return self.value * np.clip(distance, *DISTANCE_RANGE) ** self.distance_exponent
+
+
+def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperature:
+    """The temperature of least negative log-likelihood on rows that trained no member.
+
+    Args:
+        mixture: predictive distributions of n rows.
+        distance: (n,) from the training set.
+        truth: (n,) labels in the target's unit.
+
+    Returns:
+        The temperature, with its dependence on the distance.
+    """
+    from scipy.optimize import minimize  # only fitting needs it: prediction starts without
+
+    def negative_log_likelihood(parameters: Array) -> float:
+        temperature = Temperature(float(np.exp(parameters[0])), float(parameters[1]))
+        return -float(mixture.tempered(temperature.at(distance)).log_density(truth).mean())
+
+    solution = minimize(
+        negative_log_likelihood,
+        x0=np.array([0.0, 0.5]),
+        method="Nelder-Mead",
+        bounds=[LOG_RANGE, EXPONENT_RANGE],
+        options={"xatol": 1e-3, "fatol": 1e-6, "initial_simplex": np.array([[0.0, 0.5], [0.4, 0.5], [0.0, 1.0]])},
+    )
+    return Temperature(float(np.exp(solution.x[0])), float(solution.x[1]))
+
+
+Shape = Literal["scaled", "central"]
+
+LARGEST_PROBABILITY = 1 - 1e-9  # that a central interval encloses: a Laplace's own end is infinite
+
+
+def scaled_scores(truth: Array, estimate: Array, scale: Array) -> Array:
+    """Scores of `scaled` intervals: the least q for which estimate ± q scale holds the truth.
+
+    Args:
+        truth: (n,) labels in the target's unit.
+        estimate: (n,) point estimates in the target's unit.
+        scale: (n,) positive.
+
+    Returns:
+        (n,).
+    """
+    return np.abs(truth - estimate) / scale
+
+
+def scaled_interval(quantile: Array, estimate: Array, scale: Array) -> tuple[Array, Array]:
+    """Intervals estimate ± quantile scale.
+
+    Args:
+        quantile: (n,) of the scores.
+        estimate: (n,) point estimates in the target's unit.
+        scale: (n,) positive.
+
+    Returns:
+        (n,) low and (n,) high in the target's unit.
+    """
+    return estimate - quantile * scale, estimate + quantile * scale
+
+
+def central_scores(truth: Array, mixture: Mixture) -> Array:
+    """(n,) least probability of a central interval that holds the truth, in [0, 1].
+
+    The interval of probability q goes from the quantile at (1 - q) / 2 to the one at (1 + q) / 2: it holds y
+    where F(y) >= (1 - q) / 2 and F(y-) <= (1 + q) / 2.
+    """
+    return np.maximum(0.0, np.maximum(1 - 2 * mixture.cdf(truth), 2 * mixture.cdf_below(truth) - 1))
+
+
+def central_interval(quantile: Array, estimate: Array, mixture: Mixture) -> tuple[Array, Array]:
+    """Intervals between two quantiles of the mixture, widened to the estimate where that lies outside.
+
+    Widening loses no coverage. The estimate, a median over the members, can lie outside the mixture's interval.
+
+    Args:
+        quantile: (n,) probability that an interval encloses, in [0, 1].
+        estimate: (n,) point estimates in the target's unit.
+        mixture: predictive distributions of the n rows.
+
+    Returns:
+        (n,) low and (n,) high in the target's unit.
+    """
+    enclosed = np.minimum(quantile, LARGEST_PROBABILITY)
+    low, high = mixture.quantile((1 - enclosed) / 2), mixture.quantile((1 + enclosed) / 2)
+    return np.minimum(low, estimate), np.maximum(high, estimate)

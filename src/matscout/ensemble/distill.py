@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.ensemble.calibration.target_calibration import parts_of
-from matscout.ensemble.distillation.student import TEACHER_FILE, Teacher
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.distributions.temperature import fit_temperature
+from matscout.ensemble.members import run_members
+from matscout.ensemble.mixture import Mixture, fit_temperature
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.single_member import TEACHER_FILE, Teacher
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
 from matscout.graphs.store.graph_store import GraphStore, build_store

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.skipif(
 
 TENSORS = """
 import resource, torch
-from matscout import memory
+from matscout.engine import process_setup
 if {asked}:
-    memory.keep_freed_memory()
+    process_setup.keep_freed_memory()
 torch.empty(10_000_000).fill_(1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(40):
@@ -23,9 +23,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 THREADS = """
 import ctypes, sys, threading
-from matscout import memory
+from matscout.engine import process_setup
 if {asked}:
-    memory.share_arenas()
+    process_setup.share_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -49,10 +49,10 @@ print(open(sys.argv[1]).read().count("<heap nr="))
 
 GARBAGE = """
 import atexit, gc
-from matscout import memory
+from matscout.engine import process_setup
 atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # runs last: frozen objects are not looked at again
 if {asked}:
-    memory.collect_garbage_rarely()
+    process_setup.collect_garbage_rarely()
 before = sum(generation["collections"] for generation in gc.get_stats())
 kept = [[] for _ in range(50_000)]
 print(sum(generation["collections"] for generation in gc.get_stats()) - before)

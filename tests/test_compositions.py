@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition
 
-from matscout.composition_vectors import atomic_fractions, element_counts, fractions_of_formulas
+from matscout.compositions import atomic_fractions, element_counts, fractions_of_formulas
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 SPECIES = [["Na", "Cl"], ["Ti", "O", "O"], ["Og"], []]

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.metrics.point_errors import mean_absolute_error
+from matscout.ensemble.metrics import mean_absolute_error
+from matscout.ensemble.mixture import Mixture
 from matscout.models.families.distribution import Distribution
 
 Array = NDArray[np.float64]

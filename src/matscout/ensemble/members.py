@@ -1,11 +1,22 @@
-"""Load members that fit each other: same targets, same graphs, and the weights that were calibrated."""
+"""The members: loaded, if they fit each other and the calibration, and run on rows of a graph store.
+
+They fit with the same targets, the same graphs, and the weights that were calibrated. Their outputs are distributions,
+and the embeddings behind them.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.errors import StoreError
 from matscout.graphs.store.graph_store import GraphStore
+from matscout.models.families.distribution import Distribution
+from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember, MemberCard, load_member
 
 # what every member of one ensemble shares: the graphs that it was trained on and what it predicts
@@ -119,3 +130,77 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
         for key in sorted({*ours, *theirs})
         if ours.get(key) != theirs.get(key)
     ]
+
+
+@dataclass(frozen=True)
+class MemberOutputs:
+    """Outputs of all members for n crystals.
+
+    Attributes:
+        distributions: by target, then by member.
+        embeddings: (n, sum of the members' hidden dimensions) float32, members side by side.
+    """
+
+    distributions: Mapping[str, Mapping[str, Distribution]]
+    embeddings: Embeddings
+
+    def at(self, distance: NDArray[np.float64]) -> dict[str, TargetOutputs]:
+        """By target, with the crystals' (n,) distance from the training set."""
+        return {target: TargetOutputs(members, distance) for target, members in self.distributions.items()}
+
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(n,) whether all outputs for a crystal are finite."""
+        parameters = [found.parameters() for members in self.distributions.values() for found in members.values()]
+        return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in (self.embeddings, *parameters)])
+
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """The outputs for some of the crystals."""
+        distributions = {
+            target: {name: found.take(rows) for name, found in members.items()}
+            for target, members in self.distributions.items()
+        }
+        return type(self)(distributions, self.embeddings[rows])
+
+
+def run_members(
+    members: Sequence[LoadedMember],
+    store: GraphStore,
+    rows: NDArray[np.int64],
+    *,
+    plan: InferencePlan,
+    description: str,
+) -> MemberOutputs:
+    """Run every member on some crystals of a store.
+
+    Args:
+        members: that agree on targets and graphs.
+        store: graphs of the crystals.
+        rows: (n,) rows of the store.
+        plan: where the encoders run, and how.
+        description: of the progress bars; the member's name is added.
+
+    Returns:
+        Distributions and embeddings, in the order of `rows`.
+    """
+    graphs = place_graphs(store, plan)
+    embeddings = [
+        embed(
+            member.model,
+            graphs,
+            rows,
+            n_neighbors=member.card.graph["n_neighbors"],
+            cutoff=member.card.graph["cutoff"],
+            plan=plan,
+            description=f"{description} {member.name}",
+        )
+        for member in members
+    ]
+    by_member = {
+        member.name: distributions(member.model, embedding)
+        for member, embedding in zip(members, embeddings, strict=True)
+    }
+    targets = members[0].model.head.kinds
+    return MemberOutputs(
+        {target: {name: outputs[target] for name, outputs in by_member.items()} for target in targets},
+        np.concatenate(embeddings, axis=1),
+    )
