@@ -22,7 +22,7 @@ from benchmarks.hypothetical.scores import stability_scores
 from benchmarks.shared_rows import ROOT
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.files import write_json, write_parquet
 from matscout.graphs.store.graph_store import GraphStore
 from matscout.models.inference import distributions, embed
