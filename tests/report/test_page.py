@@ -73,7 +73,7 @@ def test_a_parent_leads_to_its_page_at_its_database(material_id, address):
 def test_marks_synthetic_databases(page):
     text = page.read_text()
     assert "synthetic stand-in" in text
-    assert "They are no data of those databases" in text
+    assert "They do not come from those databases" in text
 
 
 def test_embedded_json_is_json(page):
@@ -127,7 +127,7 @@ def test_text_of_databases_cannot_become_markup(fake_data, params, tmp_path):
 
 
 def test_without_optional_pieces(fake_data, params, tmp_path):
-    """No refused row, no fitted offset, no hull, no synthetic row: the page says so or leaves the notice out."""
+    """No rejected row, no fitted offset, no hull, no synthetic row: the page says so or leaves the notice out."""
     data = tmp_path / "data"
     shutil.copytree(fake_data, data)
     quarantine = pd.read_parquet(data / "curated" / "quarantine.parquet").head(0)
@@ -146,7 +146,7 @@ def test_without_optional_pieces(fake_data, params, tmp_path):
     assert "Reference offsets between databases: not computed." in text
     assert "Energy above hull: not computed." in text
     assert "synthetic stand-in" not in text
-    assert "Refused rows" not in text
+    assert "Rejected rows" not in text
 
 
 @pytest.mark.parametrize(

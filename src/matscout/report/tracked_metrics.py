@@ -1,4 +1,4 @@
-"""The small metrics that Git tracks: every figure with its unit in its name, the same in every run."""
+"""The metrics that Git tracks, with the unit of each in its name, in the same form for every run."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -47,7 +47,7 @@ WITH_UNIT: Final = frozenset({"rmse", "crps", *(key for key in WORDS if key.star
 
 
 def curation_document(run: Run) -> dict[str, Any]:
-    """Rows read, kept and rejected by database and reason; duplicates; how well offsets were recovered."""
+    """Rows read, kept and rejected by database and reason; duplicates; quality of the fitted offsets."""
     rows, duplicates = run.curation["rows"], run.curation["duplicates"]
     return {
         "crystals": len(run.materials),
@@ -64,7 +64,7 @@ def curation_document(run: Run) -> dict[str, Any]:
 
 
 def members_document(run: Run) -> dict[str, Any]:
-    """Size and errors of each member on real held-out rows."""
+    """Size of each member, and its errors on real held-out rows."""
     return {
         name: {
             "parameters": member.metrics["n_parameters"],
@@ -80,15 +80,15 @@ def members_document(run: Run) -> dict[str, Any]:
 
 
 def ensemble_document(run: Run) -> dict[str, Any]:
-    """Figures of the ensemble on the test fold, and of what it has to beat.
+    """Metrics of the ensemble on the test fold, and of the baselines.
 
-    `by kind of row` is a list, which `dvc metrics show` leaves out: its table stays readable.
+    `by kind of row` is a list, which `dvc metrics show` leaves out, so that its table stays readable.
     """
     return {target: _target(run, target) | {"by kind of row": _kinds(run, target)} for target in run.targets}
 
 
 def screening_document(run: Run) -> dict[str, Any]:
-    """How many candidates there were, met the goal and made the front; what the shortlist promises."""
+    """Counts of the candidates by route, gate, goal and front; mean predictions of the shortlist."""
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     top = ranked.head(run.params.screening.top_k)
     shortlist = {
@@ -113,7 +113,7 @@ def screening_document(run: Run) -> dict[str, Any]:
 
 
 def _relaxation(run: Run) -> dict[str, Any]:
-    """What the relaxation did to the shortlist; nothing where none was relaxed."""
+    """How the relaxation changed the shortlist; empty if nothing was relaxed."""
     told = run.relaxation
     if told["potential"] is None:
         return {}
@@ -170,7 +170,7 @@ def _target(run: Run, target: str) -> dict[str, Any]:
 
 
 def _kinds(run: Run, target: str) -> list[dict[str, Any]]:
-    """Every metric on every kind of test row: of the ensemble, and of the member that is best in hindsight."""
+    """Every metric on every kind of test row, for the ensemble and for the member that is best in hindsight."""
     measured = run.ensemble["targets"][target]
     best = measured["best_member"]
     return [

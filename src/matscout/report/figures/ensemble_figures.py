@@ -1,4 +1,4 @@
-"""Figures of members and ensemble: learning, errors, parity; calibration, coverage, spread against error, offsets."""
+"""Figures of members and ensemble: learning, errors, parity; calibration, coverage, spread and error, offsets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +44,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], target: str) -> go.Fi
 
 
 def errors(figures: pd.DataFrame, target: str) -> go.Figure:
-    """Test error with its 95 % interval, one line each for baselines, members and the ensemble.
+    """Test error with its 95 % interval, one line for each baseline, each member and the ensemble.
 
     Args:
         figures: `name`, `kind` ("baseline", "member" or "ensemble"), `value`, `low`, `high`.
@@ -73,7 +73,7 @@ def errors(figures: pd.DataFrame, target: str) -> go.Figure:
 
 
 def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str) -> go.Figure:
-    """Predicted against published values of the test fold, shaded by the predicted spread.
+    """Predicted and published values of the test fold, shaded by the predicted spread.
 
     Args:
         truth: (n,) published values.
@@ -115,7 +115,7 @@ def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str
 
 
 def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Error of the rows that stay when the least certain are set aside, and of the best possible order.
+    """Error of the remaining rows if the least certain are removed, and for the best possible order.
 
     Args:
         curves: by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
@@ -131,10 +131,10 @@ def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
                     mode="lines",
                     name=f"{name_of(target)}, {label}",
                     line={"color": color, "dash": dash, "width": 2},
-                    hovertemplate="%{x:.0f} % set aside: %{y:.0f} % of the error<extra></extra>",
+                    hovertemplate="%{x:.0f} % removed: %{y:.0f} % of the error<extra></extra>",
                 )
             )
-    figure = chart(*traces, x="least certain crystals set aside (%)", y="MAE of the rest (% of all)")
+    figure = chart(*traces, x="least certain crystals removed (%)", y="MAE of the rest (% of all)")
     return figure.update_yaxes(rangemode="tozero")
 
 
@@ -154,7 +154,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
                 mode="lines",
                 name=f"{name_of(target)}, distribution",
                 line={"color": SERIES[i], "width": 1.5, "dash": DASHES[i]},
-                hovertemplate="%{x:.0f} % of the distribution hold %{y:.1f} %<extra></extra>",
+                hovertemplate="central %{x:.0f} % of the distribution: %{y:.1f} % of the crystals<extra></extra>",
             )
         )
         traces.append(
@@ -165,7 +165,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
                 name=f"{name_of(target)}, intervals",
                 error_y=_bars(intervals[target], "value", 100),
                 marker={"symbol": SYMBOLS[i], "size": 9, "color": SERIES[i]},
-                hovertemplate="%{x:.0f} % intervals hold %{y:.1f} %<extra></extra>",
+                hovertemplate="%{x:.0f} % intervals: %{y:.1f} % of the crystals<extra></extra>",
             )
         )
     return chart(*traces, x="nominal level (%)", y="test crystals inside (%)")
@@ -183,7 +183,7 @@ def _bars(rows: pd.DataFrame, column: str, factor: float) -> dict[str, Any]:
 
 
 def coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
-    """Observed coverage of the `nominal` intervals per stratum, with 95 % intervals.
+    """Observed coverage of the `nominal` intervals by stratum, with 95 % intervals.
 
     Args:
         strata: `target`, `stratum`, `n`, `coverage`, `low`, `high`; in the order to show.
@@ -235,14 +235,14 @@ def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
             )
     figure = chart(
         *traces,
-        x="tenths by distance, nearest first",
+        x="tenths of the crystals by distance, nearest first",
         y="relative to the mean error",
     )
     return figure.update_yaxes(rangemode="tozero")
 
 
 def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Root-mean-square error of crystals grouped by predicted spread; on the line the spread is right.
+    """Root-mean-square error of crystals grouped by predicted spread; on the diagonal the spread is right.
 
     Args:
         bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
@@ -257,17 +257,17 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
             name=f"{name_of(target)} ({unit_of(target)})",
             line={"color": SERIES[i], "width": 1.5},
             marker={"symbol": SYMBOLS[i], "size": 8},
-            hovertemplate="predicted ±%{x:.3f}, found %{y:.3f}<extra></extra>",
+            hovertemplate="predicted ±%{x:.3f}, actual %{y:.3f}<extra></extra>",
         )
         for i, (target, rows) in enumerate(bins.items())
     ]
-    figure = chart(_diagonal(low, high, "honest"), *traces, x="predicted spread", y="error found (RMS)")
+    figure = chart(_diagonal(low, high, "ideal"), *traces, x="predicted spread", y="actual error (RMS)")
     figure.update_xaxes(**positive_axis(values[:, 0]))
     return figure.update_yaxes(**positive_axis(values[:, 1]))
 
 
 def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """How wide the 90 % intervals are: share of the test crystals by width relative to the mean width.
+    """Widths of the 90 % intervals: share of the test crystals by width relative to the mean width.
 
     Args:
         histograms: by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target; `share`.
@@ -295,7 +295,7 @@ def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def offsets(table: pd.DataFrame) -> go.Figure:
-    """Fitted reference offsets with their 95 % intervals, beside the planted ones.
+    """Fitted reference offsets with their 95 % intervals, and the known ones of synthetic rows.
 
     Args:
         table: `term`, `value`, `low`, `high` and `planted` (NaN where nothing was planted), eV/atom.
@@ -305,7 +305,7 @@ def offsets(table: pd.DataFrame) -> go.Figure:
         x=1000 * rows["value"],
         y=rows["term"],
         mode="markers",
-        name="recovered, joint 95 % interval",
+        name="fitted, joint 95 % interval",
         error_x={
             "type": "data",
             "array": 1000 * (rows["high"] - rows["value"]),
@@ -314,7 +314,7 @@ def offsets(table: pd.DataFrame) -> go.Figure:
             "width": 3,
         },
         marker={"color": BLUE, "size": 8},
-        hovertemplate="%{y}: %{x:.0f} meV/atom<extra>recovered</extra>",
+        hovertemplate="%{y}: %{x:.0f} meV/atom<extra>fitted</extra>",
     )
     traces = [fitted]
     if rows["planted"].notna().any():
@@ -323,14 +323,14 @@ def offsets(table: pd.DataFrame) -> go.Figure:
                 x=1000 * rows["planted"],
                 y=rows["term"],
                 mode="markers",
-                name="planted (synthetic)",
+                name="known (synthetic)",
                 marker={
                     "color": VERMILLION,
                     "size": 10,
                     "symbol": "x-thin",
                     "line": {"width": 2.5, "color": VERMILLION},
                 },
-                hovertemplate="%{y}: %{x:.0f} meV/atom<extra>planted</extra>",
+                hovertemplate="%{y}: %{x:.0f} meV/atom<extra>known</extra>",
             )
         )
     figure = chart(*traces, x="offset of formation energy (meV/atom)", y="")
