@@ -22,6 +22,8 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
 from matscout.hypothetical.equilibrium_volume import least_energies
 from matscout.hypothetical.potential_labels import (
@@ -34,6 +36,7 @@ from matscout.hypothetical.potential_labels import (
     Labels,
     exchanged_text,
 )
+from matscout.params import Hypothetical
 from matscout.potentials.load_potential import load_potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -44,6 +47,7 @@ SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
 LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
 SECOND_SHARE: Final = 8  # the second potential labels one part in eight
+COUNT_NAME: Final = "own_labels.json"
 
 
 def build_labels(
@@ -55,8 +59,10 @@ def build_labels(
     n_similar: int,
     seed: int,
     potential: str,
-    second: str,
+    second: str | None,
     workers: int,
+    within: frozenset[str] = frozenset(),
+    known_by: Path | None = None,
 ) -> None:
     """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
@@ -72,6 +78,12 @@ def build_labels(
         potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
+        within: the elements that a crystal may consist of; empty = all.
+        known_by: folder of other labels. If the same potential made them, its energies of known crystals are taken
+            over.
+
+    Raises:
+        InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
     """
     curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
@@ -80,13 +92,25 @@ def build_labels(
     drawn = [
         item
         for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)])
-        for item in itertools.islice(draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe), size)
+        for item in itertools.islice(
+            draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within), size
+        )
     ]
+    if not drawn:
+        raise InputError(
+            f"no hypothetical crystal of the elements {', '.join(sorted(within))} can be drawn from {len(parents)} "
+            "training crystals: every formula is known, or no crystal is similar enough; name more elements"
+        )
     known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
+    before = None if known_by is None else Labels.read(known_by)
+    if before is not None and before.potential.weights_sha256 == load_potential(potential).facts.weights_sha256:
+        known = known.iloc[:0]
+    else:
+        before = None
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    facts = {name: load_potential(name).facts for name in (potential, second)}
+    facts = {name: load_potential(name).facts for name in (potential, second) if name}
     weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
     settings = {
         "n": n,
@@ -103,8 +127,43 @@ def build_labels(
         todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
         _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
         labelled = _joined(parts, [_drawn(number) for number in range(len(crystals))])
-        energies = _joined(parts, [_known(number) for number in range(len(pieces))])
-        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies))
+        energies = _joined(parts, [_known(number) for number in range(len(pieces))]) if pieces else {}
+        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies), before)
+
+
+def label_own_crystals(
+    materials: Path, split: Path, settings: Hypothetical, destination: Path, *, workers: int
+) -> None:
+    """The stage `label`: crystals of the user's own elements, labelled as `hypothetical.own` says.
+
+    Args:
+        materials: curated table.
+        split: material_id and fold.
+        settings: the section `hypothetical`; with `own.n: 0` the folder holds no labels.
+        destination: folder to write.
+        workers: processes.
+
+    Raises:
+        InputError: see `build_labels`.
+    """
+    own = settings.own
+    with atomic_path(destination, mark=COUNT_NAME) as folder:
+        folder.mkdir()
+        if own.n:
+            build_labels(
+                materials,
+                split,
+                folder,
+                n=0,
+                n_similar=own.n,
+                seed=own.seed,
+                potential=own.potential,
+                second=None,
+                workers=workers,
+                within=frozenset(own.elements or ()),
+                known_by=Path(settings.path),
+            )
+        write_json(folder / COUNT_NAME, {"drawn": own.n})
 
 
 def _drawn(number: int) -> str:
@@ -128,23 +187,24 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str, folder: Path, task: tuple[int, list[Crystal]]) -> None:
+def _label_part(potential: str, second: str | None, folder: Path, task: tuple[int, list[Crystal]]) -> None:
     number, crystals = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
-    if there:
+    if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
     Parts(folder).save_arrays(_drawn(number), labels)
 
 
-def _known_part(potential: str, second: str, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
+def _known_part(potential: str, second: str | None, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
     number, rows = task
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
-    energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
+    nothing = np.full(len(crystals), np.nan)
+    energies = [load_potential(name).energies(crystals) / atoms if name else nothing for name in (potential, second)]
     Parts(folder).save_arrays(_known(number), {"energy": energies[0], "second": energies[1]})
 
 
@@ -154,10 +214,11 @@ def _scaled(crystal: Crystal, scale: float) -> Crystal:
 
 def _write(
     destination: Path,
-    names: tuple[str, str],
+    names: tuple[str, str | None],
     labelled_crystals: tuple[Sequence[Drawn], Mapping[str, NDArray[np.float64]]],
     parents: Mapping[str, Crystal],
     known: tuple[pd.DataFrame, Mapping[str, NDArray[np.float64]]],
+    before: Labels | None,
 ) -> None:
     drawn, labelled = labelled_crystals
     found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
@@ -178,18 +239,18 @@ def _write(
     references = pd.DataFrame(
         {
             columns.MATERIAL_ID: rows[columns.MATERIAL_ID].to_numpy(),
-            ENERGY: energies["energy"],
-            SECOND_ENERGY: energies["second"],
+            ENERGY: energies.get("energy", []),
+            SECOND_ENERGY: energies.get("second", []),
             CORRECTION: _corrections(cells),
         }
     )
     references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
     for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
-        if load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
+        if name and load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
             table[column] -= table[CORRECTION]
             references[column] -= references[CORRECTION]
     facts = replace(load_potential(names[0]).facts, corrections=columns.MP2020)  # of the column `correction`
-    Labels(facts, parents, table, references).write(destination)
+    Labels(facts, parents, table, references if before is None else before.known).write(destination)
 
 
 def _joined(parts: Parts, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

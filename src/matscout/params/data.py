@@ -137,6 +137,17 @@ class Curation(Section):
     offsets: Offsets
 
 
+class OwnLabels(Section):
+    """Hypothetical crystals of a user's own elements, labelled by the stage `label`."""
+
+    n: Annotated[int, Field(ge=0)] = Field(
+        description="crystals to draw and label, about 0.1 s of a core each; 0 = none"
+    )
+    elements: tuple[ElementSymbol, ...] | None = Field(description="that they may consist of; null = all")
+    potential: str = Field(description="that labels them: a name as in `relaxation.potential`")
+    seed: Seed
+
+
 class Hypothetical(Section):
     """Crystals that nobody has made, labelled by a potential: they train the energy and judge nothing."""
 
@@ -144,6 +155,14 @@ class Hypothetical(Section):
     n: Annotated[int, Field(ge=0)] = Field(description="labels to use, in their order; 0 = none")
     per_epoch: Annotated[int, Field(ge=0)] = Field(description="drawn anew for each epoch, beside all known rows")
     calibration: Fraction = Field(description="share that trains nothing and calibrates predictions of such crystals")
+    own: OwnLabels
+
+    @model_validator(mode="after")
+    def _own_labels_have_an_error(self) -> Self:
+        if self.own.n and not self.n:
+            message = "own.n needs n above 0: the labels of `path` tell how far a potential's energies are off"
+            raise ValueError(message)
+        return self
 
 
 class Graphs(Section):
