@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import matscout
 from matscout import stage
-from matscout.engine.floating_point import ONE_THREAD
+from matscout.engine.process_setup import ONE_THREAD
 from matscout.errors import InputError
 
 PACKAGE = Path(matscout.__file__).parent

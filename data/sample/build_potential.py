@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.hypothetical.label_crystals import build_labels
 from matscout.hypothetical.potential_labels import Labels
 

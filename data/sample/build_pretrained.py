@@ -16,13 +16,13 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.files import sha256_of, write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, load_params
-from matscout.training.runs.tracking import MLflowTracker
-from matscout.training.runs.training import Training, TrainingInputs
+from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import HISTORY_FILE, train
+from matscout.training.training import Training, TrainingInputs
 
 DESTINATION = Path(__file__).parent / "pretrained"
 CRYSTALS = Path("data/hypothetical/crystals.parquet")

@@ -151,7 +151,7 @@ def tune(
     from matscout.commands.train import INPUTS, check_inputs
     from matscout.commands.tune import DEFAULT_KNOBS, experiment_command, tune
     from matscout.params import load_params
-    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.tracking import MLflowTracker
 
     check_inputs()
     params = load_params()
@@ -455,8 +455,7 @@ def _tell_rejections(rejections: "list[Rejection]", out: Path | None) -> None:
 
 def main() -> None:
     """Entry point: an error that a user can fix is one message and exit code 1."""
-    from matscout.engine.floating_point import use_one_thread
-    from matscout.memory import collect_garbage_rarely
+    from matscout.engine.process_setup import collect_garbage_rarely, use_one_thread
 
     collect_garbage_rarely()
     use_one_thread()

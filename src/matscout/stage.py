@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from matscout.engine.floating_point import use_one_thread
+from matscout.engine.process_setup import collect_garbage_rarely, use_one_thread
 from matscout.errors import InputError, MatscoutError
 from matscout.files import sha256_of
-from matscout.memory import collect_garbage_rarely
 
 EXIT_USER_ERROR = 1
 STORAGE_ERRORS = {  # errors of a disk, and what its owner can do

@@ -13,8 +13,8 @@ from matscout import columns, files
 from matscout.errors import ParameterError, TrainingError
 from matscout.params import check_params
 from matscout.training import train_member, trial
-from matscout.training.loop.trainer import Trainer
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.trainer import Trainer
+from matscout.training.training import TrainingInputs, member_training
 
 pytest.importorskip("optuna", reason="optuna is not installed; matscout tune needs it")
 from matscout.commands import tune as search
@@ -202,7 +202,7 @@ def test_the_command_is_one_that_dvc_takes():
 def test_trials_are_children_of_one_run_in_mlflow(inputs, root):
     from mlflow.tracking import MlflowClient
 
-    from matscout.training.runs import tracking
+    from matscout.training import tracking
 
     found = searched(inputs, n_trials=2, tracker=partial(tracking.MLflowTracker, tiny_params()))
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")

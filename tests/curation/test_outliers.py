@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.curation.outliers import MIN_ROWS, composition_features, label_outliers
 
 METALS = (

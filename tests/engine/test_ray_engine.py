@@ -110,9 +110,9 @@ def test_without_an_address_a_ray_is_started_here(path_of_workers, monkeypatch):
 def fit_and_die_once(inputs, marker, name):
     from tiny_training import kill_at_call, tiny_params
 
-    from matscout.training.loop.trainer import Trainer
-    from matscout.training.runs.training import TrainingInputs, member_training
     from matscout.training.train_member import train_beforehand
+    from matscout.training.trainer import Trainer
+    from matscout.training.training import TrainingInputs, member_training
 
     if not marker.exists():
         kill_at_call(Trainer, "_step", 9, lambda *_, **__: marker.touch())
@@ -123,7 +123,7 @@ def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_pa
     from tiny_training import MEMBER, train, write_tiny_inputs
 
     from matscout.files import sha256_of
-    from matscout.training.loop.trainer import Trainer
+    from matscout.training.trainer import Trainer
 
     for folder in ("inputs", "on ray", "here"):
         (tmp_path / folder).mkdir()

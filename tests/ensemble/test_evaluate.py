@@ -14,12 +14,11 @@ from matscout import columns
 from matscout.ensemble.calibration.ensemble_calibration import FORMAT_VERSION
 from matscout.ensemble.calibration.target_calibration import METAL
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.load_members import load_members
+from matscout.ensemble.members import load_members, run_members
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 

@@ -11,11 +11,11 @@ from imports import ROOT
 from pydantic import ValidationError
 
 from matscout import columns
+from matscout.compositions import is_surely_metal
 from matscout.crystal import SYMBOLS, Crystal, formula_key
 from matscout.errors import InputError
-from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import DECORATION, EXCHANGE, LARGEST_CELL, NEVER, draw, fit_atomic_volumes
-from matscout.hypothetical.equilibrium_volume import least_energies
+from matscout.hypothetical.label_crystals import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,

@@ -18,12 +18,12 @@ READ = {  # code that is read as text: an architecture's file says which paper i
 }
 RESUMED = {  # stages that keep unfinished work, and whose code its fingerprint covers
     "curate": "matscout.curation.structure_matching",
-    "featurize": "matscout.graphs.store.featurize",
+    "featurize": "matscout.graphs.featurize",
     "train": "matscout.training",
     "pretrain": "matscout.training",
     "finetune": "matscout.training",
     "propose": "matscout.discovery.propose.propose",
-    "distill": "matscout.ensemble.distillation.distill",
+    "distill": "matscout.ensemble.distill",
     "screen": "matscout.discovery.screen.screen",
 }
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

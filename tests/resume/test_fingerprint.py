@@ -8,7 +8,7 @@ import pytest
 from matscout.resume import fingerprint as fingerprints
 from matscout.resume.fingerprint import SOURCES, code_files, code_hash, fingerprint, is_undeciding
 
-WORK = ("matscout.training.train_member", "matscout.discovery.screen.screen", "matscout.graphs.store.featurize")
+WORK = ("matscout.training.train_member", "matscout.discovery.screen.screen", "matscout.graphs.featurize")
 
 
 @pytest.mark.parametrize("module", WORK)

@@ -15,17 +15,15 @@ from typing import Any
 
 from matscout import layout
 from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
-from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
 from matscout.engine.settings import RAY, Switch, n_cores, visible_cards
-from matscout.engine.worker_tasks import DONE, Engine, Job
+from matscout.engine.worker_tasks import DONE, Engine, Job, LocalEngine
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.params import Compute, Member, Params
 from matscout.progress import progress
 from matscout.resume.work_folders import CHECKPOINTS, root
-from matscout.training.runs.checkpoints import epochs_saved
-from matscout.training.runs.trained_beforehand import is_kept
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.checkpoints import epochs_saved, is_kept
+from matscout.training.training import TrainingInputs, member_training
 
 N_SHOWN = 4  # members beside the bar
 COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
@@ -118,7 +116,7 @@ def check_inputs() -> None:
 
 
 def _fit(name: str, *, params: Params) -> None:
-    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.tracking import MLflowTracker
     from matscout.training.train_member import train_beforehand  # torch, which only the workers need
 
     train_beforehand(member_training(name, params), INPUTS, MLflowTracker(params))

@@ -21,8 +21,8 @@ from matscout.errors import ParameterError
 from matscout.files import sha256_of_json
 from matscout.params import Params, check_params
 from matscout.progress import progress
-from matscout.training.runs.checkpoints import open_checkpoints
-from matscout.training.runs.training import Tracker, Training, TrainingInputs, member_training
+from matscout.training.checkpoints import open_checkpoints
+from matscout.training.training import Tracker, Training, TrainingInputs, member_training
 from matscout.training.trial import Outcome, run_trial
 
 DIGITS = 3  # of a proposed number: more would not change a result and could not be read

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.crystal import SYMBOLS
 from matscout.curation.reference_offsets import (
     CONSTANT,

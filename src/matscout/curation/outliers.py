@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.crystal import N_ELEMENTS, SYMBOLS
 from matscout.curation.reference_offsets import MAD_TO_STD
 from matscout.curation.splits import composition_keys, draw

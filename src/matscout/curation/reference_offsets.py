@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.params import Offsets
 
 

@@ -10,16 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.calibration.ensemble_calibration import (
+    CALIBRATION_FILE,
+    REFERENCE_FILE,
+    EnsembleCalibration,
+    calibrated,
+    prediction_table,
+    unseen_elements,
+)
 from matscout.ensemble.calibration.hypothetical_calibration import as_metals, surely_metals
-from matscout.ensemble.calibration.prediction_table import calibrated, prediction_table, unseen_elements
 from matscout.ensemble.calibration.target_calibration import TargetCalibration
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.load_members import check_store, check_weights, load_members
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.members import check_store, check_weights, load_members, run_members
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import ON_CPU, InferencePlan
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Graphs

@@ -1,14 +1,15 @@
 """Label hypothetical crystals with a potential: draw them, minimise over the volume, write the labels.
 
 The work is done in parts, so a killed run resumes where it stopped. `data/sample/build_potential.py` made the bundled
-labels this way from the training rows of the bundled sample.
+labels this way from the training rows of the bundled sample. The volume that minimises a crystal's energy is found with
+parabolas through three volumes.
 """
 
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +26,6 @@ from matscout.crystal import Crystal, formula_key
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
-from matscout.hypothetical.equilibrium_volume import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
@@ -38,6 +38,7 @@ from matscout.hypothetical.potential_labels import (
 )
 from matscout.params import Hypothetical
 from matscout.potentials.load_potential import load_potential
+from matscout.potentials.potential import Potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -292,3 +293,57 @@ def _primitive(crystal: Crystal) -> Crystal | None:
     return Crystal(
         np.round(np.array(found.basis, dtype=np.float64), DIGITS), tuple(elements[i] for i in found.numbers), positions
     )
+
+
+STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
+ROUNDS: Final = 4
+FARTHEST_MOVE: Final = 0.25  # of the middle volume from one round to the next, in the logarithm
+RANGE: Final = 0.7  # largest change of the logarithm of the volume over all rounds
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The minima of n crystals.
+
+    Attributes:
+        energy: (n,) eV/atom, NaN where no minimum was found within `ROUNDS` and `RANGE`.
+        scale: (n,) volume at the minimum divided by the given volume; NaN as above.
+    """
+
+    energy: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def least_energies(potential: Potential, crystals: Sequence[Crystal]) -> Minimum:
+    """Minimise each crystal's energy over its volume, with the cell's shape and fractional coordinates fixed.
+
+    Three volumes give a parabola in the logarithm of the volume. Where its minimum lies outside of them, the middle
+    volume moves towards it and three new volumes are tried.
+    """
+    n = len(crystals)
+    atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.float64)
+    middle, energy, scale = np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
+    open_rows = np.arange(n)
+    for _ in range(ROUNDS):
+        if not len(open_rows):
+            break
+        offsets = np.array([-STEP, 0.0, STEP])
+        logs = middle[open_rows, None] + offsets
+        cells = [
+            Crystal(crystals[row].lattice * np.exp(log / 3), crystals[row].species, crystals[row].frac_coords)
+            for row, three in zip(open_rows.tolist(), logs, strict=True)
+            for log in three
+        ]
+        values = potential.energies(cells).reshape(-1, 3) / atoms[open_rows, None]
+        curvature = values[:, 0] - 2 * values[:, 1] + values[:, 2]
+        slope = (values[:, 2] - values[:, 0]) / 2
+        with np.errstate(all="ignore"):
+            shift = np.where(curvature > 0, -slope / curvature, -np.sign(slope) * np.inf) * STEP
+        inside = np.isfinite(values).all(axis=1) & (np.abs(shift) <= STEP * 1.25)
+        done = open_rows[inside]
+        energy[done] = values[inside, 1] - slope[inside] ** 2 / (2 * curvature[inside])
+        scale[done] = np.exp(middle[done] + shift[inside])
+        middle[open_rows] += np.clip(np.nan_to_num(shift, nan=np.inf), -FARTHEST_MOVE, FARTHEST_MOVE)
+        keep = ~inside & np.isfinite(values).all(axis=1) & (np.abs(middle[open_rows]) <= RANGE)
+        open_rows = open_rows[keep]
+    return Minimum(energy, scale)

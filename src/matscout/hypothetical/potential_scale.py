@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
+from matscout.compositions import atomic_fractions, fractions_of_formulas
 from matscout.crystal import Crystal, formula_key
 from matscout.curation.reference_offsets import MAD_TO_STD, OffsetFit, Pairs, fit_offset
 from matscout.errors import InputError

@@ -16,13 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions, is_surely_metal
 from matscout.crystal import formula_key
 from matscout.curation.curate import MATERIALS_SCHEMA
 from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.reference_offsets import OffsetFit, Pairs, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER
 from matscout.hypothetical.potential_labels import (
     CORRECTION,

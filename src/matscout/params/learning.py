@@ -32,9 +32,7 @@ class Recipe(Section):
     grad_clip: Positive = Field(description="largest gradient norm")
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay of the weight average; 0 = off")
     warmup: Fraction = Field(description="share of the steps before the peak learning rate")
-    schedule: Literal["one_cycle", "cosine"] = Field(
-        description="of the learning rate, see `training/loop/learning_rate.py`"
-    )
+    schedule: Literal["one_cycle", "cosine"] = Field(description="of the learning rate, see `training/trainer.py`")
     early_stopping: Count | None = Field(
         description="epochs without a better validation loss after which training stops at the best one; null = never"
     )

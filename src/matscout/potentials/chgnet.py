@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import SYMBOLS, Crystal
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.process_setup import subnormals_flushed
 from matscout.errors import InputError
 from matscout.potentials.potential import EnergiesAndForces, Facts, gathered
 from matscout.potentials.weights import check_weights

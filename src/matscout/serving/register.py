@@ -14,8 +14,8 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Validity
-from matscout.training.runs.tracking import EXPERIMENT, experiment_id, tracking_uri
-from matscout.training.runs.training_hashes import git_commit
+from matscout.training.tracking import EXPERIMENT, experiment_id, tracking_uri
+from matscout.training.training import git_commit
 
 # what a machine that only answers must install; the code of matscout itself travels with the model
 REQUIREMENTS = (

@@ -15,8 +15,8 @@ from matscout import columns
 from matscout.errors import InputError, TrainingError
 from matscout.params import Params, Target, block_of
 from matscout.training.dataset import class_label, read_labels
-from matscout.training.runs.training import Tracker, Training, TrainingInputs
 from matscout.training.train_member import UNTRACKED, train
+from matscout.training.training import Tracker, Training, TrainingInputs
 
 LEAST_LABELS = 20  # in the training fold; a class with fewer gets no head
 N_SHOWN = 3

@@ -12,9 +12,9 @@ from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
 from matscout.discovery.known_materials import CuratedTable, formula_key
-from matscout.discovery.propose import select_new, user_candidates
+from matscout.discovery.propose import select_new
 from matscout.discovery.propose.crystal_templates import make_template
-from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, propose
+from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, _broken_gate, propose
 from matscout.errors import InputError
 
 
@@ -234,7 +234,7 @@ def test_elements_without_a_known_ion_are_told_as_such(species):
     """No balance is claimed that was not tried."""
     places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
     crystal = Crystal(np.diag([4.2, 4.2, 4.2]), tuple(species), np.array(places[: len(species)], dtype=float))
-    gate, detail = user_candidates._broken_gate(crystal.reduced_formula, make_template("x", crystal))
+    gate, detail = _broken_gate(crystal.reduced_formula, make_template("x", crystal))
     assert gate == "not_charge_neutral"
     assert "no oxidation state of" in detail
 

@@ -5,7 +5,7 @@ import pytest
 
 from matscout.discovery.rank.goals import check_goal, distance_outside, obeys_element_rules, window_probabilities
 from matscout.discovery.stability.energy_above_hull import HullEnergy
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace

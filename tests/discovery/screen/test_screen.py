@@ -21,9 +21,9 @@ from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.scored_file import mixtures_of, mixtures_table
 from matscout.discovery.screen.user_crystals import predict_structures
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 from matscout.models.inference import ON_CPU

@@ -20,9 +20,8 @@ from matscout.ensemble.calibration.target_calibration import (
     tune,
 )
 from matscout.ensemble.comparison.metric_table import distribution_rows
-from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
-from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
-from matscout.ensemble.metrics.interval_metrics import coverage, miscalibration_area
+from matscout.ensemble.metrics import coverage, miscalibration_area
+from matscout.ensemble.mixture import Mixture, TargetOutputs, Temperature, fit_temperature
 from matscout.models.families.laplace import Laplace
 
 SETTINGS = {"method": "median", "drop_factor": 2.0}

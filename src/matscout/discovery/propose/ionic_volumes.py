@@ -12,10 +12,9 @@ from pymatgen.core import Element
 from scipy.optimize import nnls
 
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
-from matscout.discovery.propose.crystal_templates import Template
+from matscout.discovery.propose.crystal_templates import Parent, Template
 from matscout.discovery.propose.gates import CONTACT, VOLUME
 from matscout.discovery.propose.oxidation_states import IonTable
-from matscout.discovery.propose.parent_crystals import Parent
 
 FEWEST_EXAMPLES = 3  # compounds with an ion that are needed before its volume counts as known
 RIDGE = 0.05  # keeps ions that always occur together from having volumes of opposite sign

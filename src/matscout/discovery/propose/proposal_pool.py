@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
 from matscout.discovery.known_materials import formula_key
-from matscout.discovery.propose.crystal_templates import Template
+from matscout.discovery.propose.crystal_templates import Parent, Template
 from matscout.discovery.propose.oxidation_states import IonTable
-from matscout.discovery.propose.parent_crystals import Parent
 
 MOST_SLOTS = 8
 

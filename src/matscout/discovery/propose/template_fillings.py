@@ -8,14 +8,20 @@ from numpy.typing import NDArray
 
 from matscout import params
 from matscout.discovery.known_materials import CuratedTable
+from matscout.discovery.propose.crystal_templates import Parent, balanced, template_blocks
 from matscout.discovery.propose.gates import GENERATED, Attrition, pass_in_turn
-from matscout.discovery.propose.intermetallics import metal_substitutions, metallic_parents
 from matscout.discovery.propose.ionic_volumes import fit_ionic_volumes, geometric_gates
 from matscout.discovery.propose.oxidation_states import IonTable
-from matscout.discovery.propose.parent_crystals import Parent, balanced, template_blocks
 from matscout.discovery.propose.proposal_pool import FrozenPool, Pool
-from matscout.discovery.propose.prototypes import aflow_templates, decorations, distinct_prototypes
-from matscout.discovery.propose.substitution import joint_probability, substitutions
+from matscout.discovery.propose.substitution_routes import (
+    aflow_templates,
+    decorations,
+    distinct_prototypes,
+    joint_probability,
+    metal_substitutions,
+    metallic_parents,
+    substitutions,
+)
 
 SUBSTITUTION_ROUTE = "substitution"  # the names of the shares in `candidates.routes`
 PROTOTYPE_ROUTE = "prototype"

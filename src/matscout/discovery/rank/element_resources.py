@@ -19,7 +19,7 @@ from pymatgen.core import Element
 from smact.data_loader import lookup_element_data
 
 from matscout import columns
-from matscout.composition_vectors import element_counts
+from matscout.compositions import element_counts
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]

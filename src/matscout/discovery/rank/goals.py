@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.stability.energy_above_hull import HullEnergy
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.params import Goal, Objective
 

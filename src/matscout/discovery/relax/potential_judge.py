@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
 from matscout.curation.reference_offsets import Pairs
 from matscout.discovery.relax.relax_all import loaded_judge

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.relax.potential_judge import Opinion
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.laplace import Laplace
 

@@ -22,9 +22,8 @@ from matscout import columns
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.scored_file import PLACE, JudgedFile, judge_file, judged_name, predict_file
 from matscout.discovery.stability.competing_phases import Rivals
-from matscout.ensemble.distillation.student import student
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone
+from matscout.ensemble.single_member import alone, student
 from matscout.params import Cascade
 from matscout.resume.parts import Parts
 

@@ -103,7 +103,7 @@ def fit_conformal(
     """Quantiles of all rows, of each stratum, and of each source's strata where several sources are there.
 
     Args:
-        scores: (n,) how far out the truth lies (see `interval_shapes`), of rows that trained nothing.
+        scores: (n,) how far out the truth lies (see `mixture`), of rows that trained nothing.
         strata: (n,) such as `metal`.
         sources: (n,) database of each row.
         expected: strata that predictions can fall into, present here or not.

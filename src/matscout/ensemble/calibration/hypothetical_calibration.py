@@ -15,24 +15,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.compositions import is_surely_metal
 from matscout.crystal import SYMBOLS
 from matscout.ensemble.calibration.conformal import POOLED
-from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import metal_target_of
-from matscout.ensemble.calibration.prediction_table import CHUNK_ROWS, INTERVAL_LEVEL, strata
+from matscout.ensemble.calibration.ensemble_calibration import CHUNK_ROWS, INTERVAL_LEVEL, EnsembleCalibration, strata
+from matscout.ensemble.calibration.fit_calibration import labels_of, metal_target_of
 from matscout.ensemble.calibration.target_calibration import (
     LabelledRows,
     TargetCalibration,
     TargetPrediction,
     fit_target,
 )
-from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.ensemble.fold_labels import labels_of
-from matscout.ensemble.metrics.interval_metrics import coverage
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.members import run_members
+from matscout.ensemble.metrics import coverage
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.hypothetical.certain_metals import is_surely_metal
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
@@ -173,7 +171,7 @@ def measure_hypothetical(
 
 
 def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) whether no oxidation states balance a crystal's composition, see `certain_metals`."""
+    """(n,) whether no oxidation states balance a crystal's composition, see `is_surely_metal`."""
     found: list[bool] = []
     for start in range(0, len(rows), CHUNK_ROWS):
         graph = store.batch(rows[start : start + CHUNK_ROWS], n_neighbors=1, cutoff=1.0)

@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.calibration.target_calibration import METAL, NON_METAL, LabelledRows, TargetCalibration
 from matscout.ensemble.comparison.compare_methods import (
+    LEVEL,
+    Judged,
     LabelledPredictions,
     compare_calibration,
     compare_combinations,
+    compare_widths,
     mean_with_interval,
     rows_of_members,
 )
-from matscout.ensemble.comparison.interval_widths import LEVEL, Judged, compare_widths
 from matscout.ensemble.comparison.metric_table import judge, judged_rows, paired_difference
-from matscout.ensemble.metrics.bootstrap import Resampling
-from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
-from matscout.ensemble.metrics.uncertainty_curves import uncertainty_curves
+from matscout.ensemble.metrics import Resampling, coverage, mean_width, uncertainty_curves
 
 Array = NDArray[np.float64]
 

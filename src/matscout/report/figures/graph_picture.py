@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from matscout.crystal import SYMBOLS, Crystal
-from matscout.graphs.create_graph import create_crystal_graph
 from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.graph_store import create_crystal_graph
 from matscout.report.figures.chart import FAINT, MUTED
 from matscout.report.figures.crystal_scene import covalent_radius, element_colors
 
