@@ -1,7 +1,7 @@
 """`matscout repro`: what `dvc repro` does, with the members trained side by side.
 
 `dvc repro` runs one stage at a time. Here it runs up to the inputs of the trainings; then `matscout train` trains the
-members that DVC would train, one a core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
+members that DVC would train, one per core; then `dvc repro` runs the rest, and each `train@<member>` puts its member in
 place. A run that is killed goes on, by this command or by `dvc repro`, and ends in the same bytes.
 """
 

@@ -29,7 +29,7 @@ def lines_of_results(root: Path) -> Iterator[str]:
     """The places, the headline figures and what to run next.
 
     Args:
-        root: of the repository.
+        root: root of the repository.
 
     Yields:
         Lines of text for the terminal.
@@ -67,7 +67,7 @@ def is_to_commit(root: Path) -> bool:
 
 
 def _figures(root: Path) -> Iterator[str]:
-    """One line a target, and one of the screen."""
+    """One line per target, and one of the screen."""
     ensemble, screening = (
         json.loads((root / f"metrics/{name}.json").read_text()) for name in ("ensemble", "screening")
     )

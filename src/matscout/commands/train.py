@@ -45,7 +45,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     """Train those members that `dvc repro` would train and that are not trained beforehand already.
 
     Args:
-        names: of the members.
+        names: names of the members.
         params: all parameters.
         engine: where they are trained.
 
@@ -103,7 +103,7 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
 
 
 def check_inputs() -> None:
-    """Refuse to train on inputs that `dvc repro` would make anew: its fingerprint would be another.
+    """Refuse to train on inputs that `dvc repro` would make again: its fingerprint would be another.
 
     Raises:
         InputError: they are missing or changed, or DVC cannot tell.

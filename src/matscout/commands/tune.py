@@ -94,7 +94,7 @@ def tune(
         params: all parameters.
         n_trials: finished ones, those of earlier calls included.
         over: names of knobs.
-        seed: of the proposals.
+        seed: seed of the proposals.
         inputs: graphs, split and materials.
         tracker: (title of the search, name of a trial) -> where the trial's curves go.
         say: gets one line a finished trial.
@@ -135,11 +135,11 @@ def study_key(name: str, params: Params, searched: Mapping[str, Knob], seed: int
     """Hash everything that the trials of a study have in common.
 
     Args:
-        name: of the member.
+        name: name of the member.
         params: all parameters.
         searched: the parameters that are searched, by path.
-        seed: of the proposals.
-        hashes: of code and inputs, by name.
+        seed: seed of the proposals.
+        hashes: hashes of code and inputs, by name.
 
     Returns:
         SHA-256, as hex.

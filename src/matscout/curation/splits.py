@@ -104,9 +104,9 @@ def write_split(materials: Path, params: Split, destination: Path) -> None:
     """The stage `split`: read the curated table, write `split.parquet`.
 
     Args:
-        materials: of the curated table, parquet.
+        materials: path of the curated table, parquet.
         params: shares of the folds, and the seed.
-        destination: of `split.parquet`.
+        destination: destination of `split.parquet`.
     """
     table = pd.read_parquet(materials, columns=list(NEEDED))
     write_parquet(destination, make_split(table, params), SPLIT_SCHEMA)

@@ -53,7 +53,7 @@ def check_range(name: str, low: float | None, high: float | None) -> None:
     """Reject a range whose ends are the wrong way round.
 
     Args:
-        name: of the range, for the message.
+        name: name of the range, for the message.
         low: lower end; None = open.
         high: upper end; None = open.
 

@@ -108,8 +108,8 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
     Args:
         section: its name, for the message.
-        blocks: of the section, by name.
-        name: of the block.
+        blocks: blocks of the section, by name.
+        name: name of the block.
 
     Returns:
         The block.
@@ -127,7 +127,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
 
     Returns:
         All sections, checked and frozen.

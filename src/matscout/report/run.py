@@ -157,8 +157,8 @@ def read_json(path: Path, stage: str) -> Any:
     """Read the JSON that `stage` writes.
 
     Args:
-        path: of the file.
-        stage: that writes it, for the message.
+        path: path of the file.
+        stage: stage that writes it, for the message.
 
     Returns:
         The content.

@@ -27,7 +27,7 @@ def feedback_files(folder: Path) -> list[Path]:
     """List the result files of a folder.
 
     Args:
-        folder: of the results; it may be empty.
+        folder: folder of the results; it may be empty.
 
     Returns:
         `*.jsonl`, sorted by name.
@@ -44,7 +44,7 @@ def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
     """Results in the order of files and lines; a line that cannot be used comes as a `Rejection`.
 
     Args:
-        folder: of the results.
+        folder: folder of the results.
 
     Yields:
         A record, or why the line is rejected.
@@ -68,13 +68,13 @@ def read_results(file: Path) -> Iterator[Record | Rejection]:
 
 
 def read_receipt(folder: Path) -> dict[str, str]:
-    """SHA-256 of each checked file by name; empty where nothing was checked yet.
+    """SHA-256 of each checked file by name; empty if nothing was checked yet.
 
     Args:
-        folder: of the results.
+        folder: folder of the results.
 
     Returns:
-        SHA-256 of each checked file by name; empty where nothing was checked yet.
+        SHA-256 of each checked file by name; empty if nothing was checked yet.
 
     Raises:
         InputError: the receipt is no JSON object of that form.

@@ -27,7 +27,7 @@ def required(row: Mapping[str, Any], key: str) -> Any:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
         The value.
@@ -91,10 +91,10 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The word; None where absent, null or blank.
+        The word; None if absent, null or blank.
 
     Raises:
         RowError: it is no text, or holds characters that cannot be written.
@@ -112,7 +112,7 @@ def checked_text(value: str, key: str) -> str:
 
     Args:
         value: the text.
-        key: for the message.
+        key: key for the message.
 
     Returns:
         The text as it is.
@@ -132,10 +132,10 @@ def flag(row: Mapping[str, Any], key: str) -> bool | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The flag; None where absent, null or blank.
+        The flag; None if absent, null or blank.
 
     Raises:
         RowError: it is something else.
@@ -162,10 +162,10 @@ def to_number(value: Any, key: str) -> float | None:
 
     Args:
         value: as the source gives it.
-        key: for the message.
+        key: key for the message.
 
     Returns:
-        The number; None where absent, null or blank; NaN is kept.
+        The number; None if absent, null or blank; NaN is kept.
 
     Raises:
         RowError: it is no number.
@@ -189,10 +189,10 @@ def whole_number(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The integer; None where absent.
+        The integer; None if absent.
 
     Raises:
         RowError: it is no whole number.
@@ -210,10 +210,10 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The year; None where absent.
+        The year; None if absent.
 
     Raises:
         RowError: it is no year of `YEARS`.

@@ -36,7 +36,7 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
     A file is checked once, because candidates of earlier rounds are in no later ranking.
 
     Args:
-        folder: of the feedback files.
+        folder: folder of the feedback files.
         ranked: `ranked.parquet` that the candidates came from.
         accept: ids of candidates whose results count however far from the predictions they are.
 
@@ -59,12 +59,12 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
 def compare_feedback(
     files: Sequence[Path], ranked: Path, folder: Path, *, accept: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Results beside predictions, one row a candidate and label, and the lines that could not be read.
+    """Results beside predictions, one row per candidate and label, and the lines that could not be read.
 
     Args:
         files: record JSONL files in `folder`, as `sources.feedback` reads them.
         ranked: `ranked.parquet` that the candidates came from.
-        folder: for the messages.
+        folder: folder for the messages.
         accept: ids of candidates whose results count however far from the predictions they lie.
 
     Returns:

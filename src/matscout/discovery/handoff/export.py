@@ -110,7 +110,7 @@ def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
 
     Args:
         ranked: the ranking; another one than the repository's passes.
-        root: of the repository.
+        root: root of the repository.
 
     Raises:
         InputError: a parameter of the stage `screen` was changed since; the message names it.

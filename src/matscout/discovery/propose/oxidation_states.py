@@ -101,7 +101,7 @@ class IonTable:
         few thousand numbers.
 
         Returns:
-            None where no ion of some element is reported, so that nothing can be said.
+            None if no ion of some element is reported, so that nothing can be said.
         """
         if any(element not in self.ions_of for element in counts):
             return None

@@ -57,7 +57,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     `known.users`.
 
     Args:
-        folder: of CIFs and other structure files; it may be empty.
+        folder: folder of CIFs and other structure files; it may be empty.
         known: structures that a new one must differ from.
         workers: processes at most.
 

@@ -90,8 +90,8 @@ class Gathering:
         """Put the fillings with plausible volumes and contacts into the pool.
 
         Args:
-            parent: that is filled.
-            filled: (m, n_slots) rows of the ion table, one filling a row.
+            parent: parent that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling per row.
             joint: (m,) probability of each filling; NaN for intermetallics.
             route: how they were found.
             volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
@@ -113,7 +113,7 @@ def gather(
     Args:
         curated: the known crystals.
         table: the ions.
-        settings: of the candidates, with the seed.
+        settings: settings of the candidates, with the seed.
         attrition: counts parents and candidates that are dropped.
         workers: processes at most.
 

@@ -31,7 +31,7 @@ def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mappin
     from the windows, then to the earlier row.
 
     Args:
-        table: one row a candidate with a column for each objective.
+        table: one row per candidate with a column for each objective.
         objectives: `params.Objective`, or mappings such as `{"column": "band_gap", "window": [1.0, 1.8]}`.
 
     Returns:
@@ -219,7 +219,7 @@ def drawn_costs(drawn: Mapping[str, Array], objectives: Sequence[Objective], hul
 
     Args:
         drawn: (n_draws, n_crystals) values by column; (n_crystals,) where there is no uncertainty.
-        objectives: of the goal.
+        objectives: objectives of the goal.
         hull_energy: energy of the hull at each crystal's composition, eV/atom, (n_crystals,) or (n_draws, n_crystals);
             None = `drawn` holds energies above the hull.
 

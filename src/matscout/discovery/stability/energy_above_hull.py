@@ -49,7 +49,7 @@ class Decomposition:
     """What a composition would decompose into.
 
     Attributes:
-        energy: of the hull at this composition, eV/atom.
+        energy: energy of the hull at this composition, eV/atom.
         energy_of_others: the same without a lower candidate of this formula, eV/atom.
         phases: phases with their share of the atoms, largest first.
         missing: elements without a row of their own, and pairs without a known compound.
@@ -159,12 +159,12 @@ class References:
 
     @property
     def n_phases(self) -> int:
-        """Known compounds, one a formula."""
+        """Known compounds, one per formula."""
         return _n_compounds(self.phases)
 
     @property
     def n_stand_ins(self) -> int:
-        """Compounds with a potential's energy, one a formula."""
+        """Compounds with a potential's energy, one per formula."""
         return _n_compounds(self.stand_ins)
 
     @property
@@ -191,8 +191,8 @@ class References:
 
         Args:
             counts: atoms by element.
-            candidate: whose hull it is. Hypothetical phases of its own formula take no part then: a stand-in may be
-                the same crystal, and of the candidates the lowest stands for the formula, so that the others lie
+            candidate: candidate whose hull it is. Hypothetical phases of its own formula take no part then: a stand-in
+                may be the same crystal, and of the candidates the lowest stands for the formula, so that the others lie
                 above it. Null: everything takes part.
         """
         system = self.system(tuple(sorted(counts)))
@@ -253,7 +253,7 @@ class References:
         """Draw the hull's energy, with the phases' energies drawn about their values.
 
         One draw holds for all compositions: candidates that compete with the same phase err together. The lowest
-        mixture is found anew in each draw, so that another phase may win. Of the candidates only those that compete at
+        mixture is found again in each draw, so that another phase may win. Of the candidates only those that compete at
         the energies as they are get drawn: among many uncertain ones, some draw is always low.
 
         Args:

@@ -18,10 +18,10 @@ def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
     """A figure with the axes of the page.
 
     Args:
-        traces: of plotly.
+        traces: traces of plotly.
         x: title of the horizontal axis, with its unit.
         y: title of the vertical axis, with its unit.
-        layout: of plotly, over the page's own.
+        layout: layout of plotly, over the page's own.
 
     Returns:
         The figure.
@@ -125,7 +125,7 @@ def mix(low: str, high: str, share: float) -> str:
     Args:
         low: `#rrggbb`, for the share 0.
         high: `#rrggbb`, for the share 1.
-        share: of `high`, from 0 to 1.
+        share: share of `high`, from 0 to 1.
 
     Returns:
         `#rrggbb`.

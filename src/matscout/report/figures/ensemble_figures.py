@@ -79,7 +79,7 @@ def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str
         truth: (n,) published values.
         estimate: (n,) predicted values.
         std: (n,) predicted standard deviations, in the same unit.
-        target: whose values they are.
+        target: target whose values they are.
 
     Returns:
         The figure.
@@ -118,7 +118,7 @@ def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Error of the remaining rows if the least certain are removed, and for the best possible order.
 
     Args:
-        curves: by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
+        curves: curves by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
     """
     traces = []
     for color, (target, curve) in zip(SERIES, curves.items(), strict=False):
@@ -142,8 +142,8 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
     """Share of test crystals inside the central intervals of each nominal level.
 
     Args:
-        curves: of the predicted distributions, by target: `predicted`, `observed` (shares from 0 to 1).
-        intervals: of the conformal intervals, by target: `nominal`, `value`, `low`, `high`.
+        curves: curves of the predicted distributions, by target: `predicted`, `observed` (shares from 0 to 1).
+        intervals: coverage of the conformal intervals, by target: `nominal`, `value`, `low`, `high`.
     """
     traces = [_diagonal(0, 100, "perfect")]
     for i, (target, curve) in enumerate(curves.items()):
@@ -215,7 +215,7 @@ def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Error and predicted spread by distance from the training set, each relative to the mean error.
 
     Args:
-        deciles: by target: `mae`, `mean_std`, `coverage_90`, nearest tenth of the test crystals first.
+        deciles: deciles by target: `mae`, `mean_std`, `coverage_90`, nearest tenth of the test crystals first.
     """
     traces = []
     for i, (target, rows) in enumerate(deciles.items()):
@@ -245,7 +245,7 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Root-mean-square error of crystals grouped by predicted spread; on the diagonal the spread is right.
 
     Args:
-        bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
+        bins: bins by target: `spread` (root-mean-square predicted standard deviation), `error`.
     """
     values = np.concatenate([rows[["spread", "error"]].to_numpy(dtype=float) for rows in bins.values()])
     low, high = float(values[values > 0].min(initial=np.inf)), float(values.max())
@@ -270,7 +270,8 @@ def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Widths of the 90 % intervals: share of the test crystals by width relative to the mean width.
 
     Args:
-        histograms: by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target; `share`.
+        histograms: histograms by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target;
+            `share`.
     """
     traces = []
     for i, (target, bins) in enumerate(histograms.items()):

@@ -42,7 +42,7 @@ def heat_map(
     """Cells of the elements up to plutonium, coloured by `values`.
 
     Args:
-        values: by element symbol; absent elements stay empty.
+        values: values by element symbol; absent elements stay empty.
         ramp: (low, high) colours on the light page, and on the dark page.
         log: colour by the logarithm, for counts over decades; values must then be positive.
         text: format of a value, such as `"{:,.0f} crystals"`.

@@ -70,7 +70,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
 
     Args:
         run: the run.
-        crystals: of `shown_rows`, by candidate id.
+        crystals: crystals of `shown_rows`, by candidate id.
     """
     rows = shown_rows(run)
     x, y = _axes(run)

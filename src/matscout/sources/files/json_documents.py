@@ -1,4 +1,4 @@
-"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value.
+"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object per line, or one value.
 
 Alexandria's downloads are among them: pymatgen entries in `{"entries": [...]}`, which may be compressed by bzip2.
 `JsonStream` reads one value after another out of a file that is too large to hold. Our own records may also be a

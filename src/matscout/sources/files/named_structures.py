@@ -54,7 +54,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
 
     Args:
         content: the text; anything else is rejected.
-        name: of the crystal.
+        name: name of the crystal.
         most: characters; a longer text is rejected unread.
 
     Returns:

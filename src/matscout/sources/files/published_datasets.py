@@ -224,7 +224,7 @@ def read_cgcnn_folder(folder: Path) -> Iterator[RawRow | Rejection]:
 
 
 def _file_of(folder: Path, name: str) -> Path | None:
-    """The structure file of an id; None where there is none in this folder."""
+    """The structure file of an id; None if there is none in this folder."""
     if "\0" in name or len(name) > 200 or Path(name).is_absolute() or ".." in Path(name).parts:
         return None
     return next((file for ending in ENDINGS if (file := folder / f"{name}{ending}").is_file()), None)

@@ -82,7 +82,7 @@ class Block:
     columns: Mapping[str, Sequence[str]]
 
     def first(self, keys: Sequence[str]) -> str | None:
-        """The first of `keys` with a value; None where there is none."""
+        """The first of `keys` with a value; None if there is none."""
         for key in keys:
             value = self.items.get(key) or next(iter(self.columns.get(key, ())), None)
             if value is not None and value not in ABSENT:
@@ -116,7 +116,7 @@ def parse_cif(text: str) -> Crystal:
     """The crystal of a CIF that holds one.
 
     Args:
-        text: of the file.
+        text: text of the file.
 
     Returns:
         The cell, Å.
@@ -239,7 +239,7 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
 
 # ----------------------------------------------------------------------------------------- blocks to values
 def _number(value: str | None, what: str) -> float | None:
-    """`5.4309(2)` as 5.4309; None where absent."""
+    """`5.4309(2)` as 5.4309; None if absent."""
     if value is None or value in ABSENT:
         return None
     found = NUMBER.fullmatch(value)
@@ -325,7 +325,7 @@ def _soft_number(value: str | None) -> float | None:
 
 
 def _formula(text: str | None) -> dict[str, float] | None:
-    """Atoms by element in `_chemical_formula_sum`; None where absent."""
+    """Atoms by element in `_chemical_formula_sum`; None if absent."""
     if text is None:
         return None
     counts: dict[str, float] = {}
@@ -718,7 +718,7 @@ def _mass_density(crystal: Crystal) -> float:
 
 
 def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
-    """Whether the density is the stated one; None where it is not stated or not decisive."""
+    """Whether the density is the stated one; None if it is not stated or not decisive."""
     if stated is None:
         return None
     ratio = _mass_density(crystal) / stated

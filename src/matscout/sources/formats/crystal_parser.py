@@ -119,7 +119,7 @@ def parse_poscar(text: str) -> Crystal:
     """Read a POSCAR or CONTCAR of VASP 5 and later, which names the elements.
 
     Args:
-        text: of the file.
+        text: text of the file.
 
     Returns:
         The cell, Å.
@@ -231,10 +231,10 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
     """Symbols by atom: from the line of names (`Fe`, `Fe_pv`), else from the word that follows every position.
 
     Args:
-        names: line 6, None where it holds the numbers of atoms.
+        names: line 6, None if it holds the numbers of atoms.
         counts: atoms by name.
         body: words of each position.
-        after: of how many words a position consists: 3, or 6 with the flags of selective dynamics.
+        after: number of words in the line of a position: 3, or 6 with the flags of selective dynamics.
     """
     written = [to_element(words[after]) if len(words) > after else None for words in body]
     if any(set(words[3:6]) <= {"T", "F"} and len(words) >= 6 for words in body):
@@ -266,7 +266,7 @@ def parse_pymatgen(document: Any) -> Crystal:
     """A pymatgen `Structure.as_dict()`; oxidation states are dropped.
 
     Args:
-        document: of `Structure.as_dict()`.
+        document: document of `Structure.as_dict()`.
 
     Returns:
         The cell, Å.

@@ -53,7 +53,7 @@ def read_lines(
         path: the file.
         parse: one JSON object to a record; raises `RowError`.
         source: name of the database, for rejections.
-        name: of the file, for rejections.
+        name: name of the file, for rejections.
 
     Yields:
         A record, or why the line is rejected.
@@ -77,7 +77,7 @@ def parse_line(line: str | bytes) -> Any:
     """The JSON object of one line.
 
     Raises:
-        RowError: the line is no JSON object, such as the last one of a file that was cut off.
+        RowError: the line is not a JSON object, such as the last line of a file that was cut off.
     """
     row = parse_json(line)
     if not isinstance(row, dict):

@@ -49,7 +49,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One object of an AFLUX answer as a record.
 
     Args:
-        row: of AFLUX.
+        row: row of AFLUX.
         source: name of the database.
 
     Returns:

@@ -49,7 +49,7 @@ class Tables(Protocol):
     """The three collections in one layout."""
 
     def release(self) -> str | None:
-        """Of the database; None where the layout does not say."""
+        """Of the database; None if the layout does not say."""
         ...
 
     def units(self) -> list[tuple[int, str]]:

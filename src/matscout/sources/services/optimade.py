@@ -79,7 +79,7 @@ class OptimadeClient:
     """A `Fetcher` of OPTIMADE structures.
 
     Args:
-        name: of the database in `params.databases`, for messages.
+        name: name of the database in `params.databases`, for messages.
         database: its block: `optimade_endpoint` is the base URL, `file` says how the provider names its labels.
     """
 

@@ -34,7 +34,7 @@ HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 
 
 def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
-    """The labels of one page, each with its cell's attributes under `cell` (None where OPTIMADE has none)."""
+    """The labels of one page, each with its cell's attributes under `cell` (None if OPTIMADE has none)."""
     entries = (entry for entry in page["structures"]["data"] if isinstance(entry, Mapping))
     cells = {str(entry.get("id")): entry.get("attributes") for entry in entries}
     for label in page["labels"]["data"]:

@@ -69,7 +69,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Args:
-        directory: of the snapshot.
+        directory: directory of the snapshot.
 
     Returns:
         The content of `manifest.json`.
@@ -108,8 +108,8 @@ def write_page(directory: Path, number: int, content: Any) -> tuple[str, str]:
     """Write a page atomically.
 
     Args:
-        directory: of the snapshot.
-        number: of the page.
+        directory: directory of the snapshot.
+        number: number of the page.
         content: JSON of the page.
 
     Returns:
@@ -125,8 +125,8 @@ def read_page(path: Path, sha256: str | None = None) -> Any:
     """The JSON content of one page.
 
     Args:
-        path: of the page.
-        sha256: that the manifest lists; None = not checked.
+        path: path of the page.
+        sha256: SHA-256 that the manifest lists; None = not checked.
 
     Returns:
         The JSON content.
@@ -173,9 +173,9 @@ def check_download_fits(folder: Path, n_rows: int, name: str) -> None:
     """Reject a download that does not fit on the disk.
 
     Args:
-        folder: to write to; it may be absent.
+        folder: folder to write to; it may be absent.
         n_rows: expected number of rows.
-        name: of the database, for the message.
+        name: name of the database, for the message.
 
     Raises:
         SourceError: the message names what is needed and what is free.
