@@ -94,7 +94,7 @@ def add_data(
         raise ParameterError(f"--name {name!r}: a new database's name is {rule}")
     header = _header(path)
     if absent := sorted(set(mapping.values()) - set(header)):
-        raise ParameterError(f"--column: {absent[0]!r} is no column of {path}; it has {header}")
+        raise ParameterError(f"--column: {absent[0]!r} is not a column of {path}; it has {header}")
     found = {**_guessed(header, taken=set(mapping.values())), **mapping}
     stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
     options = FileImport(format="auto", columns=_needed(found), units=stated, functional=functional, licence=licence)

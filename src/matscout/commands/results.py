@@ -35,7 +35,7 @@ def lines_of_results(root: Path) -> Iterator[str]:
         Lines of text for the terminal.
 
     Raises:
-        InputError: `root` is no repository, or a result is missing; the message names it and the command that makes it.
+        InputError: `root` is not a repository, or a result is missing; the message names it and its command.
     """
     if not (root / PARAMS_FILE).is_file():
         raise InputError(f"{root / PARAMS_FILE} not found: run from the repository root")

@@ -109,7 +109,7 @@ def tune(
     member_training(name, params)  # refuses an unknown member
     knobs = knobs_of(name, params)
     if unknown := sorted(set(over) - set(knobs)):
-        raise ParameterError(f"--over {unknown[0]} is no parameter to search; choose from {', '.join(knobs)}")
+        raise ParameterError(f"--over {unknown[0]} is not a parameter to search; choose from {', '.join(knobs)}")
     searched = {knob.path: knob for key, knob in knobs.items() if key in over}
     key = study_key(name, params, searched, seed, inputs.hashes())
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -87,7 +87,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
         material_id and fold, in the order of `materials`. Synthetic rows never validate or test.
 
     Raises:
-        InputError: the table is no curated table.
+        InputError: the table is not a curated table.
         ParameterError: the strategy leaves nothing to test on.
     """
     _check_groups(materials)
@@ -135,7 +135,7 @@ def _split_by(keys: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFra
 def _split_by_database(materials: pd.DataFrame, params: Split) -> Folds:
     sources = sorted(materials[columns.SOURCE].unique())
     if params.held_out not in sources:
-        message = f"split.held_out = {params.held_out!r} is no database of the curated table"
+        message = f"split.held_out = {params.held_out!r} is not a database of the curated table"
         raise ParameterError(f"{message}; the strategy 'database' needs one of {sources}")
     folds = _train_and_validation(materials, params)
     folds[(materials[columns.SOURCE] == params.held_out).to_numpy()] = columns.TEST

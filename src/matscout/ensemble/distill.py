@@ -155,7 +155,7 @@ def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crysta
     try:
         file = pq.ParquetFile(candidates)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise InputError(f"{candidates} is no whole parquet file ({error}); run the stage `propose` again") from error
+        raise InputError(f"{candidates} is not a complete parquet file ({error}); run `dvc repro propose`") from error
     wanted = chosen_rows(file.metadata.num_rows, n, seed)
     ids: list[str] = []
     crystals: list[Crystal] = []

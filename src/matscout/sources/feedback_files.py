@@ -36,7 +36,7 @@ def feedback_files(folder: Path) -> list[Path]:
         InputError: there is no such folder.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"{folder} is no folder; it may be empty, but it must exist (git checkout -- {folder})")
+        raise InputError(f"{folder} is not a folder; it may be empty, but it must exist (git checkout -- {folder})")
     return sorted(Path(folder).glob("*.jsonl"))
 
 
@@ -86,7 +86,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
         content = json.loads(path.read_text())
         return {str(name): str(digest) for name, digest in content.items()}
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no receipt ({error}); delete it and run `matscout feedback {folder}`") from error
+        raise InputError(f"{path} is damaged ({error}); delete it and run `matscout feedback {folder}`") from error
 
 
 def write_receipt(folder: Path, files: list[Path]) -> None:
@@ -102,7 +102,7 @@ def _result(row: Mapping[str, Any]) -> Record:
         RowError: it names no candidate, no functional, another unit than ours, or no whole crystal.
     """
     if not CANDIDATE_ID.fullmatch(str(row.get(columns.MATERIAL_ID, ""))):
-        detail = f"material_id = {row.get(columns.MATERIAL_ID)!r:.40} is no candidate's; ids look like ms-2f59651b072a"
+        detail = f"material_id = {row.get(columns.MATERIAL_ID)!r:.40} is not a candidate; ids look like ms-2f59651b072a"
         raise RowError("unknown_id", detail)
     if not row.get(columns.FUNCTIONAL):
         detail = "functional is absent; state it: PBE for the exported inputs, else r2SCAN, HSE06, experiment, ..."

@@ -97,7 +97,7 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
         The word; None if absent, null or blank.
 
     Raises:
-        RowError: it is no text, or holds characters that cannot be written.
+        RowError: it is not text, or holds characters that cannot be written.
     """
     value = row.get(key)
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -168,7 +168,7 @@ def to_number(value: Any, key: str) -> float | None:
         The number; None if absent, null or blank; NaN is kept.
 
     Raises:
-        RowError: it is no number.
+        RowError: it is not a number.
     """
     if value is None or (isinstance(value, str) and value.strip() in NO_VALUE):
         return None
@@ -195,7 +195,7 @@ def whole_number(row: Mapping[str, Any], key: str) -> int | None:
         The integer; None if absent.
 
     Raises:
-        RowError: it is no whole number.
+        RowError: it is not a whole number.
     """
     value = number(row, key)
     if value is None or math.isnan(value):
@@ -216,7 +216,7 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
         The year; None if absent.
 
     Raises:
-        RowError: it is no year of `YEARS`.
+        RowError: it is not a year of `YEARS`.
     """
     value = whole_number(row, key)
     if value is not None and not YEARS[0] <= value <= YEARS[1]:
@@ -225,7 +225,7 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
 
 def to_element(symbol: str) -> str | None:
-    """The element's symbol, hydrogen for its isotopes; None for what is no element."""
+    """The element's symbol, hydrogen for its isotopes; None for what is not an element."""
     symbol = ISOTOPES.get(symbol, symbol)
     return symbol if symbol in ATOMIC_NUMBERS else None
 

@@ -425,7 +425,7 @@ def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is no column here"),
+        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is not a column here"),
         (goal(GAP, {"column": "band_gap", "window": (3.0, None)}), "share no value"),
     ],
 )

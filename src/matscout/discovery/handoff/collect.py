@@ -133,7 +133,7 @@ def read_handoff(folder: Path) -> list[Handed]:
         One a candidate, in the order of the folder's names.
 
     Raises:
-        InputError: the folder is no hand-off.
+        InputError: the folder is not a hand-off.
     """
     cards = sorted(Path(folder).glob(f"*/{CARD}"))
     if not cards:
@@ -149,7 +149,7 @@ def read_handoff(folder: Path) -> list[Handed]:
             species = [s for s, n in zip(symbols, counts, strict=True) for _ in range(int(n))]
             identity = str(candidate[columns.CANDIDATE_ID])
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path.parent} is no candidate of a hand-off ({error!r:.80}); export it again") from error
+            raise InputError(f"{path.parent} is not an exported candidate ({error!r:.80}); export it again") from error
         u = incar.get("LDAUU") if incar.get("LDAU") else None
         hubbards = {s: float(v) for s, v in zip(symbols, u, strict=True) if float(v) > 0} if u else {}
         found.append(Handed(identity, path.parent, formula_key(species), float(incar["ENCUT"]), hubbards, labels))

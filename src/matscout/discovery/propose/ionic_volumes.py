@@ -18,7 +18,7 @@ from matscout.discovery.propose.oxidation_states import IonTable
 
 FEWEST_EXAMPLES = 3  # compounds with an ion that are needed before its volume counts as known
 RIDGE = 0.05  # keeps ions that always occur together from having volumes of opposite sign
-SCALE_RANGE = (0.5, 2.0)  # times the parent's volume: beyond it the parent is no model of the child
+SCALE_RANGE = (0.5, 2.0)  # times the parent's volume: beyond it the parent is not a model of the child
 CLOSEST_CONTACT = 0.8  # times the typical bond length: below it atoms overlap
 
 

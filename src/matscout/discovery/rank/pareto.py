@@ -39,7 +39,7 @@ def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mappin
         (1 = first) and `rank` (1 = best).
 
     Raises:
-        InputError: no rows, no objective, a column that the table lacks, or values that are no numbers.
+        InputError: no rows, no objective, a column that the table lacks, or values that are not numbers.
     """
     aims = [_objective(aim) for aim in objectives]
     _check(table, aims)
@@ -111,7 +111,7 @@ def _check(table: pd.DataFrame, objectives: Sequence[Objective]) -> None:
         raise InputError("there is nothing to rank by: give at least one objective")
     for aim in objectives:
         if aim.column not in table:
-            raise InputError(f"objective {aim.column!r} is no column of the table; it has {sorted(table.columns)}")
+            raise InputError(f"objective {aim.column!r} is not a column of the table; it has {sorted(table.columns)}")
         broken = ~np.isfinite(table[aim.column].to_numpy(dtype=np.float64))
         if broken.any():
             raise InputError(

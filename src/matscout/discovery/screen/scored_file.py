@@ -167,7 +167,7 @@ def check_candidates(goal: Goal, path: Path) -> None:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no whole parquet file ({error}); run the stage `propose` again") from error
+        raise InputError(f"{path} is not a complete parquet file ({error}); run `dvc repro propose`") from error
     if not file.metadata.num_rows:
         raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
     for number in range(file.num_row_groups):

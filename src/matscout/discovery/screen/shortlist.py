@@ -59,7 +59,7 @@ def shortlist_columns(
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
     """Costs of known materials: real rows of the curated set with every label that the goal needs.
 
-    Rows that break the goal's element rules do not count: their costs are no benchmark for the rest.
+    Rows that break the goal's element rules do not count: their costs are not a benchmark for the rest.
 
     Args:
         materials: path of the curated table, parquet.

@@ -136,7 +136,7 @@ class References:
             The phases that a candidate competes with.
 
         Raises:
-            InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is no phase.
+            InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is not a phase.
         """
         usable = _rows(materials, [columns.SYNTHETIC])
         if not usable:
@@ -491,7 +491,7 @@ def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], f
         species = [e.symbol for e, n in Composition(counts).items() for _ in range(int(n))]
         value = float(energy)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: {formula!r}, {energy!r} is no formula and energy ({error!s:.80})") from error
+        raise InputError(f"{where}: {formula!r}, {energy!r} is not a formula and energy ({error!s:.80})") from error
     if not -LARGEST_ENERGY <= value <= LARGEST_ENERGY:
         rule = f"a formation energy lies between {-LARGEST_ENERGY:g} and {LARGEST_ENERGY:g} eV/atom"
         raise InputError(f"{where}: {formula} has {value:g}: {rule}; a total energy, or one of the cell, is none")

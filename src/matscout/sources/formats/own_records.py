@@ -89,7 +89,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One record row, checked.
 
     Raises:
-        RowError: no id, no usable crystal, or a label that is no number.
+        RowError: no id, no usable crystal, or a label that is not a number.
     """
     return Record(
         material_id=identifier(required(row, columns.MATERIAL_ID)),

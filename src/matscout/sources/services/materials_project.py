@@ -74,7 +74,7 @@ def rows_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def normalise_id(value: Any) -> str:
-    """`mp-149` for `mp-149`, `mp-aaaaaaft` and the like; what is no identifier is returned as text."""
+    """`mp-149` for `mp-149`, `mp-aaaaaaft` and the like; what is not an identifier is returned as text."""
     text = str(value)
     if PLAIN_ID.fullmatch(text):
         return text
@@ -98,7 +98,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         The record, in our units.
 
     Raises:
-        RowError: it holds no usable identifier or structure, a label is no number, or all are of another functional.
+        RowError: it holds no usable identifier or structure, a label is not a number, or all are of another functional.
     """
     crystal = parse_pymatgen(required(row, "structure"))
     energies = row.get("thermo", row)

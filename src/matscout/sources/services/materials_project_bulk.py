@@ -226,7 +226,7 @@ class ObjectTables:
         try:
             return gzip.decompress(self._store.read(name))
         except (OSError, EOFError) as error:
-            raise SourceError(f"{self._store.root}/{name} is no whole gzip file ({error}); fetch it again") from error
+            raise SourceError(f"{self._store.root}/{name} is not a complete gzip file ({error}); fetch it again") from error
 
 
 class DeltaTables:
@@ -326,7 +326,7 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         if not Path(root).is_dir():
-            raise SourceError(f"{root} is no folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
+            raise SourceError(f"{root} is not a folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
         self.root = str(root)
         self.delta_options: dict[str, str] = {}
 

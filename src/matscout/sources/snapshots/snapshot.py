@@ -51,7 +51,7 @@ def read_snapshot(directory: Path) -> Iterator[Record | Rejection]:
         try:
             items = list(parse_page(content, shape, source=manifest.source, file=file))
         except (KeyError, TypeError, AttributeError) as error:
-            message = f"{Path(directory) / file} is no page of the format {manifest.format!r} ({error!r})"
+            message = f"{Path(directory) / file} is not a page of the format {manifest.format!r} ({error!r})"
             raise InputError(f"{message}; acquire the database again") from error
         yield from (_reject_repeated(item, seen) for item in items)
 
