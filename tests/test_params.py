@@ -75,7 +75,11 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         ),
         (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
-        (("screening", "cascade"), {"member": "fast", "keep": 0.5}, "screening.cascade.member = 'fast' is not a member"),
+        (
+            ("screening", "cascade"),
+            {"member": "fast", "keep": 0.5},
+            "screening.cascade.member = 'fast' is not a member",
+        ),
         (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),
         (("split", "test"), 0.95, "leaves nothing to train on"),
         (("curation", "offsets", "reference"), "icsd", "is not a database"),

@@ -42,7 +42,9 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, fo
 
 
 def test_importing_compiles_nothing():
-    code = "from matscout.graphs import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
+    code = (
+        "from matscout.graphs import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
+    )
     assert run(ROOT, code) == "[] []"
 
 

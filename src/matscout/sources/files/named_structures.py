@@ -62,7 +62,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
     """
     if not isinstance(content, str | bytes):
         row = Rejection(
-            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is not the text of a structure"
+            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is not structure text"
         )
     elif len(content) > most:
         row = Rejection(

@@ -226,7 +226,9 @@ class ObjectTables:
         try:
             return gzip.decompress(self._store.read(name))
         except (OSError, EOFError) as error:
-            raise SourceError(f"{self._store.root}/{name} is not a complete gzip file ({error}); fetch it again") from error
+            raise SourceError(
+                f"{self._store.root}/{name} is not a complete gzip file ({error}); get it again"
+            ) from error
 
 
 class DeltaTables:
