@@ -77,7 +77,7 @@ def test_a_column_that_is_named_goes_before_a_guess(repository):
     write_lab(repository / "lab.csv", header=("id", "structure", "gap (calc)", "hf", "gap (opt)", "note"))
     found = add_data(repository / "lab.csv", "lab", **arguments(mapping={"band_gap": "gap (calc)"}))
     assert found.mapping == {"band_gap": "gap (calc)", "formation_energy_per_atom": "hf"}
-    with pytest.raises(ParameterError, match="'Eg' is no column of"):
+    with pytest.raises(ParameterError, match="'Eg' is not a column of"):
         add_data(repository / "lab.csv", "more", **arguments(mapping={"band_gap": "Eg"}))
 
 

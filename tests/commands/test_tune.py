@@ -174,7 +174,7 @@ def test_an_unknown_member_or_knob_is_answered_with_the_known_ones(inputs):
     with pytest.raises(ParameterError, match=r"'cgnn' is not in params.yaml; choose one of \['tiny'\]"):
         how = {"n_trials": 1, "over": OVER, "seed": 5, "tracker": untracked}
         search.tune("cgnn", tiny_params(), inputs=TrainingInputs(**inputs), say=print, **how)
-    with pytest.raises(ParameterError, match="--over dropout is no parameter to search; choose from lr, lr_scale"):
+    with pytest.raises(ParameterError, match="--over dropout is not a parameter to search; choose from lr, lr_scale"):
         searched(inputs, over=("dropout",))
 
 

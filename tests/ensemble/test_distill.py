@@ -183,7 +183,7 @@ def test_a_file_of_candidates_that_is_cut_off_is_rejected(arguments, candidates,
     broken = tmp_path / "candidates.parquet"
     broken.write_bytes(candidates.read_bytes()[:-20])
     with pytest.raises(
-        InputError, match=r"candidates\.parquet is no whole parquet file .*run the stage `propose` again"
+        InputError, match=r"candidates\.parquet is not a complete parquet file .*run `dvc repro propose`"
     ):
         distill("fast", **{**arguments, "candidates": broken}, destination=tmp_path / "fast")
     assert not (tmp_path / "fast").exists()

@@ -114,7 +114,7 @@ def test_a_name_with_a_quote_runs_nothing_under_dvc_repro(tmp_path, section):
     done = subprocess.run([*dvc, "repro"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert not (tmp_path / "touched").exists(), done.stdout + done.stderr
-    assert "is no name: write letters" in done.stdout + done.stderr
+    assert "is not a valid name: write letters" in done.stdout + done.stderr
 
 
 IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull", "data/distilled"}  # what users put in by hand

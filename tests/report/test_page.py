@@ -73,7 +73,7 @@ def test_a_parent_leads_to_its_page_at_its_database(material_id, address):
 def test_marks_synthetic_databases(page):
     text = page.read_text()
     assert "synthetic stand-in" in text
-    assert "They are no data of those databases" in text
+    assert "They do not come from those databases" in text
 
 
 def test_embedded_json_is_json(page):
@@ -139,9 +139,10 @@ def test_without_optional_pieces(fake_data, params, tmp_path):
     (data / "curated" / "summary.json").write_text(json.dumps(summary))
     materials = pd.read_parquet(data / "curated" / "materials.parquet").assign(synthetic=False)
     materials.to_parquet(data / "curated" / "materials.parquet")
-    ranked = pd.read_parquet(data / "screening" / "ranked.parquet")
-    hull = [name for name in ranked if name.startswith("energy_above_hull")]
-    ranked.drop(columns=hull).to_parquet(data / "screening" / "ranked.parquet")
+    for path in (data / "screening" / "ranked.parquet", data / "relaxed" / "relaxed.parquet"):
+        table = pd.read_parquet(path)
+        hull = [name for name in table if name.startswith("energy_above_hull")]
+        table.drop(columns=hull).to_parquet(path)
     text = render(Run(data, params))
     assert "Reference offsets between databases: not computed." in text
     assert "Energy above hull: not computed." in text

@@ -131,10 +131,10 @@ def test_the_data_card_says_what_databases_could_not_give_and_what_their_labels_
     table.to_parquet(data / "curated" / "materials.parquet")
     summarize(data, params=params, metrics=tmp_path / "metrics", plots=tmp_path / "plots")
     card = (tmp_path / "metrics" / "data_card.md").read_text()
-    assert "could not be had: 12 announced and not given." in card
-    assert "10 of 30 crystals were made by somebody" in card
-    assert "5 by r2SCAN." in card
-    assert "**7 rows with ytterbium were computed with the potential Yb_2**" in card
+    assert "could not be downloaded: 12 announced and not given." in card
+    assert "10 of 30 crystals have been made" in card
+    assert "5 with r2SCAN." in card
+    assert "**7 rows with ytterbium were computed with the pseudopotential Yb_2**" in card
 
 
 def test_cards_state_the_runs_own_figures(summarized):

@@ -43,8 +43,8 @@ class Added:
 
     Attributes:
         mapping: column of the file by our name, as guessed or given; usual names are not in it.
-        units: by our name, where they are not ours.
-        n_rows: that can be read.
+        units: units by label, if they are not matscout's.
+        n_rows: number of rows that can be read.
         labels: rows by label.
         rejections: rows that cannot be read.
     """
@@ -70,12 +70,12 @@ def add_data(
 
     Args:
         path: CSV with structures, extended XYZ, JSON, a folder, ... as `import_file` reads them.
-        name: of the new database: small letters, digits and `_`.
+        name: name of the new database: small letters, digits and `_`.
         mapping: column of the file by our name, where the guess is wrong.
-        units: by our name, where the column's name does not say it.
-        functional: of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
+        units: units by label, if the column's name does not state them.
+        functional: functional of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
         licence: owner and terms, for the manifest, the report and the data card.
-        root: of the repository.
+        root: root of the repository.
 
     Returns:
         What was found and written.
@@ -94,7 +94,7 @@ def add_data(
         raise ParameterError(f"--name {name!r}: a new database's name is {rule}")
     header = _header(path)
     if absent := sorted(set(mapping.values()) - set(header)):
-        raise ParameterError(f"--column: {absent[0]!r} is no column of {path}; it has {header}")
+        raise ParameterError(f"--column: {absent[0]!r} is not a column of {path}; it has {header}")
     found = {**_guessed(header, taken=set(mapping.values())), **mapping}
     stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
     options = FileImport(format="auto", columns=_needed(found), units=stated, functional=functional, licence=licence)
@@ -116,7 +116,7 @@ def with_database(pipeline: str, last: str, name: str) -> str:
     Args:
         pipeline: text of dvc.yaml.
         last: the database after which the new one is listed.
-        name: of the new database.
+        name: name of the new database.
 
     Returns:
         The new text.

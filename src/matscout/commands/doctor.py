@@ -210,6 +210,6 @@ def _is_json(path: Path) -> bool:
 
 
 def _committed(root: Path, name: str) -> bytes | None:
-    """The file's content in the last commit; None where Git has none."""
+    """The file's content in the last commit; None if Git has none."""
     shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, check=False)  # noqa: S603, S607
     return shown.stdout if shown.returncode == 0 else None

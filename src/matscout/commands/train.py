@@ -4,7 +4,7 @@
 checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>` takes them. The
 bytes are those of a serial run.
 
-`matscout repro` runs `dvc repro` up to the inputs of the trainings; then it trains, one a core, the members that DVC
+`matscout repro` runs `dvc repro` up to the inputs of the trainings; then it trains, one per core, the members that DVC
 would train: those that are neither up to date nor in its cache; then `dvc repro` runs the rest. A killed run resumes,
 by this command or by `dvc repro`, and ends in the same bytes.
 """
@@ -51,7 +51,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     """Train those members that `dvc repro` would train and that are not trained beforehand already.
 
     Args:
-        names: of the members.
+        names: names of the members.
         params: all parameters.
         engine: where they are trained.
 
@@ -109,7 +109,7 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
 
 
 def check_inputs() -> None:
-    """Do not train on inputs that `dvc repro` would make anew: its fingerprint would be another.
+    """Do not train on inputs that `dvc repro` would make again: its fingerprint would be another.
 
     Raises:
         InputError: they are missing or changed, or DVC cannot tell.

@@ -181,7 +181,7 @@ WINSOR_QUANTILE: Final = 0.95  # one bad label must not raise the noise of all
 
 
 def label_noise(materials: pd.DataFrame, label: str) -> pd.Series:
-    """Standard error of `label` per row, in the label's unit; null where nothing is known.
+    """Standard error of `label` per row, in the label's unit; None if nothing is known.
 
     Within one duplicate group each database counts once (median of its entries). With n databases of
     sample variance s² a row gets

@@ -83,7 +83,7 @@ def cache_parts(directory: Path, settings: Matching) -> Parts:
     """What was kept with these tolerances, the code that compares and the libraries that it calls.
 
     Args:
-        directory: of all comparisons (`cache_directory`).
+        directory: directory of all comparisons (`cache_directory`).
         settings: tolerances.
     """
     key = fingerprint(settings.model_dump(mode="json"), inputs=(), code=[__name__, COMPARING], libraries=LIBRARIES)
@@ -93,7 +93,7 @@ def cache_parts(directory: Path, settings: Matching) -> Parts:
 
 
 def load_compared(parts: Parts | None) -> Compared:
-    """What an earlier run compared; empty where there is none, or where it is damaged."""
+    """What an earlier run compared; empty if there is none, or where it is damaged."""
     if parts is None or (table := parts.table(COMPARED)) is None:
         return Compared()
     rows = table.to_pylist()

@@ -111,4 +111,4 @@ def _absence(material_id: str, materials: pd.DataFrame, curated: Path) -> str:
         return f"{material_id} was rejected by curation: {first['reason']}: {first['detail']}"
     near = get_close_matches(material_id, materials.index.tolist(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    return f"{material_id!r} is no row of {curated / MATERIALS_NAME}{hint}"
+    return f"{material_id!r} is not a row of {curated / MATERIALS_NAME}{hint}"

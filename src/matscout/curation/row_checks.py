@@ -100,7 +100,7 @@ def reject_unphysical(record: Record, limits: Validity) -> Rejection | None:
 
     Args:
         record: one row of a database.
-        limits: of the training set, narrower than those of `crystal_checks`.
+        limits: limits of the training set, narrower than those of `crystal_checks`.
     """
     reason = _label_problem(record, limits) or _cell_problem(record.crystal, limits)
     return None if reason is None else record.reject(*reason)

@@ -87,7 +87,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
         material_id and fold, in the order of `materials`. Synthetic rows never validate or test.
 
     Raises:
-        InputError: the table is no curated table.
+        InputError: the table is not a curated table.
         ParameterError: the strategy leaves nothing to test on.
     """
     _check_groups(materials)
@@ -104,9 +104,9 @@ def write_split(materials: Path, params: Split, destination: Path) -> None:
     """The stage `split`: read the curated table, write `split.parquet`.
 
     Args:
-        materials: of the curated table, parquet.
+        materials: path of the curated table, parquet.
         params: shares of the folds, and the seed.
-        destination: of `split.parquet`.
+        destination: destination of `split.parquet`.
     """
     table = pd.read_parquet(materials, columns=list(NEEDED))
     write_parquet(destination, make_split(table, params), SPLIT_SCHEMA)
@@ -135,7 +135,7 @@ def _split_by(keys: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFra
 def _split_by_database(materials: pd.DataFrame, params: Split) -> Folds:
     sources = sorted(materials[columns.SOURCE].unique())
     if params.held_out not in sources:
-        message = f"split.held_out = {params.held_out!r} is no database of the curated table"
+        message = f"split.held_out = {params.held_out!r} is not a database of the curated table"
         raise ParameterError(f"{message}; the strategy 'database' needs one of {sources}")
     folds = _train_and_validation(materials, params)
     folds[(materials[columns.SOURCE] == params.held_out).to_numpy()] = columns.TEST

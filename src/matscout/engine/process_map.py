@@ -44,8 +44,8 @@ def parallel_map(
         function: picklable.
         items: picklable.
         workers: processes at most; 1 = this process.
-        description: of the progress bar.
-        unit: of the progress bar, in the singular.
+        description: description of the progress bar.
+        unit: unit of the progress bar, in the singular.
 
     Returns:
         Results in the order of `items`.
@@ -67,8 +67,8 @@ def parallel_stream(
         function: picklable.
         items: picklable.
         workers: processes at most; 1 = this process.
-        description: of the progress bar and of errors.
-        unit: of the progress bar, in the singular.
+        description: description of the progress bar and of errors.
+        unit: unit of the progress bar, in the singular.
 
     Yields:
         Results in the order of `items`, as they come.
@@ -124,8 +124,8 @@ def held_for_each(
         function: picklable; its arrays lie once in a machine's shared memory, mapped read-only by all actors there.
         items: what to call it with; picklable.
         workers: actors.
-        description: of the progress bar.
-        unit: of the items, on the bar.
+        description: description of the progress bar.
+        unit: unit of the items, on the bar.
         gpus: graphics cards of an actor; Ray shows it only those.
 
     Raises:

@@ -135,7 +135,7 @@ def result_of(ray: Any, reference: Any) -> Any:
 
     Args:
         ray: the module, connected.
-        reference: of the task.
+        reference: reference of the task.
 
     Returns:
         What the task's function returned.

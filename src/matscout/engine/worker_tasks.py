@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         function: called with the task's name; picklable.
-        directory: to work in; on another machine, the same folder of a shared file system.
+        directory: directory to work in; on another machine, the same folder of a shared file system.
         logs: folder; what the task `a` prints goes to `a.log` there.
         imports: modules that tasks need, to be loaded once where workers can share what is loaded.
     """
@@ -62,7 +62,7 @@ def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
 
     Args:
         job: what the task shares with others.
-        name: of the task.
+        name: name of the task.
         environment: variables to set.
 
     Returns:

@@ -23,8 +23,8 @@ class Combination:
 
     Attributes:
         method: `median` or `mean` of the members' point estimates, or `stack`: their weighted sum.
-        weights: by member that is kept, in order, sum 1; also the weights of the mixture.
-        validation_mae: by member, dropped ones too, in the target's unit.
+        weights: weights by member that is kept, in order, sum 1; also the weights of the mixture.
+        validation_mae: validation MAE by member, including dropped ones, in the target's unit.
         drop_factor: a member is dropped above this times the median member's validation MAE.
     """
 

@@ -2,8 +2,8 @@
 
 Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531: the student learns the
 teacher's whole distribution, not its best guess. Here each crystal is taught by quantiles of the ensemble's
-distributions, one a row, so that the student's median is the ensemble's and its spread tells how sure the ensemble is.
-The crystals need no labels, so their number is limited by time alone. A few quantiles understate the spread. One
+distributions, one per row, so that the student's median is the ensemble's and its spread tells how sure the ensemble
+is. The crystals need no labels, so their number is limited by time alone. A few quantiles understate the spread. One
 temperature per target corrects this: the one that makes draws from the ensemble likeliest on crystals left out.
 """
 
@@ -142,7 +142,7 @@ def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
     Args:
         total: number of candidates.
         n: how many to choose; all where there are fewer.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         (min(n, total),) ascending rows of the candidates' file.
@@ -155,7 +155,7 @@ def _chosen(candidates: Path, n: int, seed: int) -> tuple[list[str], list[Crysta
     try:
         file = pq.ParquetFile(candidates)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise InputError(f"{candidates} is no whole parquet file ({error}); run the stage `propose` again") from error
+        raise InputError(f"{candidates} is not a complete parquet file ({error}); run `dvc repro propose`") from error
     wanted = chosen_rows(file.metadata.num_rows, n, seed)
     ids: list[str] = []
     crystals: list[Crystal] = []

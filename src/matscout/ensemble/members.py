@@ -29,7 +29,7 @@ def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
 
     Args:
         directory: holds a folder for each member.
-        names: of the members.
+        names: names of the members.
 
     Returns:
         The members, in the order of `names`.
@@ -53,7 +53,7 @@ def check_agreement(cards: Sequence[MemberCard]) -> None:
     """Reject members of different targets, graphs or element tables.
 
     Args:
-        cards: of the members; each is compared with the first.
+        cards: cards of the members; each is compared with the first.
 
     Raises:
         StoreError: two disagree; the message names the differences.
@@ -72,7 +72,7 @@ def check_store(members: Sequence[LoadedMember], store: GraphStore) -> None:
     """Reject graphs that were built with other settings than those that trained the members.
 
     Args:
-        members: that are to read the graphs.
+        members: members that are to read the graphs.
         store: the graphs.
 
     Raises:
@@ -137,7 +137,7 @@ class MemberOutputs:
     """Outputs of all members for n crystals.
 
     Attributes:
-        distributions: by target, then by member.
+        distributions: distributions by target, then by member.
         embeddings: (n, sum of the members' hidden dimensions) float32, members side by side.
     """
 
@@ -173,11 +173,11 @@ def run_members(
     """Run every member on some crystals of a store.
 
     Args:
-        members: that agree on targets and graphs.
+        members: members that agree on targets and graphs.
         store: graphs of the crystals.
         rows: (n,) rows of the store.
         plan: where the encoders run, and how.
-        description: of the progress bars; the member's name is added.
+        description: description of the progress bars; the member's name is added.
 
     Returns:
         Distributions and embeddings, in the order of `rows`.

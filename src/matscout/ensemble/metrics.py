@@ -88,7 +88,7 @@ def error_of_most_certain(error: Array, spread: Array, share: float) -> float:
     Args:
         error: (n,) absolute errors.
         spread: (n,) predicted standard deviations.
-        share: of the rows, in (0, 1]; at least one row is taken.
+        share: share of the rows, in (0, 1]; at least one row is taken.
 
     Returns:
         In the unit of the errors.
@@ -128,7 +128,7 @@ def expected_normalized_calibration_error(error: Array, spread: Array, n_bins: i
     Bins whose spread is zero are skipped; NaN where none is left.
 
     Args:
-        error: (n,) of the point estimates.
+        error: (n,) error of the point estimates.
         spread: (n,) predicted standard deviations, in the unit of the error.
         n_bins: number of bins; fewer if there are fewer rows.
 
@@ -210,7 +210,7 @@ def bootstrap(metrics: Mapping[str, Metric], rows: Rows, resampling: Resampling)
         resampling: no interval is given below `FEWEST_ROWS` rows.
 
     Returns:
-        {"value", "low", "high"} by metric; None where undefined.
+        {"value", "low", "high"} by metric; None if undefined.
     """
     n_rows = len(next(iter(rows.values())))
     if n_rows == 0:

@@ -34,7 +34,7 @@ class Mixture:
     """F(y) = sum_k w_k F_k(y) over members k, for n materials at once.
 
     Attributes:
-        components: one distribution a member, each of n materials, all of one family.
+        components: one distribution per member, each of n materials, all of one family.
         weights: (n_members,) float64, not negative, sum 1.
     """
 
@@ -230,7 +230,7 @@ def scaled_interval(quantile: Array, estimate: Array, scale: Array) -> tuple[Arr
     """Intervals estimate ± quantile scale.
 
     Args:
-        quantile: (n,) of the scores.
+        quantile: (n,) quantile of the scores.
         estimate: (n,) point estimates in the target's unit.
         scale: (n,) positive.
 

@@ -57,7 +57,7 @@ class EnsemblePredictor:
     Attributes:
         members: in the calibration's order.
         calibration: fitted by `evaluate`.
-        reference: for the distance from the training set.
+        reference: reference for the distance from the training set.
         hypothetical: whether it is calibrated for hypothetical crystals.
         plan: where the encoders run, and how; on the CPU by default.
     """
@@ -108,9 +108,9 @@ class EnsemblePredictor:
         """One member in place of all, with a calibration of its own.
 
         Args:
-            member: that predicts.
+            member: member that predicts.
             targets: its calibration by target.
-            reference: for the distance from the training set, by this member's embeddings.
+            reference: reference for the distance from the training set, by this member's embeddings.
 
         Returns:
             A predictor of this member alone.
@@ -135,7 +135,7 @@ class EnsemblePredictor:
             sources: (n,) database of each row, for intervals of its own; None for candidates.
 
         Returns:
-            One row a crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
+            One row per crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
 
         Raises:
             StoreError: the store was built with settings that the members were not trained on, or a crystal

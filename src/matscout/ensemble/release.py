@@ -121,8 +121,8 @@ def make_release(params: Params, *, root: Path = Path(), destination: Path = REL
     """Write the release of a finished run.
 
     Args:
-        params: of the run.
-        root: of the repository.
+        params: parameters of the run.
+        root: root of the repository.
         destination: folder, replaced as a whole.
 
     Returns:

@@ -43,7 +43,7 @@ def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> Ensembl
 
     Args:
         predictor: the ensemble.
-        name: of the member.
+        name: name of the member.
         stretch: factor on the ensemble's temperature.
 
     Returns:
@@ -70,8 +70,8 @@ def of_one(fitted: TargetCalibration, name: str, temperature: Temperature) -> Ta
 
     Args:
         fitted: the ensemble's.
-        name: of the member, which gets all the weight.
-        temperature: of its distributions.
+        name: name of the member, which gets all the weight.
+        temperature: temperature of its distributions.
 
     Returns:
         The calibration; its conformal quantiles are still the ensemble's.
@@ -89,8 +89,8 @@ class Teacher:
     """The content of `teacher.json`.
 
     Attributes:
-        members: of the ensemble, SHA-256 of each one's weights.
-        temperatures: of the student's distributions by target, so that they are as wide as the ensemble's.
+        members: members of the ensemble, SHA-256 of each one's weights.
+        temperatures: temperatures of the student's distributions by target, so that they are as wide as the ensemble's.
         differences: mean absolute difference of the student's point estimates from the ensemble's by target, in the
             target's unit, on crystals that it did not learn.
         crystals: how many were asked for, how many taught, and how many were not, by reason.
@@ -110,7 +110,7 @@ class Teacher:
         """Read back what `save` wrote.
 
         Args:
-            path: of `teacher.json`.
+            path: path of `teacher.json`.
 
         Returns:
             The content of the file.

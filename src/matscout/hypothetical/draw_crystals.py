@@ -113,7 +113,7 @@ def draw(
         prototypes: name of each crystal's prototype by id, for example anonymous formula and space group.
         barred: `formula_key`s that are never drawn: those of all known crystals, so that no crystal that tests a
             model is labelled.
-        seed: of the draws.
+        seed: seed of the draws.
         recipe: how they are drawn.
         within: the elements that a crystal may consist of; empty = all.
 
@@ -169,7 +169,7 @@ def _volume_ratio(parent: Crystal, mapping: Mapping[str, str], volumes: NDArray[
 
 
 def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, str]) -> list[list[str]]:
-    """Ids of the small compounds, one list a prototype."""
+    """Ids of the small compounds, one list per prototype."""
     groups: dict[str, list[str]] = {}
     for key, crystal in parents.items():
         if crystal.n_atoms <= LARGEST_PROTOTYPE and len(set(crystal.species)) > 1 and key in prototypes:

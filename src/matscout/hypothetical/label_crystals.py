@@ -74,8 +74,8 @@ def build_labels(
         split: material_id and fold. Test and validation rows are never parents, and never labelled.
         destination: folder to write.
         n: crystals to draw by the recipe `BROAD`. A few per cent have no minimum and are left out.
-        n_similar: by the recipe `SIMILAR`, which follow in the table.
-        seed: of the draws.
+        n_similar: crystals to draw by the recipe `SIMILAR`; they follow in the table.
+        seed: seed of the draws.
         potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
@@ -281,7 +281,7 @@ def _parents(training: pd.DataFrame) -> tuple[dict[str, Crystal], dict[str, str]
 
 
 def _primitive(crystal: Crystal) -> Crystal | None:
-    """The primitive, symmetrised cell; None where the symmetry search fails."""
+    """The primitive, symmetrised cell; None if the symmetry search fails."""
     elements = sorted(set(crystal.species))
     numbers = [elements.index(symbol) for symbol in crystal.species]
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)

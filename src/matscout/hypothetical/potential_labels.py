@@ -102,7 +102,7 @@ class Labels:
         """These labels, and those of `more` with another parent or exchange.
 
         Args:
-            more: by the same potential; its energies of known crystals are kept.
+            more: further labels by the same potential; its energies of known crystals are kept.
 
         Returns:
             Labels of both.

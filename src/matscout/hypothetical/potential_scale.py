@@ -80,7 +80,7 @@ def known_pairs(
         known: curated rows with their fold.
         offsets: how many pairs are needed.
         potential: its name, for the message.
-        column: which of the energies.
+        column: column of the energies.
 
     Raises:
         InputError: too few known crystals.
@@ -114,8 +114,8 @@ def disagreement_noise(
     intervals hold 85 to 95 % of the energies of four sets of hypothetical crystals (docs/hypothetical.md).
 
     Args:
-        labels: by the potential and, in part, by another one.
-        rows: of `labels.table`, to use.
+        labels: labels by the potential and, in part, by another one.
+        rows: rows of `labels.table`, to use.
         known: curated rows with their fold.
         offsets: how the scales are joined.
         fractions: (m, 118) atomic fractions of the crystals asked for.
@@ -144,7 +144,7 @@ def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:
     spread of all residuals. A composition's error is the root mean square over its atoms.
 
     Args:
-        residuals: (n,) of known crystals, held out from the fit, eV/atom.
+        residuals: (n,) residuals of known crystals, held out from the fit, eV/atom.
         known: (n, 118) their atomic fractions.
         fractions: (m, 118) atomic fractions of the crystals asked for.
     """

@@ -43,7 +43,7 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if self.curation.offsets.reference not in self.databases:
             message = (
-                f"curation.offsets.reference = {self.curation.offsets.reference!r} is no database; "
+                f"curation.offsets.reference = {self.curation.offsets.reference!r} is not a database; "
                 f"choose one of {sorted(self.databases)}"
             )
             raise ValueError(message)
@@ -62,7 +62,7 @@ class Params(Section):
         first = self.screening.cascade
         if first and first.member not in {**self.members, **self.distilled}:
             message = (
-                f"screening.cascade.member = {first.member!r} is no member; "
+                f"screening.cascade.member = {first.member!r} is not a member; "
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
@@ -108,8 +108,8 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
     Args:
         section: its name, for the message.
-        blocks: of the section, by name.
-        name: of the block.
+        blocks: blocks of the section, by name.
+        name: name of the block.
 
     Returns:
         The block.
@@ -127,7 +127,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
 
     Returns:
         All sections, checked and frozen.
@@ -159,7 +159,7 @@ def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
         All sections, frozen.
 
     Raises:
-        ParameterError: the tree is no mapping or breaks a rule; see `load_params`.
+        ParameterError: the tree is not a mapping or breaks a rule; see `load_params`.
     """
     if not isinstance(tree, Mapping):
         message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
@@ -187,7 +187,7 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
 
 
 def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Drop the parts that pydantic adds for union choices: they are no keys of the file."""
+    """Drop the parts that pydantic adds for union choices: they are not keys of the file."""
     kept: list[Any] = []
     for position, part in enumerate(location):
         in_mapping = isinstance(tree, Mapping) and part in tree

@@ -1,4 +1,4 @@
-"""The stage `report`: one self-contained page, the same bytes for the same inputs, that says how to reproduce it."""
+"""The stage `report`: one self-contained page, with the same bytes for the same inputs and how to reproduce it."""
 
 import json
 import sys
@@ -165,26 +165,26 @@ FILES: Final = (
     ("screening/ranked.parquet", "screen"),
 )
 COMMANDS: Final = """\
-# everything: from the bundled sample, or the databases that params.yaml names
+# everything, from the bundled sample or the databases in params.yaml
 make repro
-# this page, and whatever it still needs
+# only this page, and the stages that it needs
 dvc repro report
-# another goal: only screening and this page run again
+# another goal: only screening, relaxation and this page run again
 dvc exp run -S screening.goal=thermoelectric
-# the figures of this page as a table, and every member's run
+# the metrics of this page as a table, and the training runs
 dvc metrics show
 mlflow ui
-# which commit made the page that lies here: its dvc.lock holds the page's MD5
+# the commit that made this page: its dvc.lock contains the MD5 of the page
 git log --oneline -S "$(md5sum < data/report/index.html | cut -c 1-32)" -- dvc.lock"""
 
 
 def reproduce(run: Run) -> dict[str, Any]:
-    """The section's text, table and lists."""
+    """The text, table and lists of the section."""
     compute = run.params.compute
     return {
-        "intro": "The commit that made this page holds these files in its dvc.lock; the same inputs, parameters and "
-        "versions give the same bytes. Compare the hashes below with sha256sum to see which run you are reading. No "
-        "commit stands here: a page that named the commit it belongs to could never come out the same again.",
+        "intro": "The same inputs, parameters and versions give the same bytes. To find the run behind this page, "
+        "compare the hashes below with sha256sum; the dvc.lock of its commit lists the same files. The page cannot "
+        "name its own commit, because its bytes would then change with every commit.",
         "commands": COMMANDS,
         "hashes": _hashes(run),
         "settings": [
@@ -209,7 +209,7 @@ def _hashes(run: Run) -> Table:
     ]
     return Table(
         "hashes",
-        "What this page was made from",
+        "Files that this page is made from",
         (Column("file", numeric=False), Column("made by", numeric=False), Column("SHA-256", numeric=False)),
         tuple(Row((_code(name), text_cell(stage), _code(digest))) for name, stage, digest in rows),
     )

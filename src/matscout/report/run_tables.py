@@ -1,6 +1,7 @@
-"""The stages' outputs as tables: the only file that knows how their JSON is nested; and the test fold by subgroup.
+"""The outputs of the stages as tables, and results on subgroups of the test fold.
 
-Subgroups are kinds of crystals, for the coverage of intervals, and elements, for errors.
+Only this file knows how the JSON of the stages is nested. Subgroups are kinds of crystals, for the coverage of
+intervals, and elements, for errors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,7 @@ def judged(ensemble: Mapping[str, Any], target: str) -> dict[str, Any]:
 
 
 def interval_coverage(ensemble: Mapping[str, Any], target: str) -> pd.DataFrame:
-    """Coverage of the intervals that are written out: `nominal`, `value`, `low`, `high` (shares)."""
+    """Coverage of the reported intervals: `nominal`, `value`, `low`, `high` (shares)."""
     metrics = judged(ensemble, target)
     return pd.DataFrame([{"nominal": level / 100, **metrics[f"coverage_{level}"]} for level in LEVELS])
 
@@ -44,12 +45,12 @@ def curve(ensemble: Mapping[str, Any], target: str, name: str) -> pd.DataFrame:
     """Read one of the ensemble's curves.
 
     Args:
-        ensemble: the content of its `metrics.json`.
-        target: by name.
+        ensemble: content of the ensemble's `metrics.json`.
+        target: name of the target.
         name: calibration, error_against_spread or confidence.
 
     Returns:
-        One row a point.
+        One row per point.
     """
     return pd.DataFrame(ensemble["targets"][target]["curves"][name])
 
@@ -112,7 +113,7 @@ def _term(name: str, entry: Mapping[str, Any], *, is_element: bool, n_pairs: int
     }
 
 
-FEWEST_ROWS: Final = 20  # a smaller stratum is not shown
+FEWEST_ROWS: Final = 20  # smaller strata are not shown
 FEWEST_PER_ELEMENT: Final = 5
 Z95: Final = 1.959964
 CHEMISTRIES: Final = ("oxides", "halides", "chalcogenides", "pnictides", "intermetallics", "other")
@@ -136,7 +137,7 @@ def error_of(rows: pd.DataFrame, target: str) -> pd.Series:
 
 
 def chemistry_of(species: list[str]) -> str:
-    """The class of a crystal by its most electronegative kind of anion."""
+    """The class of a crystal, by its most electronegative anion."""
     elements = {symbol: Element(symbol) for symbol in set(species)}
     if "O" in elements:
         return "oxides"
@@ -150,10 +151,10 @@ def chemistry_of(species: list[str]) -> str:
 
 
 def coverage_by_stratum(rows: pd.DataFrame, target: str) -> pd.DataFrame:
-    """How many test crystals of each stratum lie inside their 90 % interval.
+    """The share of test crystals inside their 90 % interval, by stratum.
 
     Returns:
-        `stratum`, `n`, `coverage`, `low`, `high` (Wilson's 95 % interval); strata of fewer than
+        `stratum`, `n`, `coverage`, `low`, `high` (Wilson's 95 % interval); strata with fewer than
         `FEWEST_ROWS` crystals are left out.
     """
     inside = rows[target + columns.TRUTH].between(rows[target + columns.LO90], rows[target + columns.HI90]).to_numpy()
@@ -198,13 +199,13 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def crystals_by_element(species: pd.Series) -> dict[str, float]:
-    """How many crystals hold each element."""
+    """The number of crystals that contain each element."""
     counts = species.map(lambda symbols: sorted(set(symbols))).explode().value_counts()
     return {str(symbol): float(n) for symbol, n in sorted(counts.items())}
 
 
 def error_by_element(rows: pd.DataFrame, target: str) -> dict[str, float]:
-    """Mean absolute error of the test crystals that hold each element, where there are enough of them."""
+    """Mean absolute error of the test crystals that contain each element, for elements with enough crystals."""
     long = pd.DataFrame(
         {"symbol": rows[columns.SPECIES].map(lambda s: sorted(set(s))), "error": error_of(rows, target)}
     ).explode("symbol")

@@ -1,6 +1,6 @@
-"""The stage `summarize`: small metrics for Git, a CSV a figure for `dvc plots`, and the model and data cards.
+"""The stage `summarize`: metrics for Git, one CSV per figure for `dvc plots`, and the model and data cards.
 
-Every metric has its unit in its name, the same in every run.
+Every metric has its unit in its name, in the same form for every run.
 """
 
 from collections.abc import Mapping
@@ -44,12 +44,12 @@ def summarize(data: Path, *, params: Params, metrics: Path, plots: Path) -> None
     write_cards(run, Path(metrics))
 
 
-MOST_ROWS: Final = 2000  # of a scatter: `dvc plots show` draws every row
+MOST_ROWS: Final = 2000  # of a scatter plot, because `dvc plots show` draws every row
 PLOT_DIGITS: Final = "%.6g"
 
 
 def write_plots(run: Run, folder: Path) -> None:
-    """Write the tables of every figure that `dvc plots show` draws as CSV."""
+    """Write a CSV table for every figure of `dvc plots show`."""
     write_csv(folder / "calibration.csv", calibration(run))
     write_csv(folder / "pareto.csv", pareto(run))
     for target in run.params.targets:
@@ -61,7 +61,7 @@ def write_plots(run: Run, folder: Path) -> None:
 
 
 def learning_curves(run: Run, target: str) -> pd.DataFrame:
-    """`epoch` and one column a member: its validation error in the target's unit; wide, as DVC draws series."""
+    """`epoch` and one column per member: its validation error in the target's unit."""
     curves = {name: member.history.set_index("epoch")[f"mae_{target}"] for name, member in run.members.items()}
     return pd.DataFrame(curves).sort_index().reset_index(names="epoch")
 
@@ -81,25 +81,25 @@ def parity(run: Run, target: str) -> pd.DataFrame:
 
 
 def calibration(run: Run) -> pd.DataFrame:
-    """`nominal` and one column a target: the observed share of the test crystals inside the intervals; and `ideal`."""
+    """`nominal`, one column per target (the observed share of test crystals inside the intervals), and `ideal`."""
     tables = {target: run_tables.interval_coverage(run.ensemble, target) for target in run.params.targets}
     observed = {target: table.set_index("nominal")["value"] for target, table in tables.items()}
     return pd.DataFrame(observed).sort_index().reset_index(names="nominal").assign(ideal=lambda t: t["nominal"])
 
 
 def error_against_spread(run: Run, target: str) -> pd.DataFrame:
-    """`spread` predicted and `error` found (root mean squares) of equal groups of test crystals; and `ideal`."""
+    """Predicted `spread` and actual `error` (root mean squares) of equal groups of test crystals, and `ideal`."""
     return run_tables.curve(run.ensemble, target, "error_against_spread").assign(ideal=lambda t: t["spread"])
 
 
 def interval_width(run: Run, target: str) -> pd.DataFrame:
-    """`width` of the 90 % interval (a bin's middle, in the target's unit), `share` of the test crystals."""
+    """`width` of the 90 % interval (middle of a bin, in the target's unit) and `share` of the test crystals."""
     bins = run_tables.interval_width(run.ensemble, target)
     return pd.DataFrame({"width": (bins["low"] + bins["high"]) / 2, "share": bins["share"]})
 
 
 def pareto(run: Run) -> pd.DataFrame:
-    """Targets, goal probability and `group` (front, shortlist, other) of candidates, the best `MOST_ROWS`."""
+    """Targets, goal probability and `group` (front, shortlist, other) of candidates; of others the best `MOST_ROWS`."""
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     group = pd.Series("other", index=ranked.index)
     group.loc[(ranked[columns.RANK] <= run.params.screening.top_k).to_numpy()] = "shortlist"
@@ -113,7 +113,7 @@ def pareto(run: Run) -> pd.DataFrame:
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table atomically: six significant digits, newline ends, no index.
 
-    A missing value is `nan`: DVC hands cells to Vega as text, which draws an empty one at zero.
+    A missing value is written as `nan`: DVC gives cells to Vega as text, and Vega draws an empty cell at zero.
     """
     text = table.to_csv(index=False, float_format=PLOT_DIGITS, lineterminator="\n", na_rep="nan")
     write_bytes(path, text.encode())
@@ -235,7 +235,7 @@ WITH_UNIT: Final = frozenset({"rmse", "crps", *(key for key in WORDS if key.star
 
 
 def curation_document(run: Run) -> dict[str, Any]:
-    """Rows read, kept and rejected by database and reason; duplicates; how well offsets were recovered."""
+    """Rows read, kept and rejected by database and reason; duplicates; quality of the fitted offsets."""
     rows, duplicates = run.curation["rows"], run.curation["duplicates"]
     return {
         "crystals": len(run.materials),
@@ -252,7 +252,7 @@ def curation_document(run: Run) -> dict[str, Any]:
 
 
 def members_document(run: Run) -> dict[str, Any]:
-    """Size and errors of each member on real held-out rows."""
+    """Size of each member, and its errors on real held-out rows."""
     return {
         name: {
             "parameters": member.metrics["n_parameters"],
@@ -268,15 +268,15 @@ def members_document(run: Run) -> dict[str, Any]:
 
 
 def ensemble_document(run: Run) -> dict[str, Any]:
-    """Figures of the ensemble on the test fold, and of what it has to beat.
+    """Metrics of the ensemble on the test fold, and of the baselines.
 
-    `by kind of row` is a list, which `dvc metrics show` leaves out: its table stays readable.
+    `by kind of row` is a list, which `dvc metrics show` leaves out, so that its table stays readable.
     """
     return {target: _target(run, target) | {"by kind of row": _kinds(run, target)} for target in run.targets}
 
 
 def screening_document(run: Run) -> dict[str, Any]:
-    """How many candidates there were, met the goal and made the front; what the shortlist promises."""
+    """Counts of the candidates by route, gate, goal and front; mean predictions of the shortlist."""
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     top = ranked.head(run.params.screening.top_k)
     shortlist = {
@@ -301,7 +301,7 @@ def screening_document(run: Run) -> dict[str, Any]:
 
 
 def _relaxation(run: Run) -> dict[str, Any]:
-    """What the relaxation did to the shortlist; nothing where none was relaxed."""
+    """How the relaxation changed the shortlist; empty if nothing was relaxed."""
     told = run.relaxation
     if told["potential"] is None:
         return {}
@@ -358,7 +358,7 @@ def _target(run: Run, target: str) -> dict[str, Any]:
 
 
 def _kinds(run: Run, target: str) -> list[dict[str, Any]]:
-    """Every metric on every kind of test row: of the ensemble, and of the member that is best in hindsight."""
+    """Every metric on every kind of test row, for the ensemble and for the member that is best in hindsight."""
     measured = run.ensemble["targets"][target]
     best = measured["best_member"]
     return [

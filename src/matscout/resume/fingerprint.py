@@ -105,7 +105,7 @@ def module_file(module: str) -> Path | None:
 def _files_of(module: str) -> list[Path]:
     file = module_file(module)
     if file is None:
-        raise ModuleNotFoundError(f"{module} is no module of {SOURCES}")
+        raise ModuleNotFoundError(f"{module} is not a module of {SOURCES}")
     return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 

@@ -34,7 +34,7 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
     The kernel frees the lock when its holder ends, however it ends. The file then stays, with the holder's id.
 
     Args:
-        path: of the lock file, created where it is absent.
+        path: path of the lock file, created where it is absent.
         taken: makes the error to raise while another process holds the lock, from that process's id; None = wait.
 
     Raises:

@@ -55,7 +55,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         name: in MLflow's model registry; each call adds a version.
         members: folder of the members.
         ensemble: folder of the calibration.
-        limits: of a cell that can be predicted.
+        limits: limits of a cell that can be predicted.
 
     Returns:
         The model's address and the registry's.

@@ -47,10 +47,10 @@ def acquire(name: str, database: Database, destination: Path, *, refresh: bool =
     """Write the snapshot of one database from the origin that `database` names.
 
     Args:
-        name: of the database in `params.databases`.
+        name: name of the database in `params.databases`.
         database: its block.
         destination: folder that holds pages and manifest afterwards; whole or absent.
-        refresh: ask the service anew even if the same query was fetched before.
+        refresh: ask the service again even if the same query was fetched before.
 
     Raises:
         ParameterError: no client of that name exists for the origin, or the block does not say where to ask.

@@ -46,7 +46,7 @@ class Record:
     Attributes:
         material_id: unique in its database: `mp-149`, `aflow:0123...`, `oqmd-12345`.
         source: name of the database in `params.databases`.
-        functional: of every label: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
+        functional: functional of every label: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
         pseudopotentials: their family, such as `PAW_PBE`; None = not known.
         energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
@@ -57,9 +57,10 @@ class Record:
         energy_above_hull: eV/atom.
         bulk_modulus: Voigt-Reuss-Hill average, GPa.
         shear_modulus: Voigt-Reuss-Hill average, GPa.
-        year: of the calculation or its entry; None = not stated.
+        year: year of the calculation or its entry; None = not stated.
         is_experimental: whether it has been made, as its database states; None = not stated.
-        band_gap_functional: of the published gap; None = not stated. Where it is not `functional`, `band_gap` is None.
+        band_gap_functional: band gap functional of the published gap; None = not stated. Where it is not `functional`,
+            `band_gap` is None.
         ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
         file: page or file that held the row, for the quarantine.
         row: its number in that file, from 0; -1 = not known.
@@ -116,10 +117,10 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
     """The rejection of a row whose parser raised `RowError` or one of `MALFORMED`.
 
     Args:
-        error: that the parser raised.
+        error: error that the parser raised.
         source: name of the database.
-        material_id: of the row, as far as it is known.
-        file: that holds the row.
+        material_id: material id of the row, as far as it is known.
+        file: file that holds the row.
         row: its number in the file.
 
     Returns:

@@ -110,9 +110,9 @@ def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, rank
 
 
 def test_unknown_ids_and_mixed_up_ones_are_rejected(give, ranked):
-    with pytest.raises(InputError, match=r"6 id\(s\) are no candidate"):
+    with pytest.raises(InputError, match=r"6 id\(s\) are not candidates"):
         give(lambda row: row | {"material_id": "ms-" + row["material_id"][:2:-1]})
-    with pytest.raises(InputError, match=r"none of 6 line\(s\).*'mp-149' is no candidate's"):
+    with pytest.raises(InputError, match=r"none of 6 line\(s\).*'mp-149' is not a candidate"):
         give(lambda row: row | {"material_id": "mp-149"})
     first = ranked["candidate_id"].iloc[0]
     with pytest.raises(InputError, match="ids are mixed up"):
@@ -139,7 +139,7 @@ def test_a_file_is_checked_once_and_again_when_it_changes(give, ranked, tmp_path
     with pytest.raises(InputError, match="were checked before"):
         give()
     ranked.iloc[:0].to_parquet(tmp_path / "ranked.parquet")  # a later ranking knows other candidates
-    with pytest.raises(InputError, match="are no candidate"):
+    with pytest.raises(InputError, match="are not candidates"):
         give(lambda row: row | {"band_gap": 1.0})
     folder = tmp_path / "feedback"
     with pytest.raises(InputError, match=r"round-1.jsonl was changed since it was checked: run `matscout feedback"):

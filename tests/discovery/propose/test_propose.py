@@ -119,7 +119,7 @@ def test_limits_of_the_settings_hold(candidates, crystals, settings, materials):
     assert max(len(crystal.element_counts) for crystal in crystals) <= settings.max_elements
     present = {symbol for crystal in crystals for symbol in crystal.element_counts}
     assert not present & set(settings.exclude_elements)
-    assert present <= CuratedTable.read(materials).elements  # an element that no model saw is no candidate
+    assert present <= CuratedTable.read(materials).elements  # an element that no model saw is not a candidate
 
 
 def test_cells_are_sane(candidates, crystals):

@@ -134,7 +134,7 @@ def test_element_rules():
 @pytest.mark.parametrize(
     ("nonsense", "words"),
     [
-        (goal(objective("hardness", (1, 2))), "'hardness' is no column here; choose from"),
+        (goal(objective("hardness", (1, 2))), "'hardness' is not a column here; choose from"),
         (goal(objective(GAP, (1, 2)), objective(GAP, (3, None))), "share no value"),
         (goal(objective(GAP, direction="minimize"), objective(GAP, direction="maximize")), "at once"),
         (goal(objective(GAP, (1, 2)), allow=("Pb",), deny=("Pb",)), "also denied"),

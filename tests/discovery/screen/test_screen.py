@@ -333,7 +333,7 @@ def test_candidates_that_are_all_broken_are_told(screen, proposed, tmp_path):
 
 def test_a_file_of_candidates_that_was_cut_off_is_rejected(screen, proposed, tmp_path):
     (tmp_path / "half.parquet").write_bytes((proposed / "candidates.parquet").read_bytes()[:-500])
-    with pytest.raises(InputError, match="no whole parquet file"):
+    with pytest.raises(InputError, match="not a complete parquet file"):
         screen(goal(GAP), candidates=tmp_path / "half.parquet")
 
 
@@ -425,7 +425,7 @@ def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is no column here"),
+        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is not a column here"),
         (goal(GAP, {"column": "band_gap", "window": (3.0, None)}), "share no value"),
     ],
 )

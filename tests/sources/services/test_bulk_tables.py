@@ -187,7 +187,7 @@ def test_the_query_narrows_bulk_tables(service, tmp_path):
     ("changes", "error", "told"),
     [
         ({"endpoint": "https://api.materialsproject.org"}, ParameterError, "s3://bucket/prefix"),
-        ({"endpoint": None, "path": "/absent"}, SourceError, "is no folder"),
+        ({"endpoint": None, "path": "/absent"}, SourceError, "is not a folder"),
         ({"endpoint": None, "path": "EMPTY"}, SourceError, "holds no table of summaries"),
     ],
 )

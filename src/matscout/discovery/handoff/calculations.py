@@ -32,17 +32,17 @@ class Calculation:
     """One finished run of a DFT code.
 
     Attributes:
-        file: that was read.
+        file: file that was read.
         structure: final cell.
         energy: total, of the cell, uncorrected, eV.
-        band_gap: eV; None where the file does not hold it.
+        band_gap: eV; None if the file does not hold it.
         functional: `PBE`, `r2SCAN`, `HSE06`, ...
         hubbards: U by element, eV; only those above zero.
         potentials: PAW labels such as `Sr_sv`, one an element.
         encut: plane-wave cutoff, eV; None = not stated.
         is_static: whether the ions did not move.
         not_converged: why it is not converged; empty = it is.
-        candidate_id: that the file itself names; empty = none.
+        candidate_id: candidate id that the file itself names; empty = none.
     """
 
     file: Path

@@ -84,7 +84,7 @@ def provenance_card(
     """The card of one candidate, as JSON: what to know before computing it, its origin, and the predictions.
 
     Args:
-        row: of the ranking.
+        row: row of the ranking.
         evidence: hashes and licences.
         relaxation: summary of the stage `relax`; None = nothing was relaxed.
     """

@@ -27,7 +27,7 @@ BEYOND = 8.0  # predicted standard deviations: a result farther off is more like
 LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: a smaller one is not believed
 OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise: by which other functionals differ
 SHOWN = 5
-FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
+FEWEST = 3  # results before a unit is judged: one surprising crystal is not proof
 
 
 def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Rejection]]:
@@ -36,7 +36,7 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
     A file is checked once, because candidates of earlier rounds are in no later ranking.
 
     Args:
-        folder: of the feedback files.
+        folder: folder of the feedback files.
         ranked: `ranked.parquet` that the candidates came from.
         accept: ids of candidates whose results count however far from the predictions they are.
 
@@ -59,12 +59,12 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
 def compare_feedback(
     files: Sequence[Path], ranked: Path, folder: Path, *, accept: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Results beside predictions, one row a candidate and label, and the lines that could not be read.
+    """Results beside predictions, one row per candidate and label, and the lines that could not be read.
 
     Args:
         files: record JSONL files in `folder`, as `sources.feedback` reads them.
         ranked: `ranked.parquet` that the candidates came from.
-        folder: for the messages.
+        folder: folder for the messages.
         accept: ids of candidates whose results count however far from the predictions they lie.
 
     Returns:
@@ -111,7 +111,7 @@ def _check_ids(records: Sequence[Record], predictions: pd.DataFrame) -> None:
     unknown = [record.material_id for record in records if record.material_id not in known]
     if unknown:
         raise InputError(
-            f"{len(unknown)} id(s) are no candidate of this ranking: {unknown[:SHOWN]}; use the ids of "
+            f"{len(unknown)} id(s) are not candidates of this ranking: {unknown[:SHOWN]}; use the ids of "
             "ranked.parquet, or give results of other crystals as a database of their own"
         )
     for record in records:

@@ -38,12 +38,12 @@ class Handed:
     """A candidate of a hand-off.
 
     Attributes:
-        candidate_id: of the ranking.
-        folder: of the candidate.
+        candidate_id: candidate id of the ranking.
+        folder: folder of the candidate.
         formula: `formula_key`.
-        encut: of its INCAR, eV.
-        hubbards: of its INCAR, U by element above zero, eV.
-        potentials: of its POTCAR.spec.
+        encut: ENCUT of its INCAR, eV.
+        hubbards: U values of its INCAR by element, above zero, eV.
+        potentials: pseudopotentials of its POTCAR.spec.
     """
 
     candidate_id: str
@@ -59,10 +59,10 @@ class Collected:
     """The results of a hand-off.
 
     Attributes:
-        rows: results, one a candidate, as `data/feedback/` takes them.
+        rows: results, one per candidate, as `data/feedback/` takes them.
         rejections: calculations that cannot be used, with reasons.
         waiting: candidates without a usable result.
-        file: that holds the rows; None = there are none.
+        file: file that holds the rows; None = there are none.
     """
 
     rows: list[dict[str, Any]]
@@ -127,13 +127,13 @@ def read_handoff(folder: Path) -> list[Handed]:
     """The candidates of a hand-off, from their cards and inputs.
 
     Args:
-        folder: that `matscout export` wrote.
+        folder: folder that `matscout export` wrote.
 
     Returns:
         One a candidate, in the order of the folder's names.
 
     Raises:
-        InputError: the folder is no hand-off.
+        InputError: the folder is not a hand-off.
     """
     cards = sorted(Path(folder).glob(f"*/{CARD}"))
     if not cards:
@@ -149,7 +149,7 @@ def read_handoff(folder: Path) -> list[Handed]:
             species = [s for s, n in zip(symbols, counts, strict=True) for _ in range(int(n))]
             identity = str(candidate[columns.CANDIDATE_ID])
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path.parent} is no candidate of a hand-off ({error!r:.80}); export it again") from error
+            raise InputError(f"{path.parent} is not an exported candidate ({error!r:.80}); export it again") from error
         u = incar.get("LDAUU") if incar.get("LDAU") else None
         hubbards = {s: float(v) for s, v in zip(symbols, u, strict=True) if float(v) > 0} if u else {}
         found.append(Handed(identity, path.parent, formula_key(species), float(incar["ENCUT"]), hubbards, labels))
@@ -165,7 +165,7 @@ def result_row(
     """One line of feedback.
 
     Args:
-        calculation: of the candidate.
+        calculation: calculation of the candidate.
         candidate: what was handed off.
         own: the user's elements, eV/atom by symbol, by functional.
         present: file that holds a result of the candidate; None = no file does.

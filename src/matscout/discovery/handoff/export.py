@@ -91,7 +91,7 @@ def _check_untouched(destination: Path) -> None:
         written = json.loads((destination / MARK).read_bytes())
     except ValueError as error:
         raise InputError(
-            f"{destination / MARK} is no list of an export's files ({error}); give another folder"
+            f"{destination / MARK} is not a list of an export's files ({error}); give another folder"
         ) from error
     found = _hashes(destination)
     if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
@@ -110,7 +110,7 @@ def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
 
     Args:
         ranked: the ranking; another one than the repository's passes.
-        root: of the repository.
+        root: root of the repository.
 
     Raises:
         InputError: a parameter of the stage `screen` was changed since; the message names it.

@@ -113,7 +113,7 @@ class Template:
 
 
 def make_template(parent_id: str, crystal: Crystal) -> Template | None:
-    """Find the primitive cell, symmetry and slots of a crystal; None where the symmetry search fails."""
+    """Find the primitive cell, symmetry and slots of a crystal; None if the symmetry search fails."""
     elements = tuple(sorted(set(crystal.species)))
     slots = [elements.index(symbol) for symbol in crystal.species]
     _silence_moyo()
@@ -252,10 +252,10 @@ def balanced(
 
     Args:
         table: the ions.
-        templates: of known crystals or prototypes; None where a crystal has no symmetry.
+        templates: templates of known crystals or prototypes; None if a crystal has no symmetry.
         settings: the largest number of atoms.
         attrition: counts what is dropped, and why.
-        prefix: of the names of these counts.
+        prefix: prefix of the names of these counts.
 
     Returns:
         The templates with an ion on each slot.

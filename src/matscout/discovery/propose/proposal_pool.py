@@ -70,10 +70,10 @@ class Pool:
         """Add fillings of one parent.
 
         Args:
-            parent: that is filled.
-            filled: (m, n_slots) rows of the ion table, one filling a row.
+            parent: parent that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling per row.
             route: how they were found.
-            probability: (m,) of the substitution; NaN for intermetallics.
+            probability: (m,) probability of the substitution; NaN for intermetallics.
             scale: (m,) volume over the parent's.
         """
         if route not in self._routes:

@@ -57,7 +57,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     `known.users`.
 
     Args:
-        folder: of CIFs and other structure files; it may be empty.
+        folder: folder of CIFs and other structure files; it may be empty.
         known: structures that a new one must differ from.
         workers: processes at most.
 
@@ -68,7 +68,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
         InputError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; it may be empty, but it must exist (git checkout -- {folder})")
+        raise InputError(f"{folder} is not a folder; it may be empty, but it must exist (git checkout -- {folder})")
     found: list[UserCandidate] = []
     files: list[Record] = []
     labels: list[str] = []

@@ -60,7 +60,7 @@ def substitutions(
         threshold: lowest joint probability.
 
     Returns:
-        (m, n_slots) rows of the table, (m,) their joint probabilities, and how many each gate turned away.
+        (m, n_slots) rows of the table, (m,) their joint probabilities, and how many each gate rejected.
     """
     old = np.asarray(ions, dtype=np.int64)
     choices = [_options(table, ion, allowed) for ion in old]
@@ -83,7 +83,7 @@ def joint_probability(table: IonTable, old: Sequence[int], new: NDArray[np.int64
     Args:
         table: the ions.
         old: n_slots rows of the table, the parent's ions.
-        new: (m, n_slots) rows of the table, one filling a row.
+        new: (m, n_slots) rows of the table, one filling per row.
 
     Returns:
         (m,) in [0, 1].
@@ -151,13 +151,13 @@ def decorations(
         table: the ions.
         ions: n_slots rows of the table, the prototype's own.
         ratios: (n_slots,) atoms of each slot in the formula.
-        allowed: (n_ions,) which rows may be used.
+        allowed: (n_ions,) whether a row may be used.
         n_draws: fillings to draw, of which some are equal or fail a gate.
         rng: draws the ions.
 
     Returns:
         (m, n_slots) distinct rows of the table in lexicographic order, m <= n_draws, and how many each
-        gate turned away.
+        gate rejected.
     """
     old = np.asarray(ions, dtype=np.int64)
     common = allowed & (table.commonness >= COMMON_SHARE)
@@ -184,7 +184,7 @@ def metallic_parents(
 
     Args:
         table: the ions.
-        templates: of known crystals; None where a crystal has no symmetry.
+        templates: templates of known crystals; None if a crystal has no symmetry.
         settings: the largest number of atoms.
         attrition: counts what is kept.
 
@@ -219,7 +219,7 @@ def metal_substitutions(
         volumes: (n,) atomic volumes of metals in compounds, Å³; their cube roots are compared as sizes.
 
     Returns:
-        (m, n_slots) rows of the table, and how many each gate turned away.
+        (m, n_slots) rows of the table, and how many each gate rejected.
     """
     old = np.asarray(metals, dtype=np.int64)
     choices = [similar_metals(table, metal, allowed, volumes) for metal in old]
@@ -245,7 +245,7 @@ def similar_metals(
     Args:
         table: the ions.
         metal: row of the neutral metal to be replaced.
-        allowed: (n_ions,) which rows may be used.
+        allowed: (n_ions,) whether a row may be used.
         volumes: (n_ions,) volume of an atom, Å³; NaN where unknown.
 
     Returns:
@@ -341,8 +341,8 @@ class Gathering:
         """Put the fillings with plausible volumes and contacts into the pool.
 
         Args:
-            parent: that is filled.
-            filled: (m, n_slots) rows of the ion table, one filling a row.
+            parent: parent that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling per row.
             joint: (m,) probability of each filling; NaN for intermetallics.
             route: how they were found.
             volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
@@ -364,7 +364,7 @@ def fill_templates(
     Args:
         curated: the known crystals.
         table: the ions.
-        settings: of the candidates, with the seed.
+        settings: settings of the candidates, with the seed.
         attrition: counts parents and candidates that are dropped.
         workers: processes at most.
 

@@ -65,7 +65,7 @@ def _prices() -> dict[str, float]:
 
 
 def _crustal_abundance(symbol: str) -> float | None:
-    """From the table behind `smact.Element`, whose constructor reads seven others; None where it lacks the element."""
+    """From the table behind `smact.Element`, whose constructor reads seven others; None if it lacks the element."""
     row = lookup_element_data(symbol, copy=False)
     return None if row is None else row["Abundance"]
 

@@ -31,7 +31,7 @@ def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mappin
     from the windows, then to the earlier row.
 
     Args:
-        table: one row a candidate with a column for each objective.
+        table: one row per candidate with a column for each objective.
         objectives: `params.Objective`, or mappings such as `{"column": "band_gap", "window": [1.0, 1.8]}`.
 
     Returns:
@@ -39,7 +39,7 @@ def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mappin
         (1 = first) and `rank` (1 = best).
 
     Raises:
-        InputError: no rows, no objective, a column that the table lacks, or values that are no numbers.
+        InputError: no rows, no objective, a column that the table lacks, or values that are not numbers.
     """
     aims = [_objective(aim) for aim in objectives]
     _check(table, aims)
@@ -111,7 +111,7 @@ def _check(table: pd.DataFrame, objectives: Sequence[Objective]) -> None:
         raise InputError("there is nothing to rank by: give at least one objective")
     for aim in objectives:
         if aim.column not in table:
-            raise InputError(f"objective {aim.column!r} is no column of the table; it has {sorted(table.columns)}")
+            raise InputError(f"objective {aim.column!r} is not a column of the table; it has {sorted(table.columns)}")
         broken = ~np.isfinite(table[aim.column].to_numpy(dtype=np.float64))
         if broken.any():
             raise InputError(
@@ -219,7 +219,7 @@ def drawn_costs(drawn: Mapping[str, Array], objectives: Sequence[Objective], hul
 
     Args:
         drawn: (n_draws, n_crystals) values by column; (n_crystals,) where there is no uncertainty.
-        objectives: of the goal.
+        objectives: objectives of the goal.
         hull_energy: energy of the hull at each crystal's composition, eV/atom, (n_crystals,) or (n_draws, n_crystals);
             None = `drawn` holds energies above the hull.
 

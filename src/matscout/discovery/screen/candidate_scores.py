@@ -120,7 +120,7 @@ class Judge:
         check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> ScoredCrystals:
-        """One row a crystal that can be judged, in the given order; the others are named with their reasons.
+        """One row per crystal that can be judged, in the given order; the others are named with their reasons.
 
         The crystals compete with each other, unless the references hold rivals already.
         """
@@ -197,7 +197,7 @@ class Judge:
         Args:
             candidates: n_crystals rows with their crystals, each of which `judge` could judge.
             n_draws: number of draws.
-            seed: of the draws.
+            seed: seed of the draws.
 
         Returns:
             (n_draws, n_crystals, n_objectives), to be minimised.
@@ -236,7 +236,7 @@ class Judge:
         between the two, in the last layer: a lack of rivals is not an advantage.
 
         Args:
-            table: of `assess`.
+            table: table of `assess`.
 
         Returns:
             The same rows, best first, with the columns of the ranking.
@@ -267,7 +267,7 @@ def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], referen
     """Add the columns on stability in place.
 
     Args:
-        table: one row a crystal, with its id and its predicted formation energy, eV/atom.
+        table: one row per crystal, with its id and its predicted formation energy, eV/atom.
         species: symbols of each crystal's atoms.
         references: phases that the crystals compete with.
 

@@ -38,10 +38,10 @@ def judged_and_ranked(
     """Judge candidates that compete with each other, and rank them.
 
     Args:
-        judge: with the whole ensemble.
-        fast: with the member that looks first (`first_to_look`); None where `cascade` is None.
+        judge: judge with the whole ensemble.
+        fast: predictor with the member that looks first (`first_to_look`); None if `cascade` is None.
         candidates: their file.
-        shards: of this screening.
+        shards: shards of this screening.
         cascade: how much the ensemble sees; None = everything.
 
     Returns:
@@ -61,7 +61,7 @@ def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> E
 
     Args:
         predictor: the ensemble.
-        name: of the member.
+        name: name of the member.
         distilled: folder of the distilled members.
 
     Returns:
@@ -89,10 +89,10 @@ def judge_in_cascade(
     What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
 
     Args:
-        judge: with the whole ensemble.
-        fast: with the member that looks first.
+        judge: judge with the whole ensemble.
+        fast: predictor with the member that looks first.
         candidates: their file.
-        shards: of this screening.
+        shards: shards of this screening.
         cascade: how much the ensemble sees.
 
     Returns:
@@ -142,11 +142,11 @@ def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member
     Args:
         first: the member's judgements, n rows.
         second: the ensemble's, of the rows that it reached and could judge.
-        reached: (n,) which rows of `first` it reached.
+        reached: (n,) whether the ensemble reached a row of `first`.
         member: its name, for the column `judged_by`.
 
     Returns:
-        One row a candidate, in the order of `first`.
+        One row per candidate, in the order of `first`.
     """
     table = first.to_pandas()
     places = pd.Series(np.arange(len(table)), index=table[columns.CANDIDATE_ID])

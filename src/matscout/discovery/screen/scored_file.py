@@ -127,13 +127,13 @@ class ScoredFile:
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
 
     def table(self, number: int) -> pa.Table:
-        """One shard, mapped anew, so that its pages leave the memory with it.
+        """One shard, mapped again, so that its pages leave the memory with it.
 
         Args:
-            number: of the shard.
+            number: number of the shard.
 
         Returns:
-            What was judged, one row a candidate.
+            What was judged, one row per candidate.
 
         Raises:
             StoreError: the shard was removed or damaged meanwhile.
@@ -158,8 +158,8 @@ def check_candidates(goal: Goal, path: Path) -> None:
     """Reject a file that holds no candidate, or none that the element rules let through, before any work.
 
     Args:
-        goal: whose element rules count.
-        path: of the candidates, parquet.
+        goal: goal whose element rules count.
+        path: path of the candidates, parquet.
 
     Raises:
         InputError: the file holds no such candidate, or is cut off.
@@ -167,7 +167,7 @@ def check_candidates(goal: Goal, path: Path) -> None:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no whole parquet file ({error}); run the stage `propose` again") from error
+        raise InputError(f"{path} is not a complete parquet file ({error}); run `dvc repro propose`") from error
     if not file.metadata.num_rows:
         raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
     for number in range(file.num_row_groups):
@@ -183,7 +183,7 @@ class PredictedFile:
 
     Attributes:
         shards: hold the tables, the mixtures and what was rejected.
-        numbers: of the shards.
+        numbers: numbers of the shards.
         quarantine: the candidates that cannot be predicted.
     """
 
@@ -214,8 +214,8 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
     Args:
-        judge: whose ensemble predicts.
-        path: of the candidates, parquet.
+        judge: judge whose ensemble predicts.
+        path: path of the candidates, parquet.
         shards: keeps predictions for a killed run.
 
     Returns:
@@ -254,7 +254,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> ScoredFile:
 
     Args:
         judge: holds the goal and the references.
-        predicted: of `predict_file`.
+        predicted: result of `predict_file`.
 
     Returns:
         What was judged, shard by shard.

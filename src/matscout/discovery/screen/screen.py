@@ -133,7 +133,7 @@ def screen_materials(
             out.
 
     Returns:
-        One row a crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
+        One row per crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
         `pareto_front` and `rank`.
 
     Raises:
@@ -224,7 +224,7 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
 
     Args:
         ranked: all candidates, best first.
-        name: of the goal.
+        name: name of the goal.
         goal: what was wanted.
         top_k: how many are exported.
 

@@ -35,7 +35,7 @@ def shortlist_columns(
         judge: what predicted them.
         known: (n_known, n_objectives) costs of known materials, see `known_costs`.
         batch_size: how many to take together.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         `front_probability`, `expected_improvement` and `batch` (place in the batch; 0 = not in it), rows as in `close`.
@@ -59,12 +59,12 @@ def shortlist_columns(
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
     """Costs of known materials: real rows of the curated set with every label that the goal needs.
 
-    Rows that break the goal's element rules do not count: their costs are no benchmark for the rest.
+    Rows that break the goal's element rules do not count: their costs are not a benchmark for the rest.
 
     Args:
-        materials: of the curated table, parquet.
+        materials: path of the curated table, parquet.
         judge: holds the goal and the hull's references.
-        targets: whose labels are read, by name.
+        targets: targets whose labels are read, by name.
 
     Returns:
         (n, n_objectives), to be minimised.

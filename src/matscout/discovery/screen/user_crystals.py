@@ -33,7 +33,7 @@ def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str],
 
     Args:
         paths: files and folders.
-        limits: of a physical cell.
+        limits: limits of a physical cell.
 
     Returns:
         n ids, n crystals, and why the other files are rejected.
@@ -101,7 +101,7 @@ def predict(
         ensemble: folder of the calibration; likewise.
 
     Returns:
-        One row a crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
+        One row per crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
         (eV/atom) with competing phases, and flags; columns as in `columns.py`. `attrs["answered_by"]` names the
         ensemble. Crystals that cannot be predicted are warned of and rejected.
 
@@ -135,11 +135,11 @@ def predict_structures(
     Args:
         paths: files and folders.
         predictor: the ensemble.
-        limits: of a physical cell.
+        limits: limits of a physical cell.
         materials: table of known phases, for the columns on stability; None = without them.
 
     Returns:
-        One row a crystal, in reading order, and why the others are rejected.
+        One row per crystal, in reading order, and why the others are rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
@@ -175,8 +175,8 @@ def _predicted(
     """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
 
     Returns:
-        One row a crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why the
-        others cannot.
+        One row per crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why
+        the others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
     tables, rejections = [pd.DataFrame()], []
@@ -239,7 +239,7 @@ def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
     """Reject a name that `write_table` could not write, or that is a file to be read, before any work.
 
     Args:
-        path: to write to.
+        path: path to write to.
         inputs: files that are read.
 
     Raises:

@@ -53,7 +53,7 @@ class ConformalQuantiles:
     """Score quantiles by group; a group's name is `all`, a stratum, or `source/stratum`.
 
     Attributes:
-        quantiles: by group and level.
+        quantiles: quantiles by group and level.
         n_rows: calibration rows by group, including groups too small for quantiles of their own.
         notes: what was substituted and why, in words.
     """

@@ -66,7 +66,7 @@ class EnsembleCalibration:
         """Read back what `save` wrote.
 
         Args:
-            path: of `calibration.json`.
+            path: path of `calibration.json`.
 
         Returns:
             The ensemble's fitted state.
@@ -137,13 +137,13 @@ def prediction_table(
 
     Args:
         calibration: fitted on the validation fold.
-        outputs: of the members, by target.
+        outputs: outputs of the members, by target.
         predictions: what `calibrated` made of them.
         ids: n material ids.
         sources: (n,) database of each row; None = intervals of all databases together.
 
     Returns:
-        n rows, one a crystal, in the order of `ids`; values in the targets' units.
+        n rows, one per crystal, in the order of `ids`; values in the targets' units.
     """
     mixtures = {target: prediction.mixture for target, prediction in predictions.items()}
     stratum, _ = strata(calibration.metal_target, mixtures, len(ids))

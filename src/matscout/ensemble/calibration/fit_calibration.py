@@ -34,10 +34,10 @@ def fit_targets(
     """Calibrate every target on its labelled validation rows.
 
     Args:
-        outputs: of the members by target, for the rows of `validation`.
+        outputs: outputs of the members by target, for the rows of `validation`.
         validation: rows of the validation fold, see `fold_labels.read_folds`.
-        targets: by name.
-        method: of combining the members.
+        targets: targets by name.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
 
     Returns:
@@ -101,9 +101,9 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
     """Identity, composition and labels of all materials, with their fold.
 
     Args:
-        materials: of the curated table or the training set, parquet.
+        materials: path of the curated table or the training set, parquet.
         split: fold of each material id, parquet.
-        targets: whose labels are read.
+        targets: targets whose labels are read.
 
     Returns:
         One row a material, in the order of `materials`.

@@ -49,8 +49,8 @@ class HypotheticalRows:
     """Held-out hypothetical crystals and the members' outputs for them.
 
     Attributes:
-        table: one row a crystal: labels with their noise, source, duplicate group.
-        outputs: by target, rows as in `table`.
+        table: one row per crystal: labels with their noise, source, duplicate group.
+        outputs: outputs by target, rows as in `table`.
     """
 
     table: pd.DataFrame
@@ -66,7 +66,7 @@ def run_hypothetical(
         loaded: the members.
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
-        reference: for the distance from the training set.
+        reference: reference for the distance from the training set.
 
     Returns:
         The fold's rows and the members' outputs for them, by target; no outputs if the fold is empty.
@@ -147,9 +147,9 @@ def measure_hypothetical(
     """Errors against the potential's labels (not DFT's) and coverage of these labels.
 
     Args:
-        calibration: with the part for hypothetical crystals.
+        calibration: calibration with the part for hypothetical crystals.
         unmade: the crystals.
-        targets: by name.
+        targets: targets by name.
 
     Returns:
         By target that has a calibration for hypothetical crystals: number of rows and metrics.
@@ -188,8 +188,8 @@ def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> Target
     """The prediction of a gap with some crystals taken for metals, whatever the members say.
 
     Args:
-        prediction: of n crystals.
-        metals: (n,) which of them are metals.
+        prediction: prediction of n crystals.
+        metals: (n,) whether a row is a metal.
 
     Returns:
         The same prediction; of these crystals the gap is 0 eV and the probability of zero at least

@@ -79,10 +79,10 @@ class Tuning:
 
     Attributes:
         combination: members, weights, method.
-        temperature: of the mixture.
-        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 gives rows of large
-            spread the widest intervals, 0 gives all rows one width; in between, overconfident rows do not dominate the
-            scores.
+        temperature: temperature of the mixture.
+        scale_power: power of the standard deviation to which `scaled` intervals are proportional: 1 gives rows
+            of large spread the widest intervals, 0 gives all rows one width; in between, overconfident rows do not
+            dominate the scores.
     """
 
     combination: Combination
@@ -107,8 +107,8 @@ class Tuning:
         """Conformal scores: the least quantile whose interval holds the truth.
 
         Args:
-            shape: of the intervals.
-            prediction: of n crystals.
+            shape: shape of the intervals.
+            prediction: prediction of n crystals.
             truth: (n,) labels in the target's unit.
 
         Returns:
@@ -122,9 +122,9 @@ class Tuning:
         """Intervals at given quantiles of the scores.
 
         Args:
-            shape: of the intervals.
-            prediction: of n crystals.
-            quantile: (n,) of the scores.
+            shape: shape of the intervals.
+            prediction: prediction of n crystals.
+            quantile: (n,) quantile of the scores.
 
         Returns:
             (n,) low and (n,) high in the target's unit.
@@ -144,7 +144,8 @@ class TargetCalibration:
 
     Attributes:
         tuning: before the conformal step.
-        shape: of the intervals; `central` where the property has a least value, which makes distributions lopsided.
+        shape: shape of the intervals; `central` where the property has a least value, which makes distributions
+            lopsided.
         conformal: quantiles of the scores.
         lower_bound: least value of the property; None = there is none.
     """
@@ -160,7 +161,7 @@ class TargetCalibration:
         """Intervals by the quantile of each row's stratum and source.
 
         Args:
-            prediction: of n crystals.
+            prediction: prediction of n crystals.
             strata: (n,) such as `metal`.
             level: coverage, one of the levels that were fitted.
             sources: (n,) database of each row; None = quantiles of all databases together.
@@ -205,9 +206,9 @@ def fit_tuning(
     """Fit combination and temperature on labelled rows that trained no member.
 
     Args:
-        outputs: of the members for n rows.
+        outputs: outputs of the members for n rows.
         truth: (n,) labels in the target's unit.
-        method: of combining the members.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
         scale_power: see `Tuning`.
 
@@ -233,9 +234,9 @@ def fit_target(
     """Tune on all rows; conformal quantiles from cross-fitted scores.
 
     Args:
-        outputs: of the members for the n validation rows.
+        outputs: outputs of the members for the n validation rows.
         rows: their labels and groups.
-        method: of combining the members.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
         lower_bound: least value of the property, in its unit; None = there is none.
         scale_power: see `Tuning`.
@@ -311,7 +312,7 @@ def reweighted_interval(
     Args:
         calibration: validation rows of predictions.parquet.
         new: m rows of a prediction table.
-        target: whose interval.
+        target: target whose interval.
         fitted: the target's calibration.
         targets: all targets, whose spreads describe a row.
 

@@ -26,9 +26,9 @@ def baseline_predictions(
     Args:
         training_features: (n, n_features) composition features of the labelled training rows.
         training_labels: (n,) in the target's unit.
-        features: (m, n_features) of the rows to predict.
+        features: (m, n_features) features of the rows to predict.
         lower_bound: least value of the property, in its unit; None = there is none.
-        seed: of the gradient boosting.
+        seed: seed of the gradient boosting.
 
     Returns:
         (m,) predictions in the target's unit by baseline: `mean`, `median`, `gradient_boosting`.

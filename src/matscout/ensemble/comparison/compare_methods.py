@@ -65,7 +65,7 @@ def compare_combinations(
         test: what its error is measured on.
         error: (n,) absolute errors of the ensemble on the test rows, in the target's unit.
         drop_factor: see `Combination`; None keeps all members.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         By combination: `mae`, `ensemble_mae_minus_this`, `validation_mae` and `weights`.
@@ -113,7 +113,7 @@ def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: R
     Args:
         tuning: fitted on the validation fold.
         test: labelled test rows.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         `before` and `after`: negative log-likelihood, CRPS, calibration errors, coverage and width of 90 % intervals.

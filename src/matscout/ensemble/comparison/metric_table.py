@@ -23,7 +23,7 @@ def judged_rows(
 
     Args:
         fitted: the target's calibration.
-        prediction: of n rows.
+        prediction: prediction of n rows.
         truth: (n,) labels in the target's unit.
         strata: (n,) such as `metal`.
         sources: (n,) database of each row.
@@ -118,7 +118,7 @@ def judge(
         rows: (n,) arrays by name, see `judged_rows`.
         subsets: (n,) masks by name.
         is_hurdle: whether zeros of this target are metals, which adds metrics of that classification.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         By subset, then by metric: the value with its interval, and `n`.
@@ -139,7 +139,7 @@ def paired_difference(error: Array, other: Array, resampling: Resampling) -> Est
     Args:
         error: (n,) absolute errors, in the target's unit.
         other: (n,) absolute errors of the other on the same rows.
-        resampling: for the interval.
+        resampling: resampling for the interval.
 
     Returns:
         The difference with its interval.

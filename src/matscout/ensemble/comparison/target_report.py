@@ -31,7 +31,7 @@ class RowFacts:
     """What is known of one target's n labelled test rows beside their `LabelledRows`.
 
     Attributes:
-        is_metal: (n,) by the label of the gap, False where unknown; None without a gap target.
+        is_metal: (n,) whether the label of the gap is a metal's, False where unknown; None without a gap target.
         distance: (n,) from the training set.
         is_far: (n,) flagged as far.
         baselines: (n,) predictions by baseline.
@@ -59,8 +59,8 @@ def measure_target(
         validation: labelled validation rows, for the comparisons' own fits.
         test: labelled test rows.
         facts: what else is known of the test rows.
-        unit: of the target, as text.
-        resampling: for the intervals of the metrics.
+        unit: unit of the target, as text.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         The target's block of `metrics.json`.

@@ -1,4 +1,4 @@
-"""The common look of every figure, and its stable JSON; colours are safe for the colour-blind."""
+"""The common style of all figures, with colours for colour-blind readers, and stable JSON of a figure."""
 
 import json
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-WIDE = 6.0  # ratio from which an axis is logarithmic: three labelled ticks or more
-LONG = 100.0  # ratio from which powers of ten are ticks enough; below, 1, 2 and 5 are
-SIGNIFICANT = 5  # digits kept of every number drawn
+WIDE = 6.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+LONG = 100.0  # ratio from which only powers of ten are ticks; below it, 1, 2 and 5 are too
+SIGNIFICANT = 5  # digits kept of every number in a figure
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "DejaVu Sans", sans-serif'
 
 
 def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
-    """A figure with the page's axes.
+    """A figure with the axes of the page.
 
     Args:
-        traces: of plotly.
+        traces: traces of plotly.
         x: title of the horizontal axis, with its unit.
         y: title of the vertical axis, with its unit.
-        layout: of plotly, over the page's own.
+        layout: layout of plotly, over the page's own.
 
     Returns:
         The figure.
@@ -45,7 +45,7 @@ def chart(*traces: Any, x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def positive_axis(values: np.ndarray) -> dict[str, Any]:
-    """An axis for positive values: logarithmic where they span enough, else linear."""
+    """An axis for positive values: logarithmic if they span a wide range, otherwise linear."""
     usable = values[np.isfinite(values) & (values > 0)]
     if len(usable) == 0 or usable.max() < WIDE * usable.min():
         return {"type": "linear"}
@@ -54,13 +54,13 @@ def positive_axis(values: np.ndarray) -> dict[str, Any]:
 
 
 def to_json(figures: Mapping[str, go.Figure]) -> str:
-    """Figures by name as JSON with sorted keys, plain lists and rounded numbers: same data, same bytes."""
+    """Figures by name as JSON; keys are sorted and numbers rounded, so that equal data give equal bytes."""
     plain = {name: _plain(_parts(figure)) for name, figure in figures.items()}
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _parts(figure: Any) -> dict[str, Any]:
-    """Traces and layout with their arrays as they are; `Figure.to_dict` would pack them as base64."""
+    """Traces and layout with plain arrays; `Figure.to_dict` would encode them as base64."""
     return {"data": [trace.to_plotly_json() for trace in figure.data], "layout": figure.layout.to_plotly_json()}
 
 
@@ -77,8 +77,8 @@ def _plain(value: Any) -> Any:
 
 
 # Okabe & Ito's first three hues (https://jfly.uni-koeln.de/color) and three that differ from them in
-# lightness too, so that they stay apart for the colour-blind; all at least 3:1 against their page.
-# Figures hold the light ones, the page swaps them for their twins when it is dark.
+# lightness too, so that colour-blind readers can separate them; contrast with the page is at least 3:1.
+# Figures contain the light colours; a dark page replaces them by their twins.
 BLUE: Final = "#0072b2"
 VERMILLION: Final = "#d55e00"
 GREEN: Final = "#009e73"
@@ -111,7 +111,7 @@ DARK_TWINS: Final = MappingProxyType(
     }
 )
 
-# sequential ramps, (light page, dark page): more is darker on white and brighter on black
+# sequential ramps, (light page, dark page): larger values are darker on white and brighter on black
 DATA_RAMP: Final = (("#d3e6f6", "#0b3c6f"), ("#1b2a38", "#a9d6ff"))
 ERROR_RAMP: Final = (("#fbe3d0", "#7a2b00"), ("#33231a", "#ffb88a"))
 
@@ -125,7 +125,7 @@ def mix(low: str, high: str, share: float) -> str:
     Args:
         low: `#rrggbb`, for the share 0.
         high: `#rrggbb`, for the share 1.
-        share: of `high`, from 0 to 1.
+        share: share of `high`, from 0 to 1.
 
     Returns:
         `#rrggbb`.

@@ -1,4 +1,4 @@
-"""Figures of members and ensemble: learning, errors, parity; calibration, coverage, spread against error, offsets."""
+"""Figures of members and ensemble: learning, errors, parity; calibration, coverage, spread and error, offsets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +44,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], target: str) -> go.Fi
 
 
 def errors(figures: pd.DataFrame, target: str) -> go.Figure:
-    """Test error with its 95 % interval, one line each for baselines, members and the ensemble.
+    """Test error with its 95 % interval, one line for each baseline, each member and the ensemble.
 
     Args:
         figures: `name`, `kind` ("baseline", "member" or "ensemble"), `value`, `low`, `high`.
@@ -73,13 +73,13 @@ def errors(figures: pd.DataFrame, target: str) -> go.Figure:
 
 
 def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str) -> go.Figure:
-    """Predicted against published values of the test fold, shaded by the predicted spread.
+    """Predicted and published values of the test fold, shaded by the predicted spread.
 
     Args:
         truth: (n,) published values.
         estimate: (n,) predicted values.
         std: (n,) predicted standard deviations, in the same unit.
-        target: whose values they are.
+        target: target whose values they are.
 
     Returns:
         The figure.
@@ -115,10 +115,10 @@ def parity(truth: np.ndarray, estimate: np.ndarray, std: np.ndarray, target: str
 
 
 def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Error of the rows that stay when the least certain are set aside, and of the best possible order.
+    """Error of the remaining rows if the least certain are removed, and for the best possible order.
 
     Args:
-        curves: by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
+        curves: curves by target: `share_kept`, `mae` of the most certain, `oracle` of the smallest errors.
     """
     traces = []
     for color, (target, curve) in zip(SERIES, curves.items(), strict=False):
@@ -131,10 +131,10 @@ def confidence_curve(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
                     mode="lines",
                     name=f"{name_of(target)}, {label}",
                     line={"color": color, "dash": dash, "width": 2},
-                    hovertemplate="%{x:.0f} % set aside: %{y:.0f} % of the error<extra></extra>",
+                    hovertemplate="%{x:.0f} % removed: %{y:.0f} % of the error<extra></extra>",
                 )
             )
-    figure = chart(*traces, x="least certain crystals set aside (%)", y="MAE of the rest (% of all)")
+    figure = chart(*traces, x="least certain crystals removed (%)", y="MAE of the rest (% of all)")
     return figure.update_yaxes(rangemode="tozero")
 
 
@@ -142,8 +142,8 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
     """Share of test crystals inside the central intervals of each nominal level.
 
     Args:
-        curves: of the predicted distributions, by target: `predicted`, `observed` (shares from 0 to 1).
-        intervals: of the conformal intervals, by target: `nominal`, `value`, `low`, `high`.
+        curves: curves of the predicted distributions, by target: `predicted`, `observed` (shares from 0 to 1).
+        intervals: coverage of the conformal intervals, by target: `nominal`, `value`, `low`, `high`.
     """
     traces = [_diagonal(0, 100, "perfect")]
     for i, (target, curve) in enumerate(curves.items()):
@@ -154,7 +154,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
                 mode="lines",
                 name=f"{name_of(target)}, distribution",
                 line={"color": SERIES[i], "width": 1.5, "dash": DASHES[i]},
-                hovertemplate="%{x:.0f} % of the distribution hold %{y:.1f} %<extra></extra>",
+                hovertemplate="central %{x:.0f} % of the distribution: %{y:.1f} % of the crystals<extra></extra>",
             )
         )
         traces.append(
@@ -165,7 +165,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.D
                 name=f"{name_of(target)}, intervals",
                 error_y=_bars(intervals[target], "value", 100),
                 marker={"symbol": SYMBOLS[i], "size": 9, "color": SERIES[i]},
-                hovertemplate="%{x:.0f} % intervals hold %{y:.1f} %<extra></extra>",
+                hovertemplate="%{x:.0f} % intervals: %{y:.1f} % of the crystals<extra></extra>",
             )
         )
     return chart(*traces, x="nominal level (%)", y="test crystals inside (%)")
@@ -183,7 +183,7 @@ def _bars(rows: pd.DataFrame, column: str, factor: float) -> dict[str, Any]:
 
 
 def stratum_coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
-    """Observed coverage of the `nominal` intervals per stratum, with 95 % intervals.
+    """Observed coverage of the `nominal` intervals by stratum, with 95 % intervals.
 
     Args:
         strata: `target`, `stratum`, `n`, `coverage`, `low`, `high`; in the order to show.
@@ -215,7 +215,7 @@ def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Error and predicted spread by distance from the training set, each relative to the mean error.
 
     Args:
-        deciles: by target: `mae`, `mean_std`, `coverage_90`, nearest tenth of the test crystals first.
+        deciles: deciles by target: `mae`, `mean_std`, `coverage_90`, nearest tenth of the test crystals first.
     """
     traces = []
     for i, (target, rows) in enumerate(deciles.items()):
@@ -235,17 +235,17 @@ def distance(deciles: Mapping[str, pd.DataFrame]) -> go.Figure:
             )
     figure = chart(
         *traces,
-        x="tenths by distance, nearest first",
+        x="tenths of the crystals by distance, nearest first",
         y="relative to the mean error",
     )
     return figure.update_yaxes(rangemode="tozero")
 
 
 def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Root-mean-square error of crystals grouped by predicted spread; on the line the spread is right.
+    """Root-mean-square error of crystals grouped by predicted spread; on the diagonal the spread is right.
 
     Args:
-        bins: by target: `spread` (root-mean-square predicted standard deviation), `error`.
+        bins: bins by target: `spread` (root-mean-square predicted standard deviation), `error`.
     """
     values = np.concatenate([rows[["spread", "error"]].to_numpy(dtype=float) for rows in bins.values()])
     low, high = float(values[values > 0].min(initial=np.inf)), float(values.max())
@@ -257,20 +257,21 @@ def spread_against_error(bins: Mapping[str, pd.DataFrame]) -> go.Figure:
             name=f"{name_of(target)} ({unit_of(target)})",
             line={"color": SERIES[i], "width": 1.5},
             marker={"symbol": SYMBOLS[i], "size": 8},
-            hovertemplate="predicted ±%{x:.3f}, found %{y:.3f}<extra></extra>",
+            hovertemplate="predicted ±%{x:.3f}, actual %{y:.3f}<extra></extra>",
         )
         for i, (target, rows) in enumerate(bins.items())
     ]
-    figure = chart(_diagonal(low, high, "honest"), *traces, x="predicted spread", y="error found (RMS)")
+    figure = chart(_diagonal(low, high, "ideal"), *traces, x="predicted spread", y="actual error (RMS)")
     figure.update_xaxes(**positive_axis(values[:, 0]))
     return figure.update_yaxes(**positive_axis(values[:, 1]))
 
 
 def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """How wide the 90 % intervals are: share of the test crystals by width relative to the mean width.
+    """Widths of the 90 % intervals: share of the test crystals by width relative to the mean width.
 
     Args:
-        histograms: by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target; `share`.
+        histograms: histograms by target: `low`, `high` (a bin's edges) and `mean` (of all widths), unit of the target;
+            `share`.
     """
     traces = []
     for i, (target, bins) in enumerate(histograms.items()):
@@ -295,7 +296,7 @@ def interval_width(histograms: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def offsets(table: pd.DataFrame) -> go.Figure:
-    """Fitted reference offsets with their 95 % intervals, beside the planted ones.
+    """Fitted reference offsets with their 95 % intervals, and the known ones of synthetic rows.
 
     Args:
         table: `term`, `value`, `low`, `high` and `planted` (NaN where nothing was planted), eV/atom.
@@ -305,7 +306,7 @@ def offsets(table: pd.DataFrame) -> go.Figure:
         x=1000 * rows["value"],
         y=rows["term"],
         mode="markers",
-        name="recovered, joint 95 % interval",
+        name="fitted, joint 95 % interval",
         error_x={
             "type": "data",
             "array": 1000 * (rows["high"] - rows["value"]),
@@ -314,7 +315,7 @@ def offsets(table: pd.DataFrame) -> go.Figure:
             "width": 3,
         },
         marker={"color": BLUE, "size": 8},
-        hovertemplate="%{y}: %{x:.0f} meV/atom<extra>recovered</extra>",
+        hovertemplate="%{y}: %{x:.0f} meV/atom<extra>fitted</extra>",
     )
     traces = [fitted]
     if rows["planted"].notna().any():
@@ -323,14 +324,14 @@ def offsets(table: pd.DataFrame) -> go.Figure:
                 x=1000 * rows["planted"],
                 y=rows["term"],
                 mode="markers",
-                name="planted (synthetic)",
+                name="known (synthetic)",
                 marker={
                     "color": VERMILLION,
                     "size": 10,
                     "symbol": "x-thin",
                     "line": {"width": 2.5, "color": VERMILLION},
                 },
-                hovertemplate="%{y}: %{x:.0f} meV/atom<extra>planted</extra>",
+                hovertemplate="%{y}: %{x:.0f} meV/atom<extra>known</extra>",
             )
         )
     figure = chart(*traces, x="offset of formation energy (meV/atom)", y="")

@@ -1,4 +1,4 @@
-"""Members and ensemble: sizes and errors beside baselines; calibration, coverage by stratum, spread against error."""
+"""Members and ensemble: sizes and errors, with baselines; calibration, coverage by stratum, spread and error."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ from matscout.report.run import Run, paper_of
 
 
 def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's text and table, and its figures: errors, learning curves and parity of each target."""
+    """The text and table of the section, and figures of errors, learning curves and parity for each target."""
     scores = {target: run_tables.scores(run, target) for target in run.targets}
     figures: dict[str, go.Figure] = {}
     listed = []
@@ -34,14 +34,14 @@ def members(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
             _listed(
                 f"errors_{target}",
                 f"Test error, {name}",
-                "Bars: 95 % bootstrap intervals. Baselines and members learned from the same training crystals.",
+                "Bars are 95 % bootstrap intervals. Baselines and members use the same known training crystals.",
             ),
             _listed(
                 f"learning_{target}",
                 f"Learning curves, {name}",
-                "Error on the validation fold after each epoch, of the averaged weights.",
+                "Error of the averaged weights on the validation fold after each epoch.",
             ),
-            _listed(f"parity_{target}", f"Ensemble against published, {name}", _parity_caption(len(rows))),
+            _listed(f"parity_{target}", f"Predicted and published {name}", _parity_caption(len(rows))),
         ]
     words = {
         "intro": _intro(run, scores),
@@ -58,18 +58,18 @@ def _listed(key: str, title: str, caption: str) -> dict[str, str]:
 
 def _parity_caption(n: int) -> str:
     drawn = f"{MOST_POINTS:,} of {n:,}" if n > MOST_POINTS else f"All {n:,}"
-    return f"{drawn} test crystals, all real. On the dashed line the prediction is the published value."
+    return f"{drawn} test crystals, all real. On the dashed line, the prediction equals the published value."
 
 
 def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
-    sentences = [f"{len(run.members)} models with different architectures and seeds vote."]
+    sentences = [f"The ensemble combines {len(run.members)} models with different architectures and seeds."]
     for target, table in scores.items():
         rows = table.to_dict("records")
         best = min((row for row in rows if row["kind"] == "member"), key=lambda row: row["value"])
         ours = next(row for row in rows if row["kind"] == "ensemble")
         boosting = next(row for row in rows if row["key"] == "gradient_boosting")
         sentences.append(
-            f"For the {wording.name_of(target)} the ensemble's error is {_beside(ours, best)} its best member's "
+            f"For the {wording.name_of(target)}, its error is {_beside(ours, best)} that of its best member "
             f"({best['name']}) and {_beside(ours, boosting)} that of {boosting['name']}."
         )
     return " ".join(sentences)
@@ -77,7 +77,7 @@ def _intro(run: Run, scores: dict[str, pd.DataFrame]) -> str:
 
 def _beside(ours: dict[str, Any], other: dict[str, Any]) -> str:
     change = 100 * (ours["value"] / other["value"] - 1)
-    if abs(change) < 0.5:  # what rounds to nothing
+    if abs(change) < 0.5:  # rounds to zero
         return "equal to"
     return f"{abs(change):.0f} % {'below' if change < 0 else 'above'}"
 
@@ -109,7 +109,7 @@ NOMINAL: Final = 0.9
 METRICS: Final = {
     "mae": "MAE",
     "rmse": "RMSE",
-    "r2": "R², share of the variance explained (no unit)",
+    "r2": "R², share of variance explained (no unit)",
     "coverage_90": "inside the 90 % interval (share)",
     "width_90": "mean width of the 90 % interval",
     "crps": "CRPS: error of the whole distribution",
@@ -123,7 +123,7 @@ METRICS: Final = {
 
 
 def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's text and its figures."""
+    """The text and the figures of the section."""
     targets = run.targets
     strata = pd.concat(
         [run_tables.coverage_by_stratum(run_tables.test_rows(run, t), t).assign(target=t) for t in targets]
@@ -149,22 +149,23 @@ def _words(run: Run) -> dict[str, Any]:
     held = wording.sentence_list([_held(run, target) for target in run.targets])
     far = wording.percent(run.ensemble["flags"]["test_share_far"], 1)
     return {
-        "intro": f"Every prediction comes with a 90 % interval. On real crystals that no model has seen it held "
-        f"{held}. Below: whether that is so for each kind of crystal, and whether a large spread warns of a large "
-        f"error. {far} of the test crystals lie far from the training data.",
-        "calibration_caption": "Share of test crystals inside the central interval of each nominal level: markers, the "
-        "conformal intervals that the tables give, with 95 % bootstrap intervals; lines, the distributions behind "
-        "them. Above the dashed line too wide, below it too narrow.",
-        "coverage_caption": f"Bars: Wilson's 95 % intervals. Strata of fewer than {run_tables.FEWEST_ROWS} test "
-        "crystals are left out. The dashed line is the promise, 90 %.",
-        "spread_caption": "Test crystals in groups of equal size by predicted standard deviation. On the dashed line "
-        "the spread is as large as the error found.",
-        "confidence_caption": "Solid: mean absolute error of the crystals that stay when those of largest predicted "
-        "spread are set aside first. Dotted: the best possible order, by the error itself.",
-        "width_caption": "Test crystals by the width of their 90 % interval, relative to the mean width. One width for "
-        "all would be a single peak at the dashed line: a long tail shows that the doubtful ones are told apart.",
-        "distance_caption": "Distance to the nearest training crystals in the models' own description of a crystal. "
-        "An honest spread (dotted) rises with the error (solid).",
+        "intro": "Every prediction comes with a 90 % interval. On real crystals that no model has seen, the intervals "
+        f"contain {held}. The figures show whether this holds for each kind of crystal, and whether a large spread "
+        f"warns of a large error. {far} of the test crystals are far from the training data.",
+        "calibration_caption": "Share of test crystals inside the central interval of each nominal level. Markers are "
+        "the conformal intervals of the tables, with 95 % bootstrap intervals; lines are the underlying "
+        "distributions. Points above the dashed line mean intervals that are too wide, below it too narrow.",
+        "coverage_caption": "Bars are Wilson's 95 % intervals. The dashed line is the nominal coverage, 90 %. Strata "
+        f"with fewer than {run_tables.FEWEST_ROWS} test crystals are not shown.",
+        "spread_caption": "Test crystals in groups of equal size, ordered by predicted standard deviation. On the "
+        "dashed line, the spread equals the actual error.",
+        "confidence_caption": "Solid lines show the mean absolute error of the remaining crystals if those with the "
+        "largest predicted spread are removed first. Dotted lines show the best possible order, by the error itself.",
+        "width_caption": "Test crystals by the width of their 90 % interval, relative to the mean width. With one "
+        "width for all there would be a single peak at the dashed line; a long tail shows that uncertain crystals get "
+        "wider intervals.",
+        "distance_caption": "Tenths of the test crystals by distance to the nearest training crystals, in the models' "
+        "own description of a crystal. A well calibrated spread (dotted) rises with the error (solid).",
         "table": _trust_table(run),
     }
 
@@ -172,12 +173,12 @@ def _words(run: Run) -> dict[str, Any]:
 def _held(run: Run, target: str) -> str:
     metrics = run_tables.judged(run.ensemble, target)
     found = wording.percent(metrics["coverage_90"]["value"], 1)
-    return f"{found} of {wording.count(metrics['n'])} values of the {wording.name_of(target)}"
+    return f"{found} of {wording.count(metrics['n'])} labels of the {wording.name_of(target)}"
 
 
 def _trust_table(run: Run) -> Table:
     judged = {target: run_tables.judged(run.ensemble, target) for target in run.targets}
-    heads = [Column("figure", numeric=False)]
+    heads = [Column("metric", numeric=False)]
     heads += [Column(wording.name_of(t), f"{wording.unit_of(t)}, 95 % interval") for t in judged]
     rows = [
         Row((Cell(name), *(estimate_cell(metrics.get(key)) for metrics in judged.values())))

@@ -162,7 +162,7 @@ def check_units(units: Mapping[str, str], path: str) -> None:
 
     Args:
         units: unit by quantity.
-        path: of the parameter, for the message.
+        path: path of the parameter, for the message.
 
     Raises:
         ParameterError: an unknown quantity or unit; the message lists the known ones.
@@ -179,9 +179,9 @@ def to_ours(value: float | None, name: str, unit: str | None, n_atoms: int) -> f
 
     Args:
         value: in `unit`; None stays None.
-        name: of the quantity.
+        name: name of the quantity.
         unit: its unit; None = ours.
-        n_atoms: of the cell, for units per cell.
+        n_atoms: number of atoms in the cell, for units per cell.
 
     Returns:
         The value in our unit.

@@ -1,4 +1,4 @@
-"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value.
+"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object per line, or one value.
 
 Alexandria's downloads are among them: pymatgen entries in `{"entries": [...]}`, which may be compressed by bzip2.
 `JsonStream` reads one value after another out of a file that is too large to hold. Our own records may also be a
@@ -45,7 +45,7 @@ class JsonStream:
         self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
-        """The next character that is no white space, left in place; empty at the end."""
+        """The next character that is not white space, left in place; empty at the end."""
         while True:
             while self._position < len(self._buffer) and self._buffer[self._position] in WHITESPACE:
                 self._position += 1
@@ -147,7 +147,7 @@ def read_documents(path: Path) -> Iterator[RawRow | Rejection]:
 
 
 def _is_beside(document: Any) -> bool:
-    """A line of an OPTIMADE file that is no structure by the standard."""
+    """A line of an OPTIMADE file that is not a structure by the standard."""
     if not isinstance(document, dict):
         return False
     is_other = isinstance(kind := document.get("type"), str) and kind in OPTIMADE_ENTRIES
@@ -290,4 +290,4 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in table.iter_batches(BATCH_ROWS):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{shown(path)} is no whole parquet file ({error!s:.200}); copy it again") from error
+        raise InputError(f"{shown(path)} is not a complete parquet file ({error!s:.200}); copy it again") from error

@@ -54,7 +54,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
 
     Args:
         content: the text; anything else is rejected.
-        name: of the crystal.
+        name: name of the crystal.
         most: characters; a longer text is rejected unread.
 
     Returns:
@@ -62,7 +62,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
     """
     if not isinstance(content, str | bytes):
         row = Rejection(
-            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is no text of a structure"
+            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is not structure text"
         )
     elif len(content) > most:
         row = Rejection(

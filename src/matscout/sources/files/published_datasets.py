@@ -127,7 +127,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
                     yield number, row
                     number += 1
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{shown(path)} is no whole parquet file ({error!s:.200}); copy it again") from error
+        raise InputError(f"{shown(path)} is not a complete parquet file ({error!s:.200}); copy it again") from error
 
 
 STRUCTURE = "structure"
@@ -204,7 +204,7 @@ def read_cgcnn_folder(folder: Path) -> Iterator[RawRow | Rejection]:
                 continue
             name = values[0].strip()
             if (file := _file_of(folder, name)) is None:
-                detail = f"{name!r:.80} is no file of the folder, with or without .cif or .vasp; add it"
+                detail = f"{name!r:.80} is not a file of the folder, with or without .cif or .vasp; add it"
                 yield Rejection(
                     file=LABEL_FILE, row=number, material_id=name, reason="structure_missing", detail=detail
                 )
@@ -224,7 +224,7 @@ def read_cgcnn_folder(folder: Path) -> Iterator[RawRow | Rejection]:
 
 
 def _file_of(folder: Path, name: str) -> Path | None:
-    """The structure file of an id; None where there is none in this folder."""
+    """The structure file of an id; None if there is none in this folder."""
     if "\0" in name or len(name) > 200 or Path(name).is_absolute() or ".." in Path(name).parts:
         return None
     return next((file for ending in ENDINGS if (file := folder / f"{name}{ending}").is_file()), None)

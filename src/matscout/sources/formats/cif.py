@@ -82,7 +82,7 @@ class Block:
     columns: Mapping[str, Sequence[str]]
 
     def first(self, keys: Sequence[str]) -> str | None:
-        """The first of `keys` with a value; None where there is none."""
+        """The first of `keys` with a value; None if there is none."""
         for key in keys:
             value = self.items.get(key) or next(iter(self.columns.get(key, ())), None)
             if value is not None and value not in ABSENT:
@@ -116,7 +116,7 @@ def parse_cif(text: str) -> Crystal:
     """The crystal of a CIF that holds one.
 
     Args:
-        text: of the file.
+        text: text of the file.
 
     Returns:
         The cell, Å.
@@ -239,7 +239,7 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
 
 # ----------------------------------------------------------------------------------------- blocks to values
 def _number(value: str | None, what: str) -> float | None:
-    """`5.4309(2)` as 5.4309; None where absent."""
+    """`5.4309(2)` as 5.4309; None if absent."""
     if value is None or value in ABSENT:
         return None
     found = NUMBER.fullmatch(value)
@@ -325,7 +325,7 @@ def _soft_number(value: str | None) -> float | None:
 
 
 def _formula(text: str | None) -> dict[str, float] | None:
-    """Atoms by element in `_chemical_formula_sum`; None where absent."""
+    """Atoms by element in `_chemical_formula_sum`; None if absent."""
     if text is None:
         return None
     counts: dict[str, float] = {}
@@ -333,13 +333,13 @@ def _formula(text: str | None) -> dict[str, float] | None:
         parts = [part] if FORMULA_PART.fullmatch(part) else [found[0] for found in FORMULA_PART.finditer(part)]
         if "".join(parts) != part:
             raise RowError(
-                "formula_unreadable", f"_chemical_formula_sum {text!r:.60} is no list of elements and counts"
+                "formula_unreadable", f"_chemical_formula_sum {text!r:.60} is not a list of elements and counts"
             )
         for one in parts:
             symbol, number = FORMULA_PART.fullmatch(one).groups()  # type: ignore[union-attr]
             element = to_element(symbol)
             if element is None:
-                raise RowError("formula_unreadable", f"_chemical_formula_sum {text!r:.60}: {symbol} is no element")
+                raise RowError("formula_unreadable", f"_chemical_formula_sum {text!r:.60}: {symbol} is not an element")
             counts[element] = counts.get(element, 0) + float(number or 1)
     return {element: number for element, number in counts.items() if number > 0}
 
@@ -624,7 +624,7 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
         found = TYPE_SYMBOL.fullmatch(site.symbol)
         element = to_element(found[1].capitalize()) if found else None
         if element is None:
-            raise RowError("unknown_element", f"site {site.label}: type symbol {site.symbol!r:.20} is no element")
+            raise RowError("unknown_element", f"site {site.label}: type symbol {site.symbol!r:.20} is not an element")
         letters = found[1] if found else ""
         is_plain = letters in {element, "D", "T"} or _letters(site.label) == element or formula is not None
         if not is_plain and all(to_element(letter.upper()) for letter in letters):  # CO, HO, NO, CN: two atoms or one
@@ -642,13 +642,13 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
     elif letters[:1].isupper() and to_element(letters) is not None:
         choice = (str(to_element(letters)),)  # exactly a symbol, such as `Na1`
     elif not (len(letters) == 2 and len(choice) == 1 and two is not None):  # `MG1` is unambiguous
-        detail = f"label {site.label!r:.20} is no plain symbol; add _atom_site_type_symbol or _chemical_formula_sum"
+        detail = f"label {site.label!r:.20} is not a plain symbol; add _atom_site_type_symbol or _chemical_formula_sum"
         raise RowError("element_unclear", detail)
     if not choice:
         known = " ".join(formula or ())
         raise RowError(
             "unknown_element",
-            f"label {site.label!r:.20} is no element of the formula {known}; add _atom_site_type_symbol",
+            f"label {site.label!r:.20} is not an element of the formula {known}; add _atom_site_type_symbol",
         )
     return choice
 
@@ -718,7 +718,7 @@ def _mass_density(crystal: Crystal) -> float:
 
 
 def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
-    """Whether the density is the stated one; None where it is not stated or not decisive."""
+    """Whether the density is the stated one; None if it is not stated or not decisive."""
     if stated is None:
         return None
     ratio = _mass_density(crystal) / stated

@@ -49,14 +49,14 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One object of an AFLUX answer as a record.
 
     Args:
-        row: of AFLUX.
+        row: row of AFLUX.
         source: name of the database.
 
     Returns:
         The record, in our units.
 
     Raises:
-        RowError: another functional than PBE, no usable cell, or a label that is no number.
+        RowError: another functional than PBE, no usable cell, or a label that is not a number.
     """
     functionals = _texts(row, "dft_type")
     if functionals != [FUNCTIONAL]:
@@ -149,7 +149,7 @@ FIELDS: Final = (
 )  # fmt: skip
 NUMBERED: Final = re.compile(r"\d+ of \d+")
 TRIES_PER_SIZE: Final = 3  # before a page is asked for in smaller parts
-MOST_FAILING: Final = 0.1  # of a page's rows: more than this is no row's fault
+MOST_FAILING: Final = 0.1  # of a page's rows: more than this is not a row's fault
 FAILING: Final = "fails whenever it is asked for"
 SHORT_TRIES: Final = 2
 LOG: Final = logging.getLogger(__name__)

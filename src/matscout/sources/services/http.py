@@ -119,7 +119,7 @@ class HttpClient:
     """One session for one service.
 
     Args:
-        name: of the database, for messages.
+        name: name of the database, for messages.
         service: rate and patience.
     """
 
@@ -136,7 +136,7 @@ class HttpClient:
         """The JSON answer of a GET.
 
         Args:
-            url: with its query, already encoded as the service likes it.
+            url: URL with its query, already encoded as the service likes it.
             check: raises TransientError on an answer that is JSON but wrong.
             max_tries: at most so many, within the patience.
 
@@ -290,7 +290,7 @@ class Fetcher(Protocol):
     """A client of one service. Equal remote rows must give equal pages, however often a try failed.
 
     Attributes:
-        format: of the pages, one of `page_formats.FORMATS`.
+        format: format of the pages, one of `page_formats.FORMATS`.
         query: what is asked, in the service's own words.
         endpoint: base URL.
         client: what talks to the service, with its version.
@@ -302,7 +302,7 @@ class Fetcher(Protocol):
     client: str
 
     def open(self) -> str | None:
-        """Make sure that the service answers; its database version, None where it offers none."""
+        """Make sure that the service answers; its database version, None if it offers none."""
         ...
 
     def fetch(self, cursor: Cursor | None) -> Page:

@@ -74,7 +74,7 @@ def rows_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def normalise_id(value: Any) -> str:
-    """`mp-149` for `mp-149`, `mp-aaaaaaft` and the like; what is no identifier is returned as text."""
+    """`mp-149` for `mp-149`, `mp-aaaaaaft` and the like; what is not an identifier is returned as text."""
     text = str(value)
     if PLAIN_ID.fullmatch(text):
         return text
@@ -91,14 +91,14 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     PBE energy nor a PBE gap is rejected.
 
     Args:
-        row: of the summaries.
+        row: row of the summaries.
         source: name of the database.
 
     Returns:
         The record, in our units.
 
     Raises:
-        RowError: it holds no usable identifier or structure, a label is no number, or all are of another functional.
+        RowError: it holds no usable identifier or structure, a label is not a number, or all are of another functional.
     """
     crystal = parse_pymatgen(required(row, "structure"))
     energies = row.get("thermo", row)
@@ -128,7 +128,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
 
 
 def _gap_functional(row: Mapping[str, Any]) -> str | None:
-    """By the run type of the calculation that the gap comes from; None where the page holds no run types."""
+    """By the run type of the calculation that the gap comes from; None if the page holds no run types."""
     run_types = (row.get("core") or {}).get("run_types") or {}
     origins = {origin.get("name"): origin.get("task_id") for origin in row.get("origins") or ()}
     tasks = {normalise_id(task): str(run_type) for task, run_type in run_types.items()}
@@ -140,7 +140,7 @@ def _gap_functional(row: Mapping[str, Any]) -> str | None:
 
 
 def _ytterbium_potential(crystal: Crystal, row: Mapping[str, Any]) -> str | None:
-    """All compounds of Yb were computed anew in 2023; rows without a thermo document beside them are older."""
+    """All compounds of Yb were computed again in 2023; rows without a thermo document beside them are older."""
     if "Yb" not in crystal.species:
         return None
     return columns.YB_3 if "thermo" in row else columns.YB_2

@@ -49,7 +49,7 @@ class Tables(Protocol):
     """The three collections in one layout."""
 
     def release(self) -> str | None:
-        """Of the database; None where the layout does not say."""
+        """Of the database; None if the layout does not say."""
         ...
 
     def units(self) -> list[tuple[int, str]]:
@@ -226,7 +226,9 @@ class ObjectTables:
         try:
             return gzip.decompress(self._store.read(name))
         except (OSError, EOFError) as error:
-            raise SourceError(f"{self._store.root}/{name} is no whole gzip file ({error}); fetch it again") from error
+            raise SourceError(
+                f"{self._store.root}/{name} is not a complete gzip file ({error}); get it again"
+            ) from error
 
 
 class DeltaTables:
@@ -326,7 +328,7 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         if not Path(root).is_dir():
-            raise SourceError(f"{root} is no folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
+            raise SourceError(f"{root} is not a folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
         self.root = str(root)
         self.delta_options: dict[str, str] = {}
 

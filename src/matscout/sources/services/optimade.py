@@ -46,7 +46,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         The record, in our units.
 
     Raises:
-        RowError: no id, no usable cell, or a label that is no number.
+        RowError: no id, no usable cell, or a label that is not a number.
     """
     attributes, labels = required(row, "attributes"), required(row, "labels")
     if not isinstance(attributes, Mapping) or not isinstance(labels, Mapping):
@@ -79,7 +79,7 @@ class OptimadeClient:
     """A `Fetcher` of OPTIMADE structures.
 
     Args:
-        name: of the database in `params.databases`, for messages.
+        name: name of the database in `params.databases`, for messages.
         database: its block: `optimade_endpoint` is the base URL, `file` says how the provider names its labels.
     """
 
@@ -212,7 +212,7 @@ def _next(answer: Mapping[str, Any]) -> str | None:
     following = links.get("next") if isinstance(links, Mapping) else None
     following = following.get("href") if isinstance(following, Mapping) else following
     if following is not None and not isinstance(following, str):
-        raise TransientError(f"links.next is no address: {following!r:.80}")
+        raise TransientError(f"links.next is not an address: {following!r:.80}")
     return following or None
 
 
@@ -221,7 +221,7 @@ def _check(content: Any) -> None:
     if not is_whole or not isinstance(content.get("meta"), Mapping):
         raise TransientError(f"the answer has no data and meta: {str(content)[:200]}")
     if not all(isinstance(row, Mapping) and row.get("id") is not None for row in content["data"]):
-        raise TransientError(f"the answer's data are no rows: {str(content['data'])[:200]}")
+        raise TransientError(f"the answer's data are not rows: {str(content['data'])[:200]}")
 
 
 def _check_info(content: Any) -> None:

@@ -34,7 +34,7 @@ HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 
 
 def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
-    """The labels of one page, each with its cell's attributes under `cell` (None where OPTIMADE has none)."""
+    """The labels of one page, each with its cell's attributes under `cell` (None if OPTIMADE has none)."""
     entries = (entry for entry in page["structures"]["data"] if isinstance(entry, Mapping))
     cells = {str(entry.get("id")): entry.get("attributes") for entry in entries}
     for label in page["labels"]["data"]:
@@ -55,7 +55,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         The record, in our units.
 
     Raises:
-        RowError: no cell, an unusable one, one of another size than the label's, or a label that is no number.
+        RowError: no cell, an unusable one, one of another size than the label's, or a label that is not a number.
     """
     if row.get("cell") is None:
         message = f"OPTIMADE has no structure {row.get('formationenergy_id')}; the label stands alone"
@@ -220,7 +220,7 @@ class OqmdClient:
             following = links.get("next") if isinstance(links, Mapping) else None
             url = following.get("href") if isinstance(following, Mapping) else following
             if url is not None and not isinstance(url, str):
-                raise TransientError(f"links.next is no address: {url!r:.80}")
+                raise TransientError(f"links.next is not an address: {url!r:.80}")
             # OQMD says that more follows even on the last page; an empty one is the end.
             url = on_same_host(url, asked) if url and answer["data"] else None
         return rows, available
@@ -252,12 +252,12 @@ def _id(row: Row, key: str) -> int:
     """The number that names a row.
 
     Raises:
-        TransientError: there is none, or it is no number.
+        TransientError: there is none, or it is not a number.
     """
     try:
         return int(row[key])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise TransientError(f"a row's {key} = {row.get(key)!r:.60} is no whole number") from error
+        raise TransientError(f"a row's {key} = {row.get(key)!r:.60} is not a whole number") from error
 
 
 def _slim(row: Row) -> Row:
@@ -272,4 +272,4 @@ def _check(content: Any) -> None:
     if not is_whole or not isinstance(content.get("meta"), Mapping):
         raise TransientError(f"the answer has no data and meta: {str(content)[:200]}")
     if not all(isinstance(row, Mapping) for row in content["data"]):
-        raise TransientError(f"the answer's data are no rows: {str(content['data'])[:200]}")
+        raise TransientError(f"the answer's data are not rows: {str(content['data'])[:200]}")

@@ -47,7 +47,7 @@ class Journal:
     """The state of one download.
 
     Args:
-        folder: of this query at this service.
+        folder: folder of this query at this service.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,7 +119,7 @@ class Journal:
     def add(self, page: Page) -> int:
         """Write a page, then its line; return the page's bytes on disk.
 
-        An empty page, which only says that the end is reached, is no file.
+        An empty page, which only says that the end is reached, is not a file.
         """
         name, sha256 = write_page(self.folder, len(self.pages), page.content) if page.ids else (None, None)
         skipped = {"skipped": dict(page.skipped)} if page.skipped else {}
@@ -158,7 +158,7 @@ class Journal:
 
 
 def _whole_line(raw: bytes, keys: frozenset[str]) -> dict[str, Any] | None:
-    """The object of a line; None where it is torn, no JSON, or lacks a key."""
+    """The object of a line; None if it is torn, no JSON, or lacks a key."""
     if not raw.endswith(b"\n"):
         return None
     try:
@@ -180,7 +180,7 @@ def download(name: str, database: Database, fetcher: Fetcher, destination: Path,
     A finished download is not repeated, unless `refresh` discards it.
 
     Args:
-        name: of the database.
+        name: name of the database.
         database: its parameters.
         fetcher: asks the service.
         destination: folder of the snapshot, replaced as a whole.
@@ -206,7 +206,7 @@ def download(name: str, database: Database, fetcher: Fetcher, destination: Path,
 
 def _fetch_rest(name: str, fetcher: Fetcher, journal: Journal, database: Database, *, refresh: bool) -> None:
     version = fetcher.open()
-    # Pages of two versions of a database are no snapshot of either.
+    # Pages of two versions of a database are not a snapshot of either.
     if refresh or not journal.is_begun or journal.version != version:
         journal.begin(version)
     seen, n_bytes = journal.ids, _bytes_in(journal.folder)
@@ -254,7 +254,7 @@ def _fetch_new(name: str, fetcher: Fetcher, journal: Journal, seen: set[str], pa
 
 
 def _without_repeats(page: Page, seen: set[str]) -> Page | None:
-    """A page without the rows that it repeats; None where it is no list of rows, or repeats most of them."""
+    """A page without the rows that it repeats; None if it is not a list of rows, or repeats most of them."""
     if not isinstance(page.content, list) or len(page.content) != len(page.ids):
         return None
     new = {key: row for key, row in zip(reversed(page.ids), reversed(page.content), strict=True) if key not in seen}

@@ -32,7 +32,7 @@ def read_snapshot(directory: Path) -> Iterator[Record | Rejection]:
     A row that cannot be used, or repeats an id, comes as a `Rejection`.
 
     Args:
-        directory: of the snapshot.
+        directory: directory of the snapshot.
 
     Yields:
         A record, or why the row is rejected.
@@ -51,7 +51,7 @@ def read_snapshot(directory: Path) -> Iterator[Record | Rejection]:
         try:
             items = list(parse_page(content, shape, source=manifest.source, file=file))
         except (KeyError, TypeError, AttributeError) as error:
-            message = f"{Path(directory) / file} is no page of the format {manifest.format!r} ({error!r})"
+            message = f"{Path(directory) / file} is not a page of the format {manifest.format!r} ({error!r})"
             raise InputError(f"{message}; acquire the database again") from error
         yield from (_reject_repeated(item, seen) for item in items)
 
@@ -76,7 +76,7 @@ def copy_snapshot(source: Path, destination: Path, name: str) -> None:
     Args:
         source: folder of the bundled snapshot.
         destination: folder, replaced as a whole.
-        name: of the database, which the copy takes.
+        name: name of the database, which the copy takes.
     """
     manifest = read_manifest(source)
     with atomic_path(destination, mark=MANIFEST_NAME) as folder:

@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     def _pages_lie_in_the_folder(cls, pages: dict[str, str]) -> dict[str, str]:
         for name in pages:
             if not SAFE_PAGE_NAME.fullmatch(name):
-                message = f"page {name!r:.60} is no name of a file in the snapshot's folder"
+                message = f"page {name!r:.60} is not the name of a file in the snapshot's folder"
                 raise ValueError(message)
         return pages
 
@@ -69,7 +69,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Args:
-        directory: of the snapshot.
+        directory: directory of the snapshot.
 
     Returns:
         The content of `manifest.json`.
@@ -81,9 +81,9 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"{path} not found: {directory} is no snapshot; run the stage `acquire` first") from error
+        raise InputError(f"{path} not found: {directory} is not a snapshot; run the stage `acquire` first") from error
     except ValidationError as error:
-        raise InputError(f"{path} is no manifest ({error}); acquire the database again") from error
+        raise InputError(f"{path} is not a manifest ({error}); acquire the database again") from error
 
 
 PAGE_NAME = "pages-{:05d}.json.gz"
@@ -108,8 +108,8 @@ def write_page(directory: Path, number: int, content: Any) -> tuple[str, str]:
     """Write a page atomically.
 
     Args:
-        directory: of the snapshot.
-        number: of the page.
+        directory: directory of the snapshot.
+        number: number of the page.
         content: JSON of the page.
 
     Returns:
@@ -125,8 +125,8 @@ def read_page(path: Path, sha256: str | None = None) -> Any:
     """The JSON content of one page.
 
     Args:
-        path: of the page.
-        sha256: that the manifest lists; None = not checked.
+        path: path of the page.
+        sha256: SHA-256 that the manifest lists; None = not checked.
 
     Returns:
         The JSON content.
@@ -145,7 +145,7 @@ def read_page(path: Path, sha256: str | None = None) -> Any:
     try:
         return json.loads(gzip.decompress(raw))
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path} is no whole gzip JSON page ({error}); acquire the database again") from error
+        raise InputError(f"{path} is not a complete gzip JSON page ({error}); acquire the database again") from error
 
 
 # Assumed, on the safe side: the run on the bundled sample (7,117 rows of 11 atoms) takes about 150 bytes a row for its
@@ -173,9 +173,9 @@ def check_download_fits(folder: Path, n_rows: int, name: str) -> None:
     """Reject a download that does not fit on the disk.
 
     Args:
-        folder: to write to; it may be absent.
+        folder: folder to write to; it may be absent.
         n_rows: expected number of rows.
-        name: of the database, for the message.
+        name: name of the database, for the message.
 
     Raises:
         SourceError: the message names what is needed and what is free.
