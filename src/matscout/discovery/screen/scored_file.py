@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
-from matscout.discovery.screen.candidate_scores import DETAIL, Judge, crystals_of, quarantine_table
+from matscout.discovery.screen.candidate_scores import Judge, crystals_of
+from matscout.discovery.screen.predict_usable import DETAIL, quarantine_table
 from matscout.engine import held_for_each, n_workers
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError, StoreError

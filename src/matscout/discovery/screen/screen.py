@@ -16,8 +16,9 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.rank.goals import distance_outside
-from matscout.discovery.screen.candidate_scores import NO_LAYER, QUARANTINE_NAME, Judge, summarise_quarantine
+from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
+from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, summarise_quarantine
 from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability.energy_above_hull import References
