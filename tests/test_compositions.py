@@ -21,7 +21,7 @@ def test_no_crystals_have_no_rows():
     assert element_counts([]).shape == (0, 118)
 
 
-def test_a_symbol_that_is_no_element_is_refused():
+def test_a_symbol_that_is_no_element_is_rejected():
     with pytest.raises(KeyError, match="Xx"):
         element_counts([["Xx"]])
 

@@ -104,7 +104,7 @@ def test_all_mistakes_are_told_at_once():
 
 
 @pytest.mark.parametrize("content", ["", "- a list", "model: {lr: [", "42"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+def test_a_file_that_is_no_mapping_is_rejected(tmp_path, content):
     file = tmp_path / "params.yaml"
     file.write_text(content)
     with pytest.raises(ParameterError, match=r"params\.yaml"):

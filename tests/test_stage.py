@@ -1,4 +1,4 @@
-"""How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is refused."""
+"""How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is rejected."""
 
 import errno
 import os
@@ -55,7 +55,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         run_raising(monkeypatch, OSError(errno.EBADF, "odd"))
 
 
-def test_other_code_than_the_folder_s_is_refused(tmp_path):
+def test_other_code_than_the_folder_s_is_rejected(tmp_path):
     here = tmp_path / "src/matscout"
     stage.check_code(PACKAGE, here)  # not there: a stage run elsewhere, as tests do
     shutil.copytree(PACKAGE, here, ignore=shutil.ignore_patterns("__pycache__"))

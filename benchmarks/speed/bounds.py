@@ -57,7 +57,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
     ],
     "writing": [
         ("matscout.discovery.screen.screen", "write_cifs"),
-        ("matscout.discovery.screen.scored_file", "JudgedFile.write_ranked"),
+        ("matscout.discovery.screen.scored_file", "ScoredFile.write_ranked"),
     ],
 }
 IMPORTS, REST = "interpreter and imports", "heads, calibration, columns and the rest"

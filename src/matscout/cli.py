@@ -95,7 +95,7 @@ def results() -> None:
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
     """Restore DVC's own files if a killed run left them half-written; `make repro` runs this first."""
-    from matscout.commands.mend import mend as put_back
+    from matscout.commands.doctor import mend as put_back
 
     for line in put_back(Path.cwd()):
         typer.echo(line)
@@ -104,7 +104,7 @@ def mend() -> None:
 @app.command(epilog="Examples: `matscout repro`; to use only four cores: `matscout repro --workers 4`")
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
     """Run the pipeline like `dvc repro`, training one member per core at the same time."""
-    from matscout.commands.repro import reproduce
+    from matscout.commands.train import reproduce
     from matscout.engine.settings import Switch
 
     raise typer.Exit(reproduce(Switch.read(engine, workers)))

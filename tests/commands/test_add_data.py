@@ -94,7 +94,7 @@ def test_rows_without_a_label_are_an_error_here_and_in_acquire(repository):
 
 
 @pytest.mark.parametrize("name", ["Lab", "oqmd", "a b", "../x"])
-def test_a_name_that_cannot_be_one_is_refused(repository, name):
+def test_a_name_that_cannot_be_one_is_rejected(repository, name):
     write_lab(repository / "lab.csv")
     with pytest.raises(ParameterError, match="small letters"):
         add_data(repository / "lab.csv", name, **arguments())

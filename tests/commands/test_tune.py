@@ -162,7 +162,7 @@ def test_a_trial_that_diverges_is_no_end_of_the_search(inputs):
     assert len(found) == 2
 
 
-def test_a_second_search_of_the_member_is_refused(inputs):
+def test_a_second_search_of_the_member_is_rejected(inputs):
     params, searches = tiny_params(), search.knobs_of(MEMBER, tiny_params())
     chosen = {knob.path: knob for name, knob in searches.items() if name in OVER}
     key = search.study_key(MEMBER, params, chosen, 5, TrainingInputs(**inputs).hashes())

@@ -1,4 +1,4 @@
-"""A label far from all rows of its chemistry is refused; an unusual one among its like is not."""
+"""A label far from all rows of its chemistry is rejected; an unusual one among its like is not."""
 
 import numpy as np
 import pandas as pd

@@ -162,12 +162,12 @@ def test_time_tests_on_materials_that_were_not_known_before():
         ({"strategy": "time", "held_out": "2050"}, "no genuine row to test on"),
     ],
 )
-def test_impossible_splits_are_refused(changes, message):
+def test_impossible_splits_are_rejected(changes, message):
     with pytest.raises(ParameterError, match=message):
         make_split(materials(100), SPLIT.model_copy(update=changes))
 
 
-def test_a_table_that_is_not_curated_is_refused():
+def test_a_table_that_is_not_curated_is_rejected():
     with pytest.raises(InputError, match="lacks"):
         make_split(materials(10).drop(columns=columns.N_ATOMS_PRIMITIVE), SPLIT)
     torn = materials(10)

@@ -167,7 +167,7 @@ def test_an_unknown_block_is_refused_with_the_known_ones(arguments, tmp_path):
         distill("slow", **arguments, destination=tmp_path / "slow")
 
 
-def test_too_few_candidates_are_refused(arguments, params, tmp_path, monkeypatch):
+def test_too_few_candidates_are_rejected(arguments, params, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     few = params.distilled["fast"].model_copy(update={"crystals": 4})
     few = params.model_copy(update={"distilled": {"fast": few}})
@@ -178,7 +178,7 @@ def test_too_few_candidates_are_refused(arguments, params, tmp_path, monkeypatch
     assert not (tmp_path / "fast").exists()
 
 
-def test_a_file_of_candidates_that_is_cut_off_is_refused(arguments, candidates, tmp_path, monkeypatch):
+def test_a_file_of_candidates_that_is_cut_off_is_rejected(arguments, candidates, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     broken = tmp_path / "candidates.parquet"
     broken.write_bytes(candidates.read_bytes()[:-20])

@@ -1,4 +1,4 @@
-"""The whole stage on a small set: its files, their columns, their agreement with the predictor, refusals."""
+"""The whole stage on a small set: its files, their columns, their agreement with the predictor, rejections."""
 
 import json
 import shutil
@@ -187,7 +187,7 @@ def test_missing_member_is_refused_by_name(outputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_copied_member_is_refused(outputs, tmp_path):
+def test_copied_member_is_rejected(outputs, tmp_path):
     members = tmp_path / "members"
     shutil.copytree(outputs.members, members)
     shutil.rmtree(members / "composition")
@@ -233,7 +233,7 @@ def test_member_that_lacks_a_target_is_refused_with_the_difference(outputs, tmp_
         evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
 
 
-def test_graphs_built_otherwise_are_refused(predictor):
+def test_graphs_built_otherwise_are_rejected(predictor):
     settings = predictor.graphs.model_copy(update={"asymmetric_unit": False})
     store = GraphStore.from_crystals(["a"], [binary("Na", "Cl", 3.5)], settings)
     with pytest.raises(StoreError, match="'cgcnn' cannot read these graphs: asymmetric_unit is True in the member"):
@@ -285,7 +285,7 @@ def test_synthetic_rows_never_test(outputs, tmp_path):
         evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
 
 
-def test_target_without_validation_labels_is_refused(outputs, tmp_path):
+def test_target_without_validation_labels_is_rejected(outputs, tmp_path):
     materials = make_materials()
     materials["band_gap"] = np.nan
     materials.to_parquet(tmp_path / "materials.parquet")
@@ -294,7 +294,7 @@ def test_target_without_validation_labels_is_refused(outputs, tmp_path):
         evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
 
 
-def test_empty_fold_is_refused(outputs, tmp_path):
+def test_empty_fold_is_rejected(outputs, tmp_path):
     split = pd.read_parquet(outputs.split)
     split["fold"] = split["fold"].replace("test", "train")
     split.to_parquet(tmp_path / "split.parquet")

@@ -54,7 +54,7 @@ def test_nothing_gives_no_batches():
     assert training_batches(np.zeros(0, int), batch_size=5, seed=0, epoch=0) == []
 
 
-def test_sizes_below_one_are_refused():
+def test_sizes_below_one_are_rejected():
     with pytest.raises(ParameterError, match="max_edges = 0"):
         inference_batches(np.array([1]), max_edges=0)
     with pytest.raises(ParameterError, match="batch_size = 0"):

@@ -1,6 +1,6 @@
-"""The store: the same graphs as built one by one, the same bytes from any workers, refused when damaged.
+"""The store: the same graphs as built one by one, the same bytes from any workers, rejected when damaged.
 
-One graph: what it must not depend on, and what it refuses.
+One graph: what it must not depend on, and what it rejects.
 """
 
 import json
@@ -183,7 +183,7 @@ def test_other_settings_start_clean(table, settings, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_file_is_refused(directory, tmp_path, name):
+def test_a_cut_file_is_rejected(directory, tmp_path, name):
     damaged = shutil.copytree(directory, tmp_path / "damaged")
     content = (damaged / name).read_bytes()
     (damaged / name).write_bytes(content[:-1])
@@ -258,7 +258,7 @@ def test_a_broken_cell_is_named(crystals, settings, tmp_path, monkeypatch):
         ([{"lattice": [1.0] * 8}], "8 numbers in lattice, 9 are needed"),
     ],
 )
-def test_a_broken_table_is_refused(rows, message, settings, tmp_path, monkeypatch):
+def test_a_broken_table_is_rejected(rows, message, settings, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     fine = {"material_id": "one", **Crystal(np.eye(3) * 4.0, ("Na",), np.zeros((1, 3))).to_row()}
     frame = pd.DataFrame([fine | row for row in rows] or [fine])
@@ -435,6 +435,6 @@ def test_types_and_shapes():
         (Crystal(np.eye(3) * 4.0, ("Na", "Na"), np.array([[0, 0, 0], [0, np.nan, 0]])), "NaN"),
     ],
 )
-def test_broken_structures_are_refused(structure, message):
+def test_broken_structures_are_rejected(structure, message):
     with pytest.raises(InputError, match=message):
         create_crystal_graph(structure)

@@ -166,6 +166,6 @@ def test_reduction_keeps_the_lattice_and_shortens_it():
         (np.eye(3) * 4, [[0, 0, 0], [1, 0, 0.01]], "0.040 Å apart"),
     ],
 )
-def test_cells_without_an_answer_are_refused(lattice, coords, message):
+def test_cells_without_an_answer_are_rejected(lattice, coords, message):
     with pytest.raises(InputError, match=message):
         nearest_neighbors(lattice, np.array(coords, dtype=float), 12)

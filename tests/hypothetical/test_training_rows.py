@@ -355,7 +355,7 @@ def test_none_are_made_where_none_are_asked_for(world, tmp_path):
     assert training[columns.MATERIAL_ID].tolist() == list(PARENTS)
 
 
-def test_too_few_known_crystals_are_refused(world, tmp_path):
+def test_too_few_known_crystals_are_rejected(world, tmp_path):
     folder, _, _ = world
     labels = Labels.read(folder / "labels")
     few = tmp_path / "few"

@@ -64,7 +64,7 @@ def test_a_folder_stands_for_all_of_its_files(package):
     assert package / "rooms/aside.py" in code_files("matscout.rooms")
 
 
-def test_an_unknown_module_is_refused(package):
+def test_an_unknown_module_is_rejected(package):
     with pytest.raises(ModuleNotFoundError, match=r"matscout\.nowhere"):
         code_files("matscout.nowhere")
 

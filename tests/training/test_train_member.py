@@ -189,7 +189,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert back == state
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_a_checkpoint_that_would_run_code_is_rejected(tmp_path):
     with pytest.raises(StoreError, match="cannot be read"):
         decode(encode({"path": tmp_path}), tmp_path / "x.ckpt")
 

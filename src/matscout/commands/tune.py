@@ -106,7 +106,7 @@ def tune(
         ParameterError: no such member or knob.
         TrainingError: as for `train_member`, or another process searches for this member.
     """
-    member_training(name, params)  # refuses an unknown member
+    member_training(name, params)  # rejects an unknown member
     knobs = knobs_of(name, params)
     if unknown := sorted(set(over) - set(knobs)):
         raise ParameterError(f"--over {unknown[0]} is not a parameter to search; choose from {', '.join(knobs)}")

@@ -104,10 +104,10 @@ def _source(row: Any) -> str:
 
 
 def _absence(material_id: str, materials: pd.DataFrame, curated: Path) -> str:
-    refused = pd.read_parquet(curated / QUARANTINE_NAME)
-    refused = refused.loc[refused[columns.MATERIAL_ID] == material_id]
-    if len(refused):
-        first = refused.iloc[0]
+    rejected = pd.read_parquet(curated / QUARANTINE_NAME)
+    rejected = rejected.loc[rejected[columns.MATERIAL_ID] == material_id]
+    if len(rejected):
+        first = rejected.iloc[0]
         return f"{material_id} was rejected by curation: {first['reason']}: {first['detail']}"
     near = get_close_matches(material_id, materials.index.tolist(), n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""

@@ -177,7 +177,7 @@ def open_files(directory: Path, *, verify: bool) -> tuple[NDArray[np.str_], Pack
         packed = PackedGraphs(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
         ids = np.array(pq.read_table(directory / INDEX).column(columns.MATERIAL_ID).to_pylist(), dtype=np.str_)
     except (ValueError, OSError, KeyError) as error:
-        raise _refuse(directory, f"a file cannot be read ({error})") from error
+        raise _store_error(directory, f"a file cannot be read ({error})") from error
     _check_arrays(directory, packed, {**sidecar.counts, "ids": len(ids)})
     return ids, packed, sidecar.settings
 
@@ -186,27 +186,27 @@ def _read_sidecar(directory: Path) -> Sidecar:
     try:
         sidecar = Sidecar.model_validate_json((directory / SIDECAR).read_bytes())
     except FileNotFoundError as error:
-        raise _refuse(directory, f"{SIDECAR} is missing") from error
+        raise _store_error(directory, f"{SIDECAR} is missing") from error
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "its JSON"
-        raise _refuse(directory, f"{SIDECAR} cannot be read ({where}: {problem['msg']})") from error
+        raise _store_error(directory, f"{SIDECAR} cannot be read ({where}: {problem['msg']})") from error
     if sidecar.format_version != FORMAT_VERSION:
-        raise _refuse(directory, f"its format version is {sidecar.format_version}, {FORMAT_VERSION} is read here")
+        raise _store_error(directory, f"its format version is {sidecar.format_version}, {FORMAT_VERSION} is read here")
     if sidecar.tie_tolerance != TIE_TOLERANCE:
-        raise _refuse(directory, f"its tie tolerance is {sidecar.tie_tolerance} Å, {TIE_TOLERANCE} is used here")
+        raise _store_error(directory, f"its tie tolerance is {sidecar.tie_tolerance} Å, {TIE_TOLERANCE} is used here")
     if missing := [name for name in FILES if name not in sidecar.files]:
-        raise _refuse(directory, f"{SIDECAR} does not list {missing[0]}")
+        raise _store_error(directory, f"{SIDECAR} does not list {missing[0]}")
     return sidecar
 
 
 def _check_file(path: Path, expected: Described, *, verify: bool) -> None:
     if not path.exists():
-        raise _refuse(path.parent, f"{path.name} is missing")
+        raise _store_error(path.parent, f"{path.name} is missing")
     if (size := path.stat().st_size) != expected.bytes:
-        raise _refuse(path.parent, f"{path.name} has {size} bytes, {SIDECAR} says {expected.bytes}")
+        raise _store_error(path.parent, f"{path.name} has {size} bytes, {SIDECAR} says {expected.bytes}")
     if verify and sha256_of(path) != expected.sha256:
-        raise _refuse(path.parent, f"{path.name} does not match its SHA-256")
+        raise _store_error(path.parent, f"{path.name} does not match its SHA-256")
 
 
 def _check_arrays(directory: Path, packed: PackedGraphs, counts: dict[str, int]) -> None:
@@ -224,12 +224,12 @@ def _check_arrays(directory: Path, packed: PackedGraphs, counts: dict[str, int])
     }
     for name, length in lengths.items():
         if length != wanted[name]:
-            raise _refuse(directory, f"{name} holds {length} entries, {SIDECAR} counts {wanted[name]}")
+            raise _store_error(directory, f"{name} holds {length} entries, {SIDECAR} counts {wanted[name]}")
     for name, total in zip(OFFSETS, (n_atoms, n_edges), strict=True):
         offsets = getattr(packed, name)
         if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
-            raise _refuse(directory, f"{name} do not ascend from 0 to {total}")
+            raise _store_error(directory, f"{name} do not ascend from 0 to {total}")
 
 
-def _refuse(directory: Path, reason: str) -> StoreError:
+def _store_error(directory: Path, reason: str) -> StoreError:
     return StoreError(f"graph store {directory}: {reason}; run `dvc repro featurize` again (or `dvc checkout`)")

@@ -87,7 +87,7 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
+        workers: threads that each take whole batches; None = as many as the engine gives the process that predicts.
         device: where the encoder computes.
         precision: of the encoder; bfloat16 fails the parity check of docs/performance.md.
         compiled: whether torch's compiler fuses the encoder; docs/performance.md states the cost.

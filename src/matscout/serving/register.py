@@ -64,7 +64,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         StoreError: a member or the calibration is missing or does not fit.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    predictor = EnsemblePredictor.load(members, ensemble)  # refuses what could not answer, before anything is logged
+    predictor = EnsemblePredictor.load(members, ensemble)  # rejects what could not answer, before anything is logged
     import mlflow
     from mlflow.models import infer_signature
 

@@ -1,4 +1,4 @@
-"""Results that come back: compared, or refused with the reason."""
+"""Results that come back: compared, or rejected with the reason."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_predictions_that_were_merely_bad_are_no_wrong_unit(give):
 
 
 def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, ranked, tmp_path):
-    """One total energy among results is no matter of the median: it is refused whatever the others are."""
+    """One total energy among results is no matter of the median: it is rejected whatever the others are."""
     first = ranked.iloc[0]
     structure = Crystal.from_row(first)
     total = sum(n * shipped_elements()[symbol] for symbol, n in structure.element_counts.items())
@@ -109,7 +109,7 @@ def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, rank
     assert table["error"].max() == pytest.approx(1.234)
 
 
-def test_unknown_ids_and_mixed_up_ones_are_refused(give, ranked):
+def test_unknown_ids_and_mixed_up_ones_are_rejected(give, ranked):
     with pytest.raises(InputError, match=r"6 id\(s\) are not candidates"):
         give(lambda row: row | {"material_id": "ms-" + row["material_id"][:2:-1]})
     with pytest.raises(InputError, match=r"none of 6 line\(s\).*'mp-149' is not a candidate"):

@@ -331,7 +331,7 @@ def test_candidates_that_are_all_broken_are_told(screen, proposed, tmp_path):
     assert not (tmp_path / "screening").exists()
 
 
-def test_a_file_of_candidates_that_was_cut_off_is_refused(screen, proposed, tmp_path):
+def test_a_file_of_candidates_that_was_cut_off_is_rejected(screen, proposed, tmp_path):
     (tmp_path / "half.parquet").write_bytes((proposed / "candidates.parquet").read_bytes()[:-500])
     with pytest.raises(InputError, match="not a complete parquet file"):
         screen(goal(GAP), candidates=tmp_path / "half.parquet")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from matscout.ensemble.comparison.compare_methods import FLOOR, LEVEL, Judged, compare_widths, strata_by_name
+from matscout.ensemble.comparison.compare_methods import FLOOR, LEVEL, LabelledEstimates, compare_widths, strata_by_name
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def world(rng, n):
     scale = np.exp(0.6 * rng.normal(size=n))
     truth = rng.laplace(np.zeros(n), scale)
     strata = np.where(rng.random(n) < 0.4, "metal", "non_metal")
-    return Judged(truth, np.zeros(n), np.sqrt(2) * scale, rng.random(n), strata)
+    return LabelledEstimates(truth, np.zeros(n), np.sqrt(2) * scale, rng.random(n), strata)
 
 
 def compared(rng, **changes):
@@ -59,7 +59,7 @@ def test_a_bound_cuts_the_constant_and_both_widths_are_told(rng):
 
 
 def test_fifths_are_those_of_the_validation_rows():
-    rows = Judged(np.zeros(10), np.zeros(10), np.arange(10.0), np.arange(10.0)[::-1], np.full(10, "metal"))
+    rows = LabelledEstimates(np.zeros(10), np.zeros(10), np.arange(10.0), np.arange(10.0)[::-1], np.full(10, "metal"))
     borders = {"spread": np.array([2.0, 4.0, 6.0, 8.0]), "distance": np.array([100.0, 101.0, 102.0, 103.0])}
     masks = strata_by_name(rows, borders)
     assert masks["spread, fifth 1"].tolist() == [True, True] + [False] * 8

@@ -264,7 +264,7 @@ def _with_potentials(labels: Sequence[str]) -> dict[str, float]:
 
 
 def _check_settings(calculation: Calculation, candidate: Handed) -> None:
-    """Refuse PBE energies that lie on another scale than the hand-off's settings.
+    """Reject PBE energies that lie on another scale than the hand-off's settings.
 
     Raises:
         RowError: another U, other potentials or a lower cutoff.

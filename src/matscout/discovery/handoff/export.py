@@ -48,7 +48,7 @@ def export_bundle(
 
     Args:
         ranked: `ranked.parquet` of the stage `screen`.
-        relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; null = none.
+        relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; None = none.
         destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
@@ -159,7 +159,7 @@ def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | N
 
 
 def _relaxation(folder: Path | None) -> Mapping[str, Any] | None:
-    """What the stage `relax` tells of the potential; null without any."""
+    """What the stage `relax` tells of the potential; None without any."""
     path = None if folder is None else Path(folder) / SUMMARY_NAME
     if path is None or not path.is_file():
         return None

@@ -27,7 +27,7 @@ from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANG
 from matscout.discovery.propose.oxidation_states import ion_table
 from matscout.discovery.propose.proposal_pool import FrozenPool, Proposal
 from matscout.discovery.propose.select_new import Known, select
-from matscout.discovery.propose.template_fillings import gather
+from matscout.discovery.propose.substitution_routes import fill_templates
 from matscout.errors import InputError
 from matscout.files import SHARD_ROWS, atomic_path, write_json
 from matscout.progress import progress
@@ -185,7 +185,7 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     attrition = Attrition()
     known = Known(curated)
     users, left_out = read_user_files(own, known, workers=workers)
-    pool = gather(curated, ion_table(), settings, attrition, workers=workers)
+    pool = fill_templates(curated, ion_table(), settings, attrition, workers=workers)
     order = pool.draw_order(settings.routes.model_dump(), np.random.default_rng([settings.seed, 2]))
     tree = settings.model_dump(mode="json")
     with Parts.kept("propose", settings=tree, inputs=[materials, own], code=[__name__]) as shards:

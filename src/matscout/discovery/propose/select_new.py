@@ -12,7 +12,7 @@ from matscout.discovery.propose.crystal_templates import Template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, NOT_NEEDED, POLYMORPHS, Attrition
 from matscout.discovery.propose.novelty import FormulaGroup, judge_all
 from matscout.discovery.propose.proposal_pool import FrozenPool
-from matscout.discovery.propose.template_fillings import METAL_ROUTE
+from matscout.discovery.propose.substitution_routes import METAL_ROUTE
 from matscout.engine import parallel_map
 from matscout.progress import progress
 from matscout.resume.parts import Parts

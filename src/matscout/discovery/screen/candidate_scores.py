@@ -86,7 +86,7 @@ NOT_MET = {columns.GOAL_MET: False, columns.PARETO_FRONT: False}
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredCrystals:
     """The judge's table.
 
     Attributes:
@@ -119,7 +119,7 @@ class Judge:
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
         check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
 
-    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
+    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> ScoredCrystals:
         """One row per crystal that can be judged, in the given order; the others are named with their reasons.
 
         The crystals compete with each other, unless the references hold rivals already.
@@ -132,7 +132,7 @@ class Judge:
             known = {columns.SPECIES: species, columns.ENERGY_ABOVE_KNOWN_HULL: self.above_known_hull(named, species)}
             judge = self.among(Rivals.among([named.assign(**known)]))
         table = judge.assess(predicted.table, predicted.mixtures, species)
-        return Judged(predicted.rows, table, predicted.rejections)
+        return ScoredCrystals(predicted.rows, table, predicted.rejections)
 
     def above_known_hull(self, predicted: pd.DataFrame, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """(n,) eV/atom above the hull of the known phases alone; NaN without any."""

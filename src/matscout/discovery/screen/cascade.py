@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
-from matscout.discovery.screen.scored_file import PLACE, JudgedFile, judge_file, judged_name, predict_file
+from matscout.discovery.screen.scored_file import PLACE, ScoredFile, judge_file, judged_name, predict_file
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.single_member import alone, student
@@ -34,7 +34,7 @@ CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_
 
 def judged_and_ranked(
     judge: Judge, fast: Judge | None, candidates: Path, shards: Parts, cascade: Cascade | None
-) -> tuple[Judge, JudgedFile, pd.DataFrame]:
+) -> tuple[Judge, ScoredFile, pd.DataFrame]:
     """Judge candidates that compete with each other, and rank them.
 
     Args:
@@ -83,7 +83,7 @@ def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
 
 def judge_in_cascade(
     judge: Judge, fast: Judge, candidates: Path, shards: Parts, cascade: Cascade
-) -> tuple[Judge, JudgedFile]:
+) -> tuple[Judge, ScoredFile]:
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
     What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
@@ -122,7 +122,7 @@ def judge_in_cascade(
             merging.save_table(judged_name(number), table)
         lengths.append(table.num_rows)
     quarantine = pa.concat_tables([first.quarantine, second.quarantine]).combine_chunks()
-    return judge, JudgedFile(merging, np.array(lengths), first.objectives, quarantine)
+    return judge, ScoredFile(merging, np.array(lengths), first.objectives, quarantine)
 
 
 def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:

@@ -67,8 +67,8 @@ ADDED: Final = (
 
 
 @dataclass(frozen=True)
-class JudgedFile:
-    """Judged candidates in the order of their file, memory-mapped shard by shard while they are read.
+class ScoredFile:
+    """Scored candidates in the order of their file, memory-mapped shard by shard while they are read.
 
     Attributes:
         shards: hold a table a shard: the candidate's columns and the judge's.
@@ -179,7 +179,7 @@ def check_candidates(goal: Goal, path: Path) -> None:
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """An ensemble's predictions for the candidates of a file; shards as in `JudgedFile`, each with its distributions.
+    """An ensemble's predictions for the candidates of a file; shards as in `ScoredFile`, each with its distributions.
 
     Attributes:
         shards: hold the tables, the mixtures and what was rejected.
@@ -249,7 +249,7 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     return PredictedFile(shards, numbers, quarantine)
 
 
-def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
+def judge_file(judge: Judge, predicted: PredictedFile) -> ScoredFile:
     """Judge what was predicted, once the judge's references hold the rivals among all candidates.
 
     Args:
@@ -274,7 +274,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
         if (table := shards.table(judged_name(number))) is None:
             raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
         lengths.append(table.num_rows)
-    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
+    return ScoredFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
 
 
 def _for_each_shard(

@@ -18,7 +18,7 @@ from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.rank.goals import distance_outside
 from matscout.discovery.screen.candidate_scores import NO_LAYER, QUARANTINE_NAME, Judge, summarise_quarantine
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
-from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
+from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine.process_setup import share_arenas
@@ -95,7 +95,7 @@ def screen(
 
 
 def _with_shortlist(
-    judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
+    judged: ScoredFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
 ) -> pd.DataFrame:
     """`ranked` with the columns of the shortlist, which looks at the crystals of the first layers only."""
     n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
@@ -106,7 +106,7 @@ def _with_shortlist(
     return pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
 
 
-def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, settings: Screening) -> None:
+def _write(folder: Path, judged: ScoredFile, ranked: pd.DataFrame, settings: Screening) -> None:
     """The tables, and the best as CIF."""
     judged.write_ranked(folder / RANKED_NAME, ranked)
     write_parquet(folder / QUARANTINE_NAME, judged.quarantine)

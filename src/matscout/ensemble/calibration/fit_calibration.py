@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.ensemble.calibration.ensemble_calibration import strata
-from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, tune
+from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, fit_tuning
 from matscout.ensemble.combination import Method
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.errors import InputError
@@ -79,7 +79,7 @@ def _strata(
     if name is None:
         return strata(None, {}, len(validation))
     known, truth = _labelled(validation, name, targets[name])
-    tuning = tune(outputs[name].take(known), truth[known], method=method, drop_factor=drop_factor)
+    tuning = fit_tuning(outputs[name].take(known), truth[known], method=method, drop_factor=drop_factor)
     return strata(name, {name: tuning.mixture(outputs[name])}, len(validation))
 
 
@@ -129,7 +129,7 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
     table[columns.FOLD] = [fold_of[name] for name in ids]
     if columns.CALCULATION not in table:
         table[columns.CALCULATION] = columns.BY_DFT
-    _refuse_synthetic(table)
+    _check_no_synthetic(table)
     return table
 
 
@@ -157,7 +157,7 @@ def labels_of(folds: pd.DataFrame, target: Target) -> Array:
     return folds[target.label].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _refuse_synthetic(table: pd.DataFrame) -> None:
+def _check_no_synthetic(table: pd.DataFrame) -> None:
     held_out = table[columns.FOLD].isin([columns.VALIDATION, columns.TEST])
     synthetic = table.loc[held_out & table[columns.SYNTHETIC].astype(bool), columns.MATERIAL_ID]
     if len(synthetic):

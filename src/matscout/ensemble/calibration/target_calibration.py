@@ -195,7 +195,7 @@ class TargetCalibration:
         return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
 
-def tune(
+def fit_tuning(
     outputs: TargetOutputs,
     truth: Array,
     *,
@@ -247,7 +247,7 @@ def fit_target(
     Raises:
         InputError: there is no row.
     """
-    fit = partial(tune, method=method, drop_factor=drop_factor, scale_power=scale_power)
+    fit = partial(fit_tuning, method=method, drop_factor=drop_factor, scale_power=scale_power)
     shape: Shape = "scaled" if lower_bound is None else "central"
     scores = np.empty(len(rows.truth))
     parts = parts_of(rows.groups)

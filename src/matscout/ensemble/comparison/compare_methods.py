@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.ensemble.calibration.conformal import FEWEST_ROWS, conformal_quantile
-from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetPrediction, Tuning, fit_target, tune
+from matscout.ensemble.calibration.target_calibration import (
+    LabelledRows,
+    TargetPrediction,
+    Tuning,
+    fit_target,
+    fit_tuning,
+)
 from matscout.ensemble.combination import METHODS
 from matscout.ensemble.comparison.metric_table import (
     DISTRIBUTION_METRICS,
@@ -67,7 +73,7 @@ def compare_combinations(
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
         for suffix, factor in (("", drop_factor), ("_of_all", None)):
-            tuning = tune(validation.outputs, validation.truth, method=method, drop_factor=factor)
+            tuning = fit_tuning(validation.outputs, validation.truth, method=method, drop_factor=factor)
             this_error = np.abs(test.truth - tuning.point_estimate(test.outputs))
             table[method + suffix] = {
                 "mae": mean_with_interval(this_error, resampling),
@@ -140,7 +146,7 @@ N_GROUPS = 5  # strata by distance and by spread: fifths of the validation rows
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelledEstimates:
     """n labelled rows: error of the estimate, and what decides their stratum."""
 
     truth: Array
@@ -170,7 +176,7 @@ class Judged:
 
 
 def compare_widths(
-    validation: Judged, test: Judged, ours: tuple[Array, Array], *, lower_bound: float | None
+    validation: LabelledEstimates, test: LabelledEstimates, ours: tuple[Array, Array], *, lower_bound: float | None
 ) -> dict[str, Any]:
     """Width and coverage of our intervals, of one constant width, and of a constant width that holds the floor.
 
@@ -200,7 +206,7 @@ def compare_widths(
     return {**judged, "strata": {name: int(rows.sum()) for name, rows in new.items()}}
 
 
-def strata_by_name(rows: Judged, borders: Mapping[str, Array]) -> Masks:
+def strata_by_name(rows: LabelledEstimates, borders: Mapping[str, Array]) -> Masks:
     """(n,) masks: predicted kind, fifths by distance, fifths by spread."""
     masks: Masks = {f"predicted {name}": rows.strata == name for name in sorted(set(rows.strata.tolist()))}
     for name, values in (("distance", rows.distance), ("spread", rows.spread)):
@@ -209,7 +215,7 @@ def strata_by_name(rows: Judged, borders: Mapping[str, Array]) -> Masks:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _borders(validation: Judged) -> dict[str, Array]:
+def _borders(validation: LabelledEstimates) -> dict[str, Array]:
     inner = np.linspace(0, 1, N_GROUPS + 1)[1:-1]
     return {"distance": np.quantile(validation.distance, inner), "spread": np.quantile(validation.spread, inner)}
 
@@ -218,7 +224,7 @@ def _quantile(error: Array, level: float) -> float:
     return min(conformal_quantile(error, level), float(error.max()))
 
 
-def _judge(test: Judged, interval: tuple[Array, Array], strata: Masks) -> dict[str, Any]:
+def _judge(test: LabelledEstimates, interval: tuple[Array, Array], strata: Masks) -> dict[str, Any]:
     low, high = interval
     by_stratum = {name: coverage(test.truth[rows], low[rows], high[rows]) for name, rows in strata.items()}
     counted = [by_stratum[name] for name, rows in strata.items() if rows.sum() >= FEWEST_ROWS]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from matscout.ensemble.calibration.target_calibration import METAL, NON_METAL, LabelledRows, TargetCalibration
 from matscout.ensemble.comparison.compare_methods import (
     LEVEL,
-    Judged,
+    LabelledEstimates,
     LabelledPredictions,
     compare_calibration,
     compare_combinations,
@@ -120,8 +120,8 @@ def _subsets(rows: LabelledRows, facts: RowFacts) -> dict[str, NDArray[np.bool_]
 def _widths(fitted: TargetCalibration, validation: LabelledPredictions, test: LabelledPredictions) -> dict[str, Any]:
     prediction = fitted.predict(test.outputs)
     return compare_widths(
-        Judged.of(validation.rows, fitted.predict(validation.outputs), validation.outputs.distance),
-        Judged.of(test.rows, prediction, test.outputs.distance),
+        LabelledEstimates.of(validation.rows, fitted.predict(validation.outputs), validation.outputs.distance),
+        LabelledEstimates.of(test.rows, prediction, test.outputs.distance),
         fitted.interval(prediction, test.rows.strata, LEVEL, test.rows.sources),
         lower_bound=fitted.lower_bound,
     )

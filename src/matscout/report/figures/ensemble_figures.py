@@ -182,7 +182,7 @@ def _bars(rows: pd.DataFrame, column: str, factor: float) -> dict[str, Any]:
     return {"type": "data", "array": above, "arrayminus": below, "thickness": 1.5, "width": 3}
 
 
-def coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
+def stratum_coverage(strata: pd.DataFrame, *, nominal: float) -> go.Figure:
     """Observed coverage of the `nominal` intervals by stratum, with 95 % intervals.
 
     Args:

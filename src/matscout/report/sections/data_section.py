@@ -114,7 +114,7 @@ def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         "offset_figures": listed,
         "offsets_absent": "No other database shares enough materials with the reference database "
         f"(curation.offsets.min_pairs = {run.params.curation.offsets.min_pairs}).",
-        "refused": _refused(run.quarantine),
+        "rejected": _rejected(run.quarantine),
         "citations": "\n\n".join(database_citations(run.manifests.values())),
     }
     return words, figures
@@ -283,7 +283,7 @@ def _map(
     )
 
 
-def _refused(quarantine: pd.DataFrame) -> Table | None:
+def _rejected(quarantine: pd.DataFrame) -> Table | None:
     if quarantine.empty:
         return None
     counts = quarantine.groupby([columns.SOURCE, "reason"], sort=True).agg(
@@ -307,4 +307,4 @@ def _refused(quarantine: pd.DataFrame) -> Table | None:
         Column("rows"),
         Column("for example", numeric=False),
     )
-    return Table("refused", f"Rejected rows, {len(quarantine):,} in all", heads, rows)
+    return Table("rejected", f"Rejected rows, {len(quarantine):,} in all", heads, rows)

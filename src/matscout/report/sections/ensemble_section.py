@@ -132,7 +132,7 @@ def trust(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         "calibration": ensemble_figures.calibration(
             _curves(run, "calibration"), {t: run_tables.interval_coverage(run.ensemble, t) for t in targets}
         ),
-        "coverage": ensemble_figures.coverage(strata, nominal=NOMINAL),
+        "coverage": ensemble_figures.stratum_coverage(strata, nominal=NOMINAL),
         "spread": ensemble_figures.spread_against_error(_curves(run, "error_against_spread")),
         "confidence": ensemble_figures.confidence_curve(_curves(run, "confidence")),
         "width": ensemble_figures.interval_width({t: run_tables.interval_width(run.ensemble, t) for t in targets}),
