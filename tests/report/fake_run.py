@@ -331,7 +331,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             "n_below_hull": 7,
             "n_stability_not_judged": 80,
             "n_barred_by_element_rules": 0,
-            "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
+            "outcome": f"{met} of {n_candidates} candidates meet the goal by their point predictions",
         },
     )
 

@@ -65,7 +65,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     """
     if waiting := sorted(set(names) & set(params.finetuned)):
         raise ParameterError(
-            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+            f"{waiting[0]} starts from the weights of another member; run: dvc repro finetune@{waiting[0]}"
         )
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
@@ -90,7 +90,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
         raise TrainingError(
             f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; "
-            f"training resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
+            f"training resumes from the last epoch; their output is in {job.logs}\n{told}"
         )
     return wanted
 

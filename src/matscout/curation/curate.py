@@ -174,7 +174,7 @@ def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, i
     other = has_gap & (materials[columns.FUNCTIONAL] != functional)
     counts = materials.loc[other, columns.FUNCTIONAL].value_counts().sort_index()
     for name, number in counts.items():
-        LOG.warning("%d gaps of %s train nothing: the column holds gaps of %s", number, name, functional)
+        LOG.warning("%d gaps of %s are not used: the column holds gaps of %s", number, name, functional)
     materials.loc[other, columns.BAND_GAP] = np.nan
     return {str(name): int(number) for name, number in counts.items()}
 

@@ -65,7 +65,7 @@ def _headline(material_id: str, row: Any, members: pd.DataFrame) -> str:
     if len(members) == 1:
         return f"{what}. No other row is the same material."
     representative = members.index[members[columns.IS_REPRESENTATIVE].to_numpy(dtype=bool)][0]
-    return f"{what}. It is one of {len(members)} rows of one material; {representative} speaks for them."
+    return f"{what}. It is one of {len(members)} rows of one material; {representative} represents them."
 
 
 def _sentence(material_id: str, other: str, edge: dict[str, Any], materials: pd.DataFrame) -> str:

@@ -130,7 +130,7 @@ def _label_problem(record: Record, limits: Validity) -> tuple[str, str] | None:
     for label in columns.LABELS:
         value = getattr(record, label)
         if value is not None and not math.isfinite(value):
-            return "label_not_finite", f"{label} = {value}: labels are finite numbers or absent; mend or drop the row"
+            return "label_not_finite", f"{label} = {value}: labels must be finite or absent; correct or drop the row"
     for label in RANGED:
         low, high = getattr(limits, label)
         value = getattr(record, label)

@@ -95,7 +95,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
     synthetic = materials[columns.SYNTHETIC].to_numpy(dtype=bool)
     folds[synthetic & ((folds != columns.TRAIN) | (not params.train_on_synthetic))] = columns.UNUSED
     if params.test > 0 and len(materials) > 0 and not (folds == columns.TEST).any():
-        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no genuine row"
+        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no real row"
         raise ParameterError(f"{message} to test on; choose another strategy, held_out or a larger split.test")
     return pd.DataFrame({columns.MATERIAL_ID: materials[columns.MATERIAL_ID].to_numpy(), columns.FOLD: folds})
 

@@ -181,6 +181,6 @@ def _body(job: Job, name: str, environment: Mapping[str, str], sender: Connectio
 
 def _death(exit_code: int) -> str:
     if exit_code >= 0:
-        return f"its process left with code {exit_code} and no word"
+        return f"its process ended with code {exit_code} and no message"
     memory = "; the kernel does this when memory is short" if -exit_code == signal.SIGKILL else ""
     return f"its process was ended by {signal.Signals(-exit_code).name}{memory}"

@@ -88,7 +88,7 @@ def check_store(members: Sequence[LoadedMember], store: GraphStore) -> None:
         ]
         if card.graph["n_neighbors"] > settings["n_neighbors"]:
             differences.append(
-                f"it needs {card.graph['n_neighbors']} neighbours and the graphs hold {settings['n_neighbors']}"
+                f"it needs {card.graph['n_neighbors']} neighbours, but the graphs hold {settings['n_neighbors']}"
             )
         if differences:
             raise StoreError(

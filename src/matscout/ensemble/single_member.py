@@ -149,6 +149,6 @@ def _check(predictor: EnsemblePredictor, member: LoadedMember, teacher: Teacher)
     if taught_by != ours:
         differing = sorted(n for n in {*taught_by, *ours} if taught_by.get(n) != ours.get(n))
         raise StoreError(
-            f"{member.name!r} was taught by another ensemble (its member(s) {', '.join(differing)} differ); "
+            f"{member.name!r} was trained on another ensemble (its member(s) {', '.join(differing)} differ); "
             f"run `dvc repro distill@{member.name}`"
         )

@@ -203,7 +203,7 @@ class TrainingReference:
                 rounding,
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error
+            raise StoreError(f"{path} is missing or damaged ({error}); run `dvc repro evaluate`") from error
 
 
 @compiled

@@ -56,7 +56,7 @@ class Params(Section):
                 raise ValueError(message)
             if unknown := sorted(set(member.training.target_weights) - {base_target(name) for name in self.targets}):
                 message = (
-                    f"{path}.training.target_weights.{unknown[0]} weighs no target; choose from {sorted(self.targets)}"
+                    f"{path}.training.target_weights.{unknown[0]} is not a target; choose from {sorted(self.targets)}"
                 )
                 raise ValueError(message)
         first = self.screening.cascade

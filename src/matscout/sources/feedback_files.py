@@ -57,7 +57,7 @@ def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
         if receipt.get(file.name) != sha256_of(file):
             state = "was changed since it was checked" if file.name in receipt else "was not checked yet"
             raise InputError(
-                f"{file} {state}: run `matscout feedback {folder}`, which holds ids and units against the predictions"
+                f"{file} {state}: run `matscout feedback {folder}`, which compares ids and units with the predictions"
             )
         yield from read_results(file)
 
@@ -112,6 +112,6 @@ def _result(row: Mapping[str, Any]) -> Record:
         raise RowError("wrong_unit", f"units = {units!r:.60} must map labels to units, or be left out")
     for label, unit in units.items():
         if columns.UNITS.get(label) != unit:
-            detail = f"{label} is given in {unit!r}; convert it to {columns.UNITS.get(label, 'a known label')}"
+            detail = f"{label} has the unit {unit!r}; convert it to {columns.UNITS.get(label, 'a known label')}"
             raise RowError("wrong_unit", detail)
     return parse_row(row, FEEDBACK_SOURCE)

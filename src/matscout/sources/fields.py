@@ -254,7 +254,7 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
     symbols = _symbols(species)
     coordinates = _array(frac_coords, "coordinates")
     if coordinates.ndim != 2 or coordinates.shape[1] != 3:
-        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers an atom"
+        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers per atom"
         raise RowError("coordinates_malformed", detail)
     if len(coordinates) != len(symbols):
         message = f"{len(symbols)} species and {len(coordinates)} positions; they must be equal in number"

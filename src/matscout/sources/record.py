@@ -130,7 +130,7 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
         reason, detail = error.reason, error.detail
     else:
         reason = "malformed_row"
-        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+        detail = f"{type(error).__name__}: {error!s:.200}; a field does not have the type that the format requires"
     return Rejection(source=source, material_id=material_id, file=file, row=row, reason=reason, detail=detail)
 
 

@@ -114,7 +114,7 @@ def collect(handoff: Path, feedback: Path) -> Collected:
         name = candidate.candidate_id
         if name in best:
             worse = max(best[name], (order, calculation, row), key=lambda item: item[0])
-            detail = "another run of this candidate counts: a static one before a relaxation, then the lower energy"
+            detail = "another run of this candidate is used: static before relaxation, then the lowest energy"
             rejections.append(_reject(name, worse[1].file, handoff, "superseded", detail))
         if name not in best or order < best[name][0]:
             best[name] = (order, calculation, row)
@@ -177,7 +177,9 @@ def result_row(
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.
     """
     if present is not None:
-        raise RowError("already_there", f"{present.name} holds a result of this candidate; take it out to replace it")
+        raise RowError(
+            "already_there", f"{present.name} already holds a result of this candidate; remove it to replace it"
+        )
     if calculation.not_converged:
         raise RowError("not_converged", f"{calculation.not_converged}; run it on")
     structure, functional = calculation.structure, calculation.functional
@@ -270,7 +272,8 @@ def _check_settings(calculation: Calculation, candidate: Handed) -> None:
     u, wanted = calculation.hubbards, candidate.hubbards
     if any(abs(u.get(s, 0.0) - wanted.get(s, 0.0)) > U_TOLERANCE for s in {*u, *wanted}):
         detail = (
-            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with another U do not compare"
+            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with different U values "
+            "cannot be compared"
         )
         raise RowError("other_hubbard", detail)
     if calculation.potentials and sorted(calculation.potentials) != sorted(candidate.potentials):

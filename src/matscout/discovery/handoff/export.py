@@ -97,7 +97,8 @@ def _check_untouched(destination: Path) -> None:
     if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
         names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
         raise InputError(
-            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+            f"{destination} holds files that matscout did not export or that have changed since: {names}; choose "
+            "another folder"
         )
 
 

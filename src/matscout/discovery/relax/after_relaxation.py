@@ -84,7 +84,7 @@ def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str
     if not low <= ratio <= high:
         return VOLUME_CHANGED, f"volume {ratio:.2f} times the original, outside relaxation.volume = [{low:g}, {high:g}]"
     if (gained := descent.energy_before - descent.energy_after) > LARGEST_GAIN:
-        return ENERGY_HOLE, f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
+        return ENERGY_HOLE, f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: the potential has a hole there"
     nearest = [distances_to_nearest(crystal) for crystal in (before, after)]
     change = float(np.abs(nearest[1] / nearest[0] - 1).max())
     if change > settings.bonds:

@@ -329,7 +329,7 @@ def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:
     if columns.PARENT_IS_EXPERIMENTAL not in candidates:
         raise InputError(
             f"a goal on {columns.PARENT_MADE} needs candidates with {columns.PARENT_IS_EXPERIMENTAL}, as the stage "
-            "`propose` writes them; crystals given by themselves have no parents"
+            "`propose` writes them; crystals of your own have no parents"
         )
     return (candidates[columns.PARENT_IS_EXPERIMENTAL] == True).to_numpy(dtype=np.float64)  # noqa: E712 -- or null
 

@@ -259,15 +259,15 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
     """One sentence: how many meet the goal, or how far the nearest is from it."""
     n_met = int(_flags(ranked, columns.GOAL_MET).sum())
     if n_met:
-        return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their median prediction"
+        return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their point predictions"
     if not (found := _nearest(ranked, goal)):
-        return f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+        return f"no candidate meets the goal, because the stability of none of {len(ranked):,} can be judged"
     nearest = found[0]
     gaps = ", ".join(
         f"{column} by {gap:.3g} {columns.UNITS.get(column, '')}" for column, gap in nearest["misses"].items()
     )
     return (
-        f"no candidate meets the goal by its median prediction; the nearest, {nearest['formula']} "
+        f"no candidate meets the goal by its point prediction; the nearest, {nearest['formula']} "
         f"({nearest['id']}), misses {gaps}"
     )
 

@@ -250,7 +250,7 @@ def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
     written = [path, _beside(path)]
     for given in inputs:
         if any(place.exists() and given.exists() and place.samefile(given) for place in written):
-            raise InputError(f"{given} is to be read, so nothing is written there; give -o another name than {path}")
+            raise InputError(f"{given} is an input and is not overwritten; give -o another name than {path}")
 
 
 def _beside(path: Path) -> Path:

@@ -141,7 +141,7 @@ class References:
         usable = _rows(materials, [columns.SYNTHETIC])
         if not usable:
             raise InputError(
-                f"{materials} has no genuine row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
+                f"{materials} has no real row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
             )
         usable += [] if hull is None else _hull_rows(hull)
         return cls.from_rows(usable, [] if stand_ins is None else _stand_in_rows(stand_ins))
@@ -494,7 +494,7 @@ def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], f
         raise InputError(f"{where}: {formula!r}, {energy!r} is not a formula and energy ({error!s:.80})") from error
     if not -LARGEST_ENERGY <= value <= LARGEST_ENERGY:
         rule = f"a formation energy lies between {-LARGEST_ENERGY:g} and {LARGEST_ENERGY:g} eV/atom"
-        raise InputError(f"{where}: {formula} has {value:g}: {rule}; a total energy, or one of the cell, is none")
+        raise InputError(f"{where}: {formula} has {value:g}: {rule}; do not give a total energy, or one per cell")
     return species, value
 
 
@@ -503,6 +503,6 @@ def _stand_in_rows(path: Path) -> list[Row]:
     if kinds - {POTENTIAL}:
         raise InputError(
             f"{path} holds rows with {columns.CALCULATION} {sorted(map(str, kinds - {POTENTIAL}))}: stand-ins have "
-            f"{POTENTIAL!r}; rows computed by DFT belong into the curated table"
+            f"{POTENTIAL!r}; rows computed by DFT belong in the curated table"
         )
     return _rows(path)

@@ -147,7 +147,7 @@ def read_matbench(path: Path) -> Iterator[RawRow | Rejection]:
         label = index[number] if number < len(index) else number
         default_id = label if isinstance(label, str) else f"{stem}-{label}"
         if not isinstance(values, list) or len(values) != len(columns):
-            detail = f"{values!r:.60} where {len(columns)} values must stand: {columns}"
+            detail = f"{values!r:.60} where {len(columns)} values are expected: {columns}"
             yield Rejection(file=name, row=number, material_id=default_id, reason="count_mismatch", detail=detail)
             continue
         fields = dict(zip(columns, values, strict=True))

@@ -186,7 +186,7 @@ def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
         if not first.strip():
             continue
         if not COUNT.fullmatch(first.strip()):
-            message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
+            message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms is expected"
             if not frame:
                 raise InputError(f"{shown(path)}, {message}")
             yield f"{message}; the frames before the last one were kept"
