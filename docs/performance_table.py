@@ -219,8 +219,9 @@ def relaxing_table(results: Results) -> str:
         cells = f"{row['candidates']:.0f} | {row['atoms']:.1f} | {row['steps']:.1f} | {row['seconds']:.2f}"
         lines.append(f"| {size} | {cells} |")
     words = (
-        f"{figures['per_hour_and_core']:,} candidates per hour and core with {figures['potential']}; the time of a step "
-        f"grows as the number of atoms to the power {figures['growth_of_a_step_with_atoms']:.2f}. {figures['cpu']}, torch {figures['torch']}."
+        f"{figures['per_hour_and_core']:,} candidates per hour and core with {figures['potential']}. The time of a "
+        f"step grows as the number of atoms to the power {figures['growth_of_a_step_with_atoms']:.2f}. "
+        f"{figures['cpu']}, torch {figures['torch']}."
     )
     return "\n".join([*lines, "", words])
 
