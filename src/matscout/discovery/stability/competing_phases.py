@@ -40,7 +40,7 @@ class Phase:
 
     @property
     def energy_in_hull(self) -> float:
-        """The energy with which it competes, eV/atom: raised, since the lowest of many uncertain energies is too low."""
+        """The energy with which it competes, eV/atom: raised, as the lowest of many uncertain energies is too low."""
         return self.energy if self.calculation == KNOWN else self.energy + CAUTION * self.std
 
     @property
