@@ -1,7 +1,7 @@
-"""`matscout tune`: a recorded search for the training settings that suit your data, scored on the validation fold alone.
+"""`matscout tune`: a recorded search for training settings that suit your data, scored on the validation fold alone.
 
 Trials are proposed by Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 24, 2546 (2011)); the first
-has the present values. A trial that is worse than the median of the others at the same share of its training is stopped.
+has the current values. A trial that is worse than the median of the others at the same share of its training stops.
 The study is in `.checkpoints/tune/<member>/`, under a key of parameters, code and inputs: a killed search
 resumes, a changed one starts from the beginning. Proposals depend only on the seed and the earlier trials, so that
 a killed search gives the same result as an uninterrupted one.
