@@ -37,8 +37,8 @@ def flush_subnormals() -> None:
     """Treat subnormal results as zero in this thread and in those that it starts from now on.
 
     Numbers below 1.2e-38 (float32) or 2.2e-308 (float64) are handled in microcode on many processors: a few of them
-    make a layer several times as slow. The encoders avoid them; the remaining
-    ones, in an optimiser's moments, may be taken as zero. A new thread inherits the setting and one that already runs does not, so a
+    make a layer several times as slow. The encoders avoid them; the few that remain in an
+    optimiser's moments may be taken as zero. A new thread inherits the setting and one that already runs does not, so a
     process calls this before it computes. It imports torch: a worker that never does needs no flushing.
     """
     import torch

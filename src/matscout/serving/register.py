@@ -1,4 +1,4 @@
-"""`matscout register`: put the trained ensemble into MLflow's model registry, with everything that it needs on another machine."""
+"""`matscout register`: put the trained ensemble, with everything that it needs, into MLflow's model registry."""
 
 import json
 import os
