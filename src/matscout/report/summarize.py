@@ -1,6 +1,6 @@
 """The stage `summarize`: metrics for Git, one CSV per figure for `dvc plots`, and the model and data cards.
 
-Every metric has its unit in its name, the same in every run.
+Every metric has its unit in its name, in the same form for every run.
 """
 
 from collections.abc import Mapping
