@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates .venv and installs matscout into it; does nothing if that is already done.
+# Creates .venv and installs matscout into it; does nothing where that is done already.
 # Usage: sh setup.sh       (or: make setup)      PYTHON=/path/to/python3 TORCH_ARGS="--index-url URL" are respected
 set -eu
 cd "$(dirname "$0")"
@@ -38,7 +38,7 @@ echo "setup: installing into .venv (2.8 GB; a few minutes the first time)" >&2
 pip install --quiet torch==2.13.0 ${TORCH_ARGS:-} || fail "torch 2.13.0 could not be installed; see the message above"
 pip install --quiet --requirement requirements.txt || fail "the exact lock could not be installed; see the message above"
 pip install --quiet --no-deps --no-build-isolation --editable . || fail "matscout itself could not be installed"
-# once here instead of in the first run; numba keeps machine code in __pycache__
-.venv/bin/python -m matscout.machine_code || fail "matscout's kernels could not be compiled; see the message above"
+# here, once, and not in the first run; numba keeps it in __pycache__
+.venv/bin/python -m matscout.machine_code || fail "what matscout compiles could not be compiled; see the message above"
 printf '%s' "$wanted" > .venv/installed
 echo "setup: done" >&2

@@ -52,8 +52,8 @@ def lines_of_results(root: Path) -> Iterator[str]:
         yield f"  {name:22} {command}"
     if is_to_commit(root):
         yield "Commit this run: git add -A && git commit -m 'First run'"
-        yield "  dvc.lock lists the files that this machine made; another processor rounds differently. Going back to an"
-        yield "  older dvc.lock (git checkout, dvc checkout) replaces your files with those that it lists."
+        yield "  dvc.lock lists the files that this machine made; another processor rounds differently. Going back to"
+        yield "  an older dvc.lock (git checkout, dvc checkout) replaces your files with those that it lists."
 
 
 def is_to_commit(root: Path) -> bool:
