@@ -391,7 +391,9 @@ def why_merged(
 
 def _show_only_long_work() -> None:
     """Draw progress bars only where they last: a few crystals take less time than a reader of six bars."""
-    os.environ.setdefault("TQDM_DELAY", "3")  # seconds; read when tqdm is imported
+    from matscout.progress import DELAY
+
+    os.environ.setdefault(DELAY, "3")
 
 
 def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str) -> None:

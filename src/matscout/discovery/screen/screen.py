@@ -18,6 +18,7 @@ from matscout.discovery.screen.quarantine import QUARANTINE_NAME, summarise_quar
 from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
 from matscout.discovery.screen.screening_summary import summarise
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
+from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
@@ -184,6 +185,7 @@ def rank_structures(
             f"none of {len(named)} crystal(s) can be judged; the first, {first.material_id}: {first.detail}"
         )
     judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    judged.table[CELL_REMARK] = [cell_remark(crystals[row]) for row in judged.rows]
     return judge.rank(judged.table), judged.rejections
 
 
