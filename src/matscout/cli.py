@@ -354,6 +354,9 @@ def add_data(
     path: Annotated[Path, typer.Argument(help="CSV with structures, extended XYZ, JSON, a folder", show_default=False)],
     name: Annotated[str, typer.Option(help="of the new database", show_default=False)],
     column: Annotated[list[str] | None, typer.Option(help="ours=theirs, repeatable: band_gap='Eg (eV)'")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="name=theirs, repeatable: a label of your own, band_gap_exp='Eg (opt)'")
+    ] = None,
     unit: Annotated[list[str] | None, typer.Option(help="ours=unit, repeatable: band_gap=meV")] = None,
     functional: Annotated[str, typer.Option(help="of rows that do not state it: PBE, HSE06, experiment")] = "PBE",
     licence: Annotated[str, typer.Option(help="owner and terms, for report and data card")] = "own data, not published",
@@ -361,8 +364,8 @@ def add_data(
     """Make a file of your own one more database: find its columns, count its labels, write params.yaml and dvc.yaml."""
     from matscout.commands.add_data import add_data as add
 
-    pairs = [dict(_pair(text) for text in given or ()) for given in (column, unit)]
-    found = add(path, name, mapping=pairs[0], units=pairs[1], functional=functional, licence=licence)
+    columns, units, labels = (dict(_pair(text) for text in given or ()) for given in (column, unit, label))
+    found = add(path, name, mapping=columns, units=units, own_labels=labels, functional=functional, licence=licence)
     for ours, theirs in found.mapping.items():
         typer.echo(f"{ours}: column {theirs!r}" + (f", in {found.units[ours]}" if ours in found.units else ""))
     counts = ", ".join(f"{label} {number}" for label, number in found.labels.items())

@@ -39,12 +39,7 @@ def asked(run: Run) -> dict[str, Any]:
     """The goal's aims and rules in words."""
     goal = run.goal
     aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
-    elements = (
-        ("Contains at least one of", goal.require_elements),
-        ("Made only of", goal.allow_elements or ()),
-        ("Without", goal.deny_elements),
-    )
-    aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
+    aims += [{"what": wording.capital(what), "rule": symbols} for what, symbols in goal.element_rules()]
     intro = f"The goal {wording.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it."
     others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
     return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
