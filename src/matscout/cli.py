@@ -90,6 +90,22 @@ def results() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Examples: `matscout compare`; `matscout compare main~1 bold-owl --no-members`")
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="revisions and experiments; by default the last commit and its experiments"),
+    ] = None,
+    members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
+) -> None:
+    """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
+    from matscout.commands.compare import compare as table_of
+    from matscout.discovery.screen.console_tables import table_lines
+
+    typer.echo("\n".join(table_lines(table_of(names or (), members=members))))
+    typer.echo("mean absolute errors on test crystals; in brackets, how many lie in the 90 % interval", err=True)
+
+
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
     """Restore dvc.lock if a kill left DVC's own files half-written; `make repro` runs this first."""

@@ -178,6 +178,7 @@ def test_an_experiment_runs_only_what_its_parameter_reaches(tiny, change, expect
     stages = expanded_stages(tiny.root)
     assert downstream(stages, direct_stages(stages, change.split("=")[0])) == expected | {CHECK}
     assert change.split("=")[0] in tiny.dvc("exp", "show", "--csv").stdout
+    assert change in tiny.run("matscout", "compare").stdout
     tiny.run("git", "checkout", "-q", "--", ".")
     tiny.dvc("checkout")
 
