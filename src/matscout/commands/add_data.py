@@ -201,7 +201,7 @@ def _counted(path: Path, options: FileImport, header: Sequence[str]) -> Added:
         if isinstance(item, Record):
             n_rows += 1
             labels.update(label for label in columns.LABELS if getattr(item, label) is not None)
-            labels.update(item.own_labels)
+            labels.update(list(item.own_labels))
         else:
             rejections.append(item)
     if not n_rows:

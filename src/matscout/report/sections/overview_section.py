@@ -40,7 +40,7 @@ def asked(run: Run) -> dict[str, Any]:
     goal = run.goal
     aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
     aims += [{"what": wording.capital(what), "rule": symbols} for what, symbols in goal.element_rules()]
-    intro = f"The goal {wording.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it."
+    intro = f"The goal {wording.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it: a filter, no figure of merit."
     others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
     return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
 
