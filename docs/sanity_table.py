@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"

@@ -71,14 +71,18 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         (
             ("members", "cogn", "training", "target_weights"),
             {"bandgap": 0.1},
-            "members.cogn.training.target_weights.bandgap weighs no target; choose from ['band_gap', 'formation",
+            "members.cogn.training.target_weights.bandgap is not a target; choose from ['band_gap', 'formation",
         ),
         (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
-        (("screening", "cascade"), {"member": "fast", "keep": 0.5}, "screening.cascade.member = 'fast' is no member"),
+        (
+            ("screening", "cascade"),
+            {"member": "fast", "keep": 0.5},
+            "screening.cascade.member = 'fast' is not a member",
+        ),
         (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),
         (("split", "test"), 0.95, "leaves nothing to train on"),
-        (("curation", "offsets", "reference"), "icsd", "is no database"),
+        (("curation", "offsets", "reference"), "icsd", "is not a database"),
     ],
 )
 def test_a_bad_value_is_told_with_value_and_rule(path, value, told):
@@ -100,7 +104,7 @@ def test_all_mistakes_are_told_at_once():
 
 
 @pytest.mark.parametrize("content", ["", "- a list", "model: {lr: [", "42"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+def test_a_file_that_is_no_mapping_is_rejected(tmp_path, content):
     file = tmp_path / "params.yaml"
     file.write_text(content)
     with pytest.raises(ParameterError, match=r"params\.yaml"):
@@ -120,7 +124,7 @@ def test_params_are_frozen():
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("screening", "goals", "battery", "deny_elements"), ["pb"], "'pb' is no element; did you mean Pb?"),
+        (("screening", "goals", "battery", "deny_elements"), ["pb"], "'pb' is not an element; did you mean Pb?"),
         (("screening", "goals", "battery", "deny_elements"), ["lead"], "did you mean Pb?"),
         (("candidates", "exclude_elements"), ["tc"], "did you mean Tc?"),
         (("databases", "oqmd", "query", "elements"), ["Sodium"], "did you mean Na?"),
@@ -142,9 +146,9 @@ def test_params_are_frozen():
         (("databases", "aflow", "endpoint"), "http://127.0.0.1.aflow.org/", "must begin with https://"),
         (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "end it before"),
         (("databases", "oqmd", "optimade_endpoint"), "http://oqmd.org/optimade/v1/", "must begin with https://"),
-        (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is no name: write letters, digits"),
-        (("members", "a'b"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),
-        (("members", "../a"), TREE["members"]["cgcnn"], "is no name: write letters, digits"),
+        (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is not a valid name: write letters, digits"),
+        (("members", "a'b"), TREE["members"]["cgcnn"], "is not a valid name: write letters, digits"),
+        (("members", "../a"), TREE["members"]["cgcnn"], "is not a valid name: write letters, digits"),
     ],
 )
 def test_what_could_mislead_is_refused_with_the_nearest_right_word(path, value, told):

@@ -29,7 +29,7 @@ from matscout.discovery.relax.verdict import combine
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import load_params
 from matscout.resume.parts import Parts
 
@@ -94,6 +94,7 @@ def main() -> None:
         split=ROOT / "data" / "splits" / "split.parquet",
         predictions=arguments.ensemble / "predictions.parquet",
         labels=ROOT / params.hypothetical.path,
+        taught=params.hypothetical.n > 0,
         parts=Parts(own),
         workers=n_workers(),
     )

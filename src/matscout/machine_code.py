@@ -9,7 +9,7 @@ import torch
 from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.model import build_model
 from matscout.params import Graphs, Params, load_params

@@ -15,8 +15,8 @@ from matscout.commands.add_data import add_data, with_database
 from matscout.errors import InputError, ParameterError
 from matscout.params import check_params, load_params
 from matscout.sources.acquire import acquire
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N = 30
 HEADER = ("Sample No.", "CIF (P1)", "E_g (meV)", "ΔH_f [kJ/mol]", "who", "XRD file")
@@ -77,7 +77,7 @@ def test_a_column_that_is_named_goes_before_a_guess(repository):
     write_lab(repository / "lab.csv", header=("id", "structure", "gap (calc)", "hf", "gap (opt)", "note"))
     found = add_data(repository / "lab.csv", "lab", **arguments(mapping={"band_gap": "gap (calc)"}))
     assert found.mapping == {"band_gap": "gap (calc)", "formation_energy_per_atom": "hf"}
-    with pytest.raises(ParameterError, match="'Eg' is no column of"):
+    with pytest.raises(ParameterError, match="'Eg' is not a column of"):
         add_data(repository / "lab.csv", "more", **arguments(mapping={"band_gap": "Eg"}))
 
 
@@ -114,7 +114,7 @@ def test_a_label_of_one_s_own_is_named_kept_and_a_target_at_once(repository):
     ("label", "error", "words"),
     [
         ({"band_gap": "E_g (meV)"}, ParameterError, "'band_gap' is no name for a label"),
-        ({"hardness": "Hv"}, ParameterError, "--label: 'Hv' is no column of"),
+        ({"hardness": "Hv"}, ParameterError, "--label: 'Hv' is not a column of"),
         ({"hardness": "who"}, InputError, "none of 30 row"),
     ],
 )
@@ -137,7 +137,7 @@ def test_rows_without_a_label_are_an_error_here_and_in_acquire(repository):
 
 
 @pytest.mark.parametrize("name", ["Lab", "oqmd", "a b", "../x"])
-def test_a_name_that_cannot_be_one_is_refused(repository, name):
+def test_a_name_that_cannot_be_one_is_rejected(repository, name):
     write_lab(repository / "lab.csv")
     with pytest.raises(ParameterError, match="small letters"):
         add_data(repository / "lab.csv", name, **arguments())

@@ -152,7 +152,7 @@ def test_a_release_predicts_what_its_run_predicts(own, tmp_path):
     assert set(content["members"]) == members_of(made)
     ours = EnsemblePredictor.load(root / "data/members", root / "data/ensemble")
     theirs = EnsemblePredictor.load(tmp_path / "release" / "members", tmp_path / "release")
-    from matscout.graphs.store.graph_store import GraphStore
+    from matscout.graphs.graph_store import GraphStore
 
     store = GraphStore.open(made.graphs)
     rows = np.arange(40)

@@ -1,7 +1,7 @@
 """Labelling goes on where it was killed, and starts over for other arguments."""
 
 import itertools
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,13 @@ import pytest
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.errors import InputError
 from matscout.files import sha256_of, write_parquet
 from matscout.hypothetical import label_crystals
+from matscout.hypothetical.draw_crystals import SIMILAR_EXCHANGE
+from matscout.hypothetical.potential_labels import EXCHANGED, ROUTE, Labels
+from matscout.params import Hypothetical
+from matscout.potentials.potential import Facts
 
 METALS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Ti")
 ANIONS = ("O", "S", "F", "Cl", "N", "Se")
@@ -19,8 +24,7 @@ ANIONS = ("O", "S", "F", "Cl", "N", "Se")
 class Well:
     """A potential whose energy is a parabola in the logarithm of the volume per atom; it counts its calls."""
 
-    name, version, weights_sha256, functional, corrections = "well", "1", "0" * 64, "PBE", "none"
-    licence, citation = "MIT", "nobody"
+    facts = Facts("well", "1", "0" * 64, "PBE", columns.UNCORRECTED, "MIT", "nobody")
 
     def __init__(self):
         self.calls = 0
@@ -52,14 +56,15 @@ def inputs(tmp_path):
 def well(monkeypatch, tmp_path):
     potential = Well()
     monkeypatch.setattr(label_crystals, "PART", 8)
-    monkeypatch.setattr(label_crystals, "_loaded", lambda _: potential)
-    monkeypatch.setattr(label_crystals, "POTENTIALS", {"well": SimpleNamespace(corrections="none")})
+    monkeypatch.setattr(label_crystals, "load_potential", lambda _: potential)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
     return potential
 
 
-def label(inputs, destination, seed=3):
-    label_crystals.build_labels(*inputs, destination, n=20, seed=seed, potential="well", second="well", workers=1)
+def label(inputs, destination, seed=3, n_similar=0):
+    label_crystals.build_labels(
+        *inputs, destination, n=20, n_similar=n_similar, seed=seed, potential="well", second="well", workers=1
+    )
     return sha256_of(destination)
 
 
@@ -90,3 +95,62 @@ def test_other_arguments_start_over(inputs, well, tmp_path, monkeypatch):
         patch.setattr(label_crystals, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         label(inputs, tmp_path / "killed", seed=3)
     assert label(inputs, tmp_path / "again", seed=4) == other
+
+
+def test_more_crystals_keep_what_a_killed_run_has_labelled(inputs, well, tmp_path, monkeypatch):
+    whole = label(inputs, tmp_path / "whole", n_similar=24)
+    calls = well.calls
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(label_crystals, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        label(inputs, tmp_path / "more", n_similar=16)
+    well.calls = 0
+    assert label(inputs, tmp_path / "more", n_similar=24) == whole
+    assert well.calls < calls / 2
+
+
+def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
+    label(inputs, tmp_path / "broad")
+    label(inputs, tmp_path / "both", n_similar=12)
+    broad, both = (Labels.read(tmp_path / name).table for name in ("broad", "both"))
+    pd.testing.assert_frame_equal(both.iloc[: len(broad)].astype(broad.dtypes), broad)
+    assert 0 < len(both) - len(broad) <= 12
+    assert set(both[ROUTE].iloc[len(broad) :]) == {SIMILAR_EXCHANGE}
+
+
+def test_own_elements_alone_are_drawn(inputs, well, tmp_path):
+    own = {"n": 12, "elements": ["Li", "Na", "K", "Rb", "O", "S", "N"], "potential": "well", "seed": 1}
+    other = {"path": str(tmp_path / "broad"), "n": 5, "per_epoch": 1, "calibration": 0.1, "own": own}
+    label(inputs, tmp_path / "broad")
+    well.calls = 0
+    label_crystals.label_own_crystals(*inputs, Hypothetical(**other), tmp_path / "own", workers=1)
+    mine = Labels.read(tmp_path / "own")
+    elements = {part.partition(">")[2] for text in mine.table[EXCHANGED] for part in text.split()}
+    assert elements
+    assert elements <= set(own["elements"])
+    assert mine.known.equals(Labels.read(tmp_path / "broad").known), (
+        "the same potential's known energies are taken over"
+    )
+    own["elements"] = ["Xe", "Kr"]
+    with pytest.raises(InputError, match="no hypothetical crystal of the elements Kr, Xe"):
+        label_crystals.label_own_crystals(*inputs, Hypothetical(**other), tmp_path / "none", workers=1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_own_labels_the_stage_leaves_a_folder_that_holds_none(inputs, tmp_path):
+    own = {"n": 0, "elements": None, "potential": "well", "seed": 1}
+    settings = Hypothetical(path="absent", n=5, per_epoch=1, calibration=0.1, own=own)
+    label_crystals.label_own_crystals(*inputs, settings, tmp_path / "own", workers=1)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == [label_crystals.COUNT_NAME]
+
+
+def test_labels_join_others_of_the_same_potential(inputs, well, tmp_path):
+    label(inputs, tmp_path / "broad")
+    label(inputs, tmp_path / "both", n_similar=12)
+    one, both = Labels.read(tmp_path / "broad"), Labels.read(tmp_path / "both")
+    joined = one.joined(both)  # the first labels are there twice
+    assert len(joined.table) == len(both.table.drop_duplicates([columns.PARENT_ID, EXCHANGED]))
+    joined.write(tmp_path / "joined")
+    assert set(Labels.read(tmp_path / "joined").parents) == set(both.parents)
+    other = replace(both, potential=replace(both.potential, weights_sha256="1" * 64))
+    with pytest.raises(InputError, match="two scales"):
+        one.joined(other)

@@ -19,13 +19,13 @@ READ = {  # code that decides though it is undeciding elsewhere, or is read as t
     "summarize": {"src/matscout/models"},
 }
 RESUMED = {  # stages that keep unfinished work, and whose code its fingerprint covers
-    "curate": "matscout.curation.duplicates.structure_matching",
-    "featurize": "matscout.graphs.store.featurize",
+    "curate": "matscout.curation.structure_matching",
+    "featurize": "matscout.graphs.featurize",
     "train": "matscout.training",
     "pretrain": "matscout.training",
     "finetune": "matscout.training",
     "propose": "matscout.discovery.propose.propose",
-    "distill": "matscout.ensemble.distillation.distill",
+    "distill": "matscout.ensemble.distill",
     "screen": "matscout.discovery.screen.screen",
 }
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -116,7 +116,7 @@ def test_a_name_with_a_quote_runs_nothing_under_dvc_repro(tmp_path, section):
     done = subprocess.run([*dvc, "repro"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert not (tmp_path / "touched").exists(), done.stdout + done.stderr
-    assert "is no name: write letters" in done.stdout + done.stderr
+    assert "is not a valid name: write letters" in done.stdout + done.stderr
 
 
 IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull", "data/distilled"}  # what users put in by hand

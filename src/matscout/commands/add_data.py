@@ -18,9 +18,8 @@ from matscout.errors import InputError, ParameterError
 from matscout.files import write_bytes
 from matscout.params import PARAMS_FILE, FileImport, check_params
 from matscout.sources.files.detect_format import read_any
-from matscout.sources.files.import_file import ALIASES, import_file
-from matscout.sources.files.raw_row import RawRow
-from matscout.sources.files.units import KNOWN
+from matscout.sources.files.file_rows import RawRow
+from matscout.sources.files.import_file import ALIASES, KNOWN, import_file
 from matscout.sources.record import Record, Rejection
 
 PIPELINE: Final = Path("dvc.yaml")
@@ -45,8 +44,8 @@ class Added:
 
     Attributes:
         mapping: column of the file by our name, as guessed or given; usual names are not in it.
-        units: by our name, where they are not ours.
-        n_rows: that can be read.
+        units: units by label, if they are not matscout's.
+        n_rows: number of rows that can be read.
         labels: rows by label.
         rejections: rows that cannot be read.
     """
@@ -73,13 +72,13 @@ def add_data(
 
     Args:
         path: CSV with structures, extended XYZ, JSON, a folder, ... as `import_file` reads them.
-        name: of the new database: small letters, digits and `_`.
+        name: name of the new database: small letters, digits and `_`.
         mapping: column of the file by our name, where the guess is wrong.
-        units: by our name, where the column's name does not say it.
-        functional: of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
+        units: units by label, if the column's name does not state them.
+        functional: functional of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
         licence: owner and terms, for the manifest, the report and the data card.
-        own_labels: columns of further labels by the names that targets are to know them by, such as `band_gap_exp`.
-        root: of the repository.
+        own_labels: columns of further labels, by the names that targets use, such as `band_gap_exp`.
+        root: root of the repository.
 
     Returns:
         What was found and written.
@@ -99,7 +98,7 @@ def add_data(
     header = _header(path)
     for option, given in (("--column", mapping), ("--label", own_labels)):
         if absent := sorted(set(given.values()) - set(header)):
-            raise ParameterError(f"{option}: {absent[0]!r} is no column of {path}; it has {header}")
+            raise ParameterError(f"{option}: {absent[0]!r} is not a column of {path}; it has {header}")
     found = {**_guessed(header, taken={*mapping.values(), *own_labels.values()}), **mapping}
     stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
     options = _options(_needed(found), stated, own_labels, functional, licence)
@@ -121,7 +120,7 @@ def with_database(pipeline: str, last: str, name: str) -> str:
     Args:
         pipeline: text of dvc.yaml.
         last: the database after which the new one is listed.
-        name: of the new database.
+        name: name of the new database.
 
     Returns:
         The new text.

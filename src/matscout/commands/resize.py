@@ -22,7 +22,7 @@ def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[s
     """Write the values of `sizes/<name>.yaml` into a parameter file; names, seeds and what is not listed stay.
 
     Args:
-        name: of the size.
+        name: name of the size.
         params: the parameter file.
         sizes: folder of the sizes.
 
@@ -58,7 +58,7 @@ def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[Key
     """Replace scalars in YAML text; every other character stays.
 
     Args:
-        text: of the file.
+        text: text of the file.
         wanted: new value by the keys that lead to it.
 
     Returns:

@@ -29,13 +29,13 @@ def lines_of_results(root: Path) -> Iterator[str]:
     """The places, the headline figures and what to run next.
 
     Args:
-        root: of the repository.
+        root: root of the repository.
 
     Yields:
         Lines of text for the terminal.
 
     Raises:
-        InputError: `root` is no repository, or a result is missing; the message names it and the command that makes it.
+        InputError: `root` is not a repository, or a result is missing; the message names it and its command.
     """
     if not (root / PARAMS_FILE).is_file():
         raise InputError(f"{root / PARAMS_FILE} not found: run from the repository root")
@@ -67,7 +67,7 @@ def is_to_commit(root: Path) -> bool:
 
 
 def _figures(root: Path) -> Iterator[str]:
-    """One line a target, and one of the screen."""
+    """One line per target, and one of the screen."""
     ensemble, screening = (
         json.loads((root / f"metrics/{name}.json").read_text()) for name in ("ensemble", "screening")
     )

@@ -21,8 +21,8 @@ from matscout.errors import ParameterError
 from matscout.files import sha256_of_json
 from matscout.params import Params, check_params
 from matscout.progress import progress
-from matscout.training.runs.checkpoints import open_checkpoints
-from matscout.training.runs.training import Tracker, Training, TrainingInputs, member_training
+from matscout.training.checkpoints import open_checkpoints
+from matscout.training.training import Tracker, Training, TrainingInputs, member_training
 from matscout.training.trial import Outcome, run_trial
 
 DIGITS = 3  # of a proposed number: more would not change a result and could not be read
@@ -94,7 +94,7 @@ def tune(
         params: all parameters.
         n_trials: finished ones, those of earlier calls included.
         over: names of knobs.
-        seed: of the proposals.
+        seed: seed of the proposals.
         inputs: graphs, split and materials.
         tracker: (title of the search, name of a trial) -> where the trial's curves go.
         say: gets one line a finished trial.
@@ -106,10 +106,10 @@ def tune(
         ParameterError: no such member or knob.
         TrainingError: as for `train_member`, or another process searches for this member.
     """
-    member_training(name, params)  # refuses an unknown member
+    member_training(name, params)  # rejects an unknown member
     knobs = knobs_of(name, params)
     if unknown := sorted(set(over) - set(knobs)):
-        raise ParameterError(f"--over {unknown[0]} is no parameter to search; choose from {', '.join(knobs)}")
+        raise ParameterError(f"--over {unknown[0]} is not a parameter to search; choose from {', '.join(knobs)}")
     searched = {knob.path: knob for key, knob in knobs.items() if key in over}
     key = study_key(name, params, searched, seed, inputs.hashes())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -135,11 +135,11 @@ def study_key(name: str, params: Params, searched: Mapping[str, Knob], seed: int
     """Hash everything that the trials of a study have in common.
 
     Args:
-        name: of the member.
+        name: name of the member.
         params: all parameters.
         searched: the parameters that are searched, by path.
-        seed: of the proposals.
-        hashes: of code and inputs, by name.
+        seed: seed of the proposals.
+        hashes: hashes of code and inputs, by name.
 
     Returns:
         SHA-256, as hex.

@@ -16,10 +16,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.crystal import N_ELEMENTS, SYMBOLS
-from matscout.curation.energies.reference_offsets import MAD_TO_STD
-from matscout.curation.split_keys import composition_keys, draw
+from matscout.curation.reference_offsets import MAD_TO_STD
+from matscout.curation.splits import composition_keys, draw
 from matscout.progress import progress
 
 N_NEIGHBORS: Final = 24

@@ -135,7 +135,7 @@ def result_of(ray: Any, reference: Any) -> Any:
 
     Args:
         ray: the module, connected.
-        reference: of the task.
+        reference: reference of the task.
 
     Returns:
         What the task's function returned.
@@ -150,7 +150,7 @@ def result_of(ray: Any, reference: Any) -> Any:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise WorkerError(
-            f"Ray gave a piece of work up after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
+            f"Ray gave up a piece of work after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
             "when memory is short; run again (what was finished is kept), with fewer workers: MATSCOUT_WORKERS=1"
         ) from error
 

@@ -41,7 +41,7 @@ class Switch:
             Where work runs.
 
         Raises:
-            ParameterError: the engine is unknown, or `MATSCOUT_WORKERS` is no whole number of at least 1.
+            ParameterError: the engine is unknown, or `MATSCOUT_WORKERS` is not a whole number of at least 1.
         """
         name = os.environ.get(ENGINE_VARIABLE, LOCAL) if engine is None else engine
         if name not in ENGINES:

@@ -79,7 +79,7 @@ def answering(members: Path | None = None, ensemble: Path | None = None) -> Answ
     """The ensemble of the named folders, else of this repository, else the release.
 
     Args:
-        members: folder of members; null = this repository's, if it has a whole ensemble.
+        members: folder of members; None = this repository's, if it has a whole ensemble.
         ensemble: folder of the calibration; likewise.
 
     Raises:
@@ -121,8 +121,8 @@ def make_release(params: Params, *, root: Path = Path(), destination: Path = REL
     """Write the release of a finished run.
 
     Args:
-        params: of the run.
-        root: of the repository.
+        params: parameters of the run.
+        root: root of the repository.
         destination: folder, replaced as a whole.
 
     Returns:

@@ -80,7 +80,7 @@ class TrainingReference:
 
     Attributes:
         embeddings: (n_reference, dim) float32, standardised.
-        mean: (dim,) of the raw embeddings.
+        mean: (dim,) mean of the raw embeddings.
         scale: (dim,) their standard deviation times the root of the dimension.
         unit: median distance of the validation crystals.
         far_limit: distance, in units, beyond which a crystal is flagged.
@@ -178,7 +178,7 @@ class TrainingReference:
         """Read back what `save` wrote.
 
         Args:
-            path: of `reference.npz`.
+            path: path of `reference.npz`.
 
         Returns:
             The reference.
@@ -203,7 +203,7 @@ class TrainingReference:
                 rounding,
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error
+            raise StoreError(f"{path} is missing or damaged ({error}); run `dvc repro evaluate`") from error
 
 
 @compiled
@@ -211,8 +211,8 @@ def _keep_nearest(products: Array, squares: Array, first: int, nearest: NDArray[
     """Merge a block of training crystals into the nearest that each of n points has so far.
 
     Args:
-        products: (n, m) of the points' embeddings with the block's.
-        squares: (m,) of the block's embeddings with themselves.
+        products: (n, m) products of the points' embeddings with the block's.
+        squares: (m,) squares of the block's embeddings with themselves.
         first: row of the block's first crystal.
         nearest: (n, k) rows, nearest first; changed here.
         least: (n, k) their squared distances, less the square of the point; changed here.

@@ -21,8 +21,8 @@ class Routes(Section):
     """Shares of the ways to make a candidate; where one runs out, the others continue."""
 
     substitution: NonNegative = Field(description="likely replacements of a known salt's ions")
-    prototype: NonNegative = Field(description="known arrangements of atoms, AFLOW's too, filled with common ions")
-    intermetallic: NonNegative = Field(description="known compounds of metals with similar metals in their place")
+    prototype: NonNegative = Field(description="known prototypes, AFLOW's too, decorated with common ions")
+    intermetallic: NonNegative = Field(description="known intermetallics with metals replaced by similar ones")
 
     @model_validator(mode="after")
     def _one_is_open(self) -> Self:
@@ -47,7 +47,7 @@ class Candidates(Section):
 class Objective(Section):
     """One aim: a window, or a direction, for one predicted column."""
 
-    column: str = Field(description="predicted target, energy_above_hull, or a figure of the elements it is made of")
+    column: str = Field(description="predicted target, energy_above_hull, or a property of the elements")
     window: tuple[float | None, float | None] | None = Field(description="wanted range in the column's unit")
     direction: Literal["minimize", "maximize"] | None
 
@@ -124,8 +124,8 @@ class Goal(Section):
         rules = [("contains", ", ".join(self.elements.all_of))]
         groups = (*self.elements.any_of, self.require_elements)
         rules += [("contains at least one of", ", ".join(group)) for group in groups]
-        rules.append(("made only of", ", ".join(self.allow_elements or ())))
-        rules.append(("without", ", ".join((*self.elements.none_of, *self.deny_elements))))
+        rules.append(("contains only", ", ".join(self.allow_elements or ())))
+        rules.append(("does not contain", ", ".join((*self.elements.none_of, *self.deny_elements))))
         return [(what, symbols) for what, symbols in rules if symbols]
 
 
@@ -136,17 +136,22 @@ class Relaxation(Section):
         description="sevennet-0, sevennet-l3i5, chgnet, chgnet-r2scan, an entry point's name or a file.py; null = none"
     )
     judge: str | None = Field(
-        description="potential whose energies of the relaxed cells count, named likewise; null = the one that relaxes"
+        description="potential that gives the energies of the relaxed cells, named likewise; null = the one that "
+        "relaxes"
     )
     trust_file: bool = Field(description="whether a file.py that `potential` or `judge` names may be run")
     n: Count = Field(description="first candidates by rank, and as many by expected improvement")
     cell: bool = Field(description="relax the cell too, not the atoms alone")
-    symmetry: bool = Field(description="keep the space group; else atoms are displaced a little before the descent")
+    symmetry: bool = Field(
+        description="keep the space group; otherwise atoms are displaced a little before the relaxation"
+    )
     force: Positive = Field(description="largest force at which a relaxation ends, eV/Å")
     steps: Count = Field(description="at most")
-    volume: tuple[Positive, Positive] = Field(description="volume after over volume before: more change is refused")
+    volume: tuple[Positive, Positive] = Field(
+        description="volume after over volume before; a candidate outside is rejected"
+    )
     bonds: Positive = Field(description="largest relative change of a nearest-neighbour distance that is accepted")
-    n_known: Count = Field(description="known validation crystals that weigh the potential against the ensemble")
+    n_known: Count = Field(description="known validation crystals used to weight the potential and the ensemble")
     seed: Seed
 
     @model_validator(mode="after")
@@ -158,9 +163,9 @@ class Relaxation(Section):
 class Cascade(Section):
     """A first look by one member at all candidates, so that the ensemble looks at fewer."""
 
-    member: str = Field(description="name of one of `members` or `distilled`: it looks at all candidates")
+    member: str = Field(description="name of one of `members` or `distilled`, which predicts all candidates")
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="best share, of those that obey the element rules, that the whole ensemble judges"
+        description="share of the candidates that obey the element rules, best first, that the whole ensemble predicts"
     )
 
 
@@ -170,8 +175,8 @@ class Screening(Section):
     goal: str = Field(description="name of one of `goals`")
     goals: dict[str, Goal]
     top_k: Count = Field(description="how many candidates to write as CIF and to show")
-    hull: str = Field(description="table, or folder of tables, of known phases beside the curated ones")
-    cascade: Cascade | None = Field(description="null = the whole ensemble judges every candidate")
+    hull: str = Field(description="table, or folder of tables, with further known phases")
+    cascade: Cascade | None = Field(description="null = the whole ensemble predicts every candidate")
     seed: Seed
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if self.curation.offsets.reference not in self.databases:
             message = (
-                f"curation.offsets.reference = {self.curation.offsets.reference!r} is no database; "
+                f"curation.offsets.reference = {self.curation.offsets.reference!r} is not a database; "
                 f"choose one of {sorted(self.databases)}"
             )
             raise ValueError(message)
@@ -67,13 +67,13 @@ class Params(Section):
                 raise ValueError(message)
             if unknown := sorted(set(member.training.target_weights) - {base_target(name) for name in self.targets}):
                 message = (
-                    f"{path}.training.target_weights.{unknown[0]} weighs no target; choose from {sorted(self.targets)}"
+                    f"{path}.training.target_weights.{unknown[0]} is not a target; choose from {sorted(self.targets)}"
                 )
                 raise ValueError(message)
         first = self.screening.cascade
         if first and first.member not in {**self.members, **self.distilled}:
             message = (
-                f"screening.cascade.member = {first.member!r} is no member; "
+                f"screening.cascade.member = {first.member!r} is not a member; "
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
@@ -98,7 +98,7 @@ class Params(Section):
             if aim.column not in predicted:
                 message = (
                     f"screening.goals.{self.screening.goal} asks for {aim.column!r}, which is not predicted; choose "
-                    f"from {sorted(predicted)}, or make it a target (docs/models.md#another-target)"
+                    f"from {sorted(predicted)}, or make it a target (docs/models.md#add-a-target)"
                 )
                 raise ValueError(message)
         return self
@@ -143,8 +143,8 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
     Args:
         section: its name, for the message.
-        blocks: of the section, by name.
-        name: of the block.
+        blocks: blocks of the section, by name.
+        name: name of the block.
 
     Returns:
         The block.
@@ -162,7 +162,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
 
     Returns:
         All sections, checked and frozen.
@@ -194,7 +194,7 @@ def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
         All sections, frozen.
 
     Raises:
-        ParameterError: the tree is no mapping or breaks a rule; see `load_params`.
+        ParameterError: the tree is not a mapping or breaks a rule; see `load_params`.
     """
     if not isinstance(tree, Mapping):
         message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
@@ -222,7 +222,7 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
 
 
 def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Drop the parts that pydantic adds for union choices: they are no keys of the file."""
+    """Drop the parts that pydantic adds for union choices: they are not keys of the file."""
     kept: list[Any] = []
     for position, part in enumerate(location):
         in_mapping = isinstance(tree, Mapping) and part in tree

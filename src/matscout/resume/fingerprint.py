@@ -21,12 +21,11 @@ UNDECIDING: Final = {
     "matscout/params/": "checks values; the values themselves are settings",
     "matscout/errors.py": "what is raised instead of an output",
     "matscout/progress.py": "what is drawn while an output is made",
-    "matscout/memory.py": "where memory comes from, not what is in it",
     "matscout/layout.py": "where commands look; stages get their paths as arguments",
     "matscout/stage.py": "how a stage reads its arguments",
     "matscout/engine/": "where work runs; results and their order are the same everywhere",
     "matscout/resume/": "where finished parts wait; results are the same without them",
-    "matscout/training/runs/tracking.py": "sends to MLflow; nothing comes back",
+    "matscout/training/tracking.py": "sends to MLflow; nothing comes back",
 }
 
 
@@ -106,7 +105,7 @@ def module_file(module: str) -> Path | None:
 def _files_of(module: str) -> list[Path]:
     file = module_file(module)
     if file is None:
-        raise ModuleNotFoundError(f"{module} is no module of {SOURCES}")
+        raise ModuleNotFoundError(f"{module} is not a module of {SOURCES}")
     return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 

@@ -30,7 +30,7 @@ class Parts:
     """Parts of one piece of work by name; a damaged one counts as absent.
 
     Args:
-        folder: of this work alone; workers elsewhere may open it too.
+        folder: folder of this work alone; workers elsewhere may open it too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class Parts:
         """The file of a part that this run has written.
 
         Args:
-            name: of the part.
+            name: name of the part.
             kind: the file's suffix.
 
         Returns:
@@ -160,9 +160,9 @@ class Parts:
         """Keep a part of any kind.
 
         Args:
-            name: of the part.
+            name: name of the part.
             kind: the file's suffix.
-            content: of the file.
+            content: content of the file.
         """
         with self.writing(name, kind) as path:
             path.write_bytes(content)

@@ -34,7 +34,7 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
     The kernel frees the lock when its holder ends, however it ends. The file then stays, with the holder's id.
 
     Args:
-        path: of the lock file, created where it is absent.
+        path: path of the lock file, created where it is absent.
         taken: makes the error to raise while another process holds the lock, from that process's id; None = wait.
 
     Raises:
@@ -46,7 +46,7 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
     except Timeout as error:
         if taken is not None:
             raise taken(_holder(path)) from error
-        _LOG.warning("%s is held by process %s, which is at work on the same; waiting for it", path, _holder(path))
+        _LOG.warning("%s is held by process %s, which does the same work; waiting for it", path, _holder(path))
         _acquire(lock, timeout=-1)
     try:
         path.write_text(str(os.getpid()))

@@ -14,8 +14,8 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Validity
-from matscout.training.runs.tracking import EXPERIMENT, experiment_id, tracking_uri
-from matscout.training.runs.training_hashes import git_commit
+from matscout.training.tracking import EXPERIMENT, experiment_id, tracking_uri
+from matscout.training.training import git_commit
 
 # what a machine that only answers must install; the code of matscout itself travels with the model
 REQUIREMENTS = (
@@ -55,7 +55,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         name: in MLflow's model registry; each call adds a version.
         members: folder of the members.
         ensemble: folder of the calibration.
-        limits: of a cell that can be predicted.
+        limits: limits of a cell that can be predicted.
 
     Returns:
         The model's address and the registry's.
@@ -64,7 +64,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         StoreError: a member or the calibration is missing or does not fit.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    predictor = EnsemblePredictor.load(members, ensemble)  # refuses what could not answer, before anything is logged
+    predictor = EnsemblePredictor.load(members, ensemble)  # rejects what could not answer, before anything is logged
     import mlflow
     from mlflow.models import infer_signature
 

@@ -62,7 +62,7 @@ class EnsembleModel(PythonModel):
             params: unused; part of MLflow's signature.
 
         Returns:
-            the columns of `matscout predict`, null where a crystal cannot be used; `error` says why.
+            the columns of `matscout predict`, None if a crystal cannot be used; `error` says why.
         """
         predictions = predict_cifs(list(model_input[CIF]), self.predictor, self.limits)
         if columns.MATERIAL_ID in model_input:
@@ -77,7 +77,7 @@ def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Vali
     Args:
         cifs: texts; anything else is answered with an error.
         predictor: the ensemble.
-        limits: of a cell that can be predicted.
+        limits: limits of a cell that can be predicted.
 
     Returns:
         One row a text, in order, with `error` where it cannot be used.

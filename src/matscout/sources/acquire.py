@@ -11,12 +11,14 @@ from matscout.errors import InputError, ParameterError
 from matscout.params import Database
 from matscout.sources import licences
 from matscout.sources.licences import Terms, terms_of
-from matscout.sources.record import Record, Rejection
-from matscout.sources.services.download import download
-from matscout.sources.services.fetcher import Fetcher
-from matscout.sources.snapshots.manifest import MANIFEST_NAME
-from matscout.sources.snapshots.snapshot_writer import copy_snapshot, write_records
-from matscout.sources.unit_check import checked
+from matscout.sources.record import Record, Rejection, checked
+from matscout.sources.services.aflow import AflowClient
+from matscout.sources.services.http import Fetcher
+from matscout.sources.services.materials_project import MaterialsProjectClient
+from matscout.sources.services.oqmd import OqmdClient
+from matscout.sources.snapshots.download import download
+from matscout.sources.snapshots.snapshot import copy_snapshot, write_records
+from matscout.sources.snapshots.snapshot_files import MANIFEST_NAME
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,11 @@ class Source:
     client: Callable[[Database], Fetcher]
 
 
-def _materials_project(database: Database) -> Fetcher:
-    from matscout.sources.services.materials_project_client import MaterialsProjectClient
-
-    return MaterialsProjectClient(database)
-
-
-def _aflow(database: Database) -> Fetcher:
-    from matscout.sources.services.aflow_client import AflowClient
-
-    return AflowClient(database)
-
-
-def _oqmd(database: Database) -> Fetcher:
-    from matscout.sources.services.oqmd_client import OqmdClient
-
-    return OqmdClient(database)
-
-
 SOURCES = MappingProxyType(
     {
-        "materials_project": Source(licences.MATERIALS_PROJECT, _materials_project),
-        "aflow": Source(licences.AFLOW, _aflow),
-        "oqmd": Source(licences.OQMD, _oqmd),
+        "materials_project": Source(licences.MATERIALS_PROJECT, MaterialsProjectClient),
+        "aflow": Source(licences.AFLOW, AflowClient),
+        "oqmd": Source(licences.OQMD, OqmdClient),
     }
 )
 
@@ -63,10 +47,10 @@ def acquire(name: str, database: Database, destination: Path, *, refresh: bool =
     """Write the snapshot of one database from the origin that `database` names.
 
     Args:
-        name: of the database in `params.databases`.
+        name: name of the database in `params.databases`.
         database: its block.
         destination: folder that holds pages and manifest afterwards; whole or absent.
-        refresh: ask the service anew even if the same query was fetched before.
+        refresh: ask the service again even if the same query was fetched before.
 
     Raises:
         ParameterError: no client of that name exists for the origin, or the block does not say where to ask.
@@ -102,7 +86,7 @@ def _bulk(name: str, database: Database) -> Fetcher:
 
 
 def _optimade(name: str, database: Database) -> Fetcher:
-    from matscout.sources.services.optimade_client import OptimadeClient
+    from matscout.sources.services.optimade import OptimadeClient
 
     if not database.optimade_endpoint:
         message = f"databases.{name}.optimade_endpoint is null; the origin optimade needs the provider's base URL"

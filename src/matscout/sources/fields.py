@@ -27,7 +27,7 @@ def required(row: Mapping[str, Any], key: str) -> Any:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
         The value.
@@ -91,13 +91,13 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The word; None where absent, null or blank.
+        The word; None if absent, null or blank.
 
     Raises:
-        RowError: it is no text, or holds characters that cannot be written.
+        RowError: it is not text, or holds characters that cannot be written.
     """
     value = row.get(key)
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -112,7 +112,7 @@ def checked_text(value: str, key: str) -> str:
 
     Args:
         value: the text.
-        key: for the message.
+        key: key for the message.
 
     Returns:
         The text as it is.
@@ -132,10 +132,10 @@ def flag(row: Mapping[str, Any], key: str) -> bool | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The flag; None where absent, null or blank.
+        The flag; None if absent, null or blank.
 
     Raises:
         RowError: it is something else.
@@ -168,13 +168,13 @@ def to_number(value: Any, key: str) -> float | None:
 
     Args:
         value: as the source gives it.
-        key: for the message.
+        key: key for the message.
 
     Returns:
-        The number; None where absent, null or blank; NaN is kept.
+        The number; None if absent, null or blank; NaN is kept.
 
     Raises:
-        RowError: it is no number.
+        RowError: it is not a number.
     """
     if value is None or (isinstance(value, str) and value.strip() in NO_VALUE):
         return None
@@ -195,13 +195,13 @@ def whole_number(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The integer; None where absent.
+        The integer; None if absent.
 
     Raises:
-        RowError: it is no whole number.
+        RowError: it is not a whole number.
     """
     value = number(row, key)
     if value is None or math.isnan(value):
@@ -216,13 +216,13 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The year; None where absent.
+        The year; None if absent.
 
     Raises:
-        RowError: it is no year of `YEARS`.
+        RowError: it is not a year of `YEARS`.
     """
     value = whole_number(row, key)
     if value is not None and not YEARS[0] <= value <= YEARS[1]:
@@ -231,7 +231,7 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
 
 def to_element(symbol: str) -> str | None:
-    """The element's symbol, hydrogen for its isotopes; None for what is no element."""
+    """The element's symbol, hydrogen for its isotopes; None for what is not an element."""
     symbol = ISOTOPES.get(symbol, symbol)
     return symbol if symbol in ATOMIC_NUMBERS else None
 
@@ -260,7 +260,7 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
     symbols = _symbols(species)
     coordinates = _array(frac_coords, "coordinates")
     if coordinates.ndim != 2 or coordinates.shape[1] != 3:
-        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers an atom"
+        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers per atom"
         raise RowError("coordinates_malformed", detail)
     if len(coordinates) != len(symbols):
         message = f"{len(symbols)} species and {len(coordinates)} positions; they must be equal in number"

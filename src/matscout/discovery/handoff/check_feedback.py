@@ -27,7 +27,7 @@ BEYOND = 8.0  # predicted standard deviations: a result farther off is more like
 LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: a smaller one is not believed
 OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise: by which other functionals differ
 SHOWN = 5
-FEWEST = 3  # results before a unit is judged: one surprising crystal is no proof
+FEWEST = 3  # results before a unit is judged: one surprising crystal is not proof
 
 
 def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Rejection]]:
@@ -36,7 +36,7 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
     A file is checked once, because candidates of earlier rounds are in no later ranking.
 
     Args:
-        folder: of the feedback files.
+        folder: folder of the feedback files.
         ranked: `ranked.parquet` that the candidates came from.
         accept: ids of candidates whose results count however far from the predictions they are.
 
@@ -59,12 +59,12 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
 def compare_feedback(
     files: Sequence[Path], ranked: Path, folder: Path, *, accept: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Results beside predictions, one row a candidate and label, and the lines that could not be read.
+    """Results beside predictions, one row per candidate and label, and the lines that could not be read.
 
     Args:
         files: record JSONL files in `folder`, as `sources.feedback` reads them.
         ranked: `ranked.parquet` that the candidates came from.
-        folder: for the messages.
+        folder: folder for the messages.
         accept: ids of candidates whose results count however far from the predictions they lie.
 
     Returns:
@@ -75,13 +75,13 @@ def compare_feedback(
             predictions in another unit than ours, or a label more than `BEYOND` predicted standard deviations off.
     """
     if not files:
-        raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see its README.md")
+        raise InputError(f"{folder} holds no *.jsonl: write one JSON object per line there, see its README.md")
     items = [item for file in files for item in read_results(file)]
     rejections = [item for item in items if isinstance(item, Rejection)]
     records = [item for item in items if isinstance(item, Record)]
     if not items:
         names = ", ".join(file.name for file in files)
-        raise InputError(f"{names} in {folder} holds no line; write one JSON object a line, see its README.md")
+        raise InputError(f"{names} in {folder} holds no line; write one JSON object per line, see its README.md")
     if not records:
         raise InputError(
             f"none of {len(rejections)} line(s) in {folder} is a result; the first: {rejections[0].detail}"
@@ -111,7 +111,7 @@ def _check_ids(records: Sequence[Record], predictions: pd.DataFrame) -> None:
     unknown = [record.material_id for record in records if record.material_id not in known]
     if unknown:
         raise InputError(
-            f"{len(unknown)} id(s) are no candidate of this ranking: {unknown[:SHOWN]}; use the ids of "
+            f"{len(unknown)} id(s) are not candidates of this ranking: {unknown[:SHOWN]}; use the ids of "
             "ranked.parquet, or give results of other crystals as a database of their own"
         )
     for record in records:
@@ -169,13 +169,16 @@ def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: 
         if distance > BEYOND and row["candidate_id"] not in accept:
             figures = f"{row['computed']:.3f}, predicted {row['predicted']:.3f} {columns.UNITS[label]}"
             likely = _looks_like(record, label, row["predicted"], spread)
-            told.append(f"{row['candidate_id']} {label} {figures}: {distance:.0f} standard deviations off; {likely}")
+            told.append(
+                f"{row['candidate_id']} {label} {figures}: {distance:.0f} standard deviations from the "
+                f"prediction; {likely}"
+            )
     if told:
         more = f"\n  and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
         lines = "\n  ".join(told[:SHOWN])
         raise InputError(
-            f"{len(told)} result(s) lie more than {BEYOND:g} predicted standard deviations off, nothing was accepted:"
-            f"\n  {lines}{more}\ncorrect the file, or insist: matscout feedback --accept ID"
+            f"{len(told)} result(s) lie more than {BEYOND:g} standard deviations from the prediction, so nothing was "
+            f"accepted:\n  {lines}{more}\ncorrect the file, or accept them: matscout feedback --accept ID"
         )
 
 
@@ -194,7 +197,7 @@ def _looks_like(record: Record, label: str, predicted: float, spread: float) -> 
             readings["it looks like the total energy per atom"] = computed - elements
         readings["it looks like the formation energy of the cell"] = computed / n_atoms
     best = min(readings, key=lambda name: abs(readings[name] - predicted))
-    return best if abs(readings[best] - predicted) <= FAR * spread else "it fits in no other unit that we know"
+    return best if abs(readings[best] - predicted) <= FAR * spread else "it fits in no other known unit"
 
 
 def _misfit(computed: NDArray[np.float64], predicted: NDArray[np.float64], spread: NDArray[np.float64]) -> float:

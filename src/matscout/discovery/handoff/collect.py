@@ -38,12 +38,12 @@ class Handed:
     """A candidate of a hand-off.
 
     Attributes:
-        candidate_id: of the ranking.
-        folder: of the candidate.
+        candidate_id: candidate id of the ranking.
+        folder: folder of the candidate.
         formula: `formula_key`.
-        encut: of its INCAR, eV.
-        hubbards: of its INCAR, U by element above zero, eV.
-        potentials: of its POTCAR.spec.
+        encut: ENCUT of its INCAR, eV.
+        hubbards: U values of its INCAR by element, above zero, eV.
+        potentials: pseudopotentials of its POTCAR.spec.
     """
 
     candidate_id: str
@@ -59,10 +59,10 @@ class Collected:
     """The results of a hand-off.
 
     Attributes:
-        rows: results, one a candidate, as `data/feedback/` takes them.
+        rows: results, one per candidate, as `data/feedback/` takes them.
         rejections: calculations that cannot be used, with reasons.
         waiting: candidates without a usable result.
-        file: that holds the rows; None = there are none.
+        file: file that holds the rows; None = there are none.
     """
 
     rows: list[dict[str, Any]]
@@ -114,7 +114,7 @@ def collect(handoff: Path, feedback: Path) -> Collected:
         name = candidate.candidate_id
         if name in best:
             worse = max(best[name], (order, calculation, row), key=lambda item: item[0])
-            detail = "another run of this candidate counts: a static one before a relaxation, then the lower energy"
+            detail = "another run of this candidate is used: static before relaxation, then the lowest energy"
             rejections.append(_reject(name, worse[1].file, handoff, "superseded", detail))
         if name not in best or order < best[name][0]:
             best[name] = (order, calculation, row)
@@ -127,13 +127,13 @@ def read_handoff(folder: Path) -> list[Handed]:
     """The candidates of a hand-off, from their cards and inputs.
 
     Args:
-        folder: that `matscout export` wrote.
+        folder: folder that `matscout export` wrote.
 
     Returns:
         One a candidate, in the order of the folder's names.
 
     Raises:
-        InputError: the folder is no hand-off.
+        InputError: the folder is not a hand-off.
     """
     cards = sorted(Path(folder).glob(f"*/{CARD}"))
     if not cards:
@@ -149,7 +149,7 @@ def read_handoff(folder: Path) -> list[Handed]:
             species = [s for s, n in zip(symbols, counts, strict=True) for _ in range(int(n))]
             identity = str(candidate[columns.CANDIDATE_ID])
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path.parent} is no candidate of a hand-off ({error!r:.80}); export it again") from error
+            raise InputError(f"{path.parent} is not an exported candidate ({error!r:.80}); export it again") from error
         u = incar.get("LDAUU") if incar.get("LDAU") else None
         hubbards = {s: float(v) for s, v in zip(symbols, u, strict=True) if float(v) > 0} if u else {}
         found.append(Handed(identity, path.parent, formula_key(species), float(incar["ENCUT"]), hubbards, labels))
@@ -165,7 +165,7 @@ def result_row(
     """One line of feedback.
 
     Args:
-        calculation: of the candidate.
+        calculation: calculation of the candidate.
         candidate: what was handed off.
         own: the user's elements, eV/atom by symbol, by functional.
         present: file that holds a result of the candidate; None = no file does.
@@ -177,7 +177,9 @@ def result_row(
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.
     """
     if present is not None:
-        raise RowError("already_there", f"{present.name} holds a result of this candidate; take it out to replace it")
+        raise RowError(
+            "already_there", f"{present.name} already holds a result of this candidate; remove it to replace it"
+        )
     if calculation.not_converged:
         raise RowError("not_converged", f"{calculation.not_converged}; run it on")
     structure, functional = calculation.structure, calculation.functional
@@ -262,7 +264,7 @@ def _with_potentials(labels: Sequence[str]) -> dict[str, float]:
 
 
 def _check_settings(calculation: Calculation, candidate: Handed) -> None:
-    """Refuse PBE energies that lie on another scale than the hand-off's settings.
+    """Reject PBE energies that lie on another scale than the hand-off's settings.
 
     Raises:
         RowError: another U, other potentials or a lower cutoff.
@@ -270,7 +272,8 @@ def _check_settings(calculation: Calculation, candidate: Handed) -> None:
     u, wanted = calculation.hubbards, candidate.hubbards
     if any(abs(u.get(s, 0.0) - wanted.get(s, 0.0)) > U_TOLERANCE for s in {*u, *wanted}):
         detail = (
-            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with another U do not compare"
+            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with different U values "
+            "cannot be compared"
         )
         raise RowError("other_hubbard", detail)
     if calculation.potentials and sorted(calculation.potentials) != sorted(candidate.potentials):

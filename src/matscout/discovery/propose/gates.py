@@ -75,7 +75,7 @@ def ionic_gates(
 
     Args:
         table: the ions.
-        filled: (m, n_slots) rows of the table, one filling a row.
+        filled: (m, n_slots) rows of the table, one filling per row.
         old: (n_slots,) the known compound's ions, rows of the table.
         ratios: (n_slots,) atoms of each slot in the formula.
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
 from matscout.discovery.known_materials import formula_key
-from matscout.discovery.propose.crystal_templates import Template
+from matscout.discovery.propose.crystal_templates import Parent, Template
 from matscout.discovery.propose.oxidation_states import IonTable
-from matscout.discovery.propose.parent_crystals import Parent
 
 MOST_SLOTS = 8
 
@@ -71,10 +70,10 @@ class Pool:
         """Add fillings of one parent.
 
         Args:
-            parent: that is filled.
-            filled: (m, n_slots) rows of the ion table, one filling a row.
+            parent: parent that is filled.
+            filled: (m, n_slots) rows of the ion table, one filling per row.
             route: how they were found.
-            probability: (m,) of the substitution; NaN for intermetallics.
+            probability: (m,) probability of the substitution; NaN for intermetallics.
             scale: (m,) volume over the parent's.
         """
         if route not in self._routes:

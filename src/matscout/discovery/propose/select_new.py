@@ -12,7 +12,7 @@ from matscout.discovery.propose.crystal_templates import Template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, NOT_NEEDED, POLYMORPHS, Attrition
 from matscout.discovery.propose.novelty import FormulaGroup, judge_all
 from matscout.discovery.propose.proposal_pool import FrozenPool
-from matscout.discovery.propose.template_fillings import METAL_ROUTE
+from matscout.discovery.propose.substitution_routes import METAL_ROUTE
 from matscout.engine import parallel_map
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -33,7 +33,8 @@ class Known:
     Attributes:
         curated: the table.
         users: structures of the user.
-        templates: of curated crystals by id, where they have been made already, which saves a symmetry search.
+        templates: templates of curated crystals by id, where they have been made already, which saves a symmetry
+            search.
     """
 
     curated: CuratedTable
@@ -59,7 +60,7 @@ class Known:
             workers: processes at most.
 
         Returns:
-            n verdicts: the gate that turns the structure away, or None.
+            n verdicts: the gate that rejects the structure, or None.
         """
         members: dict[str, list[int]] = {}
         for position, key in enumerate(keys):
@@ -114,7 +115,7 @@ def select(
         order: (n_pool,) rows of the pool, best first.
         n: wanted number of rows.
         known: structures that a new one must differ from; their templates are added here.
-        attrition: counts what is turned away, by gate.
+        attrition: counts what is rejected, by gate.
         workers: processes at most.
         shards: keeps verdicts for a killed run.
 

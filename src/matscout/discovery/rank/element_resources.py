@@ -19,7 +19,7 @@ from pymatgen.core import Element
 from smact.data_loader import lookup_element_data
 
 from matscout import columns
-from matscout.composition_vectors import element_counts
+from matscout.compositions import element_counts
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ def _prices() -> dict[str, float]:
 
 
 def _crustal_abundance(symbol: str) -> float | None:
-    """From the table behind `smact.Element`, whose constructor reads seven others; None where it lacks the element."""
+    """From the table behind `smact.Element`, whose constructor reads seven others; None if it lacks the element."""
     row = lookup_element_data(symbol, copy=False)
     return None if row is None else row["Abundance"]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.stability.energy_above_hull import HullEnergy
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.params import Goal, Objective
 
@@ -48,7 +48,7 @@ def check_goal(goal: Goal, available: Sequence[str]) -> None:
     """
     for aim in goal.objectives:
         if aim.column not in available:
-            raise InputError(f"goal objective {aim.column!r} is no column here; choose from {sorted(available)}")
+            raise InputError(f"goal objective {aim.column!r} is not a column here; choose from {sorted(available)}")
     for column in sorted({aim.column for aim in goal.objectives}):
         aims = [aim for aim in goal.objectives if aim.column == column]
         windows = [aim.window for aim in aims if aim.window is not None]

@@ -63,8 +63,8 @@ def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
     """`1.31 (0.42 to 2.20)`: the estimate and its 90 % interval.
 
     Args:
-        row: of a prediction table.
-        target: whose column is shown, in its unit.
+        row: row of a prediction table.
+        target: target whose column is shown, in its unit.
         digits: after the point.
 
     Returns:
@@ -131,7 +131,7 @@ def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The table's rows as JSON: plain numbers, null where a figure is not finite."""
+    """The table's rows as JSON: plain numbers, None if a figure is not finite."""
     return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 

@@ -24,7 +24,8 @@ class Phase:
     """The most stable crystal of one formula.
 
     Attributes:
-        material_id: of the curated table, of a stand-in or of a candidate; `reference` for an element without a row.
+        material_id: material id of the curated table, of a stand-in or of a candidate; `reference` for an element
+            without a row.
         counts: atoms by element.
         energy: formation energy, eV/atom, on the aligned scale.
         std: its standard error, eV/atom: of known phases label noise and alignment, as far as curation knows them.

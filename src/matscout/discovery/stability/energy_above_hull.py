@@ -49,7 +49,7 @@ class Decomposition:
     """What a composition would decompose into.
 
     Attributes:
-        energy: of the hull at this composition, eV/atom.
+        energy: energy of the hull at this composition, eV/atom.
         energy_of_others: the same without a lower candidate of this formula, eV/atom.
         phases: phases with their share of the atoms, largest first.
         missing: elements without a row of their own, and pairs without a known compound.
@@ -136,12 +136,12 @@ class References:
             The phases that a candidate competes with.
 
         Raises:
-            InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is no phase.
+            InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is not a phase.
         """
         usable = _rows(materials, [columns.SYNTHETIC])
         if not usable:
             raise InputError(
-                f"{materials} has no genuine row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
+                f"{materials} has no real row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
             )
         usable += [] if hull is None else _hull_rows(hull)
         return cls.from_rows(usable, [] if stand_ins is None else _stand_in_rows(stand_ins))
@@ -159,12 +159,12 @@ class References:
 
     @property
     def n_phases(self) -> int:
-        """Known compounds, one a formula."""
+        """Known compounds, one per formula."""
         return _n_compounds(self.phases)
 
     @property
     def n_stand_ins(self) -> int:
-        """Compounds with a potential's energy, one a formula."""
+        """Compounds with a potential's energy, one per formula."""
         return _n_compounds(self.stand_ins)
 
     @property
@@ -191,8 +191,8 @@ class References:
 
         Args:
             counts: atoms by element.
-            candidate: whose hull it is. Hypothetical phases of its own formula take no part then: a stand-in may be
-                the same crystal, and of the candidates the lowest stands for the formula, so that the others lie
+            candidate: candidate whose hull it is. Hypothetical phases of its own formula take no part then: a stand-in
+                may be the same crystal, and of the candidates the lowest stands for the formula, so that the others lie
                 above it. Null: everything takes part.
         """
         system = self.system(tuple(sorted(counts)))
@@ -253,7 +253,7 @@ class References:
         """Draw the hull's energy, with the phases' energies drawn about their values.
 
         One draw holds for all compositions: candidates that compete with the same phase err together. The lowest
-        mixture is found anew in each draw, so that another phase may win. Of the candidates only those that compete at
+        mixture is found again in each draw, so that another phase may win. Of the candidates only those that compete at
         the energies as they are get drawn: among many uncertain ones, some draw is always low.
 
         Args:
@@ -491,10 +491,10 @@ def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], f
         species = [e.symbol for e, n in Composition(counts).items() for _ in range(int(n))]
         value = float(energy)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: {formula!r}, {energy!r} is no formula and energy ({error!s:.80})") from error
+        raise InputError(f"{where}: {formula!r}, {energy!r} is not a formula and energy ({error!s:.80})") from error
     if not -LARGEST_ENERGY <= value <= LARGEST_ENERGY:
         rule = f"a formation energy lies between {-LARGEST_ENERGY:g} and {LARGEST_ENERGY:g} eV/atom"
-        raise InputError(f"{where}: {formula} has {value:g}: {rule}; a total energy, or one of the cell, is none")
+        raise InputError(f"{where}: {formula} has {value:g}: {rule}; do not give a total energy, or one per cell")
     return species, value
 
 
@@ -503,6 +503,6 @@ def _stand_in_rows(path: Path) -> list[Row]:
     if kinds - {POTENTIAL}:
         raise InputError(
             f"{path} holds rows with {columns.CALCULATION} {sorted(map(str, kinds - {POTENTIAL}))}: stand-ins have "
-            f"{POTENTIAL!r}; rows computed by DFT belong into the curated table"
+            f"{POTENTIAL!r}; rows computed by DFT belong in the curated table"
         )
     return _rows(path)

@@ -9,10 +9,9 @@ from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
 from matscout.sources.files.detect_format import detect
-from matscout.sources.files.file_opening import shown
+from matscout.sources.files.file_rows import RawRow, shown
 from matscout.sources.files.import_file import import_file, to_record
-from matscout.sources.files.raw_row import RawRow
-from matscout.sources.files.structure_file import files_of, unique_names
+from matscout.sources.files.structure_files import files_of, unique_names
 from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
 from matscout.sources.record import Record
 
@@ -55,7 +54,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
 
     Args:
         content: the text; anything else is rejected.
-        name: of the crystal.
+        name: name of the crystal.
         most: characters; a longer text is rejected unread.
 
     Returns:
@@ -63,7 +62,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
     """
     if not isinstance(content, str | bytes):
         row = Rejection(
-            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is no text of a structure"
+            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is not structure text"
         )
     elif len(content) > most:
         row = Rejection(

@@ -55,7 +55,7 @@ def read_lines(
         path: the file.
         parse: one JSON object to a record; raises `RowError`.
         source: name of the database, for rejections.
-        name: of the file, for rejections.
+        name: name of the file, for rejections.
 
     Yields:
         A record, or why the line is rejected.
@@ -79,7 +79,7 @@ def parse_line(line: str | bytes) -> Any:
     """The JSON object of one line.
 
     Raises:
-        RowError: the line is no JSON object, such as the last one of a file that was cut off.
+        RowError: the line is not a JSON object, such as the last line of a file that was cut off.
     """
     row = parse_json(line)
     if not isinstance(row, dict):
@@ -91,7 +91,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
     """One record row, checked.
 
     Raises:
-        RowError: no id, no usable crystal, or a label that is no number.
+        RowError: no id, no usable crystal, or a label that is not a number.
     """
     return Record(
         material_id=identifier(required(row, columns.MATERIAL_ID)),

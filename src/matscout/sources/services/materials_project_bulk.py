@@ -21,10 +21,10 @@ from typing import Any, Final, Protocol
 
 from matscout.errors import InputError, SourceError
 from matscout.params import Database
-from matscout.sources.formats.materials_project import FORMAT, normalise_id
-from matscout.sources.services.fetcher import Cursor, Page
-from matscout.sources.services.materials_project_client import (
+from matscout.sources.services.http import Cursor, Page, TransientError, patiently
+from matscout.sources.services.materials_project import (
     CORE_FIELDS,
+    FORMAT,
     NOT_FREE,
     SUMMARY_FIELDS,
     THERMO_FIELDS,
@@ -32,10 +32,10 @@ from matscout.sources.services.materials_project_client import (
     criteria,
     is_commercial,
     is_low,
+    normalise_id,
     origins_of,
     slim,
 )
-from matscout.sources.services.retrying import TransientError, patiently
 
 S3: Final = "s3://"
 REGION: Final = "us-east-1"
@@ -49,7 +49,7 @@ class Tables(Protocol):
     """The three collections in one layout."""
 
     def release(self) -> str | None:
-        """Of the database; None where the layout does not say."""
+        """Of the database; None if the layout does not say."""
         ...
 
     def units(self) -> list[tuple[int, str]]:
@@ -226,7 +226,9 @@ class ObjectTables:
         try:
             return gzip.decompress(self._store.read(name))
         except (OSError, EOFError) as error:
-            raise SourceError(f"{self._store.root}/{name} is no whole gzip file ({error}); fetch it again") from error
+            raise SourceError(
+                f"{self._store.root}/{name} is not a complete gzip file ({error}); get it again"
+            ) from error
 
 
 class DeltaTables:
@@ -326,7 +328,7 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         if not Path(root).is_dir():
-            raise SourceError(f"{root} is no folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
+            raise SourceError(f"{root} is not a folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
         self.root = str(root)
         self.delta_options: dict[str, str] = {}
 
