@@ -24,7 +24,7 @@ from benchmarks.uncertainty.members_and_rows import Inputs
 from matscout import columns
 from matscout.engine import n_workers
 from matscout.files import write_json, write_parquet
-from matscout.graphs.store.graph_store import build_store
+from matscout.graphs.graph_store import build_store
 from matscout.params import Params, Target, load_params
 
 FILES = {
@@ -49,7 +49,7 @@ def rows_of(source: str) -> pd.DataFrame:
         crystal = crystal_of(row)
         formula = crystal.reduced_formula
         facts = {
-            columns.MATERIAL_ID: row["material_id"],
+            columns.MATERIAL_ID: row.get("material_id") or f"row-{row['idx']}",
             columns.SOURCE: source,
             columns.FUNCTIONAL: "PBE",
             columns.SYNTHETIC: False,

@@ -189,7 +189,7 @@ def test_old_and_new_rules_on_elements_hold_together():
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ({"elements": {"all_of": ["Li", "Xx"]}}, "'Xx' is no element"),
+        ({"elements": {"all_of": ["Li", "Xx"]}}, "'Xx' is not an element"),
         ({"elements": {"any_of": [["Mn", "iron"]]}}, "did you mean Fe"),
         ({"elements": {"none_of": ["pb"]}}, "did you mean Pb"),
         ({"elements": {"any_of": [[]]}}, "at least 1"),
