@@ -54,6 +54,7 @@ bench: setup
 	.venv/bin/python -m benchmarks.speed.bounds
 	.venv/bin/python -m benchmarks.discovery.cascade
 	.venv/bin/python -m benchmarks.speed.screening_scale --sizes 2000 10000 --cascade fast 0.3 --distilled .checkpoints/cascade
+	.venv/bin/python -m benchmarks.speed.relaxing
 	.venv/bin/python docs/performance_table.py
 
 bench-accuracy: setup

@@ -1,4 +1,4 @@
-"""`matscout add-data`: a lab's own file as one more database, with all that params.yaml and dvc.yaml need."""
+"""`matscout add-data`: add a lab's own file as another database, with its entries in params.yaml and dvc.yaml."""
 
 import json
 import re
@@ -23,9 +23,9 @@ from matscout.sources.files.import_file import ALIASES, KNOWN, import_file
 from matscout.sources.record import Record, Rejection
 
 PIPELINE: Final = Path("dvc.yaml")
-LOOKED_AT: Final = 50  # rows whose columns are looked at
+LOOKED_AT: Final = 50  # number of rows whose columns are examined
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
-# What people call the columns, after units and punctuation are taken off; tried in this order.
+# Common column names, without units and punctuation; tried in this order.
 GUESSES: Final = MappingProxyType(
     {
         columns.FORMATION_ENERGY: r"formation|e_?form|^e_?f$|delta_?h|^h_?f(orm)?$|heat_of_formation",
@@ -40,10 +40,10 @@ GUESSES: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class Added:
-    """What was found and written.
+    """The result of `add_data`.
 
     Attributes:
-        mapping: column of the file by our name, as guessed or given; usual names are not in it.
+        mapping: column of the file for each label, as guessed or given; known names are left out.
         units: units by label, if they are not matscout's.
         n_rows: number of rows that can be read.
         labels: rows by label.
@@ -68,23 +68,23 @@ def add_data(
     own_labels: Mapping[str, str] = MappingProxyType({}),
     root: Path = Path(),
 ) -> Added:
-    """Find the columns of a file, count what they hold, and make it a database of this repository.
+    """Find the columns of a file, count its labels, and add it as a database of this repository.
 
     Args:
         path: CSV with structures, extended XYZ, JSON, a folder, ... as `import_file` reads them.
         name: name of the new database: small letters, digits and `_`.
-        mapping: column of the file by our name, where the guess is wrong.
+        mapping: column of the file for each label whose guess is wrong.
         units: units by label, if the column's name does not state them.
         functional: functional of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
-        licence: owner and terms, for the manifest, the report and the data card.
+        licence: owner and licence, for the manifest, the report and the data card.
         own_labels: columns of further labels, by the names that targets use, such as `band_gap_exp`.
         root: root of the repository.
 
     Returns:
-        What was found and written.
+        The columns, units, labels and rejections found.
 
     Raises:
-        ParameterError: the name is taken or no name, an unknown quantity or unit, or no repository here.
+        ParameterError: the name is taken or invalid, a quantity or unit is unknown, or there is no repository.
         InputError: the file cannot be read, or no row has a label.
     """
     params = root / PARAMS_FILE
@@ -158,7 +158,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _guessed(header: Sequence[str], taken: set[str]) -> dict[str, str]:
-    """Column by our name: one of the usual names first, then what people call it."""
+    """Column for each label: a known name first, then a common one."""
     found: dict[str, str] = {}
     for ours in (*GUESSES, *(name for name in ALIASES if name not in GUESSES)):
         free = [column for column in header if column not in taken]
@@ -172,7 +172,7 @@ def _guessed(header: Sequence[str], taken: set[str]) -> dict[str, str]:
 
 
 def _needed(found: Mapping[str, str]) -> dict[str, str]:
-    """Without those that the reader knows by their usual names."""
+    """The columns without those that the reader knows by name."""
     return {ours: column for ours, column in found.items() if column not in ALIASES[ours]}
 
 

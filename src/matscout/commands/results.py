@@ -1,4 +1,4 @@
-"""Where the results lie and what they say in a few lines: the text behind `matscout results`."""
+"""The text of `matscout results`: where the results are, and a short summary."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ NEXT_STEPS = (
 
 
 def lines_of_results(root: Path) -> Iterator[str]:
-    """The places, the headline figures and what to run next.
+    """Where the results are, the main figures, and what to run next.
 
     Args:
         root: root of the repository.

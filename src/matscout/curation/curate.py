@@ -102,12 +102,12 @@ def curate_records(
     workers: int,
     cache: Path | None = None,
 ) -> None:
-    """Curate rows that have been read; see `curate`.
+    """Curate records in memory; see `curate`.
 
     Args:
         records: rows with unique ids.
         rejections: rows rejected so far.
-        planted: source -> what its synthetic rows were made with.
+        planted: source -> known offsets of its synthetic rows.
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
@@ -162,10 +162,10 @@ def curate_records(
 
 
 def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, int]:
-    """Take gaps of other functionals than the reference's out of the column, in place; how many, by functional.
+    """Remove gaps of functionals other than the reference's from the column, in place; return how many, by functional.
 
-    An HSE06 or a measured gap lies electronvolts above the PBE gap of the same crystal, and no offset turns one into
-    the other. The rows stay, with their energies; the snapshots keep the published gaps.
+    An HSE06 or a measured gap can be electronvolts above the PBE gap of the same crystal, and no offset converts one
+    into the other. The rows keep their energies; the snapshots keep the published gaps.
     """
     has_gap = materials[columns.BAND_GAP].notna()
     own = materials.loc[has_gap & (materials[columns.SOURCE] == reference), columns.FUNCTIONAL].value_counts()
@@ -213,9 +213,9 @@ def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
 def _read(
     snapshots: Sequence[Path], feedback: Path | None
 ) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
-    """All records and rejections, and what synthetic snapshots were made with, by source.
+    """All records and rejections, and the known offsets of synthetic snapshots, by source.
 
-    Ids are each source's own: a row whose id an earlier snapshot used already becomes `<source>:<id>`.
+    Ids belong to their source: a row whose id is already used by an earlier snapshot becomes `<source>:<id>`.
     """
     records: list[Record] = []
     rejections: list[Rejection] = []

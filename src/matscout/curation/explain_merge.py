@@ -1,4 +1,4 @@
-"""Why are these rows one material? The answer in plain words, from the edges that curation kept."""
+"""Explain why rows are the same material, from the edges that curation kept."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +31,7 @@ RULE = (
 
 
 def why_merged(material_id: str, curated: Path) -> str:
-    """Explain which rows are one material with `material_id`, and which nearly are.
+    """Explain which rows are the same material as `material_id`, and which nearly are.
 
     Args:
         material_id: a row of the curated table.

@@ -1,6 +1,6 @@
 """Check each row once: its rejection, or its formula, content key and reduced cell.
 
-Usable are whole cells, atoms apart, and labels that are numbers in physical ranges.
+A usable row has a complete cell without overlapping atoms, and finite labels in physical ranges.
 """
 
 import math
@@ -29,7 +29,7 @@ NOTHING_KNOWN: Final[Mapping[str, ReducedCell]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Examined:
-    """What curation derives from a usable row's crystal."""
+    """The properties that curation derives from a usable row's crystal."""
 
     formula: str
     content: str
@@ -53,8 +53,8 @@ def examine(
         symprec: tolerance of the space group, Å.
         workers: processes; the result does not depend on it.
         known: content key -> reduced cell, of crystals that were reduced before.
-        keep: called now and then with the cells reduced since, so that a killed run need not reduce them again; None =
-            not called.
+        keep: called from time to time with the new reduced cells, so that a killed run need not reduce them again; None
+            = not called.
 
     Returns:
         One result per record, in order.

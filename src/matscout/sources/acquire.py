@@ -1,4 +1,4 @@
-"""The stage `acquire`: the databases, and how a snapshot of each is made."""
+"""The stage `acquire`: the known databases, and how a snapshot of each is made."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,13 +49,13 @@ def acquire(name: str, database: Database, destination: Path, *, refresh: bool =
     Args:
         name: name of the database in `params.databases`.
         database: its block.
-        destination: folder that holds pages and manifest afterwards; whole or absent.
+        destination: folder for pages and manifest; afterwards complete or absent.
         refresh: ask the service again even if the same query was fetched before.
 
     Raises:
-        ParameterError: no client of that name exists for the origin, or the block does not say where to ask.
+        ParameterError: there is no client of that name for the origin, or the block gives no endpoint.
         InputError: the sample or file cannot be used.
-        SourceError: the service cannot be reached or answers nonsense.
+        SourceError: the service cannot be reached or gives an unusable answer.
     """
     if database.origin in CLIENTS:
         download(name, database, CLIENTS[database.origin](name, database), Path(destination), refresh=refresh)
@@ -127,7 +127,7 @@ def _labelled(
 
 
 def _from_file(name: str, database: Database, destination: Path) -> None:
-    # the readers of many formats: no other origin needs them
+    # imported here, because only this origin needs the readers of many formats
     from matscout.sources.files.detect_format import detect
     from matscout.sources.files.import_file import import_file
 

@@ -194,7 +194,7 @@ def _of_json(file: Path) -> Iterator[Calculation]:
 
 
 def _of_task(file: Path, task: Mapping[str, Any], named: str) -> Calculation:
-    """From a task document of atomate2 (emmet's `TaskDoc`)."""
+    """A calculation from a task document of atomate2 (emmet's `TaskDoc`)."""
     inputs, output = task["input"], task["output"]
     parameters = {**(inputs.get("parameters") or {}), **(inputs.get("incar") or {})}
     structure = Structure.from_dict(output.get("structure") or task["structure"])
@@ -224,7 +224,7 @@ def _of_task(file: Path, task: Mapping[str, Any], named: str) -> Calculation:
 
 
 def _of_entry(file: Path, entry: Mapping[str, Any]) -> Calculation:
-    """From a `ComputedStructureEntry`: its uncorrected energy; an entry does not state whether it is converged."""
+    """A calculation from a `ComputedStructureEntry`, with its uncorrected energy; it does not state convergence."""
     parameters = entry.get("parameters") or {}
     run_type = str(parameters.get("run_type") or "").upper()
     known = {"GGA": "PBE", "GGA+U": "PBE", "PBE": "PBE", "PBE+U": "PBE", **{name: META[name] for name in META}}

@@ -1,4 +1,4 @@
-"""The stage `propose`: crystals that the curated set does not hold.
+"""The stage `propose`: crystals that are not in the curated set.
 
 Structures that a user drops into a folder join the candidates, or are rejected with a reason.
 """

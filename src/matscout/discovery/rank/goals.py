@@ -77,7 +77,7 @@ def obeys_element_rules(species: Sequence[Sequence[str]], goal: Goal) -> NDArray
 
 
 def nothing_obeys(goal: Goal, n_crystals: int) -> str:
-    """What to say where `obeys_element_rules` lets nothing through."""
+    """The message if no crystal passes `obeys_element_rules`."""
     rules = "; ".join(f"{what} {symbols}" for what, symbols in goal.element_rules())
     return f"none of {n_crystals:,} crystals obeys the goal's element rules: {rules}; loosen them or propose others"
 

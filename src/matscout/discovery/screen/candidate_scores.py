@@ -1,4 +1,4 @@
-"""From crystals to predictions, stability and chances of meeting a goal; or to the reason why they have none."""
+"""Predictions, stability and the probability of meeting a goal for crystals, or the reason why there are none."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ class Judge:
     goal: Goal
 
     def check(self) -> None:
-        """Reject a goal that these predictions cannot answer; see `goals.check_goal`."""
+        """Reject a goal that needs other predictions; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
         check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
 
@@ -141,13 +141,13 @@ class Judge:
         return above_known_hull(self.references, predicted, species)
 
     def among(self, rivals: Rivals) -> "Judge":
-        """The same judge of candidates that compete with these as well."""
+        """The same judge, for candidates that compete with these too."""
         return self if self.references is None else replace(self, references=self.references.with_rivals(rivals))
 
     def assess(
         self, predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], species: Sequence[Sequence[str]]
     ) -> pd.DataFrame:
-        """The predictions for n crystals, and what follows from them.
+        """The predictions for n crystals, and the quantities derived from them.
 
         Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
         interval and above that of the known phases alone, competing phases, missing references, whether stability
@@ -180,7 +180,9 @@ class Judge:
         table[columns.ELEMENT_RULES_MET] = obeys
         counts = obeys
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
-            table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
+            table[columns.GOAL_MET] = table[
+                columns.STABILITY_JUDGED
+            ]  # a goal on stability is not met if stability cannot be judged
             counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
         table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
         return table

@@ -1,4 +1,4 @@
-"""The stage `screen`, and the same for crystals of a user: ranked tables, and a summary of the result."""
+"""The stage `screen`, and the same for a user's crystals: ranked tables, and a summary of the result."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def screen(
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
     cannot be judged, each with its reason), `cif/` with the first `top_k` and `summary.json` into the folder
-    `destination`. Candidates are judged shard by shard; a killed run resumes with the shard that it was at.
+    `destination`. Candidates are judged shard by shard; a killed run resumes with the unfinished shard.
 
     Args:
         candidates: `candidates.parquet`.
@@ -192,7 +192,7 @@ def rank_structures(
 
 
 def _references_told(references: References | None) -> dict[str, int]:
-    """How much is known of the hull itself; an error that is not known counts as none."""
+    """How well the hull itself is known; an unknown error counts as zero."""
     if references is None:
         return {}
     return {
@@ -222,7 +222,7 @@ NEAREST = 5
 
 
 def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[str, Any]:
-    """Counts, the outcome in words, and the candidates nearest to the goal.
+    """Counts, the outcome as a sentence, and the candidates nearest to the goal.
 
     Args:
         ranked: all candidates, best first.

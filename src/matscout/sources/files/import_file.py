@@ -1,4 +1,4 @@
-"""A lab's own file as records: columns mapped, units converted, bad rows told apart.
+"""Read a lab's own file as records: columns mapped, units converted, unusable rows rejected.
 
 Units are factors to ours (`columns.UNITS`; CODATA 2018).
 """
@@ -49,11 +49,11 @@ ALIASES: Final = MappingProxyType(
 )
 
 
-# How files write the functionals that we know by another name.
+# Other names of functionals in files.
 FUNCTIONALS: Final = MappingProxyType(
     {"pbe": "PBE", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "r2scan": "r2SCAN", "hse06": "HSE06"}
 )
-THEORETICAL: Final = "theoretical"  # the Materials Project's: nobody made it
+THEORETICAL: Final = "theoretical"  # of the Materials Project: the material has not been made
 
 
 def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:

@@ -25,7 +25,7 @@ from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
 
 CHUNK = 1 << 18  # characters; a value that is longer is read in chunks that grow with it
-MAX_VALUE = 1 << 26  # characters: a broken file must not be read into memory in search of a bracket
+MAX_VALUE = 1 << 26  # characters; a broken file must not be read into memory in search of a bracket
 WHITESPACE = " \t\r\n"
 LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may continue in the next chunk
 

@@ -31,7 +31,10 @@ from matscout.sources.record import RowError
 
 COLUMNS: Final = frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites", "immutable_id"})
 OWN: Final = frozenset({"functional", "cross_compatibility"})
-ENERGIES: Final = {"energy_corrected": columns.MP2020, "energy": columns.UNCORRECTED}  # the first that is there counts
+ENERGIES: Final = {
+    "energy_corrected": columns.MP2020,
+    "energy": columns.UNCORRECTED,
+}  # the first of these that exists is used
 BATCH_ROWS: Final = 1000
 
 References = Mapping[tuple[str, str, str], float]  # (energy's name, functional, element) -> eV/atom
