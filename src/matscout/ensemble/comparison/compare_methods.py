@@ -5,9 +5,10 @@ width of the same overall coverage covers too many easy rows and too few of thos
 doubtful. So a second constant is wide enough that no stratum falls below `FLOOR`, which our intervals have to reach
 too.
 
-The baselines are trained on the same rows: a constant, and gradient boosting on compositions. Its features are those of Ward et al., "A general-purpose machine learning framework for predicting properties of
-inorganic materials" (2016), section "composition-based": of the elements' tabulated properties the weighted mean, mean
-absolute deviation, minimum, maximum and range over the elements present, with the number of elements.
+The baselines are trained on the same rows: a constant, and gradient boosting on compositions. Its features are those of
+Ward et al., "A general-purpose machine learning framework for predicting properties of inorganic materials" (2016),
+section "composition-based": of the elements' tabulated properties the weighted mean, mean absolute deviation, minimum,
+maximum and range over the elements present, with the number of elements.
 """
 
 from collections.abc import Mapping
