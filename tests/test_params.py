@@ -132,6 +132,16 @@ def test_params_are_frozen():
         (("curation", "validity", "volume_per_atom"), [float("nan"), 1.0], "finite number"),
         (("databases", "aflow", "query", "n_atoms"), [9, 1], "n_atoms = [9, 1] is empty"),
         (("split", "seed"), -1, "greater than or equal to 0"),
+        (("targets", "band_gap", "label"), "bandgap", "targets.band_gap.label = 'bandgap' is no column with numbers"),
+        (("targets", "band_gap", "noise"), "formula", "targets.band_gap.noise = 'formula' is no column with numbers"),
+        (("databases", "oqmd", "file", "labels"), {"band_gap": "Eg"}, "'band_gap' is no name for a label"),
+        (("databases", "oqmd", "file", "labels"), {"rank": "Eg"}, "'rank' is no name for a label"),
+        (
+            ("screening", "goals", "solar_absorber", "objectives", 0, "column"),
+            "bulk_modulus",
+            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['band_gap'",
+        ),
+        (("screening", "goals", "battery", "elements"), {"all_of": ["li"]}, "did you mean Li?"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
         (("databases", "aflow", "endpoint"), "http://127.0.0.1.aflow.org/", "must begin with https://"),
         (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "leave it out"),
@@ -147,6 +157,21 @@ def test_what_could_mislead_is_refused_with_the_nearest_right_word(path, value, 
     with pytest.raises(ParameterError) as error:
         check_params(tree)
     assert told in str(error.value)
+
+
+def test_a_label_of_a_lab_s_own_file_can_be_a_target_and_a_target_a_goal():
+    tree = copy.deepcopy(TREE)
+    tree["databases"]["oqmd"]["file"]["labels"] = {"band_gap_exp": "Eg (opt)"}
+    tree["targets"]["band_gap_exp"] = {"label": "band_gap_exp", "noise": None, "head": "hurdle", "weight": 0.3}
+    tree["targets"]["bulk_modulus"] = {"label": "bulk_modulus", "noise": None, "head": "log_laplace", "weight": 0.3}
+    aims = tree["screening"]["goals"]["solar_absorber"]["objectives"]
+    aims.append({"column": "bulk_modulus", "window": [100.0, None], "direction": None})
+    assert set(check_params(tree).targets) >= {"band_gap_exp", "bulk_modulus"}
+    tree["databases"]["oqmd"]["file"]["labels"] = {}
+    with pytest.raises(
+        ParameterError, match=r"targets\.band_gap_exp\.label = 'band_gap_exp' is no column with numbers"
+    ):
+        check_params(tree)
 
 
 def test_a_secret_in_an_endpoint_is_refused_and_never_shown():

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import yaml
+from pydantic import ValidationError
 
 from matscout import columns
 from matscout.errors import InputError, ParameterError
@@ -64,6 +65,7 @@ def add_data(
     units: Mapping[str, str],
     functional: str,
     licence: str,
+    own_labels: Mapping[str, str] = MappingProxyType({}),
     root: Path = Path(),
 ) -> Added:
     """Find the columns of a file, count its labels, and add it as a database of this repository.
@@ -75,6 +77,7 @@ def add_data(
         units: units by label, if the column's name does not state them.
         functional: functional of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
         licence: owner and licence, for the manifest, the report and the data card.
+        own_labels: columns of further labels, by the names that targets use, such as `band_gap_exp`.
         root: root of the repository.
 
     Returns:
@@ -93,11 +96,12 @@ def add_data(
         rule = "small letters, digits and _, and none of " + ", ".join(sorted(known))
         raise ParameterError(f"--name {name!r}: a new database's name is {rule}")
     header = _header(path)
-    if absent := sorted(set(mapping.values()) - set(header)):
-        raise ParameterError(f"--column: {absent[0]!r} is not a column of {path}; it has {header}")
-    found = {**_guessed(header, taken=set(mapping.values())), **mapping}
+    for option, given in (("--column", mapping), ("--label", own_labels)):
+        if absent := sorted(set(given.values()) - set(header)):
+            raise ParameterError(f"{option}: {absent[0]!r} is not a column of {path}; it has {header}")
+    found = {**_guessed(header, taken={*mapping.values(), *own_labels.values()}), **mapping}
     stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
-    options = FileImport(format="auto", columns=_needed(found), units=stated, functional=functional, licence=licence)
+    options = _options(_needed(found), stated, own_labels, functional, licence)
     added = _counted(path, options, header)
     pipeline = (root / PIPELINE).read_text()
     place = path.resolve()
@@ -129,6 +133,22 @@ def with_database(pipeline: str, last: str, name: str) -> str:
     if joined == pipeline:
         raise ParameterError(f"{PIPELINE} lists no data/raw/{last}: add data/raw/{name} where it lists the snapshots")
     return joined
+
+
+def _options(
+    mapping: Mapping[str, str], units: Mapping[str, str], own_labels: Mapping[str, str], functional: str, licence: str
+) -> FileImport:
+    try:
+        return FileImport(
+            format="auto",
+            columns=dict(mapping),
+            units=dict(units),
+            labels=dict(own_labels),
+            functional=functional,
+            licence=licence,
+        )
+    except ValidationError as error:
+        raise ParameterError(f"--label: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
 
 def _header(path: Path) -> list[str]:
@@ -180,11 +200,14 @@ def _counted(path: Path, options: FileImport, header: Sequence[str]) -> Added:
         if isinstance(item, Record):
             n_rows += 1
             labels.update(label for label in columns.LABELS if getattr(item, label) is not None)
+            labels.update(list(item.own_labels))
         else:
             rejections.append(item)
     if not n_rows:
         first = f"; the first: {rejections[0].detail}" if rejections else ""
         raise InputError(f"none of {len(rejections)} row(s) of {path} can be read{first}")
+    if absent := sorted(set(options.labels) - set(labels)):
+        raise InputError(f"--label {absent[0]}='{options.labels[absent[0]]}': none of {n_rows} rows has a number there")
     if not labels:
         raise InputError(
             f"none of {n_rows} rows of {path} has a label; its columns are {list(header)}: name one, such as "

@@ -14,7 +14,7 @@ PLACES = (
     ("report", str(layout.REPORT), "open it in a browser"),
     ("ranked candidates", str(layout.RANKED), "best first; crystals as CIF in data/screening/cif/"),
     ("metrics", "metrics/ensemble.json", "all of them: dvc metrics show"),
-    ("members", str(layout.MEMBERS), "compare them: mlflow ui"),
+    ("members", str(layout.MEMBERS), "compare them: matscout compare"),
 )
 NEXT_STEPS = (
     ("another goal", "dvc exp run -S screening.goal=thermoelectric"),

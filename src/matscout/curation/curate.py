@@ -154,7 +154,8 @@ def curate_records(
     summary = summarize_curation(materials, quarantine, edges, offsets)
     if left_out:
         summary["gaps_of_other_functionals"] = left_out
-    write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
+    schema = with_own_labels(MATERIALS_SCHEMA, list(materials))
+    write_parquet(destination / MATERIALS_NAME, materials[schema.names], schema)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
@@ -177,6 +178,17 @@ def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, i
         LOG.warning("%d gaps of %s are not used: the column holds gaps of %s", number, name, functional)
     materials.loc[other, columns.BAND_GAP] = np.nan
     return {str(name): int(number) for name, number in counts.items()}
+
+
+def with_own_labels(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The schema, and at its end the columns that no schema of ours has: labels of labs' own files, as numbers.
+
+    Args:
+        schema: of the curated table, or of a table made from it.
+        names: of the columns that there are.
+    """
+    own = sorted(set(names) - set(MATERIALS_SCHEMA.names) - set(schema.names))
+    return pa.schema([*schema, *((name, pa.float64()) for name in own)])
 
 
 def _warn_of_losses(
@@ -256,6 +268,8 @@ def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
         table[name] = [record.crystal.to_row()[name] for record, _ in kept]
     for label in columns.LABELS:
         table[label] = pd.array([getattr(record, label) for record, _ in kept], dtype="float64")
+    for label in sorted({label for record, _ in kept for label in record.own_labels}):
+        table[label] = np.array([record.own_labels.get(label, np.nan) for record, _ in kept])
     return pd.DataFrame(table)
 
 

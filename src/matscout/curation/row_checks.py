@@ -127,8 +127,7 @@ def shortest_distance(crystal: Crystal, limit: float) -> float:
 
 
 def _label_problem(record: Record, limits: Validity) -> tuple[str, str] | None:
-    for label in columns.LABELS:
-        value = getattr(record, label)
+    for label, value in [*((label, getattr(record, label)) for label in columns.LABELS), *record.own_labels.items()]:
         if value is not None and not math.isfinite(value):
             return "label_not_finite", f"{label} = {value}: labels must be finite or absent; correct or drop the row"
     for label in RANGED:

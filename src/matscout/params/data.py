@@ -1,12 +1,26 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
+import re
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from matscout import columns
 from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative, Positive, Section, Seed, check_range
+
+
+def _checked_label(name: str) -> str:
+    """A name of a new column, which must not be one of the curated table's."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) or name in TAKEN:
+        message = f"{name!r} is no name for a label: write small letters, digits and _, and none of our own columns"
+        raise ValueError(message)
+    return name
+
+
+TAKEN = frozenset(value for value in vars(columns).values() if isinstance(value, str))
+LabelName = Annotated[str, AfterValidator(_checked_label)]
 
 
 class Query(Section):
@@ -42,6 +56,9 @@ class FileImport(Section):
     ]  # fmt: skip
     columns: dict[str, str] = Field(description="column or key in the file for each label, if the names differ")
     units: dict[str, str] = Field(description="unit in the file for each label, if it differs from ours")
+    labels: dict[LabelName, str] = Field(
+        default_factory=dict, description="further labels to learn: column in the file by a name of your own"
+    )
     functional: str = Field(description="functional of rows that do not state it, such as PBE")
     licence: str | None = Field(
         default=None, description="owner and licence; null = those of the database of that name"

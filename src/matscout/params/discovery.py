@@ -1,8 +1,9 @@
 """Parameters of discovery: candidates, goals, screening."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from matscout.params.section import (
     Count,
@@ -61,14 +62,71 @@ class Objective(Section):
         return self
 
 
+Symbols = tuple[ElementSymbol, ...]
+
+
+class ElementGroups(Section):
+    """Elements that a crystal must hold and must not hold; what is left out demands nothing."""
+
+    all_of: Symbols = Field(default=(), description="every one of these")
+    any_of: tuple[Annotated[Symbols, Field(min_length=1)], ...] = Field(
+        default=(), description="at least one of these; a list of lists: at least one of each"
+    )
+    none_of: Symbols = ()
+
+    @field_validator("any_of", mode="before")
+    @classmethod
+    def _one_group_or_several(cls, given: Any) -> Any:
+        is_group = isinstance(given, Sequence) and not isinstance(given, str)
+        return [given] if is_group and given and all(isinstance(item, str) for item in given) else given
+
+
 class Goal(Section):
-    """A named set of objectives and of elements to use or avoid."""
+    """A named set of objectives and of elements to use or avoid; rules on elements may be left out."""
 
     description: str
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
-    require_elements: tuple[ElementSymbol, ...] = Field(description="at least one of these; empty = no requirement")
-    allow_elements: tuple[ElementSymbol, ...] | None = Field(description="only these; null = all")
-    deny_elements: tuple[ElementSymbol, ...]
+    elements: ElementGroups = ElementGroups()
+    require_elements: Symbols = Field(default=(), description="at least one of these: one more group of any_of")
+    allow_elements: Symbols | None = Field(default=None, description="only these; null = all")
+    deny_elements: Symbols = Field(default=(), description="none of these, beside none_of")
+
+    @property
+    def one_of_each(self) -> tuple[Symbols, ...]:
+        """Groups of elements; a crystal must hold an element of each."""
+        groups = (*((symbol,) for symbol in self.elements.all_of), *self.elements.any_of, self.require_elements)
+        return tuple(group for group in groups if group)
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """Elements that a crystal must not hold."""
+        return frozenset(self.elements.none_of) | frozenset(self.deny_elements)
+
+    @model_validator(mode="after")
+    def _elements_can_be_met(self) -> Self:
+        if self.allow_elements is not None and not set(self.allow_elements) - self.denied:
+            message = f"every element of allow_elements {list(self.allow_elements)} is also denied; nothing is left"
+            raise ValueError(message)
+        for group in self.one_of_each:
+            usable = set(group) - self.denied
+            if self.allow_elements is not None:
+                usable &= set(self.allow_elements)
+            if not usable:
+                message = (
+                    f"a crystal must hold {' or '.join(group)}, which deny_elements, none_of or allow_elements "
+                    "exclude; take it out of one of them"
+                )
+                raise ValueError(message)
+        return self
+
+    def element_rules(self) -> list[tuple[str, str]]:
+        """The rules on elements in words, each with its symbols; none where there is none."""
+        rules = [("contains", ", ".join(self.elements.all_of))]
+        groups = (*self.elements.any_of, self.require_elements)
+        rules += [("contains at least one of", ", ".join(group)) for group in groups]
+        rules.append(("contains only", ", ".join(self.allow_elements or ())))
+        rules.append(("does not contain", ", ".join((*self.elements.none_of, *self.deny_elements))))
+        return [(what, symbols) for what, symbols in rules if symbols]
 
 
 class Relaxation(Section):

@@ -1,6 +1,6 @@
 """The stage `acquire`: the known databases, and how a snapshot of each is made."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,14 +102,23 @@ def _from_sample(name: str, database: Database, destination: Path) -> None:
     copy_snapshot(source, destination, name)
 
 
-def _labelled(items: Iterator[Record | Rejection], name: str, path: str) -> Iterator[Record | Rejection]:
-    """The items; after the last one an error if there were rows and not one of them has a label."""
+def _labelled(
+    items: Iterator[Record | Rejection], name: str, path: str, own: Mapping[str, str]
+) -> Iterator[Record | Rejection]:
+    """The items; after the last one an error if there were rows and not one has a label, or one of the file's `own`."""
     n_rows = n_labelled = 0
+    found: set[str] = set()
     for item in items:
         if isinstance(item, Record):
             n_rows += 1
-            n_labelled += any(getattr(item, label) is not None for label in columns.LABELS)
+            n_labelled += bool(item.own_labels) or any(getattr(item, label) is not None for label in columns.LABELS)
+            found |= set(item.own_labels)
         yield item
+    if n_rows and (absent := sorted(set(own) - found)):
+        raise InputError(
+            f"databases.{name}.file.labels.{absent[0]} = {own[absent[0]]!r}: none of {n_rows} rows of {path} has a "
+            "number there; name a column of the file"
+        )
     if n_rows and not n_labelled:
         raise InputError(
             f"databases.{name}.path = {path}: none of {n_rows} rows has a label ({', '.join(columns.LABELS)}); "
@@ -122,7 +131,8 @@ def _from_file(name: str, database: Database, destination: Path) -> None:
     from matscout.sources.files.detect_format import detect
     from matscout.sources.files.import_file import import_file
 
-    items = _labelled(checked(import_file(Path(database.path), database.file, name), source=name), name, database.path)
+    read = checked(import_file(Path(database.path), database.file, name), source=name)
+    items = _labelled(read, name, database.path, database.file.labels)
     kind = detect(Path(database.path)) if database.file.format == "auto" else database.file.format
     own = database.file.licence
     terms = terms_of(name, file_format=kind) if own is None else Terms(licence=own, citation="")

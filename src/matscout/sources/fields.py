@@ -157,6 +157,12 @@ def number(row: Mapping[str, Any], key: str) -> float | None:
     return to_number(row.get(key), key)
 
 
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The labels that are there, as `number` reads them."""
+    found = {key: number(row, key) for key in row}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def to_number(value: Any, key: str) -> float | None:
     """See `number`.
 

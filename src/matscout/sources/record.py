@@ -1,7 +1,7 @@
 """A record: one material of one database, with published labels. Also lost rows by database, and a check of units."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -62,6 +62,8 @@ class Record:
         band_gap_functional: functional of the published gap; None = not stated. Where it is not `functional`,
             `band_gap` is None.
         ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
+        own_labels: further labels of a lab's own file, in its units, by the names that `databases.<name>.file.labels`
+            gives them; a label that is absent has no key.
         file: page or file that held the row, for the quarantine.
         row: its number in that file, from 0; -1 = not known.
     """
@@ -83,6 +85,7 @@ class Record:
     is_experimental: bool | None = None
     band_gap_functional: str | None = None
     ytterbium_potential: str | None = None
+    own_labels: Mapping[str, float] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     row: int = field(default=-1, compare=False)
 

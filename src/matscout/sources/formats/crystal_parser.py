@@ -440,16 +440,20 @@ def from_ase(atoms: Any) -> Crystal:
     return make_crystal(np.array(atoms.cell), atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=False))
 
 
+def empty_widths(crystal: Crystal) -> NDArray[np.float64]:
+    """(3,) Å: the widest slab without the centre of an atom between planes parallel to bc, ca and ab."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
+    levels = np.sort(crystal.frac_coords % 1.0, axis=0)
+    return np.diff(levels, axis=0, append=levels[:1] + 1).max(axis=0) * heights
+
+
 def check_bulk(crystal: Crystal) -> None:
     """Reject a slab, a wire or a molecule in a box: its cell repeats, its matter does not.
 
     Raises:
         RowError: more than `VACUUM` without an atom, all across the cell.
     """
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
-    for axis, height in enumerate(heights):
-        levels = np.sort(crystal.frac_coords[:, axis] % 1.0)
-        gap = float(np.diff(np.append(levels, levels[0] + 1)).max()) * float(height)
+    for axis, gap in enumerate(empty_widths(crystal)):
         if gap > VACUUM:
             detail = f"{gap:.1f} Å without an atom along {'abc'[axis]}: a slab, a molecule in a box or a cut-off cell"
             raise RowError("not_bulk", f"{detail}; matscout knows bulk crystals")
