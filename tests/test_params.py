@@ -144,7 +144,7 @@ def test_params_are_frozen():
         (("screening", "goals", "battery", "elements"), {"all_of": ["li"]}, "did you mean Li?"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
         (("databases", "aflow", "endpoint"), "http://127.0.0.1.aflow.org/", "must begin with https://"),
-        (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "end it before"),
+        (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "leave it out"),
         (("databases", "oqmd", "optimade_endpoint"), "http://oqmd.org/optimade/v1/", "must begin with https://"),
         (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is not a valid name: write letters, digits"),
         (("members", "a'b"), TREE["members"]["cgcnn"], "is not a valid name: write letters, digits"),

@@ -203,7 +203,7 @@ def test_a_source_that_loses_many_rows_is_told_with_reason_and_place(tmp_path, c
 
 def test_why_merged_in_plain_words(small):
     text = why_merged("mp-1", small)
-    assert "one of 3 rows of one material; mp-1 speaks for them" in text
+    assert "one of 3 rows of one material; mp-1 represents them" in text
     assert "oqmd-1 (oqmd)" in text
     assert "100 meV/atom" in text
     assert "aflow:1 (aflow (synthetic))" in text
@@ -389,5 +389,5 @@ def test_gaps_of_another_functional_never_share_the_column(caplog):
     assert left_out == {"HSE06": 1, "experiment": 1, "r2SCAN": 1}
     assert materials["band_gap"].isna().tolist() == [False, False, True, True, False, True, True]
     assert materials["formation_energy_per_atom"].notna().all()
-    assert "1 gaps of HSE06 train nothing: the column holds gaps of PBE" in caplog.text
+    assert "1 gaps of HSE06 are not used: the column holds gaps of PBE" in caplog.text
     assert leave_out_other_gaps(materials, "elsewhere") == {}
