@@ -66,6 +66,13 @@ class Params(Section):
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
+        wanted = self.screening.goals[self.screening.goal].relaxed
+        if wanted and self.relaxation.potential is None:
+            message = (
+                f"screening.goals.{self.screening.goal} asks for {wanted[0].column}, which only a potential computes; "
+                "name one in relaxation.potential, or take the objective out"
+            )
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")
