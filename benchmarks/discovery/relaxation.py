@@ -94,6 +94,7 @@ def main() -> None:
         split=ROOT / "data" / "splits" / "split.parquet",
         predictions=arguments.ensemble / "predictions.parquet",
         labels=ROOT / params.hypothetical.path,
+        taught=params.hypothetical.n > 0,
         parts=Parts(own),
         workers=n_workers(),
     )

@@ -2,7 +2,7 @@
 
     pip install -e ".[potentials]"
     dvc repro split
-    python data/sample/build_potential.py [--n 40000] [--workers 2] [--out FOLDER]
+    python data/sample/build_potential.py [--n 40000] [--similar 40000] [--workers 2] [--out FOLDER]
 
 The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
 Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run goes on. On one core a
@@ -22,7 +22,10 @@ SEED = 17
 def main() -> None:
     """Parse the arguments, label, say what was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=40_000, help="crystals to draw")
+    parser.add_argument("--n", type=int, default=40_000, help="crystals to draw from all chemistries")
+    parser.add_argument(
+        "--similar", type=int, default=40_000, help="crystals that differ from a known one by similar elements"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=DESTINATION)
     arguments = parser.parse_args()
@@ -32,6 +35,7 @@ def main() -> None:
         Path("data/splits/split.parquet"),
         arguments.out,
         n=arguments.n,
+        n_similar=arguments.similar,
         seed=SEED,
         potential="sevennet-0",
         second="chgnet",

@@ -1,7 +1,6 @@
 """Labelling goes on where it was killed, and starts over for other arguments."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,9 @@ from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.files import sha256_of, write_parquet
 from matscout.hypothetical import label_crystals
+from matscout.hypothetical.draw_crystals import EXCHANGE
+from matscout.hypothetical.potential_labels import ROUTE, Labels
+from matscout.potentials.potential import Facts
 
 METALS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Ti")
 ANIONS = ("O", "S", "F", "Cl", "N", "Se")
@@ -19,8 +21,7 @@ ANIONS = ("O", "S", "F", "Cl", "N", "Se")
 class Well:
     """A potential whose energy is a parabola in the logarithm of the volume per atom; it counts its calls."""
 
-    name, version, weights_sha256, functional, corrections = "well", "1", "0" * 64, "PBE", "none"
-    licence, citation = "MIT", "nobody"
+    facts = Facts("well", "1", "0" * 64, "PBE", columns.UNCORRECTED, "MIT", "nobody")
 
     def __init__(self):
         self.calls = 0
@@ -52,14 +53,15 @@ def inputs(tmp_path):
 def well(monkeypatch, tmp_path):
     potential = Well()
     monkeypatch.setattr(label_crystals, "PART", 8)
-    monkeypatch.setattr(label_crystals, "_loaded", lambda _: potential)
-    monkeypatch.setattr(label_crystals, "POTENTIALS", {"well": SimpleNamespace(corrections="none")})
+    monkeypatch.setattr(label_crystals, "load_potential", lambda _: potential)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
     return potential
 
 
-def label(inputs, destination, seed=3):
-    label_crystals.build_labels(*inputs, destination, n=20, seed=seed, potential="well", second="well", workers=1)
+def label(inputs, destination, seed=3, n_similar=0):
+    label_crystals.build_labels(
+        *inputs, destination, n=20, n_similar=n_similar, seed=seed, potential="well", second="well", workers=1
+    )
     return sha256_of(destination)
 
 
@@ -90,3 +92,12 @@ def test_other_arguments_start_over(inputs, well, tmp_path, monkeypatch):
         patch.setattr(label_crystals, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         label(inputs, tmp_path / "killed", seed=3)
     assert label(inputs, tmp_path / "again", seed=4) == other
+
+
+def test_similar_crystals_follow_the_others_and_exchange_elements_alone(inputs, well, tmp_path):
+    label(inputs, tmp_path / "broad")
+    label(inputs, tmp_path / "both", n_similar=12)
+    broad, both = (Labels.read(tmp_path / name).table for name in ("broad", "both"))
+    pd.testing.assert_frame_equal(both.iloc[: len(broad)].astype(broad.dtypes), broad)
+    assert 0 < len(both) - len(broad) <= 12
+    assert set(both[ROUTE].iloc[len(broad) :]) == {EXCHANGE}

@@ -19,17 +19,36 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal, formula_key
 
 EXCHANGE: Final = "exchange"
 DECORATION: Final = "decoration"
-ROUTES: Final = {EXCHANGE: 0.6, DECORATION: 0.4}  # shares of the draws
 NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases form hardly any compounds
 ANIONS: Final = ("H", "N", "O", "F", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
-N_EXCHANGED: Final = (0.5, 0.4, 0.1)  # probabilities of exchanging one, two or three elements
-NEAR, FAR, FAR_SHARE = 3.0, 12.0, 0.3  # decay lengths of the probability along Mendeleev numbers, and FAR's share
 KEEPS_ANIONS: Final = 0.5  # share of decorations that put an anion where the prototype's anion was
 VOLUME_JITTER: Final = 0.08  # standard deviation of the logarithm of the cell's volume about its estimate
 LARGEST_CELL: Final = 16  # atoms of a parent
 LARGEST_PROTOTYPE: Final = 12
 PROTOTYPE_POWER: Final = 1.5  # a prototype of n compounds is drawn with a probability proportional to n to this power
 TRIES_PER_CRYSTAL: Final = 200
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How crystals are drawn.
+
+    Attributes:
+        decorations: share of the draws that decorate a prototype; the others exchange elements of a compound.
+        n_exchanged: probabilities of exchanging one, two or three elements.
+        near: decay length of an exchange's probability along Mendeleev numbers.
+        far, far_share: another decay length, and the share of the exchanges that have it.
+    """
+
+    decorations: float
+    n_exchanged: tuple[float, float, float]
+    near: float
+    far: float
+    far_share: float
+
+
+BROAD: Final = Recipe(0.4, (0.5, 0.4, 0.1), near=3.0, far=12.0, far_share=0.3)  # half lie .2 eV/atom above the hull
+SIMILAR: Final = Recipe(0.0, (0.6, 0.35, 0.05), near=2.0, far=2.0, far_share=0.0)  # most lie near the hull
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,7 @@ def draw(
     *,
     barred: frozenset[str],
     seed: int,
+    recipe: Recipe = BROAD,
 ) -> Iterator[Drawn]:
     """Draw distinct hypothetical crystals endlessly; the same arguments give the same crystals.
 
@@ -85,6 +105,7 @@ def draw(
         barred: `formula_key`s that are never drawn: those of all known crystals, so that no crystal that tests a
             model is labelled.
         seed: of the draws.
+        recipe: how they are drawn.
 
     Yields:
         Crystals in the order in which they were drawn. Ends after `TRIES_PER_CRYSTAL` consecutive draws that were
@@ -103,11 +124,11 @@ def draw(
     tries = 0
     while tries < TRIES_PER_CRYSTAL:
         tries += 1
-        route = str(rng.choice(list(ROUTES), p=list(ROUTES.values())))
+        route = str(rng.choice([EXCHANGE, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
         if route == EXCHANGE or not groups:
             route = EXCHANGE
             parent_id = whole[rng.integers(len(whole))]
-            mapping = _exchange(sorted(set(usable[parent_id].species)), elements, rng)
+            mapping = _exchange(sorted(set(usable[parent_id].species)), elements, recipe, rng)
         else:
             group = groups[rng.choice(len(groups), p=weights / weights.sum())]
             parent_id = group[rng.integers(len(group))]
@@ -142,15 +163,15 @@ def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, s
     return [groups[name] for name in sorted(groups)]
 
 
-def _exchange(own: Sequence[str], elements: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
+def _exchange(own: Sequence[str], elements: Sequence[str], recipe: Recipe, rng: np.random.Generator) -> dict[str, str]:
     """Exchange one to three elements for others with a near Mendeleev number (Pettifor, J. Phys. C 19, 285 (1986))."""
-    number = min(int(rng.choice(len(N_EXCHANGED), p=N_EXCHANGED)) + 1, len(own))
+    number = min(int(rng.choice(len(recipe.n_exchanged), p=recipe.n_exchanged)) + 1, len(own))
     mapping = {symbol: symbol for symbol in own}
     for symbol in rng.choice(list(own), size=number, replace=False):
         free = [element for element in elements if element not in mapping.values()]
         if not free:
             break
-        decay = FAR if rng.random() < FAR_SHARE else NEAR
+        decay = recipe.far if rng.random() < recipe.far_share else recipe.near
         distance = np.abs(np.array([_mendeleev(element) for element in free]) - _mendeleev(str(symbol)))
         chances = np.exp(-distance / decay)
         mapping[str(symbol)] = str(rng.choice(free, p=chances / chances.sum()))

@@ -22,7 +22,7 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.hypothetical.draw_crystals import Drawn, draw
+from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
 from matscout.hypothetical.equilibrium_volume import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
@@ -52,12 +52,13 @@ def build_labels(
     destination: Path,
     *,
     n: int,
+    n_similar: int,
     seed: int,
     potential: str,
     second: str,
     workers: int,
 ) -> None:
-    """Draw `n` hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
+    """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
     Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run with the same arguments resumes.
 
@@ -65,7 +66,8 @@ def build_labels(
         materials: curated table.
         split: material_id and fold. Test and validation rows are never parents, and never labelled.
         destination: folder to write.
-        n: crystals to draw. A few per cent have no minimum and are left out.
+        n: crystals to draw by the recipe `BROAD`. A few per cent have no minimum and are left out.
+        n_similar: by the recipe `SIMILAR`, which follow in the table.
         seed: of the draws.
         potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
@@ -75,14 +77,26 @@ def build_labels(
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
-    drawn = list(itertools.islice(draw(parents, prototypes, barred=barred, seed=seed), n))
+    drawn = [
+        item
+        for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)])
+        for item in itertools.islice(draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe), size)
+    ]
     known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
     starts = range(0, len(drawn), PART)
     crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
     facts = {name: load_potential(name).facts for name in (potential, second)}
     weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
-    settings = {"n": n, "seed": seed, "potential": potential, "second": second, "weights": weights, "part": PART}
+    settings = {
+        "n": n,
+        "n_similar": n_similar,
+        "seed": seed,
+        "potential": potential,
+        "second": second,
+        "weights": weights,
+        "part": PART,
+    }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
         _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")

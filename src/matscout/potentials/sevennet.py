@@ -141,6 +141,6 @@ class SevenNet:
 
         cutoff = float(self.checkpoint.config["cutoff"])
         cells = [Atoms(list(c.species), scaled_positions=c.frac_coords, cell=c.lattice, pbc=True) for c in crystals]
-        graphs = [AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(cell, cutoff)) for cell in cells]
+        graphs: list[Any] = [AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(cell, cutoff)) for cell in cells]
         batch: Any = Batch.from_data_list(graphs)
         return batch.to(self.device)

@@ -260,6 +260,20 @@ def test_judges_far_apart_widen_the_error_until_the_potential_has_no_say():
     assert np.isnan(found.energy[2:]).all()
 
 
+def test_an_ensemble_that_learned_from_the_potential_adds_nothing_to_it():
+    """Errors as they then are, potential's and ensemble's = potential's + its own: no weight beats the potential alone."""
+    rng = np.random.default_rng(3)
+    potential = 0.05 * rng.normal(size=20_000)
+    ensemble = potential + 0.08 * rng.normal(size=20_000)
+    stds = np.full(20_000, ensemble.std()), np.full(20_000, potential.std())
+    found = combine(ensemble, stds[0], Opinion(potential, stds[1], taught=True), correlation=0.1)
+    close = np.isfinite(found.energy)
+    assert close.mean() > 0.99
+    assert found.weight[close] == pytest.approx(1.0)
+    others = [np.square(w * potential + (1 - w) * ensemble).mean() for w in np.linspace(0, 1, 21)]
+    assert np.square(found.energy[close]).mean() <= min(others) * 1.02
+
+
 def test_the_correlation_of_both_errors_is_measured():
     rng = np.random.default_rng(3)
     truth, shared = rng.normal(size=4000), rng.normal(size=4000)
@@ -277,6 +291,7 @@ def test_the_potential_judge_joins_its_scale_to_the_known_energies(known, params
         split=known / "split.parquet",
         predictions=known / "ensemble" / "predictions.parquet",
         labels=None,
+        taught=False,
         parts=Parts(tmp_path),
         workers=1,
     )

@@ -56,10 +56,12 @@ class Opinion:
     Attributes:
         energy: (n,) formation energy on the aligned scale, eV/atom; NaN with an element that no known crystal joins.
         std: (n,) standard deviation of its error, eV/atom.
+        taught: whether the ensemble learned hypothetical crystals from the labels of a potential.
     """
 
     energy: Array
     std: Array
+    taught: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class PotentialJudge:
         known: curated rows with their fold.
         offsets: how scales are joined.
         residuals, fractions: (n,) errors on known validation crystals, and their (n, 118) atomic fractions.
+        taught: whether the ensemble learned hypothetical crystals from the labels of a potential.
     """
 
     facts: Facts
@@ -118,6 +121,7 @@ class PotentialJudge:
     offsets: Offsets
     residuals: Array
     fractions: Array
+    taught: bool
 
     def opinion(self, energies: Array, crystals: Sequence[Crystal]) -> Opinion:
         """The aligned energies of relaxed crystals, with their errors.
@@ -130,7 +134,7 @@ class PotentialJudge:
             crystals: the relaxed cells.
         """
         fractions = atomic_fractions([crystal.species for crystal in crystals])
-        return Opinion(self.scale.aligned(energies, crystals), self._std(fractions))
+        return Opinion(self.scale.aligned(energies, crystals), self._std(fractions), taught=self.taught)
 
     def _std(self, fractions: Array) -> Array:
         if self.labels is not None:
@@ -153,6 +157,7 @@ def make_potential_judge(
     split: Path,
     predictions: Path,
     labels: Path | None,
+    taught: bool,
     parts: Parts,
     workers: int,
 ) -> PotentialJudge:
@@ -166,6 +171,7 @@ def make_potential_judge(
         split: material_id and fold.
         predictions: of known crystals by the ensemble.
         labels: folder of labels by potentials, or null. If they are this potential's, no training crystal is computed.
+        taught: whether such labels trained the ensemble.
         parts: of this run, which keep the energies that are computed.
         workers: processes.
 
@@ -201,6 +207,7 @@ def make_potential_judge(
         curation.offsets,
         (aligned - truth)[usable],
         atomic_fractions([crystal.species for crystal in chosen])[usable],
+        taught,
     )
 
 

@@ -112,6 +112,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
             split=inputs.split,
             predictions=inputs.ensemble / "predictions.parquet",
             labels=inputs.labels,
+            taught=params.hypothetical.n > 0,
             parts=parts,
             workers=n_workers(),
         )

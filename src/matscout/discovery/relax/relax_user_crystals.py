@@ -118,6 +118,7 @@ def relax_structures(
             split=SPLIT,
             predictions=ensemble / "predictions.parquet",
             labels=labels if labels.is_dir() else None,
+            taught=params.hypothetical.n > 0,
             parts=parts,
             workers=n_workers(),
         )

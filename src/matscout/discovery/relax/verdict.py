@@ -47,8 +47,10 @@ class Combined:
 def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlation: float) -> Combined:
     """The linear combination of least variance of two judges with correlated errors.
 
-    The standard deviation is never below the error of the potential's labels: the ensemble learnt from such labels, so
-    that both agree proves less than two strangers would. Where they lie apart by more than one standard deviation of
+    An ensemble that learned such crystals from a potential's labels has the error of the labels, and its own error on
+    top: the covariance of both errors is at least the smaller variance. The more certain judge then has the whole say,
+    which is the potential nearly always. The standard deviation is never below the error of the potential's labels,
+    since the agreement of both judges proves little. Where they lie apart by more than one standard deviation of
     their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932). Beyond `FARTHEST` of them the potential
     has no say: its surface has holes, while the ensemble's answers stay within what it has seen.
 
@@ -61,7 +63,12 @@ def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlatio
     second, second_std = potential.energy, potential.std
     shared = correlation * ensemble_std * second_std
     variance = ensemble_std**2 + second_std**2 - 2 * shared  # of the difference
-    weight = np.clip((ensemble_std**2 - shared) / variance, 0.0, 1.0)
+    if potential.taught:
+        shared = np.maximum(shared, np.minimum(ensemble_std, second_std) ** 2)
+    separate = ensemble_std**2 + second_std**2 - 2 * shared
+    weight = np.divide(ensemble_std**2 - shared, separate, out=np.ones_like(separate), where=separate > 0).clip(
+        0.0, 1.0
+    )
     energy = weight * second + (1 - weight) * ensemble
     std = np.sqrt(weight**2 * second_std**2 + (1 - weight) ** 2 * ensemble_std**2 + 2 * weight * (1 - weight) * shared)
     distance = np.abs(second - ensemble) / np.sqrt(variance)
