@@ -315,6 +315,7 @@ start(Path({folder!r}), {potential!r})
 def start(folder, potential):
     """Relax four crystals; what is left in `folder` of an earlier call is not done again."""
     block = {"n": 1, "cell": True, "symmetry": True, "force": 0.001, "steps": 300, "volume": (0.3, 3.0), "bonds": 1.0}
+    block |= {"properties": (), "mobile_ions": ("Li",), "slab_atoms": 1}
     settings = Relaxation(potential=potential, judge=None, trust_file=True, n_known=1, seed=1, **block)
     crystals = [caesium_chloride(a, b, 3.5) for a in METALS[:2] for b in HALOGENS[:2]]
     return relax_all([str(i) for i in range(4)], crystals, settings, Parts(folder), workers=1)

@@ -113,7 +113,11 @@ def at_rest(name: str, crystal: Crystal, potential: Potential, settings: Relaxat
 def _hole(descent: Descent) -> str:
     """What was gained, where it is too much; else empty."""
     gained = descent.energy_before - descent.energy_after
-    return f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential" if gained > LARGEST_GAIN else ""
+    return (
+        f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
+        if gained > LARGEST_GAIN
+        else ""
+    )
 
 
 def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str, str]:

@@ -74,7 +74,10 @@ class Judge:
     def check(self) -> None:
         """Reject a goal that these predictions cannot answer; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
-        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE, *columns.BY_RELAXATION))
+        check_goal(
+            self.goal,
+            (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE, *columns.BY_RELAXATION),
+        )
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
         """One row a crystal that can be judged, in the given order; the others are named with their reasons.
