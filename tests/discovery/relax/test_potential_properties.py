@@ -92,10 +92,10 @@ def test_atoms_relax_at_each_volume():
     tight = settings(force=1e-4, cell=False)
 
     def polar(scale, height):
-        return Crystal(scale * np.diag([3.7, 3.7, 6.0]), ("Na", "Cl"), np.array([[0, 0, 0], [0.5, 0.5, height]]))
+        return Crystal(scale * np.diag([3.7, 3.7, 7.5]), ("Na", "Cl"), np.array([[0, 0, 0], [0.5, 0.5, height]]))
 
     def relaxed(scale):
-        return descend("a", polar(scale, 0.4), PAIRWISE, tight)
+        return descend("a", polar(scale, 0.33), PAIRWISE, tight)
 
     best = minimize_scalar(lambda scale: relaxed(scale).energy_after, bounds=(0.9, 1.1), method="bounded").x
     rested = relaxed(best).crystal

@@ -145,6 +145,7 @@ class Judge:
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
             counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        counts = counts & self._is_measured(table)
         table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
         return table
 
@@ -192,6 +193,11 @@ class Judge:
         """Objectives on properties of relaxed crystals that the table holds."""
         return tuple(aim for aim in self.goal.relaxed if aim.column in table)
 
+    def _is_measured(self, table: pd.DataFrame) -> NDArray[np.bool_]:
+        """(n,) whether each crystal has a value of every such property."""
+        names = [aim.column for aim in self._measured(table)]
+        return np.isfinite(table[names].to_numpy(dtype=np.float64)).all(axis=1)
+
     @property
     def _asks_for_made_parents(self) -> bool:
         return any(aim.column == columns.PARENT_MADE for aim in self.goal.objectives)
@@ -218,12 +224,11 @@ class Judge:
         judged = obeys.copy()
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             judged &= table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
-        measured = self._measured(table)
-        for aim in measured:
-            judged &= np.isfinite(table[aim.column].to_numpy(dtype=np.float64))
+        judged &= self._is_measured(table)
         parts = []
         if judged.any():
-            parts.append(rank_candidates(table.loc[judged], (*self.goal.screened, *measured)))
+            aims = (*self.goal.screened, *self._measured(table))
+            parts.append(rank_candidates(table.loc[judged], aims))
         if (unjudged := obeys & ~judged).any():
             behind = rank_candidates(table.loc[unjudged], self.goal.screened)
             parts.append(behind.assign(**NOT_MET, **{columns.PARETO_LAYER: DEEPEST + 1}))

@@ -1,6 +1,7 @@
 """Before and after the relaxation: what moved, what both judges say, and who left the shortlist."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import pandas as pd
@@ -45,6 +46,11 @@ def _words(run: Run) -> str:
             f"{wording.number(known['mae_ensemble'], 3)}. The potential's figure is optimistic: it was trained on "
             f"{judge['training_data'] or 'most of these crystals'}."
         )
+    for name, counts in told.get("properties", {}).items():
+        failed = sum(counts["failed_by_reason"].values())
+        words += f" Of {wording.name_of(name)}, {counts['n']} values and {failed} without one."
+    if told.get("properties"):
+        words += " The error of a property is that of SevenNet-0 on crystals whose value is published."
     return words
 
 
@@ -63,6 +69,7 @@ def _table(kept: pd.DataFrame) -> Table:
         Column("atoms moved", "Å"),
         Column("volume", "change"),
         Column("space group", "before and after", numeric=False),
+        *(Column(wording.name_of(name), wording.unit_of(name)) for name in properties_in(kept.columns)),
     )
     rows = tuple(_row(row) for row in kept.to_dict("records"))
     return Table("relaxation", f"Before and after, {wording.plural(len(kept), 'candidate')}", heads, rows)
@@ -86,8 +93,48 @@ def _row(row: dict[str, Any]) -> Row:
         number_cell(row["moved"], 2),
         Cell(wording.percent(_volume_change(row)), _volume_change(row)),
         text_cell(groups[0] if groups[0] == groups[1] else " to ".join(groups), note),
+        *(_property_cell(row, name) for name in properties_in(row)),
     )
     return Row(cells, candidate=row[columns.CANDIDATE_ID])
+
+
+def properties_in(names: Iterable[str]) -> list[str]:
+    """Columns of properties by the potential that are there."""
+    present = set(names)
+    return [name for name in columns.BY_RELAXATION if name in present]
+
+
+def _property_cell(row: dict[str, Any], name: str) -> Cell:
+    if not math.isfinite(row[name]):
+        return Cell(text_cell(wording.DASH, _why_not(row, name)).html, math.nan)
+    value, error = _with_error(row, name)
+    return Cell(Markup('{} <span class="sub">± {}</span>').format(value, error), float(row[name]))
+
+
+def _with_error(row: dict[str, Any], name: str) -> tuple[str, str]:
+    found = (row[name], row[name + columns.STD])
+    if name == columns.VOLUME_CHANGE:
+        return wording.percent(found[0]), wording.percent(found[1])
+    digits = 0 if name == columns.BULK_MODULUS_POTENTIAL else 2
+    return wording.number(found[0], digits), wording.number(found[1], digits)
+
+
+def _why_not(row: dict[str, Any], name: str) -> str:
+    reason = row.get(f"{columns.AVERAGE_VOLTAGE if name == columns.VOLUME_CHANGE else name}_reason")
+    return str(reason or "").replace("_", " ")
+
+
+def _property_facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Each property with its error and how it came about, or why it has no value."""
+    facts: list[tuple[str, Any]] = []
+    for name in properties_in(row):
+        detail = row.get(f"{name}_detail") or ""
+        if math.isfinite(row[name]):
+            shown = " ± ".join(_with_error(row, name))
+            unit = wording.unit_of(name)
+            detail = Markup('{} <span class="sub">{}</span>').format(f"{shown} {unit}".strip(), detail)
+        facts.append((wording.name_of(name), detail or _why_not(row, name)))
+    return facts
 
 
 def _volume_change(row: dict[str, Any]) -> float:
@@ -115,4 +162,4 @@ def relaxation_facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
         facts.append(("potential says", f"{wording.number(said, 2)} eV/atom, weight {weight}"))
     if row["judges_remark"]:
         facts.append(("judges", row["judges_remark"]))
-    return facts
+    return facts + _property_facts(row)
