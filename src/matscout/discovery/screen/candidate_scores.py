@@ -196,7 +196,7 @@ class Judge:
     def _is_measured(self, table: pd.DataFrame) -> NDArray[np.bool_]:
         """(n,) whether each crystal has a value of every such property."""
         names = [aim.column for aim in self._measured(table)]
-        return np.isfinite(table[names].to_numpy(dtype=np.float64)).all(axis=1)
+        return np.asarray(np.isfinite(table[names].to_numpy(dtype=np.float64)).all(axis=1))
 
     @property
     def _asks_for_made_parents(self) -> bool:
