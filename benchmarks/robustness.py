@@ -47,7 +47,7 @@ def tried(n: int, seed: int, folder: Path) -> Iterator[tuple[str, str, str | Non
 def table_of(kinds: dict[str, Counter[str]]) -> str:
     """Markdown."""
     lines = [
-        "| kind of input | tried | read | refused, whole or row by row | traceback | read as something else |",
+        "| kind of input | tried | read | rejected, whole or row by row | traceback | read as something else |",
         "|---|---|---|---|---|---|",
     ]
     total: Counter[str] = Counter()

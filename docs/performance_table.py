@@ -40,7 +40,7 @@ def updated(page: str, results: Results) -> str:
 
 def graphs_table(results: Results) -> str:
     """Cell to graph, per core, against pymatgen's neighbour list in the same run."""
-    lines = ["| cells | k | crystals/s, one core | over pymatgen's list at 8 Å |", "|---|---|---|---|"]
+    lines = ["| cells | k | crystals/s, one core | ratio to pymatgen's list at 8 Å |", "|---|---|---|---|"]
     for key, cells in (("all_cells", "bench6k, mean 18 atoms"), ("cells_of_8_to_12_atoms", "of these, 8 to 12 atoms")):
         figures = results["graphs"][key]
         for k in (12, 24):
@@ -49,8 +49,8 @@ def graphs_table(results: Results) -> str:
     store = results["graphs"]["store"]
     size, whole = store["bytes_per_crystal_k24"] / 1000, store["gigabytes_for_230000"]
     words = (
-        f"Store, k = 24: {size:.1f} kB a crystal, so {whole:.2f} GB for 230,000; a batch of 64 is collated at "
-        f"{store['batch_64_crystals_per_s']:,.0f} crystals/s. Peers, crystals/s: {PEERS['graphs']}."
+        f"The graph store takes {size:.1f} kB per crystal at k = 24, so {whole:.2f} GB for 230,000. Batches of 64 are "
+        f"assembled at {store['batch_64_crystals_per_s']:,.0f} crystals/s. Other codes, crystals/s: {PEERS['graphs']}."
     )
     return "\n".join([*lines, "", words])
 
@@ -58,17 +58,17 @@ def graphs_table(results: Results) -> str:
 def models_table(results: Results) -> str:
     """Inference and training of each member, of all, and of the published layer in the same run."""
     models = results["models"]
-    head = "| | weights | inference, crystals/s | training, crystals/s | peers, inference and training |"
+    head = "| | weights | inference, crystals/s | training, crystals/s | other codes, inference and training |"
     lines = [head, "|---|---|---|---|---|"]
     for name, figures in models["members"].items():
         rates = f"{figures['inference_per_s']:,} | {figures['training_per_s']:,}"
         lines.append(f"| `{name}` | {figures['n_parameters']:,} | {rates} | {PEERS.get(name, '')} |")
     lines.append(f"| all six, one after the other | | {models['ensemble']['inference_per_s']:,} | | |")
     published = " | ".join(f"{models['published_cgcnn'][key]:,}" for key in ("inference_per_s", "training_per_s"))
-    lines.append(f"| the published CGCNN, written plainly | | {published} | |")
+    lines.append(f"| the published CGCNN in plain torch | | {published} | |")
     over, setting = models["cgcnn_over_published"], models["setting"]
     words = (
-        f"`cgcnn` over the published layer in this run: inference {over['inference_per_s']}, training "
+        f"Speed of `cgcnn` relative to the published layer: inference {over['inference_per_s']}, training "
         f"{over['training_per_s']}. {setting['crystals']:,} cells of {setting['cells']}, {setting['threads']} threads, "
         f"{setting['cpu']}, torch {setting['torch']}."
     )
@@ -79,10 +79,10 @@ def subnormals_table(results: Results) -> str:
     """Each member by what its numbers and its passes over edges are, inference and training."""
     subnormals = results["subnormals"]
     columns = {
-        "tails": "Gaussians to their end",
-        "tails_flushed": "the same, flushed",
-        "plain": "ending at four steps",
-        "kernels": "and with kernels",
+        "tails": "full Gaussians",
+        "tails_flushed": "full, subnormals flushed to zero",
+        "plain": "Gaussians cut off at four steps",
+        "kernels": "cut off, with kernels",
     }
     lines = [f"| inference / training | {' | '.join(columns.values())} |", "|---" * (1 + len(columns)) + "|"]
     for name, found in subnormals["members"].items():
@@ -98,7 +98,7 @@ def subnormals_table(results: Results) -> str:
 def screening_table(results: Results) -> str:
     """The stages from candidates to a ranked list, by number of candidates."""
     lines = [
-        "| candidates | stage | wall, s | processor, s | ms of processor a crystal | peak memory, MB |",
+        "| candidates | stage | wall time, s | processor time, s | processor ms per crystal | peak memory, MB |",
         "|---|---|---|---|---|---|",
     ]
     runs = results["screening_scale"]["runs"]
@@ -145,7 +145,7 @@ def cascade_table(results: Results) -> str:
         cells = [f"{k['crystals_per_processor_second']:,}, {k['recall_of_top_1_percent']:.3f}" for k in kept]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     setting = results["cascade"]["setting"]
-    lines += ["", f"{setting['candidates']:,} candidates, {setting['obey_element_rules']:,} obey the element rules."]
+    lines += ["", f"{setting['candidates']:,} candidates; {setting['obey_element_rules']:,} obey the element rules."]
     for name, told in setting["distilled"].items():
         differences = told["teacher"]["differences"]
         words = " and ".join(f"{found:.3f} {UNITS[target]}" for target, found in sorted(differences.items()))
@@ -161,7 +161,7 @@ def bounds_table(results: Results) -> str:
     """How far each encoder is from its arithmetic, and what takes the time."""
     bounds = results["bounds"]
     kinds = list(next(iter(bounds["members"].values()))["shares"])
-    head = "| | MFLOP a crystal | crystals/s, one core | floor: its matrix products alone, crystals/s |"
+    head = "| | MFLOP per crystal | crystals/s, one core | matrix products alone, crystals/s |"
     lines = [f"{head} {' | '.join(kinds)} |", "|---" * (4 + len(kinds)) + "|"]
     for name, found in bounds["members"].items():
         rates = (found["crystals_per_s_of_one_core"], found["floor_per_s_of_one_core"])
@@ -175,7 +175,7 @@ def parts_table(results: Results) -> str:
     """Where the seconds of one screening go."""
     screened = results["bounds"]["screen"]
     total = sum(screened["seconds"].values())
-    lines = [f"| {screened['n']:,} candidates | wall, s | share |", "|---|---|---|"]
+    lines = [f"| {screened['n']:,} candidates | wall time, s | share |", "|---|---|---|"]
     lines += [f"| {part} | {took:.1f} | {took / total:.0%} |" for part, took in screened["seconds"].items()]
     return "\n".join([*lines, f"| together | {total:.1f} | |", "", f"{_cpu(results['bounds'])}."])
 
@@ -188,7 +188,7 @@ def batches_table(results: Results) -> str:
     """Crystals per second of one core by edges per batch."""
     rates = results["batch_sizes"]["crystals_per_s"]
     sizes = sorted(next(iter(rates.values())), key=int)
-    lines = [f"| edges a batch | {' | '.join(f'{int(size):,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    lines = [f"| edges per batch | {' | '.join(f'{int(size):,}' for size in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
     lines += [f"| `{name}` | {' | '.join(f'{row[size]:,}' for size in sizes)} |" for name, row in rates.items()]
     return "\n".join(lines)
 
@@ -211,6 +211,21 @@ def threads_table(results: Results) -> str:
     return "\n".join([*lines, "", words])
 
 
+def relaxing_table(results: Results) -> str:
+    """What a relaxation costs, by number of atoms."""
+    figures = results["relaxing"]
+    lines = ["| atoms | candidates | mean atoms | steps | processor, s |", "|---|---|---|---|---|"]
+    for size, row in figures["by_size"].items():
+        cells = f"{row['candidates']:.0f} | {row['atoms']:.1f} | {row['steps']:.1f} | {row['seconds']:.2f}"
+        lines.append(f"| {size} | {cells} |")
+    words = (
+        f"{figures['per_hour_and_core']:,} candidates per hour and core with {figures['potential']}. The time of a "
+        f"step grows as the number of atoms to the power {figures['growth_of_a_step_with_atoms']:.2f}. "
+        f"{figures['cpu']}, torch {figures['torch']}."
+    )
+    return "\n".join([*lines, "", words])
+
+
 TABLES = {
     "graphs": graphs_table,
     "models": models_table,
@@ -222,6 +237,7 @@ TABLES = {
     "batches": batches_table,
     "cascade": cascade_table,
     "threads": threads_table,
+    "relaxing": relaxing_table,
 }
 
 

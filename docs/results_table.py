@@ -1,6 +1,6 @@
 """Write the results tables of README.md and docs/relaxation.md: python docs/results_table.py.
 
-From metrics/*.json and, where they are there, hypothetical.json and potential_properties.json of benchmarks/results.
+Read metrics/*.json and, if they exist, hypothetical.json and potential_properties.json of benchmarks/results.
 """
 
 import json
@@ -42,7 +42,7 @@ def table_of(ensemble: Metrics, members: Metrics, hypothetical: Metrics | None =
     `hypothetical`, the figures on compounds that nobody has made, adds a table of its own.
     """
     heads = " | ".join(f"{name} MAE, {unit}" for name, unit in TARGETS.values())
-    lines = [f"| on real test crystals that no model saw | {heads} |", "|---|---|---|"]
+    lines = [f"| real test crystals, unseen in training | {heads} |", "|---|---|---|"]
     for baseline in BASELINES:
         values = [ensemble[target][f"{baseline}: MAE ({unit})"] for target, (_, unit) in TARGETS.items()]
         lines.append(_line(baseline, values))
@@ -59,7 +59,7 @@ def hypothetical_table(results: Metrics) -> str:
     """Errors, coverage and calls of stability of the sample's ensemble on hypothetical compounds."""
     sets = results["ensembles"][SAMPLE]["sets"]
     lines = [
-        "| on compounds that nobody has made | rows | formation energy MAE, eV/atom | bias | in the 90 % interval |",
+        "| compounds that nobody has made | rows | formation energy MAE, eV/atom | bias | in the 90 % interval |",
         "|---|---|---|---|---|",
     ]
     for name, title in HYPOTHETICAL_SETS.items():
@@ -69,10 +69,10 @@ def hypothetical_table(results: Metrics) -> str:
     exact, whole = (sets["wbm"]["stability"][grade] for grade in ("exact", "all rows"))
     beside = "; ".join(f"{title} {_calls(results['published'][name]['exact'])}" for name, title in ONE_LOOK.items())
     words = (
-        f"Stable or not, on the {exact['rows']} rows of WBM with an exact hull: F1 / DAF {_calls(exact)}; published "
-        f"predictions of the same rows: {beside}. On all rows, weighted as on the leaderboard of Matbench Discovery: "
-        f"{whole['f1_reweighted']:.2f} / {whole['daf_reweighted']:.1f}. "
-        "[What this says about a new compound](docs/hypothetical.md)."
+        f"Stable or unstable: on the {exact['rows']} rows of WBM with an exact hull the ensemble reaches F1 / "
+        f"DAF {_calls(exact)}. Published predictions of the same rows reach: {beside}. On all rows, weighted as on the "
+        f"leaderboard of Matbench Discovery, it reaches {whole['f1_reweighted']:.2f} / {whole['daf_reweighted']:.1f}. "
+        "[What this means for a new compound](docs/hypothetical.md)."
     )
     return "\n".join(lines) + f"\n\n{words}\n"
 
@@ -112,10 +112,10 @@ def _words(ensemble: Metrics) -> str:
         low, high = (figures[f"MAE, 95 % interval {end} ({unit})"] for end in ("from", "to"))
         cover = figures["coverage of 90 % intervals"]
         parts.append(
-            f"{name}: {figures['test crystals']} crystals, ensemble MAE between {low:.3f} and {high:.3f} {unit} "
-            f"(95 % bootstrap), 90 % intervals hold {100 * cover:.0f} % of them"
+            f"For the {name} ({figures['test crystals']} crystals), the 95 % bootstrap interval of the ensemble's "
+            f"MAE is {low:.3f} to {high:.3f} {unit}, and the 90 % intervals contain {100 * cover:.0f} % of the labels."
         )
-    return f"Measured by `make repro` on the bundled sample: {'; '.join(parts)}."
+    return f"Measured by `make repro` on the bundled sample. {' '.join(parts)}"
 
 
 def read_figures() -> tuple[Metrics, Metrics, Metrics | None]:

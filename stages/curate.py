@@ -8,7 +8,7 @@ from matscout.stage import PathOption, PathsOption, run
 def main(raw: PathsOption, feedback: PathOption, out: PathOption) -> None:
     """Check, deduplicate and align the rows of every snapshot, and results of candidates."""
     from matscout.curation.curate import curate
-    from matscout.curation.duplicates.comparison_cache import (
+    from matscout.curation.duplicate_search import (
         cache_directory,  # here: workers import this script again, and need none of it
     )
 

@@ -1,9 +1,9 @@
 """Stage `distill`: a fast member that learns the ensemble's answers."""
 
-from matscout.ensemble.distillation.distill import distill
+from matscout.ensemble.distill import distill
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
-from matscout.training.runs.tracking import MLflowTracker
+from matscout.training.tracking import MLflowTracker
 
 
 def main(name: NameOption, members: PathOption, ensemble: PathOption, candidates: PathOption, out: PathOption) -> None:

@@ -7,7 +7,7 @@ from matscout.stage import PathOption, run
 
 def main(materials: PathOption, out: PathOption) -> None:
     """Build the graph of every material."""
-    from matscout.graphs.store.featurize import (
+    from matscout.graphs.featurize import (
         build_store,  # here: workers import this script again, and need none of it
     )
 

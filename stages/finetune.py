@@ -2,7 +2,7 @@
 
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
-from matscout.training.runs.tracking import MLflowTracker
+from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import train_member
 
 

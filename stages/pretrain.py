@@ -3,7 +3,7 @@
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
 from matscout.training.pretrain import pretrain
-from matscout.training.runs.tracking import MLflowTracker
+from matscout.training.tracking import MLflowTracker
 
 
 def main(name: NameOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption) -> None:

@@ -1,7 +1,7 @@
 """Stage `summarize`: the small metrics that Git tracks, and the tables behind `dvc plots`."""
 
 from matscout.params import load_params
-from matscout.report.summary.summarize import summarize
+from matscout.report.summarize import summarize
 from matscout.stage import PathOption, run
 
 

@@ -2,8 +2,8 @@
 
 from matscout.params import load_params
 from matscout.stage import NameOption, PathOption, run
-from matscout.training.runs.trained_beforehand import take_member
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.checkpoints import take_member
+from matscout.training.training import TrainingInputs, member_training
 
 
 def main(member: NameOption, materials: PathOption, graphs: PathOption, split: PathOption, out: PathOption) -> None:
@@ -11,7 +11,7 @@ def main(member: NameOption, materials: PathOption, graphs: PathOption, split: P
     params = load_params()
     training, inputs = member_training(member, params), TrainingInputs(graphs, split, materials)
     if not take_member(training, inputs, out):
-        from matscout.training.runs.tracking import MLflowTracker
+        from matscout.training.tracking import MLflowTracker
         from matscout.training.train_member import train  # torch
 
         train(training, inputs, out, MLflowTracker(params))

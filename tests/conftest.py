@@ -22,7 +22,7 @@ FIRST = (
     "engine/test_ray_engine",
     "curation/test_curate",
     "training/test_shared_training",
-    "ensemble/distillation/test_distill",
+    "ensemble/test_distill",
     "pipeline",
     "notebooks",
     "training",

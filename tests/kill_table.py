@@ -1,6 +1,6 @@
 """The table of kills in benchmarks/results/kills.md: each test that kills notes when it did and what came of it.
 
-MATSCOUT_KILL_TABLE=kills.md python -m pytest -m "" tests/training/runs/test_checkpoints.py tests/pipeline/test_pipeline_killed.py
+MATSCOUT_KILL_TABLE=kills.md python -m pytest -m "" tests/training/test_checkpoints.py tests/pipeline/test_pipeline_killed.py
 """
 
 import os

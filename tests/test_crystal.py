@@ -30,7 +30,7 @@ def test_derived_values_agree_with_pymatgen():
     assert crystal.reduced_formula == PEROVSKITE.composition.reduced_formula == "SrTiO3"
 
 
-def test_partial_occupation_is_refused():
+def test_partial_occupation_is_rejected():
     alloy = Structure(Lattice.cubic(3.6), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
     with pytest.raises(ValueError, match="partially occupied"):
         Crystal.from_structure(alloy)

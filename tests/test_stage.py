@@ -1,4 +1,4 @@
-"""How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is refused."""
+"""How a stage ends: mendable errors are one line, defects keep their traceback, foreign code is rejected."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import matscout
 from matscout import stage
-from matscout.engine.floating_point import ONE_THREAD
+from matscout.engine.process_setup import ONE_THREAD
 from matscout.errors import InputError
 
 PACKAGE = Path(matscout.__file__).parent
@@ -55,7 +55,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         run_raising(monkeypatch, OSError(errno.EBADF, "odd"))
 
 
-def test_other_code_than_the_folder_s_is_refused(tmp_path):
+def test_other_code_than_the_folder_s_is_rejected(tmp_path):
     here = tmp_path / "src/matscout"
     stage.check_code(PACKAGE, here)  # not there: a stage run elsewhere, as tests do
     shutil.copytree(PACKAGE, here, ignore=shutil.ignore_patterns("__pycache__"))

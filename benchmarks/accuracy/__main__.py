@@ -28,8 +28,8 @@ from benchmarks.uncertainty.members_and_rows import BENCH6K_FOLDS, ROOT
 from matscout.commands.tune import tune
 from matscout.files import write_json
 from matscout.params import check_params, load_params
-from matscout.training.runs.training import TrainingInputs
 from matscout.training.train_member import METRICS_FILE, UNTRACKED
+from matscout.training.training import TrainingInputs
 
 VARIANTS = ROOT / "benchmarks" / "accuracy" / "ablations.yaml"
 CURVE_ROWS = (500, 1000, 2000)

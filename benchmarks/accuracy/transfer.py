@@ -30,7 +30,7 @@ import torch
 from benchmarks.shared_rows import ROOT, order, read_rows, table_of
 from matscout import columns
 from matscout.files import write_json, write_parquet
-from matscout.graphs.store.graph_store import GraphStore, build_store
+from matscout.graphs.graph_store import GraphStore, build_store
 from matscout.models.inference import distributions, embed
 from matscout.models.saved_member import load_member
 from matscout.params import Params, load_params

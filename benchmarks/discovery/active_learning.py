@@ -26,7 +26,7 @@ from benchmarks.discovery.hidden_materials import (
     load_world,
 )
 from matscout.crystal import ATOMIC_NUMBERS
-from matscout.discovery.rank.diverse_batch import diverse_batch
+from matscout.discovery.screen.shortlist import diverse_batch
 from matscout.progress import progress
 
 CLOSE = 300  # rows that the diverse batch is chosen from

@@ -28,12 +28,11 @@ from matscout.discovery.screen.candidate_scores import Judge, crystals_of
 from matscout.discovery.screen.cascade import STRETCH, best_share
 from matscout.discovery.screen.scored_file import PLACE
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.ensemble.distillation.distill import chosen_rows, distill
-from matscout.ensemble.distillation.student import TEACHER_FILE, student
+from matscout.ensemble.distill import chosen_rows, distill
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone
+from matscout.ensemble.single_member import TEACHER_FILE, alone, student
 from matscout.files import sha256_of_json, write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, check_params, load_params

@@ -29,7 +29,7 @@ from matscout.discovery.relax.verdict import combine
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import load_params
 from matscout.resume.parts import Parts
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Species
 
-from matscout.discovery.propose.crystal_templates import make_template
+from matscout.discovery.propose.crystal_templates import Parent, make_template
 from matscout.discovery.propose.ionic_volumes import fit_ionic_volumes, volume_scales
 from matscout.discovery.propose.oxidation_states import ion_table
-from matscout.discovery.propose.parent_crystals import Parent
-from matscout.discovery.propose.prototypes import prototype_key
+from matscout.discovery.propose.substitution_routes import prototype_key
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot
 

@@ -39,7 +39,7 @@ from benchmarks.shared_rows import ROOT
 from matscout import columns
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import plan_inference
 
 RESULTS = ROOT / "benchmarks" / "results" / "hypothetical.json"

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from benchmarks.hypothetical.rows import CASTELLI, GRADES, WBM, LabelledSet
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
-from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
-from matscout.ensemble.metrics.point_errors import (
+from matscout.compositions import atomic_fractions
+from matscout.ensemble.metrics import (
+    coverage,
     mean_absolute_error,
+    mean_width,
     r_squared,
     roc_auc,
     root_mean_squared_error,

@@ -57,7 +57,7 @@ def stability_table(results: Figures) -> str:
     exact, whole = ranked[0][2]["exact"], ranked[0][2]["all rows"]
     words = (
         f"Exact hull: {exact['rows']:,} rows, {_percent(exact['prevalence'])} of them stable, so that DAF is at most "
-        f"{1 / exact['prevalence']:.1f}. All rows: {whole['rows']:,}, most of them against a reconstructed hull, "
+        f"{1 / exact['prevalence']:.1f}. All rows: {whole['rows']:,}, most of them relative to a reconstructed hull, "
         f"{_percent(whole['prevalence'])} stable; reweighted to the {100 * UNIQUE_PROTOTYPES_STABLE:.1f} % of all "
         f"unique prototypes, DAF at most {1 / UNIQUE_PROTOTYPES_STABLE:.1f}. MAE and bias, eV/atom, need no hull."
     )
@@ -91,7 +91,7 @@ def energies_table(results: Figures) -> str:
             + [_number(auc[key], 2) for key in ("far_from_training", "training_distance", "std")]
         )
     words = (
-        "AUC: how well the flag, the distance from the training set and the predicted spread tell errors above "
+        "AUC: how well the flag, the distance from the training set and the predicted spread separate errors above "
         "0.2 eV/atom from the others (0.5: not at all, 1: perfectly)."
     )
     return "\n".join([*_table(head, lines), "", words])
@@ -99,8 +99,8 @@ def energies_table(results: Figures) -> str:
 
 def gaps_table(results: Figures) -> str:
     """Error of the band gap beside calling everything a metal."""
-    head = ["band gap, eV", "ensemble", "rows", "MAE", "MAE if all are metals", "bias", "metals", "AUC metal or not"]
-    head += ["metals called so", "others called metals"]
+    head = ["band gap, eV", "ensemble", "rows", "MAE", "MAE if all are predicted metals", "bias", "metals"]
+    head += ["AUC metal or not", "metals predicted as metals", "non-metals predicted as metals"]
     lines = []
     for _, title, ensemble, found in _each_set(results):
         if "gap" in found:
@@ -139,7 +139,8 @@ def castelli_table(results: Figures) -> str:
 def how(results: Figures) -> str:
     """The command and the members behind the tables."""
     members = "; ".join(f"{name}: {', '.join(each['members'])}" for name, each in results["ensembles"].items())
-    return f"By: `{results['command']}`, {results['device']}, torch {results['versions']['torch']}. Members, {members}."
+    made = f"`{results['command']}`, {results['device']}, torch {results['versions']['torch']}"
+    return f"Command: {made}. Members, {members}."
 
 
 def text_of(results: Figures) -> str:

@@ -26,8 +26,7 @@ from werkzeug import Request, Response, serving
 
 from matscout.params import Database, load_params
 from matscout.sources.acquire import acquire
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.page_files import read_page
+from matscout.sources.snapshots.snapshot_files import read_manifest, read_page
 
 ROOT = Path(__file__).parents[2]
 SHARES = {"materials_project": 50, "aflow": 100, "oqmd": 80}

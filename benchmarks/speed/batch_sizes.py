@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.graphs import load_cells, machine
+from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.graphs.crystal_graph import inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.model import build_model
 from matscout.params import Member, Params, load_params
 

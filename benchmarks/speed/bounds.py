@@ -29,10 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.graphs import machine
 from benchmarks.speed.subnormals import variant
+from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.graphs.crystal_graph import inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import plan_inference
 from matscout.models.saved_member import load_member
 
@@ -44,7 +44,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
         ("matscout.discovery.stability.energy_above_hull", "References.read"),
         ("matscout.ensemble.predictor", "EnsemblePredictor.load"),
     ],
-    "graphs": [("matscout.graphs.store.graph_store", "GraphStore.from_usable")],
+    "graphs": [("matscout.graphs.graph_store", "GraphStore.from_usable")],
     "encoders": [("matscout.ensemble.predictor", "run_members")],
     "distances from the training set": [("matscout.ensemble.training_distance", "TrainingReference.distance")],
     "convex hulls": [
@@ -57,7 +57,7 @@ PARTS = {  # of the stage, none within another: what is called, where it is look
     ],
     "writing": [
         ("matscout.discovery.screen.screen", "write_cifs"),
-        ("matscout.discovery.screen.scored_file", "JudgedFile.write_ranked"),
+        ("matscout.discovery.screen.scored_file", "ScoredFile.write_ranked"),
     ],
 }
 IMPORTS, REST = "interpreter and imports", "heads, calibration, columns and the rest"
@@ -102,7 +102,7 @@ def clocked(spent: dict[str, float]) -> None:
 
 def screen_here(began: float, n: int) -> None:
     """Body of the process that is timed: prints its parts as JSON."""
-    from matscout.memory import collect_garbage_rarely
+    from matscout.engine.process_setup import collect_garbage_rarely
 
     collect_garbage_rarely()
     from matscout.discovery.screen.screen import screen

@@ -21,9 +21,8 @@ from benchmarks.shared_rows import ROOT, crystal_of, file_of, order, read_rows
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.files import write_json, write_parquet
-from matscout.graphs.store.crystal_block import CrystalBlock
-from matscout.graphs.store.graph_store import GraphStore, build_store
-from matscout.graphs.store.pack_crystals import pack_graphs
+from matscout.graphs.graph_store import GraphStore, build_store
+from matscout.graphs.pack_crystals import CrystalBlock, pack_graphs
 from matscout.params import Graphs
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot

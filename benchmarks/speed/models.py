@@ -21,9 +21,9 @@ from benchmarks.shared_rows import ROOT, file_of
 from benchmarks.speed.graphs import load_cells, machine
 from benchmarks.speed.published_cgcnn import PublishedCGCNN, dense_batches
 from matscout.crystal import Crystal
+from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.model import build_model
 from matscout.params import Params, load_params

@@ -19,12 +19,11 @@ import torch
 import torch._inductor.config
 
 from benchmarks.speed.graphs import load_cells, machine
-from matscout.ensemble.load_members import load_members
+from matscout.engine.process_setup import keep_freed_memory
+from matscout.ensemble.members import load_members
 from matscout.files import write_json
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.graphs.crystal_graph import CrystalGraph, inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import distributions, plan_inference
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Params, load_params

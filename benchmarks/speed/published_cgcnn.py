@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from matscout.crystal import Crystal
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Graphs
 
 N_NEIGHBORS = 12

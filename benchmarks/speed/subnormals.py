@@ -21,12 +21,12 @@ import torch
 from benchmarks.shared_rows import ROOT, file_of
 from benchmarks.speed.graphs import machine
 from benchmarks.speed.models import cells_of
+from matscout.engine.process_setup import keep_freed_memory
 from matscout.files import write_json
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.graphs.crystal_graph import inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import plan_inference
-from matscout.models.layers import gaussian_expansion
+from matscout.models.layers import distances_and_angles
 from matscout.models.model import CrystalModel, build_model
 from matscout.params import load_params
 
@@ -42,14 +42,14 @@ VARIANTS = {  # kernels, Gaussians to their end, flushed
 def variant(name: str) -> Iterator[None]:
     """The encoders as one of `VARIANTS`."""
     kernels, tails, flushed = VARIANTS[name]
-    end, off = gaussian_expansion.LARGEST_SQUARE, numba.config.DISABLE_JIT  # type: ignore[attr-defined]
-    gaussian_expansion.LARGEST_SQUARE = float("inf") if tails else end
+    end, off = distances_and_angles.LARGEST_SQUARE, numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+    distances_and_angles.LARGEST_SQUARE = float("inf") if tails else end
     numba.config.DISABLE_JIT = off or not kernels  # type: ignore[attr-defined]
     torch.set_flush_denormal(flushed)
     try:
         yield
     finally:
-        gaussian_expansion.LARGEST_SQUARE, numba.config.DISABLE_JIT = end, off  # type: ignore[attr-defined]
+        distances_and_angles.LARGEST_SQUARE, numba.config.DISABLE_JIT = end, off  # type: ignore[attr-defined]
         torch.set_flush_denormal(False)
 
 

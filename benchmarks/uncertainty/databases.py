@@ -18,12 +18,11 @@ import pandas as pd
 from benchmarks.shared_rows import SHARED, crystal_of, read_file
 from benchmarks.uncertainty.shift import Shifted, remedies, share_flagged
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
-from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import fit_offset
+from matscout.curation.reference_offsets import Pairs, fit_offset
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Params
 
 DATABASES = {

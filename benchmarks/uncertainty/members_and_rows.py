@@ -11,7 +11,7 @@ from benchmarks.shared_rows import ROOT, order, read_rows, table_of
 from matscout import columns
 from matscout.engine import n_workers
 from matscout.files import write_parquet
-from matscout.graphs.store.graph_store import build_store
+from matscout.graphs.graph_store import build_store
 from matscout.params import Params
 
 BENCH6K_SITES, BENCH6K_FOLDS = 50, (5000, 500, 500)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from benchmarks.uncertainty.members_and_rows import Inputs
 from matscout import columns
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.calibration.population_shift import reweighted_interval
-from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
+from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction, reweighted_interval
+from matscout.ensemble.metrics import coverage, mean_width
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Params
 
 Array = NDArray[np.float64]

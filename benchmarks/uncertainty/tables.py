@@ -111,8 +111,8 @@ def _summary(results: dict[str, Any]) -> str:
             gains = [f"{100 * gain:.0f} %" for gain in (one["narrower_by_uncut"], floor["narrower_by"])]
             cover = f"{100 * ours['coverage_90']:.1f} %"
             rows.append([f"`{name}`, {len(run['members'])}", target, figures["n_test"], cover, *least, *gains])
-    head = ["run, members", "target", "test rows", "covered", "least of a stratum", "the same, one width for all"]
-    return table([*head, "narrower than one width for all", "than one that covers 85 % in every stratum"], rows)
+    head = ["run, members", "target", "test rows", "coverage", "lowest in a stratum", "lowest with one width for all"]
+    return table([*head, "narrower than one width", "narrower than one width with 85 % per stratum"], rows)
 
 
 def _part(name: str, run: dict[str, Any]) -> str:

@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.uncertainty.narrowest import narrowest_steps
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.comparison.composition_features import composition_features
+from matscout.ensemble.comparison.compare_methods import composition_features
 
 Array = NDArray[np.float64]
 Fit = Callable[["Rows", Array], Callable[["Rows"], Array]]

@@ -31,8 +31,7 @@ from matscout.columns import ENERGY_CORRECTIONS, FORMATION_ENERGY, MP2018, MP202
 from matscout.progress import progress
 from matscout.sources.energy_corrections import correction_per_atom
 from matscout.sources.licences import MATERIALS_PROJECT
-from matscout.sources.snapshots.manifest import Manifest, write_manifest
-from matscout.sources.snapshots.page_files import ROWS_PER_PAGE, write_page
+from matscout.sources.snapshots.snapshot_files import ROWS_PER_PAGE, Manifest, write_manifest, write_page
 
 DESTINATION = Path(__file__).parent / "materials_project"
 REQUIREMENTS = {"matminer": "matminer==0.4.0", "jarvis_leaderboard": "jarvis-leaderboard==2024.10.30"}

@@ -1,9 +1,11 @@
 """Build `pretrained/`: encoders that have learnt the energies of hypothetical crystals, which members begin with.
 
-    python data/sample/build_pretrained.py [MEMBER ...] [--out FOLDER]
+    python data/sample/build_pretrained.py [MEMBER ...] [--start FOLDER] [--out FOLDER]
 
-Run after `dvc repro featurize`. Only labels by the potential are learnt (the fold `train` of data/hypothetical), no row
-of a database: whatever the split, no such row is known to the result. Resumable; about ten minutes a member and core.
+Run after `dvc repro featurize`. Only labels by the potential are learned (fold `train` of data/hypothetical), no row
+of a database: the result knows no such row, whatever the split. Resumable; about ten minutes a member and core.
+`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones were made
+in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all of them.
 """
 
 import argparse
@@ -14,13 +16,13 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 from matscout.files import sha256_of, write_json
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, load_params
-from matscout.training.runs.tracking import MLflowTracker
-from matscout.training.runs.training import Training, TrainingInputs
+from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import HISTORY_FILE, train
+from matscout.training.training import Training, TrainingInputs
 
 DESTINATION = Path(__file__).parent / "pretrained"
 CRYSTALS = Path("data/hypothetical/crystals.parquet")
@@ -33,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     params = load_params()
     parser.add_argument("members", nargs="*", default=list(params.members))
+    parser.add_argument("--start", type=Path, default=None, help="folder of encoders to begin with")
     parser.add_argument("--out", type=Path, default=DESTINATION)
     parser.add_argument("--crystals", type=Path, default=CRYSTALS)
     parser.add_argument("--graphs", type=Path, default=GRAPHS)
@@ -43,7 +46,7 @@ def main() -> None:
         materials, split = _tables(arguments.crystals, Path(folder))
         for name in arguments.members:
             destination = arguments.out / name
-            training = _energy_alone(params, name, arguments.epochs or EPOCHS[name])
+            training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
             train(training, TrainingInputs(arguments.graphs, split, materials), destination, tracker)
             _tell_origin(destination, arguments.crystals)
@@ -61,12 +64,16 @@ def _tables(crystals: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "materials.parquet", folder / "split.parquet"
 
 
-def _energy_alone(params: Params, name: str, epochs: int) -> Training:
-    """The training of a member that learns the energy alone, from nothing."""
+def _energy_alone(params: Params, name: str, epochs: int | None, start: Path | None) -> Training:
+    """The training of a member that learns the energy alone."""
     member = params.members[name]
-    own = member.training.model_copy(update={"epochs": epochs, "start": None, "target_weights": {}})
+    own = {"epochs": epochs or EPOCHS[name], "start": None, "target_weights": {}}
+    if start is not None:
+        own["epochs"] = epochs or EPOCHS[name] // 2
+        own |= {"start": str(start / name), "lr_scale": member.training.lr_scale / 2}
+    recipe = member.training.model_copy(update=own)
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
-    return Training.of(name, member.model_copy(update={"training": own}), params, targets=targets)
+    return Training.of(name, member.model_copy(update={"training": recipe}), params, targets=targets)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:

@@ -21,8 +21,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from matscout.files import write_json
 from matscout.sources.licences import MATERIALS_PROJECT
-from matscout.sources.snapshots.manifest import Manifest, write_manifest
-from matscout.sources.snapshots.page_files import read_page, write_page
+from matscout.sources.snapshots.snapshot_files import Manifest, read_page, write_manifest, write_page
 
 HERE = Path(__file__).parent
 N_TWINS, N_OTHERS = 250, 150

@@ -24,30 +24,32 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Find new materials: predict, screen and explain with the ensemble that `make repro` trained.",
+    help="Find new materials: predict, rank and export crystals with a calibrated ensemble.",
     epilog="Example: `matscout screen my_cifs/ --goal solar_absorber -o ranked.parquet`. "
     "Exit codes: 0 done, 1 an error whose message gives the remedy, 2 wrong usage.",
 )
 Structures = Annotated[
-    list[Path], typer.Argument(help="CIF, POSCAR, a folder of them, or a record JSONL", show_default=False)
+    list[Path], typer.Argument(help="CIF, POSCAR or other structure files, or folders of them", show_default=False)
 ]
 MembersOption = Annotated[Path, typer.Option("--members", help="folder of trained members")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="members at once; else MATSCOUT_WORKERS, else what fits")
+    int | None,
+    typer.Option("--workers", min=1, help="members trained at once (default: MATSCOUT_WORKERS, or as many as fit)"),
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="local or ray (at RAY_ADDRESS, or started here); else MATSCOUT_ENGINE")
+    str | None,
+    typer.Option("--engine", help="local, or ray (at RAY_ADDRESS or started here); default: MATSCOUT_ENGINE"),
 ]
 FoundMembers = Annotated[
-    Path | None, typer.Option("--members", help="folder of trained members; else data/members, else the release")
+    Path | None, typer.Option("--members", help="folder of trained members (default: data/members, or the release)")
 ]
 FoundEnsemble = Annotated[
-    Path | None, typer.Option("--ensemble", help="folder of the calibration; else data/ensemble, else the release")
+    Path | None, typer.Option("--ensemble", help="folder of the calibration (default: data/ensemble, or the release)")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print all columns as JSON, for scripts")]
 EnsembleOption = Annotated[Path, typer.Option("--ensemble", help="folder of the calibration")]
-SHOWN = 10  # reasons on the console
+SHOWN = 10  # rejected rows listed on the console
 
 
 def _print_version(asked: bool) -> None:
@@ -67,9 +69,9 @@ def _options(
 
 @app.command(epilog="Example: `matscout doctor --online`")
 def doctor(
-    online: Annotated[bool, typer.Option(help="also try the databases' endpoints")] = False,
+    online: Annotated[bool, typer.Option(help="also contact the databases")] = False,
 ) -> None:
-    """Show what is installed, set, reachable and free; exit 1 on a problem."""
+    """Check installation, settings, disk and network; exit with 1 if there is a problem."""
     from matscout.commands.doctor import examine
 
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -78,31 +80,47 @@ def doctor(
         problems += finding.status == "problem"
         typer.echo(f"{marks[finding.status]} {finding.topic:18} {finding.text}")
     if problems:
-        raise InputError(f"{problems} problem(s); each line above says what to do")
+        raise InputError(f"{problems} problem(s); the lines above say what to do")
 
 
 @app.command(epilog="Example: `matscout results`")
 def results() -> None:
-    """Show where the results of the last run are, a summary, and what to run next."""
+    """Show where the results of the last run are, a summary, and what to do next."""
     from matscout.commands.results import lines_of_results
 
     for line in lines_of_results(Path.cwd()):
         typer.echo(line)
 
 
+@app.command(epilog="Examples: `matscout compare`; `matscout compare main~1 bold-owl --no-members`")
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="revisions and experiments; by default the last commit and its experiments"),
+    ] = None,
+    members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
+) -> None:
+    """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
+    from matscout.commands.compare import compare as table_of
+    from matscout.discovery.screen.console_tables import table_lines
+
+    typer.echo("\n".join(table_lines(table_of(names or (), members=members))))
+    typer.echo("mean absolute errors on test crystals; in brackets, how many lie in the 90 % interval", err=True)
+
+
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
-    """Restore dvc.lock if a kill left DVC's own files half-written; `make repro` runs this first."""
-    from matscout.commands.mend import mend as put_back
+    """Restore DVC's own files if a killed run left them half-written; `make repro` runs this first."""
+    from matscout.commands.doctor import mend as put_back
 
     for line in put_back(Path.cwd()):
         typer.echo(line)
 
 
-@app.command(epilog="Examples: `matscout repro`; on four cores of many: `matscout repro --workers 4`")
+@app.command(epilog="Examples: `matscout repro`; to use only four cores: `matscout repro --workers 4`")
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
     """Run the pipeline like `dvc repro`, training one member per core at the same time."""
-    from matscout.commands.repro import reproduce
+    from matscout.commands.train import reproduce
     from matscout.engine.settings import Switch
 
     raise typer.Exit(reproduce(Switch.read(engine, workers)))
@@ -110,42 +128,46 @@ def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
 
 @app.command(epilog="Example: `dvc repro featurize split && matscout train --workers 4 && dvc repro`")
 def train(
-    names: Annotated[list[str] | None, typer.Argument(help="members; all by default", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="members to train (default: all)", show_default=False)
+    ] = None,
     workers: WorkersOption = None,
     engine: EngineOption = None,
 ) -> None:
-    """Train members side by side, on cores, graphics cards or Ray; `dvc repro` then only puts them in place."""
+    """Train members side by side, on cores, GPUs or Ray; `dvc repro` then only puts them in place."""
     from matscout.commands.train import make_engine, train_members
     from matscout.engine.settings import Switch
     from matscout.params import load_params
 
     switch, params = Switch.read(engine, workers), load_params()
     trained = train_members(names or list(params.members), params, make_engine(switch, params.compute))
-    told = f"{', '.join(trained)}: trained" if trained else "all members are trained already"
+    told = f"{', '.join(trained)}: trained" if trained else "all members are already trained"
     typer.echo(f"{told}; now run: dvc repro")
 
 
 @app.command(
     epilog="Examples: `matscout tune composition --trials 20`; more trials of the same search: "
-    "`matscout tune composition --trials 40`; of some parameters only: `matscout tune cogn --over lr --over epochs`."
+    "`matscout tune composition --trials 40`; only some settings: `matscout tune cogn --over lr --over epochs`."
 )
 def tune(
     member: Annotated[str, typer.Argument(help="a member of params.yaml", show_default=False)],
-    trials: Annotated[int, typer.Option(min=1, help="finished trials, including those of an earlier call")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="number of finished trials, including those of earlier calls")
+    ] = 20,
     over: Annotated[
         list[str] | None,
         typer.Option(
-            help="parameter to search, repeatable: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
-            "grad_clip, epochs; by default lr, batch_size, weight_decay, averaging, epochs",
+            help="setting to search, repeatable: lr, lr_scale, batch_size, weight_decay, averaging, warmup, "
+            "grad_clip, epochs (default: lr, batch_size, weight_decay, averaging, epochs)",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="seed of the proposals")] = 17,
 ) -> None:
-    """Search the training recipe for your data: scored on validation rows, tracked in MLflow, resumable."""
+    """Find the training settings that suit your data, scored on validation rows; MLflow tracks the trials."""
     from matscout.commands.train import INPUTS, check_inputs
     from matscout.commands.tune import DEFAULT_KNOBS, experiment_command, tune
     from matscout.params import load_params
-    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.tracking import MLflowTracker
 
     check_inputs()
     params = load_params()
@@ -162,28 +184,30 @@ def tune(
     present = next(trial for trial in found if trial.number == 1)
     best = found[0]
     if best.ended != "complete":
-        raise InputError(f"none of the {len(found)} trials came to its end; lower model.lr and search again")
+        raise InputError(f"none of the {len(found)} trials finished; lower model.lr and search again")
     errors = ", ".join(f"{target} {error:.4g}" for target, error in best.mae.items())
     typer.echo(f"best: trial {best.number}, validation error {best.error:.4f} ({errors})")
     if best.number == present.number:
-        typer.echo("none of the trials is better than the present values")
+        typer.echo("no trial is better than the current values")
     else:
-        typer.echo(f"present values: {present.error:.4f}; train with the best:\n{experiment_command(best.proposed)}")
+        typer.echo(
+            f"current values: {present.error:.4f}; to train with the best values:\n{experiment_command(best.proposed)}"
+        )
 
 
 @app.command(epilog="Example: `matscout size large`")
 def size(
     name: Annotated[
-        str, typer.Argument(help="small (two cores) or large (one GPU): a file of sizes/", show_default=False)
+        str, typer.Argument(help="small (two cores), large (one GPU) or another file in sizes/", show_default=False)
     ],
 ) -> None:
-    """Write another size of the members into params.yaml; comments, seeds and everything else stay."""
+    """Write larger or smaller members into params.yaml; comments, seeds and everything else stay."""
     from matscout.commands.resize import resize
 
     changes = resize(name)
     for path, (before, now) in changes.items():
         typer.echo(f"{path}: {before} -> {now}")
-    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml is {name} already")
+    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml already has the size {name}")
 
 
 @app.command(epilog="Examples: `matscout predict my.cif`; `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
@@ -194,10 +218,9 @@ def predict(
     members: FoundMembers = None,
     ensemble: FoundEnsemble = None,
 ) -> None:
-    """Predict PBE gap, formation energy and stability, with 90 % intervals, for your own crystals.
+    """Predict PBE gap, formation energy and stability of your own crystals, with 90 % intervals.
 
-    Works in any folder: with this repository's ensemble or, where there is none, with the release that ships with
-    matscout.
+    Works in any folder: matscout uses the ensemble of the repository or, without one, the release that ships with it.
     """
     _show_only_long_work()
     from matscout.discovery.screen.user_crystals import check_table_name, predict_structures
@@ -220,11 +243,11 @@ def predict(
 
 @app.command(epilog="Example: `matscout register --name bandgap`")
 def register(
-    name: Annotated[str, typer.Option(help="in MLflow's model registry; each call adds a version")] = "matscout",
+    name: Annotated[str, typer.Option(help="name in MLflow's model registry; each call adds a version")] = "matscout",
     members: MembersOption = layout.MEMBERS,
     ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
-    """Put the ensemble into MLflow's model registry, from where `mlflow models serve` answers posted CIFs."""
+    """Add the ensemble to MLflow's model registry; `mlflow models serve` then predicts the CIFs that it receives."""
     from matscout.params import load_params
     from matscout.serving.register import register_ensemble
 
@@ -237,14 +260,14 @@ def register(
 @app.command(epilog="Example: `matscout screen my_cifs/ --goal thermoelectric --top 10`")
 def screen(
     structures: Structures,
-    goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
+    goal: Annotated[str, typer.Option(help="a goal in screening.goals of params.yaml")] = "solar_absorber",
     out: OutOption = None,
-    top: Annotated[int, typer.Option(min=1, help="how many to print")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="number of crystals to print")] = 20,
     as_json: JsonOption = False,
     members: FoundMembers = None,
     ensemble: FoundEnsemble = None,
 ) -> None:
-    """Rank your own crystals by how likely they meet a goal."""
+    """Rank your own crystals by the probability that they meet a goal."""
     _show_only_long_work()
     from matscout.discovery.screen.user_crystals import check_table_name, screen_structures
     from matscout.ensemble.release import answering
@@ -265,10 +288,10 @@ def screen(
 @app.command(epilog="Example: `matscout relax my_cifs/ --goal thermoelectric -o relaxed.parquet --cif relaxed/`")
 def relax(
     structures: Structures,
-    goal: Annotated[str, typer.Option(help="a goal of params.yaml, screening.goals")] = "solar_absorber",
+    goal: Annotated[str, typer.Option(help="a goal in screening.goals of params.yaml")] = "solar_absorber",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
-    potential: Annotated[str | None, typer.Option(help="relaxes and judges, instead of those of params.yaml")] = None,
+    potential: Annotated[str | None, typer.Option(help="potential to use instead of those in params.yaml")] = None,
     properties: Annotated[
         list[str] | None,
         typer.Option(help="surface_energy, average_voltage or bulk_modulus_potential, repeatable"),
@@ -276,7 +299,7 @@ def relax(
     members: MembersOption = layout.MEMBERS,
     ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
-    """Relax your own crystals with a universal potential, and judge them as the stage `relax` judges candidates."""
+    """Relax your own crystals with a universal potential, then predict and rank them as the stage `relax` does."""
     from matscout.discovery.relax.relax_user_crystals import SHOWN_COLUMNS, relax_structures, write_relaxed_cifs
     from matscout.discovery.screen.user_crystals import check_table_name, write_table
 
@@ -297,27 +320,31 @@ def relax(
 @app.command(epilog="Example: `matscout export --top 20 -o handoff/`")
 def export(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder to write: absent, empty, or an earlier hand-off")
+        Path, typer.Option("--out", "-o", help="folder to write: new, empty, or from an earlier export")
     ] = Path("handoff"),
-    top: Annotated[int, typer.Option(min=1, help="how many of the best")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="number of candidates, best first")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="the diverse set to compute together, not the best")] = False,
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
-    relaxed: Annotated[Path, typer.Option(help="folder of the stage `relax`")] = layout.RELAXED,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="export the diverse set to compute together, instead of the best")
+    ] = False,
+    ranked: Annotated[Path, typer.Option(help="ranking written by the stage `screen`")] = layout.RANKED,
+    relaxed: Annotated[Path, typer.Option(help="output folder of the stage `relax`")] = layout.RELAXED,
 ) -> None:
-    """Export candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with provenance."""
+    """Export the best candidates as CIF, VASP inputs, an atomate2 script and OPTIMADE, with their provenance."""
     from matscout.discovery.handoff.export import export_bundle
 
     rows = export_bundle(ranked, out, relaxed=relaxed, top=top, ids=candidate, batch=batch)
-    typer.echo(f"{_count(rows, 'candidate')} -> {out}; when they are computed: matscout collect {out}")
+    typer.echo(f"{_count(rows, 'candidate')} -> {out}; after the calculations, run: matscout collect {out}")
 
 
 @app.command(epilog="Example: `matscout collect handoff/ && matscout feedback && dvc repro`")
 def collect(
-    handoff: Annotated[Path, typer.Argument(help="hand-off with finished calculations in it", show_default=False)],
-    feedback: Annotated[Path, typer.Option(help="folder that the results are written to")] = layout.FEEDBACK,
+    handoff: Annotated[
+        Path, typer.Argument(help="exported folder with finished calculations in it", show_default=False)
+    ],
+    feedback: Annotated[Path, typer.Option(help="folder to write the results to")] = layout.FEEDBACK,
 ) -> None:
-    """Turn finished VASP and atomate2 calculations of a hand-off into checked formation energies and gaps."""
+    """Turn finished VASP and atomate2 calculations of exported candidates into checked formation energies and gaps."""
     from matscout.discovery.handoff.collect import collect as gather
     from matscout.discovery.screen.console_tables import collected_rows, table_lines
 
@@ -329,7 +356,7 @@ def collect(
         typer.echo(f"left out {rejection.file}: {rejection.reason}: {rejection.detail}", err=True)
     if found.waiting:
         more = f" and {len(found.waiting) - SHOWN} more" if len(found.waiting) > SHOWN else ""
-        typer.echo(f"without a result: {', '.join(found.waiting[:SHOWN])}{more}", err=True)
+        typer.echo(f"candidates without a result: {', '.join(found.waiting[:SHOWN])}{more}", err=True)
     if not found.rows:
         raise InputError(f"none of {_count(found.rejections, 'calculation')} below {handoff} can be used")
 
@@ -337,14 +364,15 @@ def collect(
 @app.command(epilog="Examples: `matscout feedback`; `matscout feedback --accept ms-2f59651b072a`")
 def feedback(
     folder: Annotated[
-        Path, typer.Argument(help="JSONL files with results of candidates, see its README.md")
+        Path, typer.Argument(help="folder of JSONL files with results; see data/feedback/README.md")
     ] = layout.FEEDBACK,
-    ranked: Annotated[Path, typer.Option(help="what the stage `screen` wrote")] = layout.RANKED,
+    ranked: Annotated[Path, typer.Option(help="ranking written by the stage `screen`")] = layout.RANKED,
     accept: Annotated[
-        list[str] | None, typer.Option(help="id of a result to accept though it lies far off, repeatable")
+        list[str] | None,
+        typer.Option(help="id of a result to accept although it is far from the prediction, repeatable"),
     ] = None,
 ) -> None:
-    """Check new results against predictions; results that pass train with the next `dvc repro`."""
+    """Compare new results with the predictions; results that pass are used in the next `dvc repro`."""
     from matscout.discovery.handoff.check_feedback import check_feedback
 
     table, rejections = check_feedback(folder, ranked, accept=accept or ())
@@ -357,30 +385,37 @@ def feedback(
     epilog="Example: `matscout add-data lab.csv --name lab --column band_gap='Eg (opt)' --functional experiment`",
 )
 def add_data(
-    path: Annotated[Path, typer.Argument(help="CSV with structures, extended XYZ, JSON, a folder", show_default=False)],
-    name: Annotated[str, typer.Option(help="of the new database", show_default=False)],
-    column: Annotated[list[str] | None, typer.Option(help="ours=theirs, repeatable: band_gap='Eg (eV)'")] = None,
-    unit: Annotated[list[str] | None, typer.Option(help="ours=unit, repeatable: band_gap=meV")] = None,
-    functional: Annotated[str, typer.Option(help="of rows that do not state it: PBE, HSE06, experiment")] = "PBE",
-    licence: Annotated[str, typer.Option(help="owner and terms, for report and data card")] = "own data, not published",
+    path: Annotated[
+        Path, typer.Argument(help="CSV with structures, extended XYZ, JSON, or a folder", show_default=False)
+    ],
+    name: Annotated[str, typer.Option(help="name of the new database", show_default=False)],
+    column: Annotated[
+        list[str] | None, typer.Option(help="label=column of your file, repeatable: band_gap='Eg (eV)'")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="name=column, repeatable: a label of your own, band_gap_exp='Eg (opt)'")
+    ] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="label=unit, repeatable: band_gap=meV")] = None,
+    functional: Annotated[str, typer.Option(help="for rows that state none: PBE, HSE06, experiment")] = "PBE",
+    licence: Annotated[str, typer.Option(help="owner and licence, for the cards")] = "own data, not published",
 ) -> None:
-    """Make a file of your own one more database: find its columns, count its labels, write params.yaml and dvc.yaml."""
+    """Add a file of your own as another database; writes params.yaml and dvc.yaml."""
     from matscout.commands.add_data import add_data as add
 
-    pairs = [dict(_pair(text) for text in given or ()) for given in (column, unit)]
-    found = add(path, name, mapping=pairs[0], units=pairs[1], functional=functional, licence=licence)
+    columns, units, labels = (dict(_pair(text) for text in given or ()) for given in (column, unit, label))
+    found = add(path, name, mapping=columns, units=units, own_labels=labels, functional=functional, licence=licence)
     for ours, theirs in found.mapping.items():
         typer.echo(f"{ours}: column {theirs!r}" + (f", in {found.units[ours]}" if ours in found.units else ""))
     counts = ", ".join(f"{label} {number}" for label, number in found.labels.items())
     typer.echo(f"{found.n_rows} rows ({functional}), labels: {counts}")
     _tell_rejections(list(found.rejections), None)
-    typer.echo(f"params.yaml and dvc.yaml name it databases.{name}; now run: dvc repro")
+    typer.echo(f"added to params.yaml and dvc.yaml as databases.{name}; now run: dvc repro")
 
 
 def _pair(text: str) -> tuple[str, str]:
     ours, separator, theirs = text.partition("=")
     if not separator or not theirs:
-        raise InputError(f"{text!r} is no pair; write ours=theirs, such as band_gap='Eg (eV)'")
+        raise InputError(f"{text!r} is not a pair; write label=column, such as band_gap='Eg (eV)'")
     return ours.strip(), theirs.strip()
 
 
@@ -396,12 +431,14 @@ def why_merged(
 
 
 def _show_only_long_work() -> None:
-    """Draw progress bars only where they last: a few crystals take less time than a reader of six bars."""
-    os.environ.setdefault("TQDM_DELAY", "3")  # seconds; read when tqdm is imported
+    """Show progress bars only for work that takes longer than three seconds."""
+    from matscout.progress import DELAY
+
+    os.environ.setdefault(DELAY, "3")
 
 
 def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str) -> None:
-    """Everything as one JSON object: who answered, the table's rows, what was left out and why."""
+    """Print one JSON object: the ensemble that predicted, the rows of the table, and what was rejected and why."""
     import json
     from dataclasses import asdict
 
@@ -415,7 +452,7 @@ def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str)
 def _write_and_tell(
     table: "pd.DataFrame", rejections: "list[Rejection]", out: Path | None, told: str, *, done: str, only_json: bool
 ) -> None:
-    """Write the table if a name was given; say who answered, and what was left out."""
+    """Write the table if a name was given; name the ensemble that predicted, and what was rejected."""
     if out is not None:
         from matscout.discovery.screen.user_crystals import write_table
 
@@ -430,7 +467,7 @@ def _count(rows: Sized, what: str) -> str:
 
 
 def _tell_rejections(rejections: "list[Rejection]", out: Path | None) -> None:
-    """Say which files could not be used, and keep the reasons beside the output."""
+    """Name the files that could not be used, and write all reasons to a file beside the output."""
     if not rejections:
         return
     for rejection in rejections[:SHOWN]:
@@ -444,9 +481,8 @@ def _tell_rejections(rejections: "list[Rejection]", out: Path | None) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend are one message and exit code 1."""
-    from matscout.engine.floating_point import use_one_thread
-    from matscout.memory import collect_garbage_rarely
+    """Entry point: an error that a user can fix is one message and exit code 1."""
+    from matscout.engine.process_setup import collect_garbage_rarely, use_one_thread
 
     collect_garbage_rarely()
     use_one_thread()
@@ -455,7 +491,7 @@ def main() -> None:
     except MatscoutError as error:
         sys.stderr.write(f"matscout: error: {error}\n")
         sys.exit(1)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

@@ -86,7 +86,7 @@ def _find_outside(crystal: Crystal) -> Rejection | None:
 
 
 def find_malformed(crystal: Crystal) -> Rejection | None:
-    """Why a crystal's parts do not fit: a species that is no element, or arrays of other shapes; None if they do."""
+    """Why a crystal is malformed: a species that is not an element, or arrays of other shapes; None if it is not."""
     unknown = sorted({symbol for symbol in crystal.species if symbol not in ATOMIC_NUMBERS})
     if unknown:
         return Rejection(reason="unknown_element", detail=f"species {unknown}: not elements; use symbols from H to Og")

@@ -1,6 +1,6 @@
-"""Compile once, while matscout is installed, what the first run would compile: `python -m matscout.machine_code`.
+"""Compile during installation what the first run would otherwise compile: `python -m matscout.machine_code`.
 
-numba keeps machine code beside the sources. What is there already and is up to date stays.
+numba keeps machine code beside the sources. Existing machine code that is up to date is kept.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
 from matscout.models.model import build_model
 from matscout.params import Graphs, Params, load_params

@@ -265,7 +265,7 @@ def test_a_quick_look_writes_nothing(shared, ensemble, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("text", ["data/members:data/ensemble", "a=b", "=b:c", "a=:c"])
-def test_an_ensemble_that_is_not_named_is_refused(text, monkeypatch, capsys):
+def test_an_ensemble_that_is_not_named_is_rejected(text, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hypothetical", "--ensemble", text])
     with pytest.raises(SystemExit):
         command.main()

@@ -12,7 +12,7 @@ from imports import ROOT
 from typer.testing import CliRunner
 
 from matscout.cli import app
-from matscout.commands.mend import damaged_files, mend
+from matscout.commands.doctor import damaged_files, mend
 from matscout.errors import InputError
 
 LOCK = (ROOT / "dvc.lock").read_bytes()

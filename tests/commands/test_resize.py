@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from matscout.commands.resize import resize, with_values
 from matscout.errors import ParameterError
-from matscout.graphs.create_graph import create_crystal_graph
+from matscout.graphs.graph_store import create_crystal_graph
 from matscout.models.architectures import ENCODERS
 from matscout.models.model import build_model
 from matscout.params import load_params

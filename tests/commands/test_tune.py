@@ -13,8 +13,8 @@ from matscout import columns, files
 from matscout.errors import ParameterError, TrainingError
 from matscout.params import check_params
 from matscout.training import train_member, trial
-from matscout.training.loop.trainer import Trainer
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.trainer import Trainer
+from matscout.training.training import TrainingInputs, member_training
 
 pytest.importorskip("optuna", reason="optuna is not installed; matscout tune needs it")
 from matscout.commands import tune as search
@@ -162,7 +162,7 @@ def test_a_trial_that_diverges_is_no_end_of_the_search(inputs):
     assert len(found) == 2
 
 
-def test_a_second_search_of_the_member_is_refused(inputs):
+def test_a_second_search_of_the_member_is_rejected(inputs):
     params, searches = tiny_params(), search.knobs_of(MEMBER, tiny_params())
     chosen = {knob.path: knob for name, knob in searches.items() if name in OVER}
     key = search.study_key(MEMBER, params, chosen, 5, TrainingInputs(**inputs).hashes())
@@ -174,7 +174,7 @@ def test_an_unknown_member_or_knob_is_answered_with_the_known_ones(inputs):
     with pytest.raises(ParameterError, match=r"'cgnn' is not in params.yaml; choose one of \['tiny'\]"):
         how = {"n_trials": 1, "over": OVER, "seed": 5, "tracker": untracked}
         search.tune("cgnn", tiny_params(), inputs=TrainingInputs(**inputs), say=print, **how)
-    with pytest.raises(ParameterError, match="--over dropout is no parameter to search; choose from lr, lr_scale"):
+    with pytest.raises(ParameterError, match="--over dropout is not a parameter to search; choose from lr, lr_scale"):
         searched(inputs, over=("dropout",))
 
 
@@ -202,7 +202,7 @@ def test_the_command_is_one_that_dvc_takes():
 def test_trials_are_children_of_one_run_in_mlflow(inputs, root):
     from mlflow.tracking import MlflowClient
 
-    from matscout.training.runs import tracking
+    from matscout.training import tracking
 
     found = searched(inputs, n_trials=2, tracker=partial(tracking.MLflowTracker, tiny_params()))
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")

@@ -16,18 +16,17 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.curation import curate as module_table
+from matscout.curation import duplicate_search
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
-from matscout.curation.duplicates import duplicate_search
-from matscout.curation.duplicates.reduced_cell import reduce_crystal
 from matscout.curation.explain_merge import why_merged
+from matscout.curation.reduced_cell import reduce_crystal
 from matscout.curation.splits import make_split
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.snapshot import read_snapshot
-from matscout.sources.snapshots.snapshot_writer import write_records
+from matscout.sources.snapshots.snapshot import read_snapshot, write_records
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PARAMS = load_params()
@@ -80,6 +79,21 @@ def test_columns_and_order_are_as_agreed(small):
     assert table.columns.tolist() == MATERIALS_SCHEMA.names
     pd.testing.assert_frame_equal(table, table.sort_values([columns.SOURCE, columns.MATERIAL_ID], ignore_index=True))
     assert Crystal.from_row(table.iloc[0].to_dict()).n_atoms == table.iloc[0][columns.N_ATOMS]
+
+
+def test_labels_of_a_lab_s_own_become_columns_at_the_end_and_must_be_finite(tmp_path):
+    rows = [
+        record("lab-1", rock_salt(), source="lab", own_labels={"band_gap_exp": 8.5, "hardness": 2.0}),
+        record("lab-2", zinc_blende(), source="lab", own_labels={"hardness": math.inf}),
+        record("mp-1", quartz(), band_gap=6.0),
+    ]
+    table = run(rows, tmp_path).reset_index()
+    assert table.columns.tolist() == [*MATERIALS_SCHEMA.names, "band_gap_exp", "hardness"]
+    assert table.set_index(columns.MATERIAL_ID)["band_gap_exp"].to_dict() == {
+        "lab-1": 8.5,
+        "mp-1": pytest.approx(math.nan, nan_ok=True),
+    }
+    assert read(tmp_path, "quarantine")["detail"].str.contains("hardness = inf").tolist() == [True]
 
 
 def test_edges_keep_their_scores(small):
@@ -200,7 +214,7 @@ def test_why_merged_in_plain_words(small):
 
 
 def test_why_merged_of_rows_that_are_not_there(small, tmp_path):
-    with pytest.raises(InputError, match="refused by curation: label_not_finite"):
+    with pytest.raises(InputError, match="rejected by curation: label_not_finite"):
         why_merged("mp-6", small)
     with pytest.raises(InputError, match="did you mean"):
         why_merged("mp-11", small)
@@ -208,7 +222,7 @@ def test_why_merged_of_rows_that_are_not_there(small, tmp_path):
         why_merged("mp-1", tmp_path)
 
 
-def test_a_pool_without_a_usable_row_is_refused(tmp_path):
+def test_a_pool_without_a_usable_row_is_rejected(tmp_path):
     with pytest.raises(InputError, match="label_not_finite"):
         run([record("mp-1", band_gap=math.nan)], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -233,7 +247,7 @@ def test_adding_a_database_compares_only_what_is_new(small, tmp_path, compared):
     cache = tmp_path / "cache"
     first = [item for item in RECORDS if item.source == "materials_project"]
     run(first, tmp_path / "a", cache=cache)
-    assert len(compared) == 1  # mp-3 with mp-4; mp-6, of mp-1's formula, is refused
+    assert len(compared) == 1  # mp-3 with mp-4; mp-6, of mp-1's formula, is rejected
     compared.clear()
     run(RECORDS, tmp_path / "b", cache=cache)
     assert len(compared) == 4  # oqmd-1 and aflow:1 with mp-1 and each other; oqmd-2 with mp-5
@@ -337,7 +351,7 @@ def test_twins_of_the_sample_are_found(sample):
 
 
 def check_planted_offsets(folder):
-    """That they lie inside the intervals; the reasons why rows were refused."""
+    """That they lie inside the intervals; the reasons why rows were rejected."""
     summary = json.loads((folder / "summary.json").read_text())
     for source in ("aflow/PBE/none", "oqmd/PBE/none"):
         fit = summary["offsets"]["sources"][source]

@@ -1,11 +1,11 @@
-"""A label far from all rows of its chemistry is refused; an unusual one among its like is not."""
+"""A label far from all rows of its chemistry is rejected; an unusual one among its like is not."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from matscout import columns
-from matscout.composition_vectors import fractions_of_formulas
+from matscout.compositions import fractions_of_formulas
 from matscout.curation.outliers import MIN_ROWS, composition_features, label_outliers
 
 METALS = (

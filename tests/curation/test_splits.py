@@ -7,8 +7,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from matscout import columns
-from matscout.curation.split_keys import match_keys, prototype_keys
-from matscout.curation.splits import NEEDED, exclude_matches, make_split, write_split
+from matscout.curation.splits import NEEDED, exclude_matches, make_split, match_keys, prototype_keys, write_split
 from matscout.errors import InputError, ParameterError
 from matscout.params import load_params
 
@@ -163,12 +162,12 @@ def test_time_tests_on_materials_that_were_not_known_before():
         ({"strategy": "time", "held_out": "2050"}, "no genuine row to test on"),
     ],
 )
-def test_impossible_splits_are_refused(changes, message):
+def test_impossible_splits_are_rejected(changes, message):
     with pytest.raises(ParameterError, match=message):
         make_split(materials(100), SPLIT.model_copy(update=changes))
 
 
-def test_a_table_that_is_not_curated_is_refused():
+def test_a_table_that_is_not_curated_is_rejected():
     with pytest.raises(InputError, match="lacks"):
         make_split(materials(10).drop(columns=columns.N_ATOMS_PRIMITIVE), SPLIT)
     torn = materials(10)

@@ -103,7 +103,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(page, repository):
 
 @pytest.mark.slow
 def test_the_report_s_last_command_names_the_commit_that_made_it(tiny):
-    from matscout.report.sections.reproduce_section import COMMANDS
+    from matscout.report.page import COMMANDS
 
     assert "first run" in tiny.run("bash", "-c", COMMANDS.splitlines()[-1]).stdout
 

@@ -1,4 +1,4 @@
-"""Every error text of docs/guides/troubleshooting.md stands in the source."""
+"""Every error text of docs/guides/troubleshooting.md is in the source."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from imports import ROOT, SRC
 
 PAGE = (ROOT / "docs/guides/troubleshooting.md").read_text()
-OURS = PAGE.split("## DVC and Git say")[0]
+OURS = PAGE.split("## Messages from DVC")[0]
 QUOTED = [found[1].strip() for found in re.findall(r"^\| (`+)(.+?)\1(?: …)? \| ", OURS, re.MULTILINE)]
 
 

@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 from concurrent.futures import ThreadPoolExecutor
 import numba, numpy as np, torch
-from matscout.engine.floating_point import flush_subnormals
+from matscout.engine.process_setup import flush_subnormals
 
 small = np.full(4, 1e-30, np.float32)
 product = numba.njit(lambda x, y: x * y)
@@ -26,7 +26,7 @@ def test_torch_numpy_and_compiled_code_flush_in_every_later_thread():
 
 BLOCK = """
 import numpy as np
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.process_setup import subnormals_flushed
 
 small = np.full(4, 1e-300)
 with subnormals_flushed():

@@ -110,9 +110,9 @@ def test_without_an_address_a_ray_is_started_here(path_of_workers, monkeypatch):
 def fit_and_die_once(inputs, marker, name):
     from tiny_training import kill_at_call, tiny_params
 
-    from matscout.training.loop.trainer import Trainer
-    from matscout.training.runs.training import TrainingInputs, member_training
     from matscout.training.train_member import train_beforehand
+    from matscout.training.trainer import Trainer
+    from matscout.training.training import TrainingInputs, member_training
 
     if not marker.exists():
         kill_at_call(Trainer, "_step", 9, lambda *_, **__: marker.touch())
@@ -123,7 +123,7 @@ def test_a_training_killed_in_an_epoch_goes_on_to_the_same_bytes(cluster, tmp_pa
     from tiny_training import MEMBER, train, write_tiny_inputs
 
     from matscout.files import sha256_of
-    from matscout.training.loop.trainer import Trainer
+    from matscout.training.trainer import Trainer
 
     for folder in ("inputs", "on ray", "here"):
         (tmp_path / folder).mkdir()
@@ -199,4 +199,4 @@ def test_members_trained_at_once_are_finished_by_dvc_with_the_bytes_of_a_serial_
     assert sorted(run.name for run in runs[0].children) == sorted(lost)  # the stages began no run of their own
     assert all(epochs_logged(run) == [1, 2] for run in runs[0].children)
     shutil.rmtree(copied.root / "data/members" / lost[0])
-    assert "all members are trained already" in copied.run("matscout", "train").stdout  # it is in the cache
+    assert "all members are already trained" in copied.run("matscout", "train").stdout  # it is in the cache

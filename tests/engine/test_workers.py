@@ -17,10 +17,9 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from matscout.engine import held_for_each, n_workers, parallel_map
-from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
 from matscout.engine.settings import Switch
-from matscout.engine.worker_tasks import DONE, Job
+from matscout.engine.worker_tasks import DONE, Job, LocalEngine
 from matscout.errors import ParameterError, WorkerError
 
 
@@ -96,7 +95,7 @@ LONG_TASK = """
 import sys, time
 from functools import partial
 from pathlib import Path
-from matscout.engine.local_engine import LocalEngine
+from matscout.engine.worker_tasks import LocalEngine
 from matscout.engine.worker_tasks import Job
 from test_workers import wait_for_ever
 if __name__ == "__main__":

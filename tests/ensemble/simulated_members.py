@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from matscout.ensemble.distributions.mixture import TargetOutputs
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 

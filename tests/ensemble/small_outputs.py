@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from matscout.crystal import Crystal
-from matscout.graphs.store.graph_store import build_store
+from matscout.graphs.graph_store import build_store
 from matscout.models.model import build_model
 from matscout.models.saved_member import MemberCard, save_member
 from matscout.params import Params, load_params

@@ -1,4 +1,4 @@
-"""The whole stage on a small set: its files, their columns, their agreement with the predictor, refusals."""
+"""The whole stage on a small set: its files, their columns, their agreement with the predictor, rejections."""
 
 import json
 import shutil
@@ -14,12 +14,11 @@ from matscout import columns
 from matscout.ensemble.calibration.ensemble_calibration import FORMAT_VERSION
 from matscout.ensemble.calibration.target_calibration import METAL
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.load_members import load_members
+from matscout.ensemble.members import load_members, run_members
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.run_members import run_members
 from matscout.errors import InputError, StoreError
 from matscout.files import sha256_of
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 
@@ -188,7 +187,7 @@ def test_missing_member_is_refused_by_name(outputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_copied_member_is_refused(outputs, tmp_path):
+def test_copied_member_is_rejected(outputs, tmp_path):
     members = tmp_path / "members"
     shutil.copytree(outputs.members, members)
     shutil.rmtree(members / "composition")
@@ -234,7 +233,7 @@ def test_member_that_lacks_a_target_is_refused_with_the_difference(outputs, tmp_
         evaluate(members, **outputs.arguments(), destination=tmp_path / "out")
 
 
-def test_graphs_built_otherwise_are_refused(predictor):
+def test_graphs_built_otherwise_are_rejected(predictor):
     settings = predictor.graphs.model_copy(update={"asymmetric_unit": False})
     store = GraphStore.from_crystals(["a"], [binary("Na", "Cl", 3.5)], settings)
     with pytest.raises(StoreError, match="'cgcnn' cannot read these graphs: asymmetric_unit is True in the member"):
@@ -286,7 +285,7 @@ def test_synthetic_rows_never_test(outputs, tmp_path):
         evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
 
 
-def test_target_without_validation_labels_is_refused(outputs, tmp_path):
+def test_target_without_validation_labels_is_rejected(outputs, tmp_path):
     materials = make_materials()
     materials["band_gap"] = np.nan
     materials.to_parquet(tmp_path / "materials.parquet")
@@ -295,7 +294,7 @@ def test_target_without_validation_labels_is_refused(outputs, tmp_path):
         evaluate(outputs.members, **changed.arguments(), destination=tmp_path / "out")
 
 
-def test_empty_fold_is_refused(outputs, tmp_path):
+def test_empty_fold_is_rejected(outputs, tmp_path):
     split = pd.read_parquet(outputs.split)
     split["fold"] = split["fold"].replace("test", "train")
     split.to_parquet(tmp_path / "split.parquet")

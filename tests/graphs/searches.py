@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.errors import InputError
-from matscout.graphs.neighbors.cell_checks import FINE, cell_problem, overlap_problem, rejection_of
-from matscout.graphs.neighbors.neighbor_search import search
-from matscout.graphs.symmetry import asymmetric_unit
+from matscout.graphs import symmetry
+from matscout.graphs.lattice_geometry import FINE, cell_problem, overlap_problem, rejection_of
+from matscout.graphs.neighbor_search import search
 
 
 class Neighbors(NamedTuple):
@@ -55,4 +55,4 @@ def refuse(problem, value):
 
 def find_orbits(lattice, frac_coords, numbers, symprec):
     coords = np.ascontiguousarray(frac_coords, dtype=np.float64)
-    return Orbits(*asymmetric_unit.orbits_of(np.ascontiguousarray(lattice, dtype=np.float64), coords, numbers, symprec))
+    return Orbits(*symmetry.orbits_of(np.ascontiguousarray(lattice, dtype=np.float64), coords, numbers, symprec))

@@ -42,7 +42,9 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, fo
 
 
 def test_importing_compiles_nothing():
-    code = "from matscout.graphs.store import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
+    code = (
+        "from matscout.graphs import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
+    )
     assert run(ROOT, code) == "[] []"
 
 
@@ -57,8 +59,8 @@ from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.files import write_parquet
-from matscout.graphs.store import collate, pack_crystals
-from matscout.graphs.store.graph_store import GraphStore, build_store
+from matscout.graphs import collate, pack_crystals
+from matscout.graphs.graph_store import GraphStore, build_store
 from matscout.machine_code import SETTINGS, compile_now
 from matscout.models.inference import embed
 from matscout.models.model import build_model

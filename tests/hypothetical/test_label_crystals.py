@@ -1,6 +1,7 @@
 """Labelling goes on where it was killed, and starts over for other arguments."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,12 @@ import pytest
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.errors import InputError
 from matscout.files import sha256_of, write_parquet
 from matscout.hypothetical import label_crystals
-from matscout.hypothetical.draw_crystals import EXCHANGE
-from matscout.hypothetical.potential_labels import ROUTE, Labels
+from matscout.hypothetical.draw_crystals import SIMILAR_EXCHANGE
+from matscout.hypothetical.potential_labels import EXCHANGED, ROUTE, Labels
+from matscout.params import Hypothetical
 from matscout.potentials.potential import Facts
 
 METALS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Ti")
@@ -94,10 +97,60 @@ def test_other_arguments_start_over(inputs, well, tmp_path, monkeypatch):
     assert label(inputs, tmp_path / "again", seed=4) == other
 
 
-def test_similar_crystals_follow_the_others_and_exchange_elements_alone(inputs, well, tmp_path):
+def test_more_crystals_keep_what_a_killed_run_has_labelled(inputs, well, tmp_path, monkeypatch):
+    whole = label(inputs, tmp_path / "whole", n_similar=24)
+    calls = well.calls
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(label_crystals, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        label(inputs, tmp_path / "more", n_similar=16)
+    well.calls = 0
+    assert label(inputs, tmp_path / "more", n_similar=24) == whole
+    assert well.calls < calls / 2
+
+
+def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
     label(inputs, tmp_path / "broad")
     label(inputs, tmp_path / "both", n_similar=12)
     broad, both = (Labels.read(tmp_path / name).table for name in ("broad", "both"))
     pd.testing.assert_frame_equal(both.iloc[: len(broad)].astype(broad.dtypes), broad)
     assert 0 < len(both) - len(broad) <= 12
-    assert set(both[ROUTE].iloc[len(broad) :]) == {EXCHANGE}
+    assert set(both[ROUTE].iloc[len(broad) :]) == {SIMILAR_EXCHANGE}
+
+
+def test_own_elements_alone_are_drawn(inputs, well, tmp_path):
+    own = {"n": 12, "elements": ["Li", "Na", "K", "Rb", "O", "S", "N"], "potential": "well", "seed": 1}
+    other = {"path": str(tmp_path / "broad"), "n": 5, "per_epoch": 1, "calibration": 0.1, "own": own}
+    label(inputs, tmp_path / "broad")
+    well.calls = 0
+    label_crystals.label_own_crystals(*inputs, Hypothetical(**other), tmp_path / "own", workers=1)
+    mine = Labels.read(tmp_path / "own")
+    elements = {part.partition(">")[2] for text in mine.table[EXCHANGED] for part in text.split()}
+    assert elements
+    assert elements <= set(own["elements"])
+    assert mine.known.equals(Labels.read(tmp_path / "broad").known), (
+        "the same potential's known energies are taken over"
+    )
+    own["elements"] = ["Xe", "Kr"]
+    with pytest.raises(InputError, match="no hypothetical crystal of the elements Kr, Xe"):
+        label_crystals.label_own_crystals(*inputs, Hypothetical(**other), tmp_path / "none", workers=1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_own_labels_the_stage_leaves_a_folder_that_holds_none(inputs, tmp_path):
+    own = {"n": 0, "elements": None, "potential": "well", "seed": 1}
+    settings = Hypothetical(path="absent", n=5, per_epoch=1, calibration=0.1, own=own)
+    label_crystals.label_own_crystals(*inputs, settings, tmp_path / "own", workers=1)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == [label_crystals.COUNT_NAME]
+
+
+def test_labels_join_others_of_the_same_potential(inputs, well, tmp_path):
+    label(inputs, tmp_path / "broad")
+    label(inputs, tmp_path / "both", n_similar=12)
+    one, both = Labels.read(tmp_path / "broad"), Labels.read(tmp_path / "both")
+    joined = one.joined(both)  # the first labels are there twice
+    assert len(joined.table) == len(both.table.drop_duplicates([columns.PARENT_ID, EXCHANGED]))
+    joined.write(tmp_path / "joined")
+    assert set(Labels.read(tmp_path / "joined").parents) == set(both.parents)
+    other = replace(both, potential=replace(both.potential, weights_sha256="1" * 64))
+    with pytest.raises(InputError, match="two scales"):
+        one.joined(other)

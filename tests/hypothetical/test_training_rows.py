@@ -1,6 +1,7 @@
 """Hypothetical crystals: drawn from known ones, minimised over the volume, joined to the curated table's scale."""
 
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -8,13 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 from imports import ROOT
+from pydantic import ValidationError
 
 from matscout import columns
+from matscout.compositions import is_surely_metal
 from matscout.crystal import SYMBOLS, Crystal, formula_key
 from matscout.errors import InputError
-from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import DECORATION, EXCHANGE, LARGEST_CELL, NEVER, draw, fit_atomic_volumes
-from matscout.hypothetical.equilibrium_volume import least_energies
+from matscout.hypothetical.label_crystals import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
@@ -252,15 +254,16 @@ def world(tmp_path_factory):
     return folder, items, made
 
 
-def run(world, out, **changed):
+def run(world, out, own_folder=None, **changed):
     folder, _, _ = world
-    settings = Hypothetical(
-        **{"path": str(folder / "labels"), "n": 1000, "per_epoch": 10, "calibration": 0.3, **changed}
-    )
+    none = {"n": 0, "elements": None, "potential": "sevennet-0", "seed": 1}
+    given = {"path": str(folder / "labels"), "n": 1000, "per_epoch": 10, "calibration": 0.3, "own": none}
+    settings = Hypothetical(**(given | changed))
     curation = Curation.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text())["curation"])
     make_hypothetical(
         folder / "materials.parquet",
         folder / "split.parquet",
+        own_folder,
         settings,
         curation,
         destination=out / "hypothetical",
@@ -303,6 +306,18 @@ def test_the_training_set_keeps_every_curated_row_and_judges_by_none_of_the_othe
     by_potential = training.index[training[columns.CALCULATION] == columns.BY_POTENTIAL]
     assert by_potential.tolist() == table[columns.MATERIAL_ID].tolist()
     assert set(split[by_potential]) == {columns.TRAIN, columns.CALIBRATION}
+
+
+def test_labels_of_a_lab_s_own_file_stay_with_the_curated_rows(world, tmp_path):
+    folder = tmp_path / "with a label of its own"
+    shutil.copytree(world[0], folder)
+    curated = pd.read_parquet(folder / "materials.parquet")
+    curated["hardness"] = np.arange(len(curated), dtype=np.float64)
+    curated.to_parquet(folder / "materials.parquet")
+    run((folder, *world[1:]), tmp_path / "out")
+    training = pd.read_parquet(tmp_path / "out" / "training" / "materials.parquet")
+    assert training["hardness"][: len(curated)].tolist() == curated["hardness"].tolist()
+    assert training["hardness"][len(curated) :].isna().all()
 
 
 def test_copies_are_those_of_training_rows_with_their_labels_and_another_volume(world, tmp_path):
@@ -353,7 +368,7 @@ def test_none_are_made_where_none_are_asked_for(world, tmp_path):
     assert training[columns.MATERIAL_ID].tolist() == list(PARENTS)
 
 
-def test_too_few_known_crystals_are_refused(world, tmp_path):
+def test_too_few_known_crystals_are_rejected(world, tmp_path):
     folder, _, _ = world
     labels = Labels.read(folder / "labels")
     few = tmp_path / "few"
@@ -374,3 +389,23 @@ def test_noise_of_a_composition_is_the_root_mean_square_over_its_atoms():
     asked[0, 0], asked[1, 1] = 1.0, 1.0
     asked[2, :2] = 0.5
     assert element_noise(residuals, known, asked) == pytest.approx([0.1, 0.3, np.sqrt((0.01 + 0.09) / 2)], rel=0.06)
+
+
+def test_own_labels_join_the_others_once_and_on_the_same_scale(world, tmp_path):
+    """Half of the labels as the user's own, without a second potential, give the same crystals and energies."""
+    folder, _, _ = world
+    labels = Labels.read(folder / "labels")
+    half = len(labels.table) // 2
+    mine = labels.table.iloc[half - 3 :].assign(**{SECOND_ENERGY: np.nan})  # three of them are there already
+    Labels(POTENTIAL, PARENTS, mine, labels.known).write(tmp_path / "own")
+    together = run(world, tmp_path / "both", own_folder=tmp_path / "own", n=half)
+    alone = run(world, tmp_path / "one")
+    same = [columns.MATERIAL_ID, columns.FORMATION_ENERGY_ALIGNED, columns.FOLD]
+    pd.testing.assert_frame_equal(together[same], alone[same])
+    assert together[columns.FORMATION_ENERGY_NOISE].gt(0).all()
+
+
+def test_own_labels_need_others_that_tell_their_error(world, tmp_path):
+    own = {"n": 5, "elements": None, "potential": "sevennet-0", "seed": 1}
+    with pytest.raises(ValidationError, match="needs n above 0"):
+        run(world, tmp_path, n=0, own=own)

@@ -10,11 +10,10 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from matscout import params
-from matscout.graphs.create_graph import create_crystal_graph
 from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.graph_store import create_crystal_graph
 from matscout.models.architectures import build_encoder
-from matscout.models.heads import PropertyHead
-from matscout.models.model import CrystalModel, build_model
+from matscout.models.model import CrystalModel, PropertyHead, build_model
 
 ROOT = Path(__file__).parents[2]
 TARGETS = {"formation_energy_per_atom": "laplace", "band_gap": "hurdle"}

@@ -7,11 +7,17 @@ import torch
 
 from matscout.crystal import Crystal
 from matscout.errors import InputError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
-from matscout.models.inference import InferencePlan, distributions, embed, place_graphs, plan_inference
-from matscout.models.smaller_batches import is_out_of_memory
+from matscout.models.inference import (
+    InferencePlan,
+    distributions,
+    embed,
+    is_out_of_memory,
+    place_graphs,
+    plan_inference,
+)
 from matscout.params import Graphs
 
 SETTINGS = {"n_neighbors": 6, "cutoff": 5.0}

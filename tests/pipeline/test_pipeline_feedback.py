@@ -45,7 +45,7 @@ def test_wrong_results_are_refused_and_not_noted(tiny, results):
     path.write_text("".join(f"{json.dumps(line | {'material_id': 'ms-000000000000'})}\n" for line in lines))
     done = tiny.run("matscout", "feedback", check=False)
     assert done.returncode == 1
-    assert "are no candidate of this ranking" in done.stderr
+    assert "are not candidates of this ranking" in done.stderr
     assert not (tiny.root / FOLDER / "checked.json").exists()
 
 

@@ -57,6 +57,10 @@ MAY_LOAD = {
         *("pandas", "moyopy", "scipy.optimize", "scipy.spatial", "sklearn.ensemble", "emmet.core.mpid"),
         *("pymatgen.core", "pymatgen.analysis.structure_matcher"),
     },
+    "stage label": {
+        *("pandas", "moyopy", "scipy.optimize", "pymatgen.analysis", "pymatgen.core", "pymatgen.core.entries"),
+        *("pymatgen.core.structure_analyzer", "pymatgen.io.vasp.sets"),
+    },
     "stage pretrain": TRAINING,
     "stage propose": SYMMETRY
     | {"pymatgen.analysis.prototypes", "pymatgen.analysis.prototypes.matcher", "pymatgen.util"}

@@ -9,7 +9,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.files import write_json, write_parquet
 from matscout.params import Params, check_params
-from matscout.sources.snapshots.manifest import Manifest, write_manifest
+from matscout.sources.snapshots.snapshot_files import Manifest, write_manifest
 
 TARGETS = {"formation_energy_per_atom": (-1.5, 0.9), "band_gap": (1.6, 1.4)}
 MEMBERS = ("cgcnn", "megnet", "alignn", "cogn", "comformer", "composition")
@@ -331,7 +331,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             "n_below_hull": 7,
             "n_stability_not_judged": 80,
             "n_barred_by_element_rules": 0,
-            "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
+            "outcome": f"{met} of {n_candidates} candidates meet the goal by their point predictions",
         },
     )
 

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from matscout.params import load_params
 from matscout.report.page import write_report
-from matscout.report.summary.summarize import summarize
+from matscout.report.summarize import summarize
 data, params, out = Path(sys.argv[1]), load_params(Path(sys.argv[2])), Path(sys.argv[3])
 write_report(data, params=params, destination=out / "index.html")
 summarize(data, params=params, metrics=out / "metrics", plots=out / "plots")
@@ -62,7 +62,7 @@ def test_properties_by_the_potential_stand_with_their_errors_or_the_reason_why_n
     assert '-5 % <span class="sub">± 10 %</span>' in text
     assert '<span class="sub note">no slab</span>' in text
     assert '1.30 ± 0.16 J/m² <span class="sub">(1 1 1), lowest</span>' in text
-    assert "Of surface energy, 21 values and 1 without one." in text
+    assert "Candidates with surface energy: 21; without, for the reason given: 1." in text
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_parent_leads_to_its_page_at_its_database(material_id, address):
 def test_marks_synthetic_databases(page):
     text = page.read_text()
     assert "synthetic stand-in" in text
-    assert "They are no data of those databases" in text
+    assert "They do not come from those databases" in text
 
 
 def test_embedded_json_is_json(page):
@@ -136,7 +136,7 @@ def test_text_of_databases_cannot_become_markup(fake_data, params, tmp_path):
 
 
 def test_without_optional_pieces(fake_data, params, tmp_path):
-    """No refused row, no fitted offset, no hull, no synthetic row: the page says so or leaves the notice out."""
+    """No rejected row, no fitted offset, no hull, no synthetic row: the page says so or leaves the notice out."""
     data = tmp_path / "data"
     shutil.copytree(fake_data, data)
     quarantine = pd.read_parquet(data / "curated" / "quarantine.parquet").head(0)
@@ -148,14 +148,15 @@ def test_without_optional_pieces(fake_data, params, tmp_path):
     (data / "curated" / "summary.json").write_text(json.dumps(summary))
     materials = pd.read_parquet(data / "curated" / "materials.parquet").assign(synthetic=False)
     materials.to_parquet(data / "curated" / "materials.parquet")
-    ranked = pd.read_parquet(data / "screening" / "ranked.parquet")
-    hull = [name for name in ranked if name.startswith("energy_above_hull")]
-    ranked.drop(columns=hull).to_parquet(data / "screening" / "ranked.parquet")
+    for path in (data / "screening" / "ranked.parquet", data / "relaxed" / "relaxed.parquet"):
+        table = pd.read_parquet(path)
+        hull = [name for name in table if name.startswith("energy_above_hull")]
+        table.drop(columns=hull).to_parquet(path)
     text = render(Run(data, params))
     assert "Reference offsets between databases: not computed." in text
     assert "Energy above hull: not computed." in text
     assert "synthetic stand-in" not in text
-    assert "Refused rows" not in text
+    assert "Rejected rows" not in text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from matscout.resume import fingerprint as fingerprints
 from matscout.resume.fingerprint import SOURCES, code_files, code_hash, fingerprint, is_undeciding
 
-WORK = ("matscout.training.train_member", "matscout.discovery.screen.screen", "matscout.graphs.store.featurize")
+WORK = ("matscout.training.train_member", "matscout.discovery.screen.screen", "matscout.graphs.featurize")
 
 
 @pytest.mark.parametrize("module", WORK)
@@ -64,7 +64,7 @@ def test_a_folder_stands_for_all_of_its_files(package):
     assert package / "rooms/aside.py" in code_files("matscout.rooms")
 
 
-def test_an_unknown_module_is_refused(package):
+def test_an_unknown_module_is_rejected(package):
     with pytest.raises(ModuleNotFoundError, match=r"matscout\.nowhere"):
         code_files("matscout.nowhere")
 

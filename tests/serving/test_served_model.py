@@ -112,6 +112,6 @@ def test_every_row_has_its_own_answer_and_no_figure_is_nan(tmp_path):
     assert reasons == [None, "unreadable_structure", "no_text", "no_text", "too_large", None]
     assert answer["band_gap"].notna().tolist() == [True, False, False, False, False, True]
     json.dumps(answer.to_dict("records"), allow_nan=False)
-    refused = model.predict(None, pd.DataFrame({"cif": [None]}))
-    json.dumps(refused.to_dict("records"), allow_nan=False)
-    assert refused["error"][0].startswith("no_text")
+    rejected = model.predict(None, pd.DataFrame({"cif": [None]}))
+    json.dumps(rejected.to_dict("records"), allow_nan=False)
+    assert rejected["error"][0].startswith("no_text")

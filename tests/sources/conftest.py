@@ -6,7 +6,7 @@ import pytest
 from replay import MaterialsProject
 from services import clear_heartbeat, start
 
-from matscout.sources.services import http, retrying
+from matscout.sources.services import http
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,8 @@ def quick_and_apart(tmp_path, monkeypatch):
     """Short waits, own downloads, a key, no proxy."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MP_API_KEY", MaterialsProject.key)
-    monkeypatch.setattr(retrying, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(retrying, "MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(http, "MAX_WAIT_S", 0.05)
     monkeypatch.setattr(http, "READ_TIMEOUT_S", 5.0)
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)

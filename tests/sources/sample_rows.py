@@ -7,9 +7,8 @@ import yaml
 
 from matscout.params import Database
 from matscout.sources.record import Record
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.page_files import read_page
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest, read_page
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "sample"

@@ -9,8 +9,7 @@ from pymatgen.core import Composition, Structure
 from sample_rows import ROOT, SAMPLE, sample_pages, sample_records
 
 from matscout.sources.record import Record
-from matscout.sources.snapshots.manifest import read_manifest
-from matscout.sources.snapshots.page_files import read_page
+from matscout.sources.snapshots.snapshot_files import read_manifest, read_page
 
 DATABASES = ("materials_project", "aflow", "oqmd")
 

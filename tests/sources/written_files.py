@@ -193,7 +193,7 @@ FILES = {
     "flags.vasp": (poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Direct", "Selective\nDirect"), CSCL),
     "nameless_flags.vasp": (
         poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Cs Cl\n", "").replace("Direct", "Selective\nDirect"),
-        "elements_missing",  # F is no fluorine here, T no tritium
+        "elements_missing",  # F is not fluorine here, T no tritium
     ),
     "nameless_flags_unsaid.vasp": (poscar(positions="0 0 0 T T F\n.5 .5 .5 F F F\n").replace("Cs Cl\n", ""), "elements_missing"),
     "names_at_ends.vasp": (poscar(positions="0 0 0 Cs\n.5 .5 .5 Cl\n").replace("Cs Cl\n", ""), CSCL),

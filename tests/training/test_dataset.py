@@ -1,11 +1,19 @@
-"""Which rows an epoch sees: all known ones, and of the hypothetical ones a draw that misses none in the long run."""
+"""Which rows an epoch sees: all known ones, and of the hypothetical ones a draw that misses none in the long run.
 
+The loss of several targets, and errors on a fold by the loop that predicts.
+"""
+
+import math
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
-from matscout.training.dataset import Fold
+from matscout.models.families.hurdle import HurdleLaplace
+from matscout.models.families.laplace import Laplace
+from matscout.params import Target
+from matscout.training.dataset import Fold, multi_task_loss
 
 
 def fold(n_known, n_others, per_epoch):
@@ -41,3 +49,23 @@ def test_an_epoch_depends_on_seed_and_number_alone():
 def test_without_others_an_epoch_is_the_known_rows():
     assert fold(4, 0, 100).rows_of_epoch(seed=1, epoch=0).tolist() == [0, 1, 2, 3]
     assert fold(4, 9, 0).rows_per_epoch == 4
+
+
+NAN = math.nan
+
+
+def test_tasks_add_up_with_their_weights():
+    targets = {
+        "a": Target(label="a", noise=None, head="laplace", weight=1.0),
+        "b": Target(label="b", noise=None, head="hurdle", weight=3.0),
+    }
+    outputs = {"a": torch.rand(4, 2) + 0.1, "b": torch.rand(4, 3) + 0.1}
+    labels = {"a": torch.rand(4), "b": torch.tensor([0.0, 1.0, NAN, 2.0])}
+    noise = {name: torch.full((4,), NAN) for name in targets}
+    units = {"a": 0.5, "b": 2.0}
+    total = multi_task_loss(outputs, labels, noise, targets=targets, units=units)
+    parts = [
+        Laplace.loss(outputs["a"], labels["a"], noise["a"], unit=0.5),
+        3 * HurdleLaplace.loss(outputs["b"], labels["b"], noise["b"], unit=2.0),
+    ]
+    assert total.item() == pytest.approx(sum(part.item() for part in parts))

@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 from tiny_training import ROOT
 
 from matscout.crystal import Crystal
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.architectures import ENCODERS
 from matscout.models.model import build_model
 from matscout.params import Graphs, load_params

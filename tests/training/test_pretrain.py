@@ -14,16 +14,15 @@ from tiny_training import EPOCHS, MEMBER, ROOT, tiny_materials, tiny_params, tra
 from matscout import columns, files
 from matscout.curation.splits import make_split
 from matscout.errors import InputError, ParameterError, StoreError, TrainingError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.saved_member import build_from_card, load_member, save_member
 from matscout.params import check_params
 from matscout.training import fitting, train_member
 from matscout.training import pretrain as pretraining
 from matscout.training.dataset import load_folds
-from matscout.training.fitting import Task
-from matscout.training.pretrain import database_targets, pretrain, refuse_torn_groups
-from matscout.training.runs.training import TrainingInputs, member_training
-from matscout.training.starting_weights import load_start
+from matscout.training.fitting import Task, load_start
+from matscout.training.pretrain import check_whole_groups, database_targets, pretrain
+from matscout.training.training import TrainingInputs, member_training
 
 SHIFT = 0.7  # eV/atom: the second database's reference energies
 ENERGY, GAP = "formation_energy_per_atom", "band_gap"
@@ -180,7 +179,7 @@ def test_a_start_of_another_encoder_is_refused_with_the_difference(change, told,
     assert "begin with another" in str(error.value)
 
 
-def test_a_start_with_another_element_table_or_none_at_all_is_refused(pretrained, tmp_path):
+def test_a_start_with_another_element_table_or_none_at_all_is_rejected(pretrained, tmp_path):
     card = load_member(pretrained).card
     save_member(tmp_path, build_from_card(card), card)
     content = json.loads((tmp_path / "member.json").read_text())
@@ -238,7 +237,7 @@ def planted():
 
 
 def test_no_duplicate_of_a_test_row_enters_pretraining(tmp_path, dvc_root, monkeypatch):
-    from matscout.graphs.store.graph_store import build_store
+    from matscout.graphs.graph_store import build_store
 
     table = planted()
     settings = tiny_params().split.model_copy(update={"validation": 0.15, "test": 0.2})
@@ -266,7 +265,7 @@ def test_no_duplicate_of_a_test_row_enters_pretraining(tmp_path, dvc_root, monke
         pretrain("all", params=params_with(), destination=tmp_path / "torn", **paths)
     assert not (tmp_path / "torn").exists()
     files.write_parquet(paths["split"], torn.replace({"fold": {"test": "unused", "validation": "unused"}}))
-    refuse_torn_groups(paths["materials"], paths["split"])  # an unused row tells nothing
+    check_whole_groups(paths["materials"], paths["split"])  # an unused row tells nothing
 
 
 def test_an_unknown_block_is_answered_with_the_known_ones(inputs, tmp_path):

@@ -14,14 +14,13 @@ from tiny_training import EPOCHS, MEMBER, tiny_materials, tiny_params, train
 
 from matscout import files
 from matscout.errors import ParameterError, StoreError, TrainingError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import distributions, embed
 from matscout.models.saved_member import load_member
 from matscout.training import fitting, train_member
+from matscout.training.checkpoints import decode, encode, open_checkpoints, take_member
 from matscout.training.dataset import load_folds
-from matscout.training.runs.checkpoints import decode, encode, open_checkpoints
-from matscout.training.runs.trained_beforehand import take_member
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.training import TrainingInputs, member_training
 
 
 def folds_of(inputs):
@@ -147,7 +146,7 @@ def test_a_member_trained_beforehand_is_put_in_place_whole_or_trained_on(
 
 
 def test_who_takes_a_trained_member_loads_neither_torch_nor_mlflow():
-    code = "import sys, matscout.training.runs.trained_beforehand; print({'torch', 'mlflow'} & set(sys.modules))"
+    code = "import sys, matscout.training.checkpoints; print({'torch', 'mlflow'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
@@ -190,7 +189,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert back == state
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+def test_a_checkpoint_that_would_run_code_is_rejected(tmp_path):
     with pytest.raises(StoreError, match="cannot be read"):
         decode(encode({"path": tmp_path}), tmp_path / "x.ckpt")
 

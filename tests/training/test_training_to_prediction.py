@@ -13,10 +13,10 @@ from matscout.discovery.screen.user_crystals import predict_structures
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import TrainingError
-from matscout.graphs.store.graph_store import build_store
+from matscout.graphs.graph_store import build_store
 from matscout.models.families.registry import FAMILIES
 from matscout.training import train_member
-from matscout.training.loss_and_errors import fold_outputs
+from matscout.training.dataset import fold_outputs
 
 BULK = {"label": "bulk_modulus", "noise": None, "head": "log_laplace", "weight": 0.3}
 

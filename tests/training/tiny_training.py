@@ -12,11 +12,11 @@ import yaml
 
 from matscout import files
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
-from matscout.graphs.store.graph_store import build_store
+from matscout.graphs.graph_store import build_store
 from matscout.params import Params, check_params
 from matscout.resume.parts import Parts
 from matscout.training import fitting, train_member
-from matscout.training.runs.checkpoints import CheckpointStore
+from matscout.training.checkpoints import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4

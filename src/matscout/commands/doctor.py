@@ -1,11 +1,19 @@
-"""What is installed, set, reachable and free on this machine: the facts behind `matscout doctor`."""
+"""Check installation, settings, disk and network (`matscout doctor`), and restore DVC's own files (`matscout mend`).
 
+DVC writes `dvc.lock` in place after each stage, and `.dvc/tmp/rwlock` before and after.
+If it is killed at that moment, it leaves a file that no DVC command can read. Nothing else is lost: outputs and the
+run-cache are in DVC's cache.
+"""
+
+import json
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -14,12 +22,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from matscout import layout
-from matscout.commands.mend import damaged_files
 from matscout.engine import n_workers
 from matscout.engine.settings import Switch
-from matscout.errors import MatscoutError
+from matscout.errors import InputError, MatscoutError
+from matscout.files import write_bytes
 from matscout.params import Params, load_params
-from matscout.sources.services.disk_space import pipeline_bytes
+from matscout.resume.work_folders import locked
+from matscout.sources.snapshots.snapshot_files import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (
@@ -86,10 +95,10 @@ def _machine() -> Iterator[Finding]:
 
 def _disk(params: Params) -> Finding:
     free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
-    text = f"{free:.1f} GiB free here; a run of the whole pipeline with these parameters takes up to {needed:.1f} GiB"
+    text = f"{free:.1f} GiB free here; the whole pipeline with these parameters needs up to {needed:.1f} GiB"
     if free >= needed:
         return Finding("disk", "ok", text)
-    return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
+    return Finding("disk", "problem", f"{text}; free disk space, or lower databases.*.query.limit")
 
 
 def _lock_file() -> Finding:
@@ -139,3 +148,66 @@ def _outputs() -> Iterator[Finding]:
 
 def _output_of(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - fixed words
+
+
+LOCK_FILE = "dvc.lock"
+RUNNING_FILE = ".dvc/tmp/rwlock"
+GUARDS = (".dvc/tmp/lock", ".dvc/tmp/rwlock.lock")  # held by DVC while it writes them
+CONFLICT = b"<<<<<<< "  # Git's conflict mark: a merge that the user has to finish
+
+
+def damaged_files(root: Path) -> list[str]:
+    """DVC's own files under `root` that DVC cannot read, except those with a Git conflict."""
+    readable = {LOCK_FILE: _is_whole_lock_file, RUNNING_FILE: _is_json}
+    return [name for name, is_whole in readable.items() if (root / name).is_file() and not is_whole(root / name)]
+
+
+def mend(root: Path) -> Iterator[str]:
+    """Restore or remove each damaged file under `root`, and yield one line for each.
+
+    Raises:
+        InputError: a DVC command is running, so a file may only be half-written.
+    """
+    if not damaged_files(root):
+        return
+    with ExitStack() as held:
+        for name in GUARDS:
+            held.enter_context(locked(root / name, taken=partial(_at_work, root / name)))
+        for name in damaged_files(root):
+            committed = _committed(root, name)
+            if committed is None:
+                (root / name).unlink()
+                yield f"{name} was half-written: removed"
+            else:
+                write_bytes(root / name, committed)
+                yield f"{name} was half-written: it is again as in the last commit"
+
+
+def _at_work(guard: Path, holder: str) -> InputError:  # noqa: ARG001 -- DVC's locks do not always name their holder
+    return InputError(f"{guard} is held by a dvc command at work here; wait for its end")
+
+
+def _is_whole_lock_file(path: Path) -> bool:
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils import strictyaml
+
+    try:
+        strictyaml.load(str(path), schema=COMPILED_LOCKFILE_SCHEMA)
+    except DvcException:
+        return CONFLICT in path.read_bytes()
+    return True
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _committed(root: Path, name: str) -> bytes | None:
+    """The file's content in the last commit; None if Git has none."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=root, capture_output=True, check=False)  # noqa: S603, S607
+    return shown.stdout if shown.returncode == 0 else None

@@ -1,12 +1,19 @@
-"""`matscout train`: several members at once, outside of DVC; `dvc repro` then only puts them in their places.
+"""`matscout train` and `matscout repro`: train several members at once; `dvc repro` then only puts them in place.
 
-`dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own
-lock and checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>`
-takes them. The bytes are those of a serial run.
+`dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own lock and
+checkpoints, train members and keep them beside their checkpoints, where the stage `train@<member>` finds them. The
+bytes are those of a serial run.
+
+`matscout repro` runs `dvc repro` up to the inputs of the trainings; then it trains, one per core, the members that DVC
+would train: those that are neither up to date nor in its cache; then `dvc repro` runs the rest. A killed run resumes
+with this command or with `dvc repro`, and gives the same bytes.
 """
 
+import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,21 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from matscout import layout
-from matscout.commands.pipeline_state import INPUT_STAGES, changed_stages, members_to_train
-from matscout.engine.local_engine import LocalEngine
 from matscout.engine.ray_engine import RayEngine
 from matscout.engine.settings import RAY, Switch, n_cores, visible_cards
-from matscout.engine.worker_tasks import DONE, Engine, Job
+from matscout.engine.worker_tasks import DONE, Engine, Job, LocalEngine
 from matscout.errors import InputError, ParameterError, TrainingError
-from matscout.params import Compute, Member, Params
+from matscout.params import Compute, Member, Params, load_params
 from matscout.progress import progress
 from matscout.resume.work_folders import CHECKPOINTS, root
-from matscout.training.runs.checkpoints import epochs_saved
-from matscout.training.runs.trained_beforehand import is_kept
-from matscout.training.runs.training import TrainingInputs, member_training
+from matscout.training.checkpoints import epochs_saved, is_kept
+from matscout.training.training import TrainingInputs, member_training
 
-N_SHOWN = 4  # members beside the bar
-COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
+N_SHOWN = 4  # number of members named beside the bar
+COST = {  # ms of one core per crystal and epoch; only determines which member starts first
     "cgcnn": 0.6,
     "megnet": 1.1,
     "alignn": 1.2,
@@ -44,10 +48,10 @@ INPUTS = TrainingInputs(
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
-    """Train those members that `dvc repro` would train and that are not trained beforehand already.
+    """Train the members that `dvc repro` would train and that are not trained in advance yet.
 
     Args:
-        names: of the members.
+        names: names of the members.
         params: all parameters.
         engine: where they are trained.
 
@@ -61,7 +65,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     """
     if waiting := sorted(set(names) & set(params.finetuned)):
         raise ParameterError(
-            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+            f"{waiting[0]} starts from the weights of another member; run: dvc repro finetune@{waiting[0]}"
         )
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
@@ -69,7 +73,9 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     hashes = INPUTS.hashes()
     fingerprints = {name: member_training(name, params).provenance(hashes).fingerprint for name in names}
     wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
-    wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
+    wanted.sort(
+        key=lambda name: -_duration(params.members[name])
+    )  # the longest first, so that all cores finish at about the same time
     epochs = {name: params.members[name].training.epochs for name in wanted}
     if not wanted:
         return []
@@ -86,17 +92,17 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
         raise TrainingError(
             f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; "
-            f"training resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
+            f"training resumes from the last epoch; their output is in {job.logs}\n{told}"
         )
     return wanted
 
 
 def make_engine(switch: Switch, compute: Compute) -> Engine:
-    """The switch's engine, with as many workers as it tells, else as cards (or cores) allow."""
+    """The engine of the switch, with as many workers as it states, or as many as GPUs (or cores) allow."""
     cards = visible_cards() if compute.device != "cpu" else []
     each = compute.processes
     ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
-    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the GPUs of one member
     workers = switch.workers or len(groups) or max(1, n_cores() // (each * compute.threads))
     if switch.engine == RAY:
         gpus = float(each * (compute.device == "cuda" or bool(cards)))
@@ -105,10 +111,10 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
 
 
 def check_inputs() -> None:
-    """Refuse to train on inputs that `dvc repro` would make anew: its fingerprint would be another.
+    """Do not train on inputs that `dvc repro` would make again, because its fingerprint would differ.
 
     Raises:
-        InputError: they are missing or changed, or DVC cannot tell.
+        InputError: they are missing or changed, or DVC cannot determine this.
     """
     missing = [str(path) for path in (INPUTS.graphs, INPUTS.split, INPUTS.materials) if not path.exists()]
     if missing:
@@ -118,7 +124,7 @@ def check_inputs() -> None:
 
 
 def _fit(name: str, *, params: Params) -> None:
-    from matscout.training.runs.tracking import MLflowTracker
+    from matscout.training.tracking import MLflowTracker
     from matscout.training.train_member import train_beforehand  # torch, which only the workers need
 
     train_beforehand(member_training(name, params), INPUTS, MLflowTracker(params))
@@ -130,7 +136,7 @@ def _duration(member: Member) -> float:
 
 @dataclass
 class _Board:
-    """One bar for all members: epochs done, and how far each running member is."""
+    """One bar for all members: finished epochs, and the progress of each running member."""
 
     bar: Any
     epochs: Mapping[str, int]
@@ -138,7 +144,7 @@ class _Board:
     ended: set[str] = field(default_factory=set)
 
     def show(self, ended: Mapping[str, str]) -> None:
-        """Look at the checkpoints; name what ended."""
+        """Read the checkpoints; name the members that ended."""
         for name, error in ended.items():
             self.bar.write(f"train: {name} {'trained' if error == DONE else 'FAILED'}", file=sys.stderr)
         self.ended.update(ended)
@@ -155,3 +161,99 @@ def _watch(epochs: Mapping[str, int], fingerprints: Mapping[str, str]) -> Iterat
         board = _Board(bar, epochs, fingerprints)
         board.show({})
         yield board
+
+
+def reproduce(switch: Switch) -> int:
+    """Bring the pipeline up to date, and return DVC's exit code.
+
+    Raises:
+        ParameterError: `params.yaml` breaks a rule; nothing is changed then.
+        InputError: there is no DVC repository here, or another DVC command is running.
+        TrainingError: members failed.
+    """
+    load_params()  # a value out of range is rejected before DVC removes the outputs that it would make again
+    if changed_stages(INPUT_STAGES) and (code := _dvc("repro", *INPUT_STAGES)):
+        return code
+    params = load_params()
+    names = members_to_train(list(params.members))
+    if len(names) > 1:  # a single member is trained by its stage
+        train_members(names, params, make_engine(switch, params.compute))
+    return _dvc("repro")
+
+
+def _dvc(*arguments: str) -> int:
+    from dvc.cli import main
+
+    # stages run `python`, which must be this one even if its environment is not activated
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return main(list(arguments))
+
+
+INPUT_STAGES = ("featurize",)  # curate, split and hypothetical come before it
+PATIENCE_S = 20.0  # with a lock of DVC's
+
+
+def changed_stages(names: Sequence[str]) -> list[str]:
+    """Those of the stages, and of the stages before them, that `dvc repro` would run.
+
+    Raises:
+        InputError: there is no DVC repository here, or another DVC command is running.
+    """
+    return _answer(lambda repo: sorted(repo.status(targets=list(names), with_deps=True)))
+
+
+def members_to_train(names: Sequence[str]) -> list[str]:
+    """Members that `dvc repro` would train: neither up to date nor in its cache.
+
+    Raises:
+        InputError: there is no DVC repository here, or another DVC command is running.
+    """
+
+    def to_train(repo: Any) -> list[str]:
+        with repo.lock:
+            return [name for name in names if _would_run(repo.stage.load_one(name=f"train@{name}"))]
+
+    return _answer(to_train)
+
+
+def _would_run(stage: Any) -> bool:
+    return stage.changed() and not _can_be_restored(stage)
+
+
+def _can_be_restored(stage: Any) -> bool:
+    """Whether DVC's `repro` would find the outputs in its cache, by dvc.lock or by an earlier run."""
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    if stage.changed_stage() or stage.changed_deps():
+        stage.save_deps()  # current hashes, in this object only, to look for an earlier run
+        stage.cmd_changed = True  # otherwise they would be taken for those of dvc.lock
+    try:
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def _answer(question: Callable[[Any], list[str]]) -> list[str]:
+    """DVC's answer. DVC is locked for moments, so jobs of a cluster that start together wait for each other."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    told = logging.getLogger("dvc")
+    level = told.level
+    told.setLevel(logging.WARNING)  # DVC's messages are of no interest here
+    until = time.monotonic() + PATIENCE_S
+    try:
+        while True:
+            try:
+                with Repo() as repo:
+                    return question(repo)
+            except LockError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
+    except DvcException as error:
+        raise InputError(f"DVC: {error}") from error
+    finally:
+        told.setLevel(level)

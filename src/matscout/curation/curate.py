@@ -1,6 +1,7 @@
-"""The stage `curate`: snapshots of several databases become one table."""
+"""The stage `curate`: snapshots of several databases become one table, and `summary.json` counts what was done."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,19 +15,20 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.crystal_checks import Rejection
+from matscout.curation.align_energies import align, label_noise
 from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
-from matscout.curation.curation_summary import summarize_curation
-from matscout.curation.duplicates.comparison_cache import (
+from matscout.curation.duplicate_search import (
+    EDGE_SCHEMA,
     Compared,
     cache_parts,
+    cluster_rows,
+    find_matches,
     keep_reduced,
     load_compared,
     load_reduced,
+    mark_representatives,
     save_compared,
 )
-from matscout.curation.duplicates.duplicate_search import EDGE_SCHEMA, cluster_rows, find_matches, mark_representatives
-from matscout.curation.energies.align_energies import align
-from matscout.curation.energies.label_noise import label_noise
 from matscout.curation.outliers import label_outliers
 from matscout.curation.row_checks import Examined, examine
 from matscout.errors import InputError
@@ -34,8 +36,8 @@ from matscout.files import write_json, write_parquet
 from matscout.params import Curation
 from matscout.sources.feedback_files import read_feedback
 from matscout.sources.record import RECORD_SCHEMA, Losses, Record
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 LOG: Final = logging.getLogger(__name__)
 PUBLISHED: Final = RECORD_SCHEMA.names[: RECORD_SCHEMA.get_field_index(columns.LATTICE)]  # identity and calculation
@@ -100,12 +102,12 @@ def curate_records(
     workers: int,
     cache: Path | None = None,
 ) -> None:
-    """Curate rows that have been read; see `curate`.
+    """Curate records in memory; see `curate`.
 
     Args:
         records: rows with unique ids.
         rejections: rows rejected so far.
-        planted: source -> what its synthetic rows were made with.
+        planted: source -> known offsets of its synthetic rows.
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
@@ -152,17 +154,18 @@ def curate_records(
     summary = summarize_curation(materials, quarantine, edges, offsets)
     if left_out:
         summary["gaps_of_other_functionals"] = left_out
-    write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
+    schema = with_own_labels(MATERIALS_SCHEMA, list(materials))
+    write_parquet(destination / MATERIALS_NAME, materials[schema.names], schema)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
 
 
 def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, int]:
-    """Take gaps of other functionals than the reference's out of the column, in place; how many, by functional.
+    """Remove gaps of functionals other than the reference's from the column, in place; return how many, by functional.
 
-    An HSE06 or a measured gap lies electronvolts above the PBE gap of the same crystal, and no offset turns one into
-    the other. The rows stay, with their energies; the snapshots keep the published gaps.
+    An HSE06 or a measured gap can be electronvolts above the PBE gap of the same crystal, and no offset converts one
+    into the other. The rows keep their energies; the snapshots keep the published gaps.
     """
     has_gap = materials[columns.BAND_GAP].notna()
     own = materials.loc[has_gap & (materials[columns.SOURCE] == reference), columns.FUNCTIONAL].value_counts()
@@ -172,9 +175,20 @@ def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, i
     other = has_gap & (materials[columns.FUNCTIONAL] != functional)
     counts = materials.loc[other, columns.FUNCTIONAL].value_counts().sort_index()
     for name, number in counts.items():
-        LOG.warning("%d gaps of %s train nothing: the column holds gaps of %s", number, name, functional)
+        LOG.warning("%d gaps of %s are not used: the column holds gaps of %s", number, name, functional)
     materials.loc[other, columns.BAND_GAP] = np.nan
     return {str(name): int(number) for name, number in counts.items()}
+
+
+def with_own_labels(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The schema, and at its end the columns that no schema of ours has: labels of labs' own files, as numbers.
+
+    Args:
+        schema: of the curated table, or of a table made from it.
+        names: of the columns that there are.
+    """
+    own = sorted(set(names) - set(MATERIALS_SCHEMA.names) - set(schema.names))
+    return pa.schema([*schema, *((name, pa.float64()) for name in own)])
 
 
 def _warn_of_losses(
@@ -199,9 +213,9 @@ def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
 def _read(
     snapshots: Sequence[Path], feedback: Path | None
 ) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
-    """All records and rejections, and what synthetic snapshots were made with, by source.
+    """All records and rejections, and the known offsets of synthetic snapshots, by source.
 
-    Ids are each source's own: a row whose id an earlier snapshot used already becomes `<source>:<id>`.
+    Ids belong to their source: a row whose id is already used by an earlier snapshot becomes `<source>:<id>`.
     """
     records: list[Record] = []
     rejections: list[Rejection] = []
@@ -254,4 +268,97 @@ def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
         table[name] = [record.crystal.to_row()[name] for record, _ in kept]
     for label in columns.LABELS:
         table[label] = pd.array([getattr(record, label) for record, _ in kept], dtype="float64")
+    for label in sorted({label for record, _ in kept for label in record.own_labels}):
+        table[label] = np.array([record.own_labels.get(label, np.nan) for record, _ in kept])
     return pd.DataFrame(table)
+
+
+DIGITS = 6
+
+
+def summarize_curation(
+    materials: pd.DataFrame, quarantine: pd.DataFrame, edges: pd.DataFrame, offsets: dict[str, Any]
+) -> dict[str, Any]:
+    """Rows by source, how they were calculated, rejections by source and reason, duplicates, offsets, label noise.
+
+    Args:
+        materials: usable rows.
+        quarantine: rejected rows.
+        edges: matches among the rows.
+        offsets: reference offsets, as fitted.
+
+    Returns:
+        The content of `summary.json`.
+    """
+    sources = sorted(set(materials[columns.SOURCE]) | set(quarantine[columns.SOURCE]))
+    return {
+        "rows": {source: _rows_of(source, materials, quarantine) for source in sources},
+        "calculations": {
+            source: _calculations(materials.loc[materials[columns.SOURCE] == source]) for source in sources
+        },
+        "rejected": {source: _reasons(quarantine.loc[quarantine[columns.SOURCE] == source]) for source in sources},
+        "total": {"rows": len(materials), "rejected": len(quarantine), "by_reason": _reasons(quarantine)},
+        "duplicates": _duplicates(materials, edges),
+        "offsets": offsets,
+        "label_noise": {
+            name: _noise(materials, name) for name in (columns.FORMATION_ENERGY_NOISE, columns.BAND_GAP_NOISE)
+        },
+    }
+
+
+def _rows_of(source: str, materials: pd.DataFrame, quarantine: pd.DataFrame) -> dict[str, int]:
+    kept = materials.loc[materials[columns.SOURCE] == source]
+    rejected = int((quarantine[columns.SOURCE].to_numpy() == source).sum())
+    return {
+        "read": len(kept) + rejected,
+        "rejected": rejected,
+        "kept": len(kept),
+        "synthetic": int(kept[columns.SYNTHETIC].to_numpy(dtype=bool).sum()),
+    }
+
+
+def _calculations(rows: pd.DataFrame) -> dict[str, int]:
+    """Rows by functional, Hubbard U and family of pseudopotentials: `PBE+U, PAW_PBE` -> rows."""
+    stated = rows[[columns.FUNCTIONAL, columns.IS_HUBBARD, columns.PSEUDOPOTENTIALS]].itertuples(index=False)
+    kinds = Counter(f"{functional}{_hubbard(flag)}, {_family(family)}" for functional, flag, family in stated)
+    return dict(sorted(kinds.items()))
+
+
+def _hubbard(flag: object) -> str:
+    return " (U not stated)" if pd.isna(flag) else "+U" if flag else ""  # type: ignore[arg-type]
+
+
+def _family(family: object) -> str:
+    return family if isinstance(family, str) else "pseudopotentials not stated"
+
+
+def _reasons(quarantine: pd.DataFrame) -> dict[str, int]:
+    return {str(reason): int(count) for reason, count in quarantine["reason"].value_counts().sort_index().items()}
+
+
+def _duplicates(materials: pd.DataFrame, edges: pd.DataFrame) -> dict[str, int]:
+    """Groups, and edges by their outcome."""
+    groups = materials.groupby(columns.DUPLICATE_GROUP)[columns.SOURCE].agg(["size", "nunique"])
+    sizes, databases = np.asarray(groups["size"]), np.asarray(groups["nunique"])
+    merged, same = edges["merged"].to_numpy(dtype=bool), edges["same_material"].to_numpy(dtype=bool)
+    agree = edges["same_space_group"].to_numpy(dtype=bool)
+    return {
+        "groups": len(groups),
+        "groups_of_several_rows": int((sizes > 1).sum()),
+        "groups_of_several_databases": int((databases > 1).sum()),
+        "rows_in_groups_of_several": int(sizes[sizes > 1].sum()),
+        "largest_group": int(sizes.max(initial=0)),
+        "edges": len(edges),
+        "edges_merged": int(merged.sum()),
+        "edges_space_group_differs_within_tolerance": int((same & ~agree).sum()),
+        "edges_related_other_space_group": int((~same).sum()),
+        "edges_kept_apart_by_complete_link": int((same & ~merged).sum()),
+    }
+
+
+def _noise(materials: pd.DataFrame, column: str) -> dict[str, Any]:
+    noise = materials[column].dropna()
+    if noise.empty:
+        return {"rows": 0}
+    quantiles = noise.quantile([0.1, 0.5, 0.9]).round(DIGITS).tolist()
+    return {"rows": len(noise), **dict(zip(("p10", "median", "p90"), quantiles, strict=True))}

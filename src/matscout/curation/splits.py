@@ -1,10 +1,11 @@
-"""Which rows train, validate and test: no test row has a near-duplicate in training, and no row changes sides.
+"""Assign rows to training, validation and test: no test row has a near-duplicate in training, and no row changes sides.
 
-A row's fold is drawn from the seed and a key of the row itself (see `folds`), never from its rank or
-from its cluster's members. So rows added later leave old rows where they were; at most a training
-row that turns out to be a near-duplicate of a new held-out row becomes `unused`.
+Rows that match share a key. A row's fold is drawn from the seed and a key of the row itself (see `folds`), never from
+its rank or from its cluster's members. So rows added later do not move old rows; only a training row that
+is a near-duplicate of a new held-out row becomes `unused`.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,52 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pymatgen.core import Composition
 
 from matscout import columns
-from matscout.curation.split_keys import composition_keys, draw, match_keys, prototype_keys
 from matscout.errors import InputError, ParameterError
 from matscout.files import write_parquet
 from matscout.params import Split
+
+DRAW_BYTES: Final = 8
+
+
+def match_keys(materials: pd.DataFrame) -> pd.Series:
+    """`formula|atoms in the primitive cell`: rows that match, merged or related, have equal keys.
+
+    The matcher compares crystals of one formula and one primitive size only, so the key is coarser
+    than every cluster and every edge. It depends on the row alone: a row that joins or bridges
+    clusters later, or becomes the smallest id of one, changes no other row's key.
+    """
+    return materials.loc[:, columns.FORMULA] + "|" + materials.loc[:, columns.N_ATOMS_PRIMITIVE].astype(int).astype(str)
+
+
+def composition_keys(materials: pd.DataFrame) -> pd.Series:
+    """The reduced formula."""
+    return materials.loc[:, columns.FORMULA]
+
+
+def prototype_keys(materials: pd.DataFrame) -> pd.Series:
+    """`anonymous formula|space group|atoms in the primitive cell`, such as `AB|225|2` for rock salt.
+
+    Wyckoff letters are left out: they depend on the origin and on tiny distortions.
+    """
+    formulas = materials.loc[:, columns.FORMULA]
+    anonymous = formulas.map({formula: Composition(formula).anonymized_formula for formula in formulas.unique()})
+    numbers = materials.loc[:, [columns.SPACE_GROUP, columns.N_ATOMS_PRIMITIVE]].astype(int).astype(str)
+    return anonymous + "|" + numbers[columns.SPACE_GROUP] + "|" + numbers[columns.N_ATOMS_PRIMITIVE]
+
+
+def draw(keys: pd.Series, seed: int) -> NDArray[np.float64]:
+    """(n,) uniform on [0, 1), decided by seed and key alone, not by other rows."""
+    codes, distinct = pd.factorize(keys)
+    return np.array([_draw_one(key, seed) for key in distinct], dtype=np.float64)[codes]
+
+
+def _draw_one(key: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:DRAW_BYTES], "big") / 256**DRAW_BYTES
+
 
 SPLIT_SCHEMA: Final = pa.schema([(columns.MATERIAL_ID, pa.string()), (columns.FOLD, pa.string())])
 NEEDED: Final = (
@@ -46,7 +87,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
         material_id and fold, in the order of `materials`. Synthetic rows never validate or test.
 
     Raises:
-        InputError: the table is no curated table.
+        InputError: the table is not a curated table.
         ParameterError: the strategy leaves nothing to test on.
     """
     _check_groups(materials)
@@ -54,7 +95,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
     synthetic = materials[columns.SYNTHETIC].to_numpy(dtype=bool)
     folds[synthetic & ((folds != columns.TRAIN) | (not params.train_on_synthetic))] = columns.UNUSED
     if params.test > 0 and len(materials) > 0 and not (folds == columns.TEST).any():
-        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no genuine row"
+        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no real row"
         raise ParameterError(f"{message} to test on; choose another strategy, held_out or a larger split.test")
     return pd.DataFrame({columns.MATERIAL_ID: materials[columns.MATERIAL_ID].to_numpy(), columns.FOLD: folds})
 
@@ -63,19 +104,19 @@ def write_split(materials: Path, params: Split, destination: Path) -> None:
     """The stage `split`: read the curated table, write `split.parquet`.
 
     Args:
-        materials: of the curated table, parquet.
+        materials: path of the curated table, parquet.
         params: shares of the folds, and the seed.
-        destination: of `split.parquet`.
+        destination: destination of `split.parquet`.
     """
     table = pd.read_parquet(materials, columns=list(NEEDED))
     write_parquet(destination, make_split(table, params), SPLIT_SCHEMA)
 
 
 def exclude_matches(pool: pd.DataFrame, test_rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `pool` fit for pretraining a model that will be tested on `test_rows`.
+    """The rows of `pool` that may pretrain a model that is tested on `test_rows`.
 
-    Both are rows of curated tables, of one run or of two. Everything that could match a test row is
-    left out (see `match_keys`): somewhat more than what does, so no tolerance decides.
+    Both are rows of curated tables, of one run or of two. Every row that could match a test row is
+    left out (see `match_keys`). They are more than those that do match, so no tolerance matters.
     """
     return pool.loc[~match_keys(pool).isin(match_keys(test_rows))]
 
@@ -94,7 +135,7 @@ def _split_by(keys: Callable[[pd.DataFrame], pd.Series]) -> Callable[[pd.DataFra
 def _split_by_database(materials: pd.DataFrame, params: Split) -> Folds:
     sources = sorted(materials[columns.SOURCE].unique())
     if params.held_out not in sources:
-        message = f"split.held_out = {params.held_out!r} is no database of the curated table"
+        message = f"split.held_out = {params.held_out!r} is not a database of the curated table"
         raise ParameterError(f"{message}; the strategy 'database' needs one of {sources}")
     folds = _train_and_validation(materials, params)
     folds[(materials[columns.SOURCE] == params.held_out).to_numpy()] = columns.TEST

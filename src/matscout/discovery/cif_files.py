@@ -38,7 +38,7 @@ def file_stem(row: Mapping[str, Any]) -> str:
     """Rank, formula and id of a candidate as a name that needs no quoting: `0001_RbY2CuSe4_ms-2f59651b072a`.
 
     Args:
-        row: of a candidate, with its rank, species and id.
+        row: row of a candidate, with its rank, species and id.
 
     Returns:
         The file name without its suffix.
@@ -53,7 +53,7 @@ def folder_name(row: Mapping[str, Any]) -> str:
     """Rank and formula as the name of a folder: `0001_RbY2CuSe4`.
 
     Args:
-        row: of a candidate, with its rank, species and id.
+        row: row of a candidate, with its rank, species and id.
 
     Returns:
         The folder's name.

@@ -36,7 +36,7 @@ class CuratedTable:
         """Read the columns that discovery needs.
 
         Args:
-            path: of `materials.parquet`.
+            path: path of `materials.parquet`.
 
         Returns:
             The rows, sorted by material id.

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: from members to one calibrated prediction, tested on the real rows of the test fold."""
+"""The stage `evaluate`: combine and calibrate the members, and test them on the real rows of the test fold."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,31 +11,40 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions
 from matscout.crystal import formula_key
 from matscout.engine import n_workers
-from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import fit_targets, metal_target_of
+from matscout.ensemble.calibration.ensemble_calibration import (
+    CALIBRATION_FILE,
+    REFERENCE_FILE,
+    EnsembleCalibration,
+    calibrated,
+    prediction_table,
+    strata,
+    unseen_elements,
+)
+from matscout.ensemble.calibration.fit_calibration import (
+    fit_targets,
+    held_out_rows,
+    labels_of,
+    metal_target_of,
+    read_folds,
+)
 from matscout.ensemble.calibration.hypothetical_calibration import (
     HypotheticalRows,
     fit_hypothetical,
     measure_hypothetical,
     run_hypothetical,
 )
-from matscout.ensemble.calibration.prediction_table import calibrated, prediction_table, strata, unseen_elements
 from matscout.ensemble.calibration.target_calibration import LabelledRows
-from matscout.ensemble.comparison.baselines import baseline_predictions
-from matscout.ensemble.comparison.compare_methods import LabelledPredictions
-from matscout.ensemble.comparison.composition_features import composition_features
+from matscout.ensemble.comparison.compare_methods import LabelledPredictions, baseline_predictions, composition_features
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
-from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.ensemble.fold_labels import held_out_rows, labels_of, read_folds
-from matscout.ensemble.load_members import check_store, load_members
-from matscout.ensemble.metrics.bootstrap import Resampling
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.members import check_store, load_members, run_members
+from matscout.ensemble.metrics import Resampling
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference, reference_rows
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 from matscout.models.saved_member import LoadedMember
@@ -78,7 +87,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Raises:
         StoreError: a member is missing, broken, or does not fit the others or the graphs.
-        InputError: the folds hold no usable rows, or synthetic ones where real ones are due.
+        InputError: the folds hold no usable rows, or synthetic rows where real ones are needed.
     """
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))

@@ -10,16 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.calibration.ensemble_calibration import (
+    CALIBRATION_FILE,
+    REFERENCE_FILE,
+    EnsembleCalibration,
+    calibrated,
+    prediction_table,
+    unseen_elements,
+)
 from matscout.ensemble.calibration.hypothetical_calibration import as_metals, surely_metals
-from matscout.ensemble.calibration.prediction_table import calibrated, prediction_table, unseen_elements
 from matscout.ensemble.calibration.target_calibration import TargetCalibration
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.load_members import check_store, check_weights, load_members
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.members import check_store, check_weights, load_members, run_members
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import ON_CPU, InferencePlan
 from matscout.models.saved_member import LoadedMember
 from matscout.params import Graphs
@@ -52,7 +57,7 @@ class EnsemblePredictor:
     Attributes:
         members: in the calibration's order.
         calibration: fitted by `evaluate`.
-        reference: for the distance from the training set.
+        reference: reference for the distance from the training set.
         hypothetical: whether it is calibrated for hypothetical crystals.
         plan: where the encoders run, and how; on the CPU by default.
     """
@@ -86,7 +91,7 @@ class EnsemblePredictor:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is predicted."""
+        """Names of the targets."""
         return tuple(self.calibration.targets)
 
     @property
@@ -100,12 +105,12 @@ class EnsemblePredictor:
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
-        """One member in place of all, with a calibration of its own.
+        """One member instead of all, with its own calibration.
 
         Args:
-            member: that predicts.
+            member: member that predicts.
             targets: its calibration by target.
-            reference: for the distance from the training set, by this member's embeddings.
+            reference: reference for the distance from the training set, by this member's embeddings.
 
         Returns:
             A predictor of this member alone.
@@ -127,10 +132,10 @@ class EnsemblePredictor:
         Args:
             store: graphs, built with `self.graphs`.
             rows: (n,) rows of the store; None = all.
-            sources: (n,) database of each row, for intervals of its own; None for candidates.
+            sources: (n,) database of each row, for its own intervals; None for candidates.
 
         Returns:
-            One row a crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
+            One row per crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
 
         Raises:
             StoreError: the store was built with settings that the members were not trained on, or a crystal
@@ -152,13 +157,13 @@ class EnsemblePredictor:
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
         """Predict crystals, with their whole distributions.
 
-        Crystals for which a member gives values that are not finite are left out: the ids in the table tell which
+        Crystals for which a member gives values that are not finite are left out; the ids in the table show which
         remain.
 
         Args:
             store: graphs, built with `self.graphs`.
             rows: (n,) rows of the store; None = all.
-            sources: (n,) database of each row, for intervals of its own; None for candidates.
+            sources: (n,) database of each row, for its own intervals; None for candidates.
 
         Returns:
             The table of `predict`, and each target's calibrated distributions of the same rows.

@@ -1,4 +1,4 @@
-"""How far a material lies from the training set: nearest-neighbour distance between embeddings.
+"""The distance of a material from the training set, as the nearest-neighbour distance between embeddings.
 
 Mean distance to the k nearest training crystals in the members' standardised encoder outputs
 (Janet et al., "A quantitative uncertainty metric controls error in neural network-driven chemical
@@ -25,7 +25,7 @@ from matscout.graphs.compiled import compiled
 Array = NDArray[np.float32]
 
 N_NEAREST = 5
-FAR_QUANTILE = 0.99  # of the validation fold's distances: about one in a hundred usual crystals is flagged
+FAR_QUANTILE = 0.99  # quantile of the validation fold's distances: about one in a hundred ordinary crystals is flagged
 CHUNK_ROWS = 1024
 ROUNDING_STEP = 0.04  # of standardised embeddings, whose usual distance is 0.5; see `TrainingReference.rounded`
 LARGEST_STEP = 127  # fits a byte
@@ -80,7 +80,7 @@ class TrainingReference:
 
     Attributes:
         embeddings: (n_reference, dim) float32, standardised.
-        mean: (dim,) of the raw embeddings.
+        mean: (dim,) mean of the raw embeddings.
         scale: (dim,) their standard deviation times the root of the dimension.
         unit: median distance of the validation crystals.
         far_limit: distance, in units, beyond which a crystal is flagged.
@@ -118,7 +118,7 @@ class TrainingReference:
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,) whether a crystal lies farther out than nearly all validation crystals."""
+        """(n,) whether a crystal is farther from the training set than nearly all validation crystals."""
         return distance > self.far_limit
 
     def with_known(self, formulas: Sequence[str]) -> Self:
@@ -164,7 +164,7 @@ class TrainingReference:
         return squares if self.rounding is None else squares - self.rounding.moved.astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write as npz, atomically; the bytes hold no clock."""
+        """Write as npz, atomically and without a timestamp."""
         plain = {"mean": self.mean, "scale": self.scale, "unit": self.unit, "far_limit": self.far_limit}
         plain["known_formulas"] = self.known_formulas
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -178,7 +178,7 @@ class TrainingReference:
         """Read back what `save` wrote.
 
         Args:
-            path: of `reference.npz`.
+            path: path of `reference.npz`.
 
         Returns:
             The reference.
@@ -203,7 +203,7 @@ class TrainingReference:
                 rounding,
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error
+            raise StoreError(f"{path} is missing or damaged ({error}); run `dvc repro evaluate`") from error
 
 
 @compiled
@@ -211,8 +211,8 @@ def _keep_nearest(products: Array, squares: Array, first: int, nearest: NDArray[
     """Merge a block of training crystals into the nearest that each of n points has so far.
 
     Args:
-        products: (n, m) of the points' embeddings with the block's.
-        squares: (m,) of the block's embeddings with themselves.
+        products: (n, m) products of the points' embeddings with the block's.
+        squares: (m,) squares of the block's embeddings with themselves.
         first: row of the block's first crystal.
         nearest: (n, k) rows, nearest first; changed here.
         least: (n, k) their squared distances, less the square of the point; changed here.

@@ -19,6 +19,7 @@ from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal, formula_key
 
 EXCHANGE: Final = "exchange"
 DECORATION: Final = "decoration"
+SIMILAR_EXCHANGE: Final = "similar"
 NEVER: Final = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})  # noble gases form hardly any compounds
 ANIONS: Final = ("H", "N", "O", "F", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
 KEEPS_ANIONS: Final = 0.5  # share of decorations that put an anion where the prototype's anion was
@@ -27,6 +28,7 @@ LARGEST_CELL: Final = 16  # atoms of a parent
 LARGEST_PROTOTYPE: Final = 12
 PROTOTYPE_POWER: Final = 1.5  # a prototype of n compounds is drawn with a probability proportional to n to this power
 TRIES_PER_CRYSTAL: Final = 200
+TRIES_WITHIN_ELEMENTS: Final = 20_000  # where few draws consist of the wanted elements alone
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Recipe:
     """How crystals are drawn.
 
     Attributes:
-        decorations: share of the draws that decorate a prototype; the others exchange elements of a compound.
+        exchange: name of the route that exchanges elements of a compound.
+        decorations: share of the draws that decorate a prototype instead.
         n_exchanged: probabilities of exchanging one, two or three elements.
         near: decay length of an exchange's probability along Mendeleev numbers.
         far, far_share: another decay length, and the share of the exchanges that have it.
     """
 
+    exchange: str
     decorations: float
     n_exchanged: tuple[float, float, float]
     near: float
@@ -47,8 +51,12 @@ class Recipe:
     far_share: float
 
 
-BROAD: Final = Recipe(0.4, (0.5, 0.4, 0.1), near=3.0, far=12.0, far_share=0.3)  # half lie .2 eV/atom above the hull
-SIMILAR: Final = Recipe(0.0, (0.6, 0.35, 0.05), near=2.0, far=2.0, far_share=0.0)  # most lie near the hull
+BROAD: Final = Recipe(
+    EXCHANGE, 0.4, (0.5, 0.4, 0.1), near=3.0, far=12.0, far_share=0.3
+)  # half lie .2 eV/atom above the hull
+SIMILAR: Final = Recipe(
+    SIMILAR_EXCHANGE, 0.0, (0.6, 0.35, 0.05), near=2.0, far=2.0, far_share=0.0
+)  # most lie near the hull
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Drawn:
     """One hypothetical crystal, described by how it was made.
 
     Attributes:
-        route: `exchange` or `decoration`.
+        route: `exchange`, `similar` or `decoration`.
         parent_id: the known crystal whose cell and sites it takes over.
         exchanged: pairs (element of the parent, element in its place) for all of the parent's elements, sorted.
         scale: volume of the cell divided by the parent's.
@@ -96,6 +104,7 @@ def draw(
     barred: frozenset[str],
     seed: int,
     recipe: Recipe = BROAD,
+    within: frozenset[str] = frozenset(),
 ) -> Iterator[Drawn]:
     """Draw distinct hypothetical crystals endlessly; the same arguments give the same crystals.
 
@@ -104,29 +113,32 @@ def draw(
         prototypes: name of each crystal's prototype by id, for example anonymous formula and space group.
         barred: `formula_key`s that are never drawn: those of all known crystals, so that no crystal that tests a
             model is labelled.
-        seed: of the draws.
+        seed: seed of the draws.
         recipe: how they are drawn.
+        within: the elements that a crystal may consist of; empty = all.
 
     Yields:
         Crystals in the order in which they were drawn. Ends after `TRIES_PER_CRYSTAL` consecutive draws that were
-        barred or repeated.
+        barred or repeated (`TRIES_WITHIN_ELEMENTS` with `within`).
     """
     rng = np.random.default_rng(seed)
     usable = {key: crystal for key, crystal in sorted(parents.items()) if crystal.n_atoms <= LARGEST_CELL}
     volumes = fit_atomic_volumes(list(parents.values()))
     elements = tuple(
-        symbol for z, symbol in enumerate(SYMBOLS) if z and np.isfinite(volumes[z]) and symbol not in NEVER
+        symbol
+        for z, symbol in enumerate(SYMBOLS)
+        if z and np.isfinite(volumes[z]) and symbol not in NEVER and (not within or symbol in within)
     )
     whole = [key for key, crystal in usable.items() if not set(crystal.species) & NEVER]
     groups = _prototype_groups(usable, prototypes)
     weights = np.array([len(group) for group in groups]) ** PROTOTYPE_POWER
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
-    tries = 0
-    while tries < TRIES_PER_CRYSTAL:
+    tries, most_tries = 0, TRIES_WITHIN_ELEMENTS if within else TRIES_PER_CRYSTAL
+    while tries < most_tries:
         tries += 1
-        route = str(rng.choice([EXCHANGE, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
-        if route == EXCHANGE or not groups:
-            route = EXCHANGE
+        route = str(rng.choice([recipe.exchange, DECORATION], p=[1 - recipe.decorations, recipe.decorations]))
+        if route == recipe.exchange or not groups:
+            route = recipe.exchange
             parent_id = whole[rng.integers(len(whole))]
             mapping = _exchange(sorted(set(usable[parent_id].species)), elements, recipe, rng)
         else:
@@ -134,6 +146,8 @@ def draw(
             parent_id = group[rng.integers(len(group))]
             mapping = _decorate(sorted(set(usable[parent_id].species)), elements, rng)
         parent = usable[parent_id]
+        if within and not within.issuperset(mapping.values()):
+            continue
         exchanged = tuple(sorted(mapping.items()))
         jitter = float(np.exp(rng.normal(0.0, VOLUME_JITTER)))
         if (parent_id, exchanged) in seen or _formula(parent, mapping) in barred:
@@ -155,7 +169,7 @@ def _volume_ratio(parent: Crystal, mapping: Mapping[str, str], volumes: NDArray[
 
 
 def _prototype_groups(parents: Mapping[str, Crystal], prototypes: Mapping[str, str]) -> list[list[str]]:
-    """Ids of the small compounds, one list a prototype."""
+    """Ids of the small compounds, one list per prototype."""
     groups: dict[str, list[str]] = {}
     for key, crystal in parents.items():
         if crystal.n_atoms <= LARGEST_PROTOTYPE and len(set(crystal.species)) > 1 and key in prototypes:

@@ -1,14 +1,15 @@
 """Label hypothetical crystals with a potential: draw them, minimise over the volume, write the labels.
 
 The work is done in parts, so a killed run resumes where it stopped. `data/sample/build_potential.py` made the bundled
-labels this way from the training rows of the bundled sample.
+labels this way from the training rows of the bundled sample. The volume that minimises a crystal's energy is found with
+parabolas through three volumes.
 """
 
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,8 +23,9 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
+from matscout.errors import InputError
+from matscout.files import atomic_path, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
-from matscout.hypothetical.equilibrium_volume import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
@@ -34,7 +36,9 @@ from matscout.hypothetical.potential_labels import (
     Labels,
     exchanged_text,
 )
+from matscout.params import Hypothetical
 from matscout.potentials.load_potential import load_potential
+from matscout.potentials.potential import Potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -44,6 +48,7 @@ SYMPREC: Final = 0.01  # Å, of the parents' primitive cells
 DIGITS: Final = 6  # of the parents' cells, Å and fractional
 LARGEST_KNOWN: Final = 60  # atoms; larger known crystals are not used to align the energy scales
 SECOND_SHARE: Final = 8  # the second potential labels one part in eight
+COUNT_NAME: Final = "own_labels.json"
 
 
 def build_labels(
@@ -55,61 +60,114 @@ def build_labels(
     n_similar: int,
     seed: int,
     potential: str,
-    second: str,
+    second: str | None,
     workers: int,
+    within: frozenset[str] = frozenset(),
+    known_by: Path | None = None,
 ) -> None:
     """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
-    Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run with the same arguments resumes.
+    Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run resumes, also with another `n` or
+    `n_similar`.
 
     Args:
         materials: curated table.
         split: material_id and fold. Test and validation rows are never parents, and never labelled.
         destination: folder to write.
         n: crystals to draw by the recipe `BROAD`. A few per cent have no minimum and are left out.
-        n_similar: by the recipe `SIMILAR`, which follow in the table.
-        seed: of the draws.
+        n_similar: crystals to draw by the recipe `SIMILAR`; they follow in the table.
+        seed: seed of the draws.
         potential: name of the potential that labels all crystals, see `potentials.load_potential`.
         second: name of another one, which labels a share of them. Their disagreement measures the labels' error.
         workers: processes; the labels do not depend on their number.
+        within: the elements that a crystal may consist of; empty = all.
+        known_by: folder of other labels. If the same potential made them, its energies of known crystals are taken
+            over.
+
+    Raises:
+        InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
     """
     curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
-    drawn = [
-        item
-        for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)])
-        for item in itertools.islice(draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe), size)
-    ]
+    blocks: dict[str, tuple[list[Drawn], bool]] = {}  # and whether both potentials label it
+    for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)]):
+        draws = draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within)
+        items = list(itertools.islice(draws, size))
+        for place, start in enumerate(range(0, len(items), PART)):
+            block = items[start : start + PART]
+            blocks[f"{recipe.exchange}-{place:04d}-{len(block)}"] = block, place % SECOND_SHARE == 0
+    drawn = [item for block, _ in blocks.values() for item in block]
+    if not drawn:
+        raise InputError(
+            f"no hypothetical crystal of the elements {', '.join(sorted(within))} can be drawn from {len(parents)} "
+            "training crystals: every formula is known, or no crystal is similar enough; name more elements"
+        )
     known = training.loc[training[columns.FORMATION_ENERGY].notna() & (training[columns.N_ATOMS] <= LARGEST_KNOWN)]
-    starts = range(0, len(drawn), PART)
-    crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
+    before = None if known_by is None else Labels.read(known_by)
+    if before is not None and before.potential.weights_sha256 == load_potential(potential).facts.weights_sha256:
+        known = known.iloc[:0]
+    else:
+        before = None
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
-    facts = {name: load_potential(name).facts for name in (potential, second)}
+    facts = {name: load_potential(name).facts for name in (potential, second) if name}
     weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
     settings = {
-        "n": n,
-        "n_similar": n_similar,
         "seed": seed,
         "potential": potential,
         "second": second,
         "weights": weights,
         "part": PART,
+        "within": sorted(within),
     }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
-        todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
+        todo = [
+            (name, [item.crystal(parents[item.parent_id]) for item in block], is_labelled_twice)
+            for name, (block, is_labelled_twice) in blocks.items()
+            if parts.file(name, "npz") is None
+        ]
         _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
         todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
         _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
-        labelled = _joined(parts, [_drawn(number) for number in range(len(crystals))])
-        energies = _joined(parts, [_known(number) for number in range(len(pieces))])
-        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies))
+        labelled = _joined(parts, list(blocks))
+        energies = _joined(parts, [_known(number) for number in range(len(pieces))]) if pieces else {}
+        _write(destination, (potential, second), (drawn, labelled), parents, (known, energies), before)
 
 
-def _drawn(number: int) -> str:
-    """Name of a part of the drawn crystals."""
-    return f"drawn-{number:04d}"
+def label_own_crystals(
+    materials: Path, split: Path, settings: Hypothetical, destination: Path, *, workers: int
+) -> None:
+    """The stage `label`: crystals of the user's own elements, labelled as `hypothetical.own` says.
+
+    Args:
+        materials: curated table.
+        split: material_id and fold.
+        settings: the section `hypothetical`; with `own.n: 0` the folder holds no labels.
+        destination: folder to write.
+        workers: processes.
+
+    Raises:
+        InputError: see `build_labels`.
+    """
+    own = settings.own
+    with atomic_path(destination, mark=COUNT_NAME) as folder:
+        folder.mkdir()
+        if own.n:
+            build_labels(
+                materials,
+                split,
+                folder,
+                n=0,
+                n_similar=own.n,
+                seed=own.seed,
+                potential=own.potential,
+                second=None,
+                workers=workers,
+                within=frozenset(own.elements or ()),
+                known_by=Path(settings.path),
+            )
+        write_json(folder / COUNT_NAME, {"drawn": own.n})
 
 
 def _known(number: int) -> str:
@@ -117,7 +175,7 @@ def _known(number: int) -> str:
     return f"known-{number:04d}"
 
 
-def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, description: str) -> None:
+def _map(function: partial, tasks: Sequence[tuple[object, ...]], workers: int, description: str) -> None:
     """Run all tasks in `workers` processes; each task writes its own file."""
     if workers == 1:
         for task in progress(tasks, description=description, unit="part"):
@@ -128,23 +186,24 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str, folder: Path, task: tuple[int, list[Crystal]]) -> None:
-    number, crystals = task
+def _label_part(potential: str, second: str | None, folder: Path, task: tuple[str, list[Crystal], bool]) -> None:
+    name, crystals, is_labelled_twice = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
-    rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
+    rows = np.flatnonzero(np.isfinite(found.energy)) if is_labelled_twice else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
-    if there:
+    if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
-    Parts(folder).save_arrays(_drawn(number), labels)
+    Parts(folder).save_arrays(name, labels)
 
 
-def _known_part(potential: str, second: str, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
+def _known_part(potential: str, second: str | None, folder: Path, task: tuple[int, pd.DataFrame]) -> None:
     number, rows = task
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
     atoms = [crystal.n_atoms for crystal in crystals]
-    energies = [load_potential(name).energies(crystals) / atoms for name in (potential, second)]
+    nothing = np.full(len(crystals), np.nan)
+    energies = [load_potential(name).energies(crystals) / atoms if name else nothing for name in (potential, second)]
     Parts(folder).save_arrays(_known(number), {"energy": energies[0], "second": energies[1]})
 
 
@@ -154,10 +213,11 @@ def _scaled(crystal: Crystal, scale: float) -> Crystal:
 
 def _write(
     destination: Path,
-    names: tuple[str, str],
+    names: tuple[str, str | None],
     labelled_crystals: tuple[Sequence[Drawn], Mapping[str, NDArray[np.float64]]],
     parents: Mapping[str, Crystal],
     known: tuple[pd.DataFrame, Mapping[str, NDArray[np.float64]]],
+    before: Labels | None,
 ) -> None:
     drawn, labelled = labelled_crystals
     found = np.flatnonzero(np.isfinite(labelled["energy"])).tolist()
@@ -178,18 +238,18 @@ def _write(
     references = pd.DataFrame(
         {
             columns.MATERIAL_ID: rows[columns.MATERIAL_ID].to_numpy(),
-            ENERGY: energies["energy"],
-            SECOND_ENERGY: energies["second"],
+            ENERGY: energies.get("energy", []),
+            SECOND_ENERGY: energies.get("second", []),
             CORRECTION: _corrections(cells),
         }
     )
     references = references.loc[references[ENERGY].notna()].reset_index(drop=True)
     for name, column in zip(names, (ENERGY, SECOND_ENERGY), strict=True):
-        if load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
+        if name and load_potential(name).facts.corrections == columns.MP2020:  # stored energies contain no corrections
             table[column] -= table[CORRECTION]
             references[column] -= references[CORRECTION]
     facts = replace(load_potential(names[0]).facts, corrections=columns.MP2020)  # of the column `correction`
-    Labels(facts, parents, table, references).write(destination)
+    Labels(facts, parents, table, references if before is None else before.known).write(destination)
 
 
 def _joined(parts: Parts, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -219,7 +279,7 @@ def _parents(training: pd.DataFrame) -> tuple[dict[str, Crystal], dict[str, str]
 
 
 def _primitive(crystal: Crystal) -> Crystal | None:
-    """The primitive, symmetrised cell; None where the symmetry search fails."""
+    """The primitive, symmetrised cell; None if the symmetry search fails."""
     elements = sorted(set(crystal.species))
     numbers = [elements.index(symbol) for symbol in crystal.species]
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)
@@ -231,3 +291,57 @@ def _primitive(crystal: Crystal) -> Crystal | None:
     return Crystal(
         np.round(np.array(found.basis, dtype=np.float64), DIGITS), tuple(elements[i] for i in found.numbers), positions
     )
+
+
+STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
+ROUNDS: Final = 4
+FARTHEST_MOVE: Final = 0.25  # of the middle volume from one round to the next, in the logarithm
+RANGE: Final = 0.7  # largest change of the logarithm of the volume over all rounds
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The minima of n crystals.
+
+    Attributes:
+        energy: (n,) eV/atom, NaN where no minimum was found within `ROUNDS` and `RANGE`.
+        scale: (n,) volume at the minimum divided by the given volume; NaN as above.
+    """
+
+    energy: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def least_energies(potential: Potential, crystals: Sequence[Crystal]) -> Minimum:
+    """Minimise each crystal's energy over its volume, with the cell's shape and fractional coordinates fixed.
+
+    Three volumes give a parabola in the logarithm of the volume. Where its minimum lies outside of them, the middle
+    volume moves towards it and three new volumes are tried.
+    """
+    n = len(crystals)
+    atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.float64)
+    middle, energy, scale = np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
+    open_rows = np.arange(n)
+    for _ in range(ROUNDS):
+        if not len(open_rows):
+            break
+        offsets = np.array([-STEP, 0.0, STEP])
+        logs = middle[open_rows, None] + offsets
+        cells = [
+            Crystal(crystals[row].lattice * np.exp(log / 3), crystals[row].species, crystals[row].frac_coords)
+            for row, three in zip(open_rows.tolist(), logs, strict=True)
+            for log in three
+        ]
+        values = potential.energies(cells).reshape(-1, 3) / atoms[open_rows, None]
+        curvature = values[:, 0] - 2 * values[:, 1] + values[:, 2]
+        slope = (values[:, 2] - values[:, 0]) / 2
+        with np.errstate(all="ignore"):
+            shift = np.where(curvature > 0, -slope / curvature, -np.sign(slope) * np.inf) * STEP
+        inside = np.isfinite(values).all(axis=1) & (np.abs(shift) <= STEP * 1.25)
+        done = open_rows[inside]
+        energy[done] = values[inside, 1] - slope[inside] ** 2 / (2 * curvature[inside])
+        scale[done] = np.exp(middle[done] + shift[inside])
+        middle[open_rows] += np.clip(np.nan_to_num(shift, nan=np.inf), -FARTHEST_MOVE, FARTHEST_MOVE)
+        keep = ~inside & np.isfinite(values).all(axis=1) & (np.abs(middle[open_rows]) <= RANGE)
+        open_rows = open_rows[keep]
+    return Minimum(energy, scale)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -97,6 +98,31 @@ class Labels:
         cells = [Crystal.from_row(row) for row in parents.to_dict("records")]
         return cls(potential, dict(zip(parents[columns.MATERIAL_ID], cells, strict=True)), table, known)
 
+    def joined(self, more: "Labels") -> "Labels":
+        """These labels, and those of `more` with another parent or exchange.
+
+        Args:
+            more: further labels by the same potential; its energies of known crystals are kept.
+
+        Returns:
+            Labels of both.
+
+        Raises:
+            InputError: another potential, or another cell of a parent.
+        """
+        if self.potential.weights_sha256 != more.potential.weights_sha256:
+            raise InputError(
+                f"labels of {self.potential.name} and {more.potential.name} are on two scales; label all with one"
+            )
+        for key in self.parents.keys() & more.parents.keys():
+            one, other = self.parents[key], more.parents[key]
+            if one.species != other.species or not np.allclose(one.lattice, other.lattice, atol=1e-4):
+                raise InputError(f"parent {key} has two cells; draw all labels from one curated table")
+        table = pd.concat([self.table, more.table], ignore_index=True)
+        first = ~table[[columns.PARENT_ID, EXCHANGED]].astype(str).duplicated()
+        parents = {**more.parents, **self.parents}
+        return Labels(more.potential, parents, table.loc[first].reset_index(drop=True), more.known)
+
     def write(self, folder: Path) -> None:
         """Write the folder's files; equal content gives equal bytes."""
         used = sorted(set(self.table[columns.PARENT_ID].astype(str)))
@@ -125,7 +151,7 @@ def drawn_from(route: str, parent_id: str, exchanged: str, scale: float) -> Draw
     """Read a row of `LABELS_SCHEMA` back.
 
     Args:
-        route: `exchange` or `decoration`.
+        route: `exchange`, `similar` or `decoration`.
         parent_id: material id of the known crystal.
         exchanged: as `exchanged_text` writes it.
         scale: volume divided by the parent's, dimensionless.

@@ -9,10 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions, fractions_of_formulas
+from matscout.compositions import atomic_fractions, fractions_of_formulas
 from matscout.crystal import Crystal, formula_key
-from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import MAD_TO_STD, OffsetFit, fit_offset
+from matscout.curation.reference_offsets import MAD_TO_STD, OffsetFit, Pairs, fit_offset
 from matscout.errors import InputError
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
@@ -81,7 +80,7 @@ def known_pairs(
         known: curated rows with their fold.
         offsets: how many pairs are needed.
         potential: its name, for the message.
-        column: which of the energies.
+        column: column of the energies.
 
     Raises:
         InputError: too few known crystals.
@@ -91,8 +90,8 @@ def known_pairs(
     if len(both) < offsets.min_pairs:
         raise InputError(
             f"{len(both)} training crystals have an energy by {potential}; at least curation.offsets.min_pairs = "
-            f"{offsets.min_pairs} must join its scale to DFT's. Set hypothetical.n: 0 to train without such labels, or "
-            "label crystals of your own"
+            f"{offsets.min_pairs} are needed to fit its energy scale. Set hypothetical.n: 0 to train without such "
+            "labels, or label crystals of your own"
         )
     formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
     return Pairs(
@@ -115,8 +114,8 @@ def disagreement_noise(
     intervals hold 85 to 95 % of the energies of four sets of hypothetical crystals (docs/hypothetical.md).
 
     Args:
-        labels: by the potential and, in part, by another one.
-        rows: of `labels.table`, to use.
+        labels: labels by the potential and, in part, by another one.
+        rows: rows of `labels.table`, to use.
         known: curated rows with their fold.
         offsets: how the scales are joined.
         fractions: (m, 118) atomic fractions of the crystals asked for.
@@ -145,7 +144,7 @@ def element_noise(residuals: Array, known: Array, fractions: Array) -> Array:
     spread of all residuals. A composition's error is the root mean square over its atoms.
 
     Args:
-        residuals: (n,) of known crystals, held out from the fit, eV/atom.
+        residuals: (n,) residuals of known crystals, held out from the fit, eV/atom.
         known: (n, 118) their atomic fractions.
         fractions: (m, 118) atomic fractions of the crystals asked for.
     """

@@ -7,6 +7,7 @@ duplicate or a parent.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,19 +17,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions, is_surely_metal
 from matscout.crystal import formula_key
-from matscout.curation.curate import MATERIALS_SCHEMA
+from matscout.curation.curate import MATERIALS_SCHEMA, with_own_labels
 from matscout.curation.curated_table import MATERIALS_NAME
-from matscout.curation.energies.database_pairs import Pairs
-from matscout.curation.energies.reference_offsets import OffsetFit, fit_offset, held_out_residuals
+from matscout.curation.reference_offsets import OffsetFit, Pairs, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.hypothetical.certain_metals import is_surely_metal
 from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
     EXCHANGED,
+    MANIFEST_NAME,
     ROUTE,
     Labels,
 )
@@ -84,7 +84,14 @@ TRAINING_SCHEMA: Final = pa.schema(
 
 
 def make_hypothetical(
-    materials: Path, split: Path, settings: Hypothetical, curation: Curation, *, destination: Path, training: Path
+    materials: Path,
+    split: Path,
+    own: Path | None,
+    settings: Hypothetical,
+    curation: Curation,
+    *,
+    destination: Path,
+    training: Path,
 ) -> None:
     """Write the hypothetical crystals, and the training set that joins them to the curated rows.
 
@@ -95,6 +102,7 @@ def make_hypothetical(
     Args:
         materials: curated table; its training rows align the potential's energy scale with DFT's.
         split: material_id and fold of its rows.
+        own: folder that the stage `label` writes; None = no own labels.
         settings: the section `hypothetical`; `n: 0` makes no crystals.
         curation: limits of energies, and how offsets are fitted.
         destination: folder of `crystals.parquet` and `summary.json`, replaced as a whole.
@@ -108,7 +116,12 @@ def make_hypothetical(
     table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
     made = table  # rows that join the curated ones
     if settings.n:
-        table, summary = _table(Labels.read(Path(settings.path)), known, settings, curation)
+        labels = Labels.read(Path(settings.path))
+        table, summary = _table(labels, labels, settings.n, known, settings, curation)
+        if own is not None and (own / MANIFEST_NAME).is_file():
+            mine, summary["own"] = _table(Labels.read(own), labels, None, known, settings, curation)
+            table = pd.concat([table, mine]).drop_duplicates(columns.MATERIAL_ID)
+            table = table.sort_values(columns.MATERIAL_ID, ignore_index=True)
         copies = _copies(known)
         summary["copies"] = len(copies)
         made = pd.concat([table, copies], ignore_index=True)
@@ -118,25 +131,32 @@ def make_hypothetical(
         write_json(folder / SUMMARY_NAME, summary)
     with atomic_path(training, mark=MATERIALS_NAME) as folder:
         folder.mkdir()
-        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made), TRAINING_SCHEMA)
+        schema = with_own_labels(TRAINING_SCHEMA, list(curated))
+        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made, schema.names), schema)
         write_parquet(folder / SPLIT_NAME, pd.concat([folds, made[list(folds.columns)]], ignore_index=True))
 
 
-def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The curated rows, then the hypothetical ones, which are duplicates of nothing."""
+def _training_set(curated: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These columns of the curated rows, then the hypothetical ones, which are duplicates of nothing."""
     known = curated.assign(**{columns.CALCULATION: columns.BY_DFT})
     made = table.assign(**{columns.SYNTHETIC: False, columns.DUPLICATE_GROUP: table[columns.MATERIAL_ID]})
-    parts = [part.reindex(columns=TRAINING_SCHEMA.names) for part in (known, made) if len(part)]
+    parts = [part.reindex(columns=list(names)) for part in (known, made) if len(part)]
     return pd.concat(parts, ignore_index=True)
 
 
 def _table(
-    labels: Labels, known: pd.DataFrame, settings: Hypothetical, curation: Curation
+    labels: Labels,
+    twice: Labels,
+    n: int | None,
+    known: pd.DataFrame,
+    settings: Hypothetical,
+    curation: Curation,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The first `n` labels as rows, or all of them. `twice` has a second potential's energies, which tell the error."""
     pairs = known_pairs(labels.known, known, curation.offsets, potential=labels.potential.name)
     fit = fit_offset(pairs, curation.offsets)
     residuals, _ = held_out_residuals(pairs, curation.offsets)
-    rows = labels.table.iloc[: settings.n].reset_index(drop=True)
+    rows = labels.table.iloc[:n].reset_index(drop=True)
     crystals = [crystal_of(labels, row) for row in rows.to_dict("records")]
     keys = [formula_key(crystal.species) for crystal in crystals]
     fractions = atomic_fractions([crystal.species for crystal in crystals])
@@ -154,7 +174,7 @@ def _table(
     for reason, is_bad in reasons.items():
         rejected[reason] = int((kept & is_bad).sum())
         kept &= ~is_bad
-    noise = disagreement_noise(labels, rows, known, curation.offsets, fractions)
+    noise = disagreement_noise(twice, twice.table.iloc[: settings.n], known, curation.offsets, fractions)
     table = pd.DataFrame(
         {
             columns.MATERIAL_ID: [_id(row) for row in rows[[columns.PARENT_ID, EXCHANGED]].itertuples(index=False)],

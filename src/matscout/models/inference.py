@@ -1,6 +1,7 @@
 """One model's outputs for rows of a graph store: embeddings, then parameters or distributions.
 
-This is the only loop that predicts: for members, for the validation during a training, and for students.
+This is the only loop that predicts: for members, for the validation during a training, and for students. Where memory
+is short for a batch, it takes half of it at a time.
 """
 
 import logging
@@ -16,22 +17,68 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from matscout.engine import n_workers
-from matscout.engine.floating_point import subnormals_flushed
-from matscout.errors import ParameterError
-from matscout.graphs.batching import inference_batches
-from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.graphs.store.device_graphs import ResidentGraphs
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.memory import keep_freed_memory
+from matscout.engine.process_setup import keep_freed_memory, subnormals_flushed
+from matscout.errors import InputError, ParameterError
+from matscout.graphs.collate import ResidentGraphs
+from matscout.graphs.crystal_graph import CrystalGraph, inference_batches
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
 from matscout.models.families.registry import FAMILIES
 from matscout.models.model import CrystalModel, encoder_of
-from matscout.models.smaller_batches import Outputs, halving, is_out_of_memory
 from matscout.progress import progress
 
-Embeddings = NDArray[np.float32]
+# in torch's RuntimeError where the CPU's allocator fails; its other errors are defects and are raised
+CPU_WORDS = ("can't allocate memory", "not enough memory")
 
 _LOG = logging.getLogger(__name__)
+Rows = NDArray[np.int64]
+Outputs = NDArray[np.float32]
+
+
+def halving(compute: Callable[[Rows], Outputs], rows: Rows, ids: NDArray[np.str_], device: str) -> Outputs:
+    """Compute outputs of rows; where memory is short, of half of them at a time, down to one row.
+
+    Halves are other batches, so the last bits of their outputs may differ, as with any other batch size.
+
+    Args:
+        compute: from (n,) rows to (n, ...) outputs.
+        rows: (n,) of a store.
+        ids: material ids of all rows of the store, for the message.
+        device: where `compute` works.
+
+    Returns:
+        (n, ...), in the order of `rows`.
+
+    Raises:
+        InputError: memory is short for one row.
+    """
+    try:
+        return compute(rows)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(rows) == 1:
+            raise InputError(
+                f"{ids[rows[0]]} does not fit into the memory of {device}, alone in its batch; leave it out, "
+                "take a smaller cell of it, or use a machine with more memory"
+            ) from error
+        told = type(error).__name__
+    # outside of the handler, where the traceback no longer holds the tensors
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    _LOG.warning("memory of %s is short for %d crystals (%s): trying %d at a time", device, len(rows), told, middle)
+    return np.concatenate([halving(compute, half, ids, device) for half in (rows[:middle], rows[middle:])])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short: Python's, CUDA's, or the CPU allocator's, which has no class."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_WORDS)
+
+
+Embeddings = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -40,7 +87,7 @@ class InferencePlan:
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
-        workers: threads that each take whole batches; null = as many as the engine gives the process that predicts.
+        workers: threads that each take whole batches; None = as many as the engine gives the process that predicts.
         device: where the encoder computes.
         precision: of the encoder; bfloat16 fails the parity check of docs/performance.md.
         compiled: whether torch's compiler fuses the encoder; docs/performance.md states the cost.

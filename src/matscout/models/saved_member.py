@@ -18,9 +18,8 @@ from matscout.errors import StoreError
 from matscout.files import sha256_of, write_bytes, write_json
 from matscout.models import WEIGHTS_FILE
 from matscout.models.architectures import ENCODERS, build_encoder
-from matscout.models.heads import PropertyHead
 from matscout.models.layers.element_embedding import element_table_sha256
-from matscout.models.model import CrystalModel
+from matscout.models.model import CrystalModel, PropertyHead
 
 FORMAT_VERSION = 1
 SHOWN = 3  # differences in an error message

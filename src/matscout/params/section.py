@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # becomes the name of a folde
 
 def _checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        message = f"{name!r} is no name: write letters, digits, _ and -, a letter first, at most 63"
+        message = f"{name!r} is not a valid name: write letters, digits, _ and -, a letter first, at most 63"
         raise ValueError(message)
     return name
 
@@ -21,7 +21,7 @@ def _checked_element(symbol: str) -> str:
     from pymatgen.core import Element
 
     if symbol in ISOTOPES or not Element.is_valid_symbol(symbol):
-        message = f"{symbol!r} is no element; {_nearest_element(symbol)}"
+        message = f"{symbol!r} is not an element; {_nearest_element(symbol)}"
         raise ValueError(message)
     return symbol
 
@@ -53,7 +53,7 @@ def check_range(name: str, low: float | None, high: float | None) -> None:
     """Reject a range whose ends are the wrong way round.
 
     Args:
-        name: of the range, for the message.
+        name: name of the range, for the message.
         low: lower end; None = open.
         high: upper end; None = open.
 

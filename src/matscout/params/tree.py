@@ -7,6 +7,17 @@ from typing import Annotated, Any, Self, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from matscout.columns import (
+    BAND_GAP_NOISE,
+    BY_RELAXATION,
+    ENERGY_ABOVE_HULL,
+    FORMATION_ENERGY_ALIGNED,
+    FORMATION_ENERGY_ALIGNED_STD,
+    FORMATION_ENERGY_NOISE,
+    LABELS,
+    PARENT_MADE,
+    RESOURCES,
+)
 from matscout.errors import ParameterError
 from matscout.layout import MEMBERS, PRETRAINED
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
@@ -15,6 +26,7 @@ from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Me
 from matscout.params.section import Name, Section
 
 PARAMS_FILE = Path("params.yaml")
+NOISE = (FORMATION_ENERGY_NOISE, FORMATION_ENERGY_ALIGNED_STD, BAND_GAP_NOISE)
 
 Block = TypeVar("Block")
 
@@ -43,7 +55,7 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if self.curation.offsets.reference not in self.databases:
             message = (
-                f"curation.offsets.reference = {self.curation.offsets.reference!r} is no database; "
+                f"curation.offsets.reference = {self.curation.offsets.reference!r} is not a database; "
                 f"choose one of {sorted(self.databases)}"
             )
             raise ValueError(message)
@@ -56,13 +68,13 @@ class Params(Section):
                 raise ValueError(message)
             if unknown := sorted(set(member.training.target_weights) - {base_target(name) for name in self.targets}):
                 message = (
-                    f"{path}.training.target_weights.{unknown[0]} weighs no target; choose from {sorted(self.targets)}"
+                    f"{path}.training.target_weights.{unknown[0]} is not a target; choose from {sorted(self.targets)}"
                 )
                 raise ValueError(message)
         first = self.screening.cascade
         if first and first.member not in {**self.members, **self.distilled}:
             message = (
-                f"screening.cascade.member = {first.member!r} is no member; "
+                f"screening.cascade.member = {first.member!r} is not a member; "
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
@@ -73,6 +85,30 @@ class Params(Section):
                 "name one in relaxation.potential, or take the objective out"
             )
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        """What targets learn is a column of the training set; what the chosen goal asks for is predicted."""
+        free = {label for database in self.databases.values() for label in database.file.labels}
+        choices = {"label": {*LABELS, FORMATION_ENERGY_ALIGNED} | free, "noise": set(NOISE) | free}
+        for name, target in self.targets.items():
+            for key, known in choices.items():
+                column = getattr(target, key)
+                if column is not None and column not in known:
+                    message = (
+                        f"targets.{name}.{key} = {column!r} is no column with numbers; choose one of {sorted(known)}, "
+                        f"or name the column of your file in databases.<name>.file.labels"
+                    )
+                    raise ValueError(message)
+        predicted = {*self.targets, ENERGY_ABOVE_HULL, *RESOURCES, PARENT_MADE, *BY_RELAXATION}
+        for aim in self.screening.goals[self.screening.goal].objectives:
+            if aim.column not in predicted:
+                message = (
+                    f"screening.goals.{self.screening.goal} asks for {aim.column!r}, which is not predicted; choose "
+                    f"from {sorted(predicted)}, or make it a target (docs/models.md#add-a-target)"
+                )
+                raise ValueError(message)
         return self
 
     @model_validator(mode="after")
@@ -115,8 +151,8 @@ def block_of(section: str, blocks: Mapping[str, Block], name: str) -> Block:
 
     Args:
         section: its name, for the message.
-        blocks: of the section, by name.
-        name: of the block.
+        blocks: blocks of the section, by name.
+        name: name of the block.
 
     Returns:
         The block.
@@ -134,7 +170,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole of `params.yaml`.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
 
     Returns:
         All sections, checked and frozen.
@@ -166,7 +202,7 @@ def check_params(tree: object, path: Path = PARAMS_FILE) -> Params:
         All sections, frozen.
 
     Raises:
-        ParameterError: the tree is no mapping or breaks a rule; see `load_params`.
+        ParameterError: the tree is not a mapping or breaks a rule; see `load_params`.
     """
     if not isinstance(tree, Mapping):
         message = f"{path} must hold a mapping of sections {sorted(Params.model_fields)}, not {type(tree).__name__}"
@@ -194,7 +230,7 @@ def _explain(problem: dict[str, Any], tree: Mapping[str, Any]) -> str:
 
 
 def _location_in(tree: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Drop the parts that pydantic adds for union choices: they are no keys of the file."""
+    """Drop the parts that pydantic adds for union choices: they are not keys of the file."""
     kept: list[Any] = []
     for position, part in enumerate(location):
         in_mapping = isinstance(tree, Mapping) and part in tree

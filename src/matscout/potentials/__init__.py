@@ -1,1 +1,1 @@
-"""Universal potentials: energies and forces of crystals, whatever package computes them."""
+"""Universal potentials: energies and forces of crystals, computed by different packages."""

@@ -1,4 +1,4 @@
-"""Potentials as ASE calculators, and any ASE calculator as a potential."""
+"""Use a potential as an ASE calculator, and any ASE calculator as a potential."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def crystal_of(atoms: Atoms) -> Crystal:
 
 
 class PotentialCalculator(Calculator):
-    """A potential for ASE's optimisers; what it cannot judge raises `CalculatorError`."""
+    """A potential for ASE's optimisers; a cell without a finite energy raises `CalculatorError`."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
@@ -62,9 +62,9 @@ class CalculatorPotential:
     """Any ASE calculator as a potential, such as MACE's or ORB's from their own packages.
 
     Attributes:
-        calculator: with energies, forces and stresses; used for one crystal at a time.
-        facts: what it is.
-        elements: symbols that it knows; by default all.
+        calculator: gives energies, forces and stresses; used for one crystal at a time.
+        facts: facts about the potential.
+        elements: symbols of the elements that it supports; by default all.
     """
 
     calculator: Any
@@ -91,5 +91,5 @@ class CalculatorPotential:
             if "forces" not in asked:
                 return energy, *nothing
             return energy, np.array(atoms.get_forces()), from_voigt(atoms.get_stress())
-        except (CalculatorError, NotImplementedError, ValueError):  # an element or a cell that it does not know
+        except (CalculatorError, NotImplementedError, ValueError):  # an element or a cell that it does not support
             return np.nan, *nothing

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import SYMBOLS, Crystal
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.process_setup import subnormals_flushed
 from matscout.errors import InputError
 from matscout.potentials.potential import EnergiesAndForces, Facts, gathered
 from matscout.potentials.weights import check_weights
@@ -48,8 +48,8 @@ class CHGNet:
     Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3. BSD licence.
 
     Attributes:
-        model: chgnet's.
-        facts: what it is.
+        model: the model of the package chgnet.
+        facts: facts about the potential.
     """
 
     model: Any
@@ -111,11 +111,11 @@ class CHGNet:
         return gathered(crystals, found)
 
     def _graph(self, crystal: Crystal) -> Any:
-        """Its graph; None for a cell that it cannot judge."""
+        """The graph of a cell; None if CHGNet cannot make one."""
         if not set(crystal.species) <= self.elements:
             return None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of figures that it does not use
+            warnings.simplefilter("ignore")  # about figures that are not used
             try:
                 return self.model.graph_converter(crystal.to_structure())
             except ValueError:  # an atom without neighbours

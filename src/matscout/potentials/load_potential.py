@@ -1,4 +1,4 @@
-"""Potentials by name: those that ship with their packages, entry points of other packages, or a user's file.
+"""Load a potential by name: one shipped with its package, an entry point of another package, or a user's file.
 
 An entry point of the group `matscout.potentials`, and the function `load_potential()` of a user's file, take no
 argument and return a `Potential`, such as `CalculatorPotential(calculator, Facts(...))` around an ASE calculator.
@@ -41,7 +41,7 @@ POTENTIALS: Final[dict[str, Callable[[], Potential]]] = {
 
 @cache
 def load_potential(name: str, *, trust_file: bool = False) -> Potential:
-    """A potential by its name, loaded once a process.
+    """A potential by its name, loaded once per process.
 
     Args:
         name: one of `POTENTIALS`, an entry point of the group `matscout.potentials`, or a Python file that ends in
@@ -49,7 +49,7 @@ def load_potential(name: str, *, trust_file: bool = False) -> Potential:
         trust_file: whether such a file may be run.
 
     Raises:
-        InputError: no such potential, its package is not installed, or a file that is not trusted.
+        InputError: the potential is unknown, its package is not installed, or its file is not trusted.
     """
     if name in POTENTIALS:
         return POTENTIALS[name]()
@@ -73,12 +73,14 @@ def _from_file(path: Path, *, trusted: bool) -> Potential:
     if not path.is_file():
         raise InputError(f"{path} does not exist; name a file that has a function {FUNCTION}()")
     if not trusted:
-        raise InputError(f"{path} is code that would be run; if you trust it, set relaxation.trust_file: true")
+        raise InputError(
+            f"{path} is Python code that matscout would run; if you trust it, set relaxation.trust_file: true"
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be read as Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, FUNCTION):
-        raise InputError(f"{path} has no function {FUNCTION}()")
+        raise InputError(f"{path} has no function {FUNCTION}(); define one that returns a potential")
     return getattr(module, FUNCTION)()

@@ -1,4 +1,4 @@
-"""What a universal potential is to matscout: a few facts, and energies and forces of crystals."""
+"""The interface of a universal potential: a few facts, and energies and forces of crystals."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,17 +14,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a potential is, for provenance.
+    """Facts about a potential, for provenance.
 
     Attributes:
-        name: such as `SevenNet_0__11Jul2024`.
-        version: of the package that holds the weights.
-        weights_sha256: of the file of weights; empty where there is none.
-        functional: of the calculations that trained it.
-        corrections: scheme of the corrections that its energies contain, see `sources.energy_corrections`.
-        licence: of the weights.
-        citation: of the potential.
-        training_data: what trained it. On crystals of that database its errors are too small.
+        name: for example `SevenNet_0__11Jul2024`.
+        version: version of the package that contains the weights.
+        weights_sha256: SHA-256 of the file of weights; empty if there is none.
+        functional: functional of the calculations that it was trained on.
+        corrections: corrections that its energies contain, see `sources.energy_corrections`.
+        licence: licence of the weights.
+        citation: citation of the potential.
+        training_data: data that it was trained on; its errors on crystals of that database are too small.
     """
 
     name: str
@@ -37,18 +37,19 @@ class Facts:
     training_data: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """For summaries and cards."""
+        """The content for summaries and cards."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class EnergiesAndForces:
-    """What a potential says of n crystals; all NaN for one that it cannot judge.
+    """The results of a potential for n crystals; all NaN for a crystal that it does not support.
 
     Attributes:
         energies: (n,) eV per cell.
         forces: n arrays (n_atoms, 3), eV/Å.
-        stresses: (n, 3, 3) derivative of the energy by strain over the volume, eV/Å³; positive = the cell shrinks.
+        stresses: (n, 3, 3) derivative of the energy with respect to strain, per volume, eV/Å³; if positive, the cell
+            shrinks.
     """
 
     energies: Array
@@ -60,8 +61,8 @@ class Potential(Protocol):
     """A universal potential.
 
     Attributes:
-        facts: what it is.
-        elements: symbols that it knows.
+        facts: facts about the potential.
+        elements: symbols of the elements that it supports.
     """
 
     @property
@@ -71,7 +72,7 @@ class Potential(Protocol):
     def elements(self) -> frozenset[str]: ...  # noqa: D102 -- see the class
 
     def energies(self, crystals: Sequence[Crystal]) -> Array:
-        """(n,) eV per cell, NaN for a cell that it cannot judge, such as one with an element that it does not know."""
+        """(n,) eV per cell, NaN for an unsupported cell, for example one with an unsupported element."""
         ...
 
     def energies_and_forces(self, crystals: Sequence[Crystal]) -> EnergiesAndForces:
@@ -80,7 +81,7 @@ class Potential(Protocol):
 
 
 def gathered(crystals: Sequence[Crystal], found: dict[int, tuple[float, Array, Array]]) -> EnergiesAndForces:
-    """`EnergiesAndForces` of n crystals from (energy, forces, stress) by place; NaN for the other places."""
+    """`EnergiesAndForces` of n crystals from (energy, forces, stress) by index; NaN for missing indices."""
     energies, stresses = np.full(len(crystals), np.nan), np.full((len(crystals), 3, 3), np.nan)
     forces = [np.full((crystal.n_atoms, 3), np.nan) for crystal in crystals]
     for place, (energy, force, stress) in found.items():
@@ -89,6 +90,6 @@ def gathered(crystals: Sequence[Crystal], found: dict[int, tuple[float, Array, A
 
 
 def from_voigt(stress: Array) -> Array:
-    """(3, 3) from the six numbers xx, yy, zz, yz, xz, xy."""
+    """(3, 3) matrix from the six numbers xx, yy, zz, yz, xz, xy."""
     xx, yy, zz, yz, xz, xy = (float(value) for value in stress)
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import SYMBOLS, Crystal
-from matscout.engine.floating_point import subnormals_flushed
+from matscout.engine.process_setup import subnormals_flushed
 from matscout.errors import InputError
 from matscout.potentials.potential import EnergiesAndForces, Facts, from_voigt, gathered
 from matscout.potentials.weights import check_weights
@@ -33,9 +33,9 @@ class SevenNet:
     Park et al., J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190. MIT licence.
 
     Attributes:
-        checkpoint: sevenn's.
-        facts: what it is.
-        device: where it runs.
+        checkpoint: the checkpoint of the package sevenn.
+        facts: facts about the potential.
+        device: device that it runs on.
     """
 
     checkpoint: Any
@@ -77,7 +77,7 @@ class SevenNet:
 
     @property
     def elements(self) -> frozenset[str]:
-        """Symbols that it knows."""
+        """Symbols of the elements that it supports."""
         return frozenset(SYMBOLS[int(z)] for z in self.checkpoint.config["_type_map"])
 
     @cached_property
@@ -91,7 +91,7 @@ class SevenNet:
     @cached_property
     def _energies_alone(self) -> Any:
         model = self.checkpoint.build_model()
-        model.delete_module_by_key("force_output")  # energies alone need no gradient: half the time
+        model.delete_module_by_key("force_output")  # energies alone need no gradient, which halves the time
         model.key_grad = None
         model.set_is_batch_data(True)
         model.eval()
@@ -128,7 +128,7 @@ class SevenNet:
         return gathered(crystals, found)
 
     def _batches(self, crystals: Sequence[Crystal]) -> Iterator[list[int]]:
-        """Places of the crystals that it knows, of like size together."""
+        """Indices of the supported crystals, in batches of similar size."""
         usable = [row for row, crystal in enumerate(crystals) if self.elements >= set(crystal.species)]
         usable.sort(key=lambda row: crystals[row].n_atoms)
         yield from (usable[start : start + BATCH] for start in range(0, len(usable), BATCH))

@@ -1,4 +1,4 @@
-"""Weights of other packages: pickles, which run what they hold, so only those that are known are read."""
+"""Check the weights of other packages: they are pickles, which can run code, so only known files are read."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from matscout.files import sha256_of
 
 
 def check_weights(path: Path, expected: str) -> str:
-    """The SHA-256 of a file of weights that an installed package ships.
+    """Check and return the SHA-256 of a file of weights from an installed package.
 
     Args:
         path: the file.
         expected: its SHA-256, as hex.
 
     Raises:
-        InputError: the file holds something else.
+        InputError: the file has another SHA-256.
     """
     sha256 = sha256_of(path)
     if sha256 != expected:

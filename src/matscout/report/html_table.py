@@ -1,4 +1,4 @@
-"""Tables as the page shows them: cells with a text and a value to sort by."""
+"""Tables of the page: cells with a text and a value to sort by."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what is shown, and the value to sort by where it differs."""
+    """A cell: its text, and the value to sort by if it differs."""
 
     html: Markup | str
     value: str | float | None = None
 
     @property
     def sort_value(self) -> str | None:
-        """The `data-value` of the cell; empty for a missing number, None where the text itself sorts."""
+        """The `data-value` of the cell; empty for a missing number, None if the text itself is the sort key."""
         if self.value is None or isinstance(self.value, str):
             return self.value
         return f"{self.value:.6g}" if math.isfinite(self.value) else ""
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its cells, the candidate that a click chooses, words and elements that the filter searches, and marks."""
+    """A row: its cells, the candidate that a click selects, what the filter searches, and marks."""
 
     cells: tuple[Cell, ...]
     candidate: str | None = None
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A sortable table; with `csv` a button saves it."""
+    """A sortable table; with `csv` it has a button that saves it."""
 
     key: str
     caption: str
@@ -92,14 +92,14 @@ def estimate_cell(figure: Mapping[str, float | None] | None, digits: int = 3) ->
 
 
 def interval_cell(value: float, low: float, high: float, scale: Scale, digits: int = 2) -> Cell:
-    """A prediction with its 90 % interval, in figures and drawn on the column's common axis.
+    """A prediction with its 90 % interval, as numbers and as a glyph on the common axis of the column.
 
     Args:
         value: the prediction.
         low: lower end of its interval.
         high: upper end of its interval.
         scale: the column's axis.
-        digits: after the point.
+        digits: decimals.
 
     Returns:
         The cell.
@@ -125,7 +125,7 @@ def interval_cell(value: float, low: float, high: float, scale: Scale, digits: i
 
 
 def share_cell(share: float | None) -> Cell:
-    """A probability or a share, in per cent and as a bar."""
+    """A probability or share, as per cent and as a bar."""
     if share is None or not math.isfinite(share):
         return Cell(wording.DASH, math.nan)
     bar = f'<span class="meter"><i style="--share:{share:.3f}"></i>{wording.percent(share)}</span>'
@@ -133,7 +133,7 @@ def share_cell(share: float | None) -> Cell:
 
 
 def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
-    """Words, with a smaller note below."""
+    """Text, with a smaller note below."""
     shown = Markup("{}").format(text) + (
         Markup('<br><span class="sub note">{}</span>').format(note) if note else Markup()
     )
@@ -141,7 +141,7 @@ def text_cell(text: str | Markup, note: str | Markup = "") -> Cell:
 
 
 def span_of(values: Sequence[float], wanted: tuple[float | None, float | None] | None = None) -> Scale:
-    """The axis that holds all `values` and the wanted window, with a margin."""
+    """An axis that contains all `values` and the wanted window, with a margin."""
     ends = [v for v in (*values, *(wanted or ())) if v is not None and math.isfinite(v)]
     air = 0.04 * (max(ends) - min(ends) or 1.0)
     return Scale(min(ends) - air, max(ends) + air, wanted)

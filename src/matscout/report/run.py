@@ -1,4 +1,4 @@
-"""What the report reads: every stage's output, checked to be there, as one object."""
+"""The outputs of every stage, as one object that the report reads; a missing file is an error."""
 
 import ast
 import json
@@ -18,12 +18,12 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.params import Goal, Member, Params
-from matscout.sources.snapshots.manifest import Manifest, read_manifest
+from matscout.sources.snapshots.snapshot_files import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
 class MemberRun:
-    """One trained member: its sidecar, its learning curve and its errors."""
+    """One trained member: its `member.json`, its learning curve and its errors."""
 
     name: str
     card: dict[str, Any]
@@ -33,20 +33,20 @@ class MemberRun:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the pipeline, from its files under `data`; tables are read when they are first needed."""
+    """One run of the pipeline, read from its files under `data`; each table is read when first needed."""
 
     data: Path
     params: Params
 
     @cached_property
     def targets(self) -> list[str]:
-        """The predicted properties, those that the goal names first."""
+        """The predicted properties; those in the goal come first."""
         aims = [aim.column for aim in self.goal.objectives if aim.column in self.params.targets]
         return list(dict.fromkeys([*aims, *self.params.targets]))
 
     @property
     def goal(self) -> Goal:
-        """The goal that was screened for."""
+        """The goal of the screening."""
         return self.params.screening.goals[self.params.screening.goal]
 
     @cached_property
@@ -73,7 +73,7 @@ class Run:
 
     @cached_property
     def hypothetical(self) -> dict[str, Any]:
-        """Counts of the crystals that a potential labelled; `rows` is 0 where none are used."""
+        """Counts of the crystals labelled by a potential; `rows` is 0 if none are used."""
         return read_json(self.data / "hypothetical" / "summary.json", "hypothetical")
 
     @cached_property
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def attrition(self) -> Any:
-        """Candidates that were left after each gate."""
+        """How many candidates each gate rejected."""
         return read_json(self.data / "candidates" / "attrition.json", "propose")
 
     @cached_property
@@ -122,17 +122,17 @@ class Run:
 
     @cached_property
     def screening(self) -> dict[str, Any]:
-        """What screening counted."""
+        """The counts of the stage `screen`."""
         return read_json(self.data / "screening" / "summary.json", "screen")
 
     @cached_property
     def relaxed(self) -> pd.DataFrame:
-        """Candidates that were relaxed and stay, in their new order, then those that left; empty where none was."""
+        """Relaxed candidates: those that stay, in their new order, then those that left; empty if none was relaxed."""
         return read_table(self.data / "relaxed" / "relaxed.parquet", "relax")
 
     @cached_property
     def relaxation(self) -> dict[str, Any]:
-        """What the stage `relax` counted; `potential` is null where nothing was relaxed."""
+        """The counts of the stage `relax`; `potential` is None if nothing was relaxed."""
         return read_json(self.data / "relaxed" / "summary.json", "relax")
 
     def flags(self, column: str) -> NDArray[np.bool_]:
@@ -140,7 +140,7 @@ class Run:
         return self.ranked[column].to_numpy(dtype=bool)
 
     def crystals(self, ids: Sequence[str]) -> dict[str, Crystal]:
-        """Crystals of the candidates `ids`: relaxed where they were relaxed and stay."""
+        """The crystals of the candidates `ids`: the relaxed cell of those that were relaxed and stay."""
         path = _existing(self.data / "screening" / "ranked.parquet", "screen")
         rows = pq.read_table(
             path, columns=[columns.CANDIDATE_ID, *columns.CRYSTAL], filters=[(columns.CANDIDATE_ID, "in", list(ids))]
@@ -157,8 +157,8 @@ def read_json(path: Path, stage: str) -> Any:
     """Read the JSON that `stage` writes.
 
     Args:
-        path: of the file.
-        stage: that writes it, for the message.
+        path: path of the file.
+        stage: stage that writes it, for the message.
 
     Returns:
         The content.
@@ -169,16 +169,16 @@ def read_json(path: Path, stage: str) -> Any:
     try:
         return json.loads(_existing(path, stage).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no valid JSON ({error}); make it again with `dvc repro -f {stage}`") from error
+        raise InputError(f"{path} is not valid JSON ({error}); make it again with `dvc repro -f {stage}`") from error
 
 
 def read_table(path: Path, stage: str, *, columns: list[str] | None = None) -> pd.DataFrame:
     """Read the parquet table that `stage` writes.
 
     Args:
-        path: of the file.
-        stage: that writes it, for the message.
-        columns: to read; None = all.
+        path: the file.
+        stage: the stage that writes it, for the message.
+        columns: columns to read; None reads all.
 
     Returns:
         The table.
@@ -201,7 +201,7 @@ def _existing(path: Path, stage: str) -> Path:
 
 
 def database_citations(manifests: Iterable[Manifest]) -> list[str]:
-    """BibTeX of each database, each entry once: stand-ins derived from one database cite that one."""
+    """BibTeX of each database, each entry once; stand-ins cite the database that they are derived from."""
     entries = [entry for manifest in manifests for entry in manifest.citation.split("\n") if entry]
     return list(dict.fromkeys(entries))
 
@@ -209,10 +209,10 @@ def database_citations(manifests: Iterable[Manifest]) -> list[str]:
 def paper_of(member: Member) -> str:
     """Read the `PAPER` of the file of a member's architecture.
 
-    The file has the architecture's name. It is read, not imported: a page about a model needs no torch.
+    The file is named after the architecture. It is read, not imported, so that the report does not need torch.
 
     Args:
-        member: whose architecture counts.
+        member: the member; only its architecture matters.
 
     Returns:
         The citation as text.
@@ -224,4 +224,4 @@ def paper_of(member: Member) -> str:
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "PAPER" and statement.value:
             return str(ast.literal_eval(statement.value))
-    raise InputError(f"models/encoders/{member.architecture}.py names no paper; give it a line `PAPER: Final = ...`")
+    raise InputError(f"models/encoders/{member.architecture}.py cites no paper; add a line `PAPER: Final = ...`")

@@ -1,4 +1,4 @@
-"""Words, units and numbers as people read them: the same everywhere on the page."""
+"""Names, units and numbers as text, written the same everywhere on the page."""
 
 import math
 import re
@@ -40,28 +40,28 @@ def name_of(key: str) -> str:
 
 
 def unit_of(column: str) -> str:
-    """The column's unit, empty where it has none."""
+    """The unit of the column, or an empty text."""
     return columns.UNITS.get(column, "")
 
 
 def capital(text: str) -> str:
-    """The text with a capital first letter; the rest as it is."""
+    """The text with a capital first letter; the rest is unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def key_of(name: str) -> str:
-    """The name in keys of `metrics/`, which stay as they were: without the functional."""
+    """The name as a key of `metrics/`, which does not include the functional."""
     return name_of(name).removeprefix("PBE ")
 
 
 def titled(column: str) -> str:
-    """`band gap (eV)`: an axis title or a table head."""
+    """`band gap (eV)`: an axis title or a table heading."""
     unit = unit_of(column)
     return f"{name_of(column)} ({unit})" if unit else name_of(column)
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A fixed count of decimals with a true minus sign; a dash where there is no value."""
+    """A number with fixed decimals and a true minus sign; a dash if there is no value."""
     if value is None or not math.isfinite(float(value)):
         return DASH
     text = f"{float(value):,.{digits}f}"
@@ -69,22 +69,22 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def count(value: Any) -> str:
-    """A whole number with thousands separated."""
+    """A whole number with thousands separators."""
     return DASH if value is None else f"{int(value):,}"
 
 
 def percent(value: Any, digits: int = 0) -> str:
-    """A share as per cent; a dash where there is no value."""
+    """A share as per cent; a dash if there is no value."""
     return DASH if value is None or not math.isfinite(float(value)) else f"{100 * float(value):.{digits}f} %"
 
 
 def formula(text: str) -> Markup:
-    """`SrTiO3` with its numbers set low, as safe HTML."""
+    """`SrTiO3` with its numbers as subscripts, as safe HTML."""
     return Markup(re.sub(r"(\d+(?:\.\d+)?)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704 -- escaped just before
 
 
 def substitution(text: str) -> Markup:
-    """`Sr2+>Ba2+ O2->O2-` as `Sr²⁺ → Ba²⁺`; ions that stayed are left out."""
+    """`Sr2+>Ba2+ O2->O2-` as `Sr²⁺ → Ba²⁺`; unchanged ions are left out."""
     pairs = [pair.partition(">")[::2] for pair in text.split()]
     return Markup(", ").join(
         Markup("{} → {}").format(_ion(old), _ion(new)) for old, new in pairs if new and old != new
@@ -111,7 +111,7 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-PAGES: Final = (  # where a database shows one of its materials
+PAGES: Final = (  # the page of a material at its database
     ("mp-", "https://next-gen.materialsproject.org/materials/{}"),
     ("oqmd-", "https://oqmd.org/materials/entry/{}"),
     ("aflow:", "https://aflow.org/material/?id={}"),
@@ -119,7 +119,7 @@ PAGES: Final = (  # where a database shows one of its materials
 
 
 def linked(material_id: str) -> Markup:
-    """A material's id as a link to its page at its database; ids of other databases as they are."""
+    """A material's id as a link to its page at its database; ids of other databases unchanged."""
     for prefix, address in PAGES:
         if material_id.startswith(prefix):
             place = address.format(material_id.removeprefix("oqmd-") if prefix == "oqmd-" else material_id)

@@ -1,6 +1,6 @@
-"""What unfinished work depends on, in one hash: other settings, inputs or code make another fingerprint.
+"""The fingerprint of unfinished work: one hash of its settings, inputs and code.
 
-The code is found, not listed: the files that a module imports, directly or not, except those that cannot change an
+The code consists of all files that a module imports, directly or not, except those that cannot change an
 output. `tests/project/test_dvc_yaml.py` checks the same files against the `deps` of each stage.
 """
 
@@ -21,22 +21,21 @@ UNDECIDING: Final = {
     "matscout/params/": "checks values; the values themselves are settings",
     "matscout/errors.py": "what is raised instead of an output",
     "matscout/progress.py": "what is drawn while an output is made",
-    "matscout/memory.py": "where memory comes from, not what is in it",
     "matscout/layout.py": "where commands look; stages get their paths as arguments",
     "matscout/stage.py": "how a stage reads its arguments",
     "matscout/engine/": "where work runs; results and their order are the same everywhere",
     "matscout/resume/": "where finished parts wait; results are the same without them",
-    "matscout/training/runs/tracking.py": "sends to MLflow; nothing comes back",
+    "matscout/training/tracking.py": "sends to MLflow; nothing comes back",
 }
 
 
 def fingerprint(settings: Any, *, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()) -> str:
-    """Hash all that decides the result of a piece of work.
+    """Hash everything that determines the result of a piece of work.
 
     Args:
-        settings: the parameters, as what JSON can hold.
+        settings: the parameters, as JSON values.
         inputs: files and folders that are read.
-        code: names of modules that do the work; what they import counts too (`code_files`).
+        code: names of the modules that do the work; their imports count too (`code_files`).
         libraries: distributions whose version matters.
 
     Returns:
@@ -106,7 +105,7 @@ def module_file(module: str) -> Path | None:
 def _files_of(module: str) -> list[Path]:
     file = module_file(module)
     if file is None:
-        raise ModuleNotFoundError(f"{module} is no module of {SOURCES}")
+        raise ModuleNotFoundError(f"{module} is not a module of {SOURCES}")
     return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 

@@ -1,4 +1,4 @@
-"""Checks that every parser shares: text, numbers, flags and cells in rows that services or people wrote."""
+"""Checks shared by all parsers: text, numbers, flags and cells in rows from services or users."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from matscout.sources.record import RowError
 NO_VALUE: Final = ("", "null", "None")  # as text: old AFLUX answers and CSV files
 TRUE: Final = ("true", "1", "yes")
 FALSE: Final = ("false", "0", "no", "")
-FLAT: Final = 1e-12  # volume over the product of the lengths, below which three vectors lie in a plane in any unit
+FLAT: Final = 1e-12  # volume over the product of the lengths below which three vectors count as coplanar
 MAX_TEXT: Final = 256  # characters of an identifier or a name
 YEARS: Final = (1800, 2200)
 ISOTOPES: Final = MappingProxyType({"D": "H", "T": "H"})  # one element: its crystals have one energy here
@@ -27,7 +27,7 @@ def required(row: Mapping[str, Any], key: str) -> Any:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
         The value.
@@ -51,7 +51,7 @@ def parse_json(text: str | bytes) -> Any:
         The value.
 
     Raises:
-        RowError: it is none, or nests so deeply that no reader follows.
+        RowError: it is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -91,13 +91,13 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The word; None where absent, null or blank.
+        The word; None if absent, null or blank.
 
     Raises:
-        RowError: it is no text, or holds characters that cannot be written.
+        RowError: it is not text, or holds characters that cannot be written.
     """
     value = row.get(key)
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -108,11 +108,11 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def checked_text(value: str, key: str) -> str:
-    """Reject what no table can hold: halves of characters, control characters, more than `MAX_TEXT` of them.
+    """Reject text that no table can hold: half characters, control characters, or more than `MAX_TEXT` characters.
 
     Args:
         value: the text.
-        key: for the message.
+        key: key for the message.
 
     Returns:
         The text as it is.
@@ -132,10 +132,10 @@ def flag(row: Mapping[str, Any], key: str) -> bool | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The flag; None where absent, null or blank.
+        The flag; None if absent, null or blank.
 
     Raises:
         RowError: it is something else.
@@ -157,18 +157,24 @@ def number(row: Mapping[str, Any], key: str) -> float | None:
     return to_number(row.get(key), key)
 
 
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The labels that are there, as `number` reads them."""
+    found = {key: number(row, key) for key in row}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def to_number(value: Any, key: str) -> float | None:
     """See `number`.
 
     Args:
         value: as the source gives it.
-        key: for the message.
+        key: key for the message.
 
     Returns:
-        The number; None where absent, null or blank; NaN is kept.
+        The number; None if absent, null or blank; NaN is kept.
 
     Raises:
-        RowError: it is no number.
+        RowError: it is not a number.
     """
     if value is None or (isinstance(value, str) and value.strip() in NO_VALUE):
         return None
@@ -189,13 +195,13 @@ def whole_number(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The integer; None where absent.
+        The integer; None if absent.
 
     Raises:
-        RowError: it is no whole number.
+        RowError: it is not a whole number.
     """
     value = number(row, key)
     if value is None or math.isnan(value):
@@ -210,13 +216,13 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
     Args:
         row: as the source gives it.
-        key: of the value.
+        key: key of the value.
 
     Returns:
-        The year; None where absent.
+        The year; None if absent.
 
     Raises:
-        RowError: it is no year of `YEARS`.
+        RowError: it is not a year of `YEARS`.
     """
     value = whole_number(row, key)
     if value is not None and not YEARS[0] <= value <= YEARS[1]:
@@ -225,7 +231,7 @@ def year_of(row: Mapping[str, Any], key: str) -> int | None:
 
 
 def to_element(symbol: str) -> str | None:
-    """The element's symbol, hydrogen for its isotopes; None for what is no element."""
+    """The element's symbol, hydrogen for its isotopes; None for what is not an element."""
     symbol = ISOTOPES.get(symbol, symbol)
     return symbol if symbol in ATOMIC_NUMBERS else None
 
@@ -254,7 +260,7 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
     symbols = _symbols(species)
     coordinates = _array(frac_coords, "coordinates")
     if coordinates.ndim != 2 or coordinates.shape[1] != 3:
-        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers an atom"
+        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers per atom"
         raise RowError("coordinates_malformed", detail)
     if len(coordinates) != len(symbols):
         message = f"{len(symbols)} species and {len(coordinates)} positions; they must be equal in number"

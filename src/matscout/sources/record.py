@@ -1,19 +1,23 @@
-"""One material of one database, labels as published; and how many rows each database loses."""
+"""A record: one material of one database, with published labels. Also lost rows by database, and a check of units."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection, find_rejection
+from matscout.errors import InputError
 
-# What parsers raise on a row whose fields have other types than the format says.
+# Errors of parsers on a row whose fields have types other than the format requires.
 MALFORMED: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-LOUD_SHARE: Final = 0.1  # of a source's rows: a larger loss is reported on the console
+LOUD_SHARE: Final = 0.1  # share of a source's rows; a larger loss is reported on the console
 RECORD_SCHEMA: Final = pa.schema(
     [
         (columns.MATERIAL_ID, pa.string()),
@@ -42,21 +46,24 @@ class Record:
     Attributes:
         material_id: unique in its database: `mp-149`, `aflow:0123...`, `oqmd-12345`.
         source: name of the database in `params.databases`.
-        functional: of every label: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
+        functional: functional of every label: `PBE` (GGA and GGA+U alike), `r2SCAN`, `OptB88vdW`, ...
         is_hubbard: whether a Hubbard U was used; None = not stated.
         pseudopotentials: their family, such as `PAW_PBE`; None = not known.
         energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
-        synthetic: made up, never to be tested on.
+        synthetic: whether it is a synthetic stand-in, which is never tested on.
         crystal: the relaxed cell.
         band_gap: eV; None = not published. Any label may be NaN: curation rejects it.
         formation_energy_per_atom: eV/atom.
         energy_above_hull: eV/atom.
         bulk_modulus: Voigt-Reuss-Hill average, GPa.
         shear_modulus: Voigt-Reuss-Hill average, GPa.
-        year: of the calculation or its entry; None = not stated.
+        year: year of the calculation or its entry; None = not stated.
         is_experimental: whether it has been made, as its database states; None = not stated.
-        band_gap_functional: of the published gap; None = not stated. Where it is not `functional`, `band_gap` is None.
+        band_gap_functional: functional of the published gap; None = not stated. Where it is not `functional`,
+            `band_gap` is None.
         ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
+        own_labels: further labels of a lab's own file, in its units, by the names that `databases.<name>.file.labels`
+            gives them; a label that is absent has no key.
         file: page or file that held the row, for the quarantine.
         row: its number in that file, from 0; -1 = not known.
     """
@@ -78,6 +85,7 @@ class Record:
     is_experimental: bool | None = None
     band_gap_functional: str | None = None
     ytterbium_potential: str | None = None
+    own_labels: Mapping[str, float] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     row: int = field(default=-1, compare=False)
 
@@ -112,10 +120,10 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
     """The rejection of a row whose parser raised `RowError` or one of `MALFORMED`.
 
     Args:
-        error: that the parser raised.
+        error: error that the parser raised.
         source: name of the database.
-        material_id: of the row, as far as it is known.
-        file: that holds the row.
+        material_id: material id of the row, as far as it is known.
+        file: file that holds the row.
         row: its number in the file.
 
     Returns:
@@ -125,7 +133,7 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
         reason, detail = error.reason, error.detail
     else:
         reason = "malformed_row"
-        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+        detail = f"{type(error).__name__}: {error!s:.200}; a field does not have the type that the format requires"
     return Rejection(source=source, material_id=material_id, file=file, row=row, reason=reason, detail=detail)
 
 
@@ -166,7 +174,7 @@ class Losses:
         self._first.setdefault(rejection.source, rejection)
 
     def warnings(self, where: Path) -> list[str]:
-        """A line for each source that loses much: how many rows, why, the first one, and where all are listed."""
+        """One line per source that loses many rows: their number, reasons, the first one, and where all are listed."""
         return [self._line(source, where) for source in sorted(self._reasons) if self._is_loud(source)]
 
     def _is_loud(self, source: str) -> bool:
@@ -178,3 +186,58 @@ class Losses:
         place = f"{first.file} row {first.row}" if first.file else first.material_id
         lost = f"{source}: {reasons.total()} of {self._rows[source]} rows are rejected ({told})"
         return f"{lost}; the first: {place}: {first.detail}; all of them: {where}"
+
+
+# Half of a database's rows never lie outside, so such a median means another unit, not unusual materials.
+MEDIAN_WINDOWS: Final = MappingProxyType(
+    {
+        columns.BAND_GAP: (0.0, 12.0),
+        columns.FORMATION_ENERGY: (-6.0, 6.0),
+        columns.ENERGY_ABOVE_HULL: (-1.0, 6.0),
+        columns.BULK_MODULUS: (0.5, 800.0),
+        columns.SHEAR_MODULUS: (0.2, 800.0),
+    }
+)
+VOLUME_WINDOW: Final = (3.0, 120.0)  # Å³/atom
+MIN_ROWS: Final = 20
+SAMPLE_ROWS: Final = 5000
+
+
+def checked(items: Iterable[Record | Rejection], *, source: str) -> Iterator[Record | Rejection]:
+    """Pass everything on; judge the medians of the first `SAMPLE_ROWS` records.
+
+    Raises:
+        InputError: a median is impossible in the expected unit; the message names the parameter that states the unit.
+    """
+    seen: list[Record] | None = []
+    for item in items:
+        yield item
+        if seen is not None and isinstance(item, Record):
+            seen.append(item)
+            if len(seen) == SAMPLE_ROWS:
+                judge(seen, source)
+                seen = None
+    if seen:
+        judge(seen, source)
+
+
+def judge(records: list[Record], source: str) -> None:
+    """See `checked`."""
+    volumes = [record.crystal.volume / record.crystal.n_atoms for record in records]
+    _judge(volumes, columns.LATTICE, VOLUME_WINDOW, "Å³/atom", source)
+    for name, window in MEDIAN_WINDOWS.items():
+        values = [value for record in records if (value := getattr(record, name)) is not None]
+        _judge(values, name, window, columns.UNITS[name], source)
+
+
+def _judge(values: list[float], name: str, window: tuple[float, float], unit: str, source: str) -> None:
+    finite = np.array(values)[np.isfinite(values)] if values else np.empty(0)
+    if len(finite) < MIN_ROWS:
+        return
+    median = float(np.median(finite))
+    if not window[0] <= median <= window[1]:
+        message = (
+            f"{source}: the median {name} is {median:.4g}, outside {list(window)} {unit}; the rows are in another "
+            f"unit, state it in databases.{source}.file.units.{name} (or the service changed its answers)"
+        )
+        raise InputError(message)

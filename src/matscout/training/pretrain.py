@@ -15,8 +15,8 @@ from matscout import columns
 from matscout.errors import InputError, TrainingError
 from matscout.params import Params, Target, block_of
 from matscout.training.dataset import class_label, read_labels
-from matscout.training.runs.training import Tracker, Training, TrainingInputs
 from matscout.training.train_member import UNTRACKED, train
+from matscout.training.training import Tracker, Training, TrainingInputs
 
 LEAST_LABELS = 20  # in the training fold; a class with fewer gets no head
 N_SHOWN = 3
@@ -51,7 +51,7 @@ def pretrain(
         TrainingError: as for `train_member`, or no database has labels enough.
     """
     member = block_of("pretrained", params.pretrained, name)
-    refuse_torn_groups(materials, split)
+    check_whole_groups(materials, split)
     heads = database_targets(materials, split, params)
     training = Training.of(name, member, params, targets=heads)
     train(training, TrainingInputs(graphs, split, materials), destination, tracker)
@@ -104,7 +104,7 @@ def _classes(rows: pd.DataFrame) -> list[tuple[str, str, int, bool]]:
     return [(source, functional, n, most[source] == functional) for (source, functional), n in sorted(counts.items())]
 
 
-def refuse_torn_groups(materials: Path, split: Path) -> None:
+def check_whole_groups(materials: Path, split: Path) -> None:
     """Check that no material is both in the training fold and in a held-out one.
 
     Args:

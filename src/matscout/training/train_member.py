@@ -21,12 +21,11 @@ from matscout.errors import MatscoutError, TrainingError
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.models.saved_member import CARD_FILE, MemberCard, save_member
 from matscout.params import Compute, Params
-from matscout.training.dataset import Fold
+from matscout.training.checkpoints import MEMBER_PART, keep_member
+from matscout.training.dataset import Fold, fold_figures
 from matscout.training.fitting import Prepared, Task, fit, history_row, prepared
-from matscout.training.loop.processes import Group
-from matscout.training.loss_and_errors import fold_figures
-from matscout.training.runs.trained_beforehand import FOLDER, keep_member
-from matscout.training.runs.training import (
+from matscout.training.processes import Group
+from matscout.training.training import (
     Provenance,
     Tracker,
     Training,
@@ -110,7 +109,7 @@ def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracke
     with prepared(training, inputs, tracker) as ready:
         fit(ready)
         directory = ready.checkpoints.directory
-        _finish(ready, directory / FOLDER)
+        _finish(ready, directory / MEMBER_PART)
         keep_member(directory)
 
 

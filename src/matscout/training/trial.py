@@ -9,8 +9,8 @@ from matscout import columns
 from matscout.errors import DivergedError
 from matscout.training.dataset import Fold
 from matscout.training.fitting import fit, prepared
-from matscout.training.loop.trainer import EpochRecord
-from matscout.training.runs.training import Tracker, Training, TrainingInputs
+from matscout.training.trainer import EpochRecord
+from matscout.training.training import Tracker, Training, TrainingInputs
 
 TENTHS = 10  # of a training: where trials of different length are compared
 HELD = (columns.TRAIN, columns.VALIDATION)

@@ -1,4 +1,4 @@
-"""Results that come back: compared, or refused with the reason."""
+"""Results that come back: compared, or rejected with the reason."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from matscout.discovery.handoff.collect import shipped_elements
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.feedback_files import read_feedback, write_receipt
-from matscout.sources.snapshots.snapshot_writer import write_records
+from matscout.sources.snapshots.snapshot import write_records
 
 ROOT = Path(__file__).parents[3]
 ENERGY = "formation_energy_per_atom"
@@ -83,7 +83,7 @@ def test_predictions_that_were_merely_bad_are_no_wrong_unit(give):
 
 
 def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, ranked, tmp_path):
-    """One total energy among results is no matter of the median: it is refused whatever the others are."""
+    """One total energy among results is no matter of the median: it is rejected whatever the others are."""
     first = ranked.iloc[0]
     structure = Crystal.from_row(first)
     total = sum(n * shipped_elements()[symbol] for symbol, n in structure.element_counts.items())
@@ -93,7 +93,7 @@ def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, rank
         "it looks like the total energy per atom": total / structure.n_atoms,
         "it looks like the formation energy of the cell": (first[ENERGY] + 0.02) * structure.n_atoms,
         "it would fit in meV": (first[ENERGY] + 0.05) * 1000,
-        "it fits in no other unit that we know": first[ENERGY] + 1.234,
+        "it fits in no other known unit": first[ENERGY] + 1.234,
     }
     for words, value in readings.items():
 
@@ -109,10 +109,10 @@ def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, rank
     assert table["error"].max() == pytest.approx(1.234)
 
 
-def test_unknown_ids_and_mixed_up_ones_are_refused(give, ranked):
-    with pytest.raises(InputError, match=r"6 id\(s\) are no candidate"):
+def test_unknown_ids_and_mixed_up_ones_are_rejected(give, ranked):
+    with pytest.raises(InputError, match=r"6 id\(s\) are not candidates"):
         give(lambda row: row | {"material_id": "ms-" + row["material_id"][:2:-1]})
-    with pytest.raises(InputError, match=r"none of 6 line\(s\).*'mp-149' is no candidate's"):
+    with pytest.raises(InputError, match=r"none of 6 line\(s\).*'mp-149' is not a candidate"):
         give(lambda row: row | {"material_id": "mp-149"})
     first = ranked["candidate_id"].iloc[0]
     with pytest.raises(InputError, match="ids are mixed up"):
@@ -139,7 +139,7 @@ def test_a_file_is_checked_once_and_again_when_it_changes(give, ranked, tmp_path
     with pytest.raises(InputError, match="were checked before"):
         give()
     ranked.iloc[:0].to_parquet(tmp_path / "ranked.parquet")  # a later ranking knows other candidates
-    with pytest.raises(InputError, match="are no candidate"):
+    with pytest.raises(InputError, match="are not candidates"):
         give(lambda row: row | {"band_gap": 1.0})
     folder = tmp_path / "feedback"
     with pytest.raises(InputError, match=r"round-1.jsonl was changed since it was checked: run `matscout feedback"):

@@ -1,4 +1,4 @@
-"""Finished calculations come back: read in every form that VASP and atomate2 leave, compared, or refused."""
+"""Finished calculations come back: read in every form that VASP and atomate2 leave, compared, or rejected."""
 
 import gzip
 import json
@@ -147,7 +147,7 @@ def test_what_cannot_be_compared_is_refused_with_its_reason(handoff, folders, tm
     assert candidate_of(folders[0]) in found.waiting
 
 
-def test_another_hubbard_u_is_refused(tmp_path, ranked):
+def test_another_hubbard_u_is_rejected(tmp_path, ranked):
     """NiO calculated without the U of its hand-off would lie on another scale."""
     table = pd.read_parquet(ranked).head(1)
     for name, value in (("species", ["Ni", "O"]), ("frac_coords", [0.0, 0, 0, 0.5, 0.5, 0.5]), ("formula", "NiO")):
@@ -203,7 +203,7 @@ def test_of_several_runs_the_static_one_counts_and_an_unconverged_one_never(hand
 
 
 @pytest.mark.parametrize("name", ["vasprun.xml", "vasprun.xml.gz", "OUTCAR", "task.json", "entry.json.gz"])
-def test_a_file_that_was_cut_off_is_refused(handoff, folders, tmp_path, name):
+def test_a_file_that_was_cut_off_is_rejected(handoff, folders, tmp_path, name):
     incar, labels, structure = settings_of(folders[0])
     path = folders[0] / name
     if name.startswith("vasprun"):

@@ -13,8 +13,8 @@ from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
 from matscout.crystal import Crystal
 from matscout.discovery.cif_files import folder_name
+from matscout.discovery.handoff.candidate_records import Origins, warnings_of
 from matscout.discovery.handoff.export import export_bundle, write_vasp_inputs
-from matscout.discovery.handoff.provenance_card import Origins, warnings_of
 from matscout.errors import InputError
 
 

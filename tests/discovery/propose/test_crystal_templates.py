@@ -1,15 +1,21 @@
-"""Templates: symmetry is found once and holds for every filling; volumes are sums over ions."""
+"""Templates: symmetry is found once and holds for every filling; volumes are sums over ions.
+
+The library is pymatgen's own, whole, and pymatgen is left as it was.
+"""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from pymatgen.analysis.prototypes import get_protostructure_label_from_moyopy
 from pymatgen.core import Lattice, Structure
+from pymatgen.util.provenance import is_valid_bibtex
 
 from matscout.crystal import Crystal
-from matscout.discovery.propose.crystal_templates import make_template
+from matscout.discovery.propose.crystal_templates import Parent, make_template, pymatgen_prototypes
 from matscout.discovery.propose.ionic_volumes import closest_contacts, fit_ionic_volumes, volume_scales
 from matscout.discovery.propose.oxidation_states import ion_table
-from matscout.discovery.propose.parent_crystals import Parent
 
 TABLE = ion_table()
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -90,3 +96,25 @@ def test_contacts_shrink_with_the_cube_root_of_the_volume():
     full, shrunk = closest_contacts(TABLE, template, filled, np.array([1.0, 0.125]))
     assert shrunk == pytest.approx(full / 2)
     assert 0.9 < full < 1.1  # a known salt has typical bonds
+
+
+N_PROTOTYPES = 288
+
+
+def test_the_library_is_whole():
+    assert len(pymatgen_prototypes().AFLOW_PROTOTYPE_LIBRARY) == N_PROTOTYPES
+    assert all(
+        len(entry["snl"].structure) and entry["tags"]["aflow"]
+        for entry in pymatgen_prototypes().AFLOW_PROTOTYPE_LIBRARY
+    )
+
+
+def test_pymatgen_still_checks_the_references_of_others():
+    assert is_valid_bibtex("@article{a, title={b}}")
+    assert not is_valid_bibtex("no reference")
+
+
+def test_its_own_references_are_not_parsed():
+    code = "import sys; from matscout.discovery.propose.crystal_templates import pymatgen_prototypes as p; p(); print('bibtexparser' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -10,8 +10,7 @@ from pymatgen.core import Composition
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionPredictor
 
 from matscout.discovery.propose.oxidation_states import ion_name, ion_table
-from matscout.discovery.propose.prototypes import decorations
-from matscout.discovery.propose.substitution import joint_probability, substitutions
+from matscout.discovery.propose.substitution_routes import decorations, joint_probability, substitutions
 
 TABLE = ion_table()
 EVERY_ION = np.ones(len(TABLE.names), dtype=bool)

@@ -12,9 +12,9 @@ from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
 from matscout.discovery.known_materials import CuratedTable, formula_key
-from matscout.discovery.propose import select_new, user_candidates
+from matscout.discovery.propose import select_new
 from matscout.discovery.propose.crystal_templates import make_template
-from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, propose
+from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, _broken_gate, propose
 from matscout.errors import InputError
 
 
@@ -119,7 +119,7 @@ def test_limits_of_the_settings_hold(candidates, crystals, settings, materials):
     assert max(len(crystal.element_counts) for crystal in crystals) <= settings.max_elements
     present = {symbol for crystal in crystals for symbol in crystal.element_counts}
     assert not present & set(settings.exclude_elements)
-    assert present <= CuratedTable.read(materials).elements  # an element that no model saw is no candidate
+    assert present <= CuratedTable.read(materials).elements  # an element that no model saw is not a candidate
 
 
 def test_cells_are_sane(candidates, crystals):
@@ -234,7 +234,7 @@ def test_elements_without_a_known_ion_are_told_as_such(species):
     """No balance is claimed that was not tried."""
     places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
     crystal = Crystal(np.diag([4.2, 4.2, 4.2]), tuple(species), np.array(places[: len(species)], dtype=float))
-    gate, detail = user_candidates._broken_gate(crystal.reduced_formula, make_template("x", crystal))
+    gate, detail = _broken_gate(crystal.reduced_formula, make_template("x", crystal))
     assert gate == "not_charge_neutral"
     assert "no oxidation state of" in detail
 

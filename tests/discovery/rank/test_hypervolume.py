@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs, expected_improvement, front_probability
-from matscout.discovery.rank.hypervolume import hypervolume, improvements
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.discovery.rank.pareto import (
+    draw_targets,
+    drawn_costs,
+    expected_improvement,
+    front_probability,
+    hypervolume,
+    improvements,
+)
+from matscout.ensemble.mixture import Mixture
 from matscout.models.families.laplace import Laplace
 from matscout.params import Objective
 

@@ -103,7 +103,7 @@ def test_the_table_given_is_not_changed():
     [
         (TABLE.iloc[:0], [LOW], "no candidates to rank"),
         (TABLE, [], "at least one objective"),
-        (TABLE, [{"column": "hardness", "direction": "maximize"}], "'hardness' is no column"),
+        (TABLE, [{"column": "hardness", "direction": "maximize"}], "'hardness' is not a column"),
         (TABLE.assign(band_gap=[1, 2, np.nan, 4, 5, 6]), [WINDOW], "1 of 6 candidates have no finite 'band_gap'"),
     ],
 )

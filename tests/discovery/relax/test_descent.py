@@ -103,4 +103,4 @@ def test_failures_are_told_and_never_raised():
     assert "after 1 steps" in slow.detail
     flying = descend("a", caesium_chloride(1.6), POTENTIAL, settings())
     assert flying.reason == CELL_EXPLODED
-    assert "times the first" in flying.detail
+    assert "times the original" in flying.detail

@@ -22,7 +22,7 @@ from matscout.discovery.relax.relax import Inputs, choose, relax
 from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.discovery.relax.verdict import FARTHEST, combine
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace

@@ -16,11 +16,10 @@ from matscout.discovery.rank.goals import window_column, window_probabilities
 from matscout.discovery.rank.pareto import rank_candidates
 from matscout.discovery.screen.cascade import ENSEMBLE, STRETCH, best_share
 from matscout.discovery.screen.scored_file import PLACE
-from matscout.ensemble.distillation.student import TEACHER_FILE, Teacher
-from matscout.ensemble.distributions.mixture import Mixture
 from matscout.ensemble.evaluate import evaluate
+from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone
+from matscout.ensemble.single_member import TEACHER_FILE, Teacher, alone
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace

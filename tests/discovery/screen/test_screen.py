@@ -21,9 +21,9 @@ from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.scored_file import mixtures_of, mixtures_table
 from matscout.discovery.screen.user_crystals import predict_structures
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 from matscout.models.inference import ON_CPU
@@ -331,9 +331,9 @@ def test_candidates_that_are_all_broken_are_told(screen, proposed, tmp_path):
     assert not (tmp_path / "screening").exists()
 
 
-def test_a_file_of_candidates_that_was_cut_off_is_refused(screen, proposed, tmp_path):
+def test_a_file_of_candidates_that_was_cut_off_is_rejected(screen, proposed, tmp_path):
     (tmp_path / "half.parquet").write_bytes((proposed / "candidates.parquet").read_bytes()[:-500])
-    with pytest.raises(InputError, match="no whole parquet file"):
+    with pytest.raises(InputError, match="not a complete parquet file"):
         screen(goal(GAP), candidates=tmp_path / "half.parquet")
 
 
@@ -388,7 +388,7 @@ def test_properties_of_relaxed_crystals_are_unknown_here_and_change_nothing(scre
 def test_crystals_without_parents_cannot_be_asked_for_made_ones(screen, candidates, tmp_path):
     candidates.drop(columns="parent_is_experimental").to_parquet(tmp_path / "given.parquet")
     asked = {"column": "parent_made", "window": (1.0, None)}
-    with pytest.raises(InputError, match="crystals given by themselves have no parents"):
+    with pytest.raises(InputError, match="crystals of your own have no parents"):
         screen(goal(GAP, asked), candidates=tmp_path / "given.parquet")
 
 
@@ -424,14 +424,15 @@ def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_
     assert not ranked["stability_judged"].any()
     assert summary["n_stability_not_judged"] == len(ranked)
     assert (summary["n_goal_met"], summary["nearest"]) == (0, [])
-    assert summary["outcome"] == f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    reason = f"the stability of none of {len(ranked):,} can be judged"
+    assert summary["outcome"] == f"no candidate meets the goal, because {reason}"
     assert len(list((folder / "cif").iterdir())) == 6  # the list is ranked all the same
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is no column here"),
+        (goal({"column": "hardness", "direction": "maximize"}), "'hardness' is not a column here"),
         (goal(GAP, {"column": "band_gap", "window": (3.0, None)}), "share no value"),
     ],
 )

@@ -398,7 +398,7 @@ def test_phases_of_a_user_s_tables_widen_the_hull(tmp_path):
     [
         ("id,formula,energy\nmp-1,SrO,-3\n", r"lacks the columns \['formation_energy_per_atom'\]"),
         ("id,formula,formation_energy_per_atom\nmp-1,SrO,-39\n", "row 1: SrO has -39: a formation energy lies between"),
-        ("id,formula,formation_energy_per_atom\nmp-1,what?,-3\n", r"row 1: 'what\?', -3 is no formula"),
+        ("id,formula,formation_energy_per_atom\nmp-1,what?,-3\n", r"row 1: 'what\?', -3 is not a formula"),
     ],
 )
 def test_a_row_that_is_no_phase_is_refused_with_its_place(tmp_path, text, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from matscout.ensemble.calibration.conformal import LEVELS, fit_conformal
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 

@@ -119,7 +119,7 @@ def test_too_few_rows_use_the_largest_score_and_say_what_it_covers(rng):
     assert any("0.750" in note for note in fitted.notes)
 
 
-def test_no_row_at_all_is_refused():
+def test_no_row_at_all_is_rejected():
     with pytest.raises(InputError, match="no validation row"):
         fit_conformal(np.empty(0), np.empty(0, str), np.empty(0, str), expected=())
 

@@ -10,7 +10,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.ensemble import predictor
 from matscout.ensemble.calibration import hypothetical_calibration
-from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
+from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration, strata
 from matscout.ensemble.calibration.hypothetical_calibration import (
     FEWEST_ROWS,
     METAL_BY_COMPOSITION,
@@ -20,13 +20,12 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
     measure_hypothetical,
     surely_metals,
 )
-from matscout.ensemble.calibration.prediction_table import strata
 from matscout.ensemble.calibration.target_calibration import STRATA, LabelledRows, TargetPrediction, fit_target
-from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
-from matscout.ensemble.metrics.interval_metrics import coverage
-from matscout.ensemble.run_members import MemberOutputs
+from matscout.ensemble.members import MemberOutputs
+from matscout.ensemble.metrics import coverage
+from matscout.ensemble.mixture import Mixture, TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.params import Graphs, load_params
 

@@ -5,11 +5,15 @@ import pandas as pd
 import pytest
 
 from matscout.ensemble.calibration.conformal import conformal_quantile, fit_conformal
-from matscout.ensemble.calibration.population_shift import likelihood_ratios, reweighted_interval
-from matscout.ensemble.calibration.target_calibration import TargetCalibration, Tuning
-from matscout.ensemble.distributions.combination import Combination
-from matscout.ensemble.distributions.temperature import Temperature
-from matscout.ensemble.metrics.interval_metrics import coverage
+from matscout.ensemble.calibration.target_calibration import (
+    TargetCalibration,
+    Tuning,
+    likelihood_ratios,
+    reweighted_interval,
+)
+from matscout.ensemble.combination import Combination
+from matscout.ensemble.metrics import coverage
+from matscout.ensemble.mixture import Temperature
 
 
 @pytest.fixture

@@ -15,14 +15,13 @@ from matscout.ensemble.calibration.target_calibration import (
     LabelledRows,
     TargetCalibration,
     fit_target,
+    fit_tuning,
     parts_of,
     strata_of,
-    tune,
 )
 from matscout.ensemble.comparison.metric_table import distribution_rows
-from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
-from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
-from matscout.ensemble.metrics.interval_metrics import coverage, miscalibration_area
+from matscout.ensemble.metrics import coverage, miscalibration_area
+from matscout.ensemble.mixture import Mixture, TargetOutputs, Temperature, fit_temperature
 from matscout.models.families.laplace import Laplace
 
 SETTINGS = {"method": "median", "drop_factor": 2.0}
@@ -85,7 +84,7 @@ def test_temperature_never_trusts_far_crystals_more_and_stops_where_it_knows_not
 def test_temperature_mends_likelihood_and_calibration(rng):
     members, truth = laplace_world(rng, 6000, spread_error=0.3)
     (seen, seen_truth), (new, new_truth) = split(members, truth, 3000)
-    tuning = tune(seen, seen_truth, **SETTINGS)
+    tuning = fit_tuning(seen, seen_truth, **SETTINGS)
     estimate = tuning.point_estimate(new)
     before = distribution_rows(tuning.combination.mixture(new.members), estimate, new_truth)
     after = distribution_rows(tuning.mixture(new), estimate, new_truth)
@@ -216,7 +215,7 @@ def test_json_round_trip_predicts_the_same(rng):
 def test_method_decides_the_estimate(rng):
     members, truth = laplace_world(rng, 300)
     estimates = np.stack([m.median() for m in members.members.values()])
-    tuned = tune(members, truth, method="mean", drop_factor=None)
+    tuned = fit_tuning(members, truth, method="mean", drop_factor=None)
     np.testing.assert_allclose(tuned.point_estimate(members), estimates.mean(axis=0))
     assert replace(tuned, temperature=Temperature(9.0, 0.0)).point_estimate(members) == pytest.approx(
         tuned.point_estimate(members)

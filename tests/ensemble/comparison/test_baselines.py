@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from matscout.composition_vectors import atomic_fractions
-from matscout.ensemble.comparison.baselines import baseline_predictions
-from matscout.ensemble.comparison.composition_features import composition_features
+from matscout.compositions import atomic_fractions
+from matscout.ensemble.comparison.compare_methods import baseline_predictions, composition_features
 from matscout.models.layers.element_embedding import element_table
 
 

@@ -10,13 +10,11 @@ from matscout.models.encoders.alignn import EdgeGatedGraphConv
 from matscout.models.encoders.cgcnn import CGCNNConvolution
 from matscout.models.encoders.cogn import CoGN, CoGNBlock
 from matscout.models.encoders.comformer import ComFormerConvolution
-from matscout.models.encoders.composition import FormulaAttention
-from matscout.models.encoders.megnet import MEGNetLayer
-from matscout.models.layers.formula_tensors import Formulas, formulas_of
-from matscout.models.layers.line_graph import build_angle_graph
+from matscout.models.encoders.composition import FormulaAttention, Formulas, formulas_of
+from matscout.models.encoders.megnet import MEGNetLayer, WeightedSet2Set
+from matscout.models.layers.distances_and_angles import build_angle_graph
 from matscout.models.layers.mlp import PairLinear
 from matscout.models.layers.segments import mean_over_atoms
-from matscout.models.layers.set2set import WeightedSet2Set
 
 DIM = 6
 

@@ -11,12 +11,10 @@ from torch import nn
 from matscout.graphs.compiled import kernel
 from matscout.models.architectures import ENCODERS, build_encoder
 from matscout.models.encoders import alignn, cgcnn, cogn, comformer, megnet
-from matscout.models.kernels import elementary
-from matscout.models.kernels.band import BAND, Band
+from matscout.models.kernels import dense
 from matscout.models.kernels.edges import runs_here
-from matscout.models.kernels.embedding import embedded
-from matscout.models.layers.gaussian_expansion import GaussianExpansion
-from matscout.models.layers.line_graph import build_angle_graph
+from matscout.models.kernels.gaussian_band import BAND, Band, embedded
+from matscout.models.layers.distances_and_angles import GaussianExpansion, build_angle_graph
 from matscout.models.model import build_model
 
 ODD_SIZES = {  # widths that no vector divides, and fewer Gaussians than a band is wide
@@ -70,7 +68,7 @@ def assert_close(found, expected, tolerance=1e-5):
     ],
 )
 def test_elementary_functions_are_within_three_roundings_of_float64(name, exact):
-    function = getattr(elementary, name)
+    function = getattr(dense, name)
 
     @kernel
     def each(x, out):

@@ -11,9 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.architectures import ENCODERS
-from matscout.models.layers import gaussian_expansion
+from matscout.models.layers import distances_and_angles
 from matscout.models.model import build_model
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot
@@ -94,5 +94,5 @@ def test_no_operation_gives_a_subnormal_number(architecture, kernels, member_of,
 
 def test_gaussians_to_their_end_would_give_some(member_of, repository_params, store, monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    monkeypatch.setattr(gaussian_expansion, "LARGEST_SQUARE", torch.inf)
+    monkeypatch.setattr(distances_and_angles, "LARGEST_SQUARE", torch.inf)
     assert subnormals_of("cgcnn", member_of, repository_params, store)["aten.exp.default"] > 0

@@ -12,8 +12,8 @@ from sample_rows import database, sample_records, split
 from matscout.errors import InputError
 from matscout.sources.acquire import acquire
 from matscout.sources.files.detect_format import detect
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 # eV/atom of the elements, by functional: what a total energy holds beside the energy of formation
 ELEMENTS = {"Na": -1.3, "Cl": -1.8, "K": -1.0}

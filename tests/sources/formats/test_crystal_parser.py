@@ -18,7 +18,7 @@ from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
 from matscout.sources.acquire import acquire
-from matscout.sources.files.file_opening import is_gzip
+from matscout.sources.files.file_rows import is_gzip
 from matscout.sources.files.import_file import import_file
 from matscout.sources.files.named_structures import read_structures, read_text
 from matscout.sources.formats.cif import settings_of

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sample_rows import sample_pages
 
 from matscout.crystal_checks import Rejection
-from matscout.sources.formats import aflow, materials_project, oqmd
-from matscout.sources.formats.page_formats import FORMATS, parse_page
 from matscout.sources.record import Record
+from matscout.sources.services import aflow, materials_project, oqmd
+from matscout.sources.services.page_formats import FORMATS, parse_page
 
 NAN = float("nan")
 

@@ -10,10 +10,10 @@ from pymatgen.core import Composition
 from replay import Replay, answer
 from sample_rows import ROOT, database
 
-from matscout.sources.formats import aflow, oqmd
-from matscout.sources.formats.page_formats import FORMATS, parse_page
-from matscout.sources.services.aflow_client import _check as check_aflux
-from matscout.sources.services.oqmd_client import OqmdClient
+from matscout.sources.services import aflow, oqmd
+from matscout.sources.services.aflow import _check as check_aflux
+from matscout.sources.services.oqmd import OqmdClient
+from matscout.sources.services.page_formats import FORMATS, parse_page
 
 SHARED = Path(os.environ.get("MATSCOUT_SHARED", ROOT.parent / "shared"))
 FOLDER = SHARED / "data" / "recorded_answers"

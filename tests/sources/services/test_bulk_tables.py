@@ -9,8 +9,8 @@ from replay import elements_of, thermo_of
 from sample_rows import split
 
 from matscout.errors import ParameterError, SourceError
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N_ROWS = 60
 RELEASE = "2025-09-25"
@@ -187,7 +187,7 @@ def test_the_query_narrows_bulk_tables(service, tmp_path):
     ("changes", "error", "told"),
     [
         ({"endpoint": "https://api.materialsproject.org"}, ParameterError, "s3://bucket/prefix"),
-        ({"endpoint": None, "path": "/absent"}, SourceError, "is no folder"),
+        ({"endpoint": None, "path": "/absent"}, SourceError, "is not a folder"),
         ({"endpoint": None, "path": "EMPTY"}, SourceError, "holds no table of summaries"),
     ],
 )

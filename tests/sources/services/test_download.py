@@ -7,8 +7,8 @@ from replay import Fault, MaterialsProject, status
 from sample_rows import split
 
 from matscout.errors import ParameterError, SourceError
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N_ROWS = 60
 

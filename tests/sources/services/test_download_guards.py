@@ -11,9 +11,9 @@ from sample_rows import SAMPLE
 from matscout.discovery.cif_files import file_stem
 from matscout.errors import InputError, SourceError
 from matscout.files import write_csv
-from matscout.sources.services.download_journal import Journal
 from matscout.sources.services.http import keep_to_host, on_same_host
-from matscout.sources.snapshots.manifest import read_manifest
+from matscout.sources.snapshots.download import Journal
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from sample_rows import database, split
 
 from matscout.sources.acquire import acquire
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 pytestmark = pytest.mark.live
 N_ROWS = 30

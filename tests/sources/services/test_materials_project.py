@@ -6,8 +6,8 @@ import pytest
 from replay import thermo_of
 from sample_rows import split
 
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N_ROWS = 60
 

@@ -9,8 +9,8 @@ from test_optimade_server import as_entry, reference_server  # noqa: F401 -- a f
 
 from matscout.errors import ParameterError, SourceError
 from matscout.sources.acquire import acquire
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 N_ROWS = 50
 LABELS = ("_alexandria_band_gap", "_alexandria_formation_energy_per_atom", "_alexandria_hull_distance")

@@ -14,8 +14,8 @@ from sample_rows import split
 
 from matscout.errors import SourceError
 from matscout.sources.services import http
-from matscout.sources.snapshots.manifest import read_manifest
 from matscout.sources.snapshots.snapshot import read_snapshot
+from matscout.sources.snapshots.snapshot_files import read_manifest
 
 SECOND = {"materials_project": "_skip=20", "aflow": r"paging\(2,", "oqmd": "limit=20&offset=20"}
 
@@ -266,8 +266,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(service, undisturbed, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     module = {
-        "page": "matscout.sources.services.download_journal.write_page",
-        "publication": "matscout.sources.services.download.write_manifest",
+        "page": "matscout.sources.snapshots.download.write_page",
+        "publication": "matscout.sources.snapshots.download.write_manifest",
     }
     with monkeypatch.context() as patch:
         patch.setattr(module[place], no_space)

@@ -35,15 +35,15 @@ U_TOLERANCE: Final = 0.01  # eV
 
 @dataclass(frozen=True)
 class Handed:
-    """A candidate of a hand-off.
+    """An exported candidate.
 
     Attributes:
-        candidate_id: of the ranking.
-        folder: of the candidate.
+        candidate_id: candidate id of the ranking.
+        folder: folder of the candidate.
         formula: `formula_key`.
-        encut: of its INCAR, eV.
-        hubbards: of its INCAR, U by element above zero, eV.
-        potentials: of its POTCAR.spec.
+        encut: ENCUT of its INCAR, eV.
+        hubbards: U values of its INCAR by element, above zero, eV.
+        potentials: pseudopotentials of its POTCAR.spec.
     """
 
     candidate_id: str
@@ -59,10 +59,10 @@ class Collected:
     """The results of a hand-off.
 
     Attributes:
-        rows: results, one a candidate, as `data/feedback/` takes them.
+        rows: results, one per candidate, as `data/feedback/` takes them.
         rejections: calculations that cannot be used, with reasons.
         waiting: candidates without a usable result.
-        file: that holds the rows; None = there are none.
+        file: file that holds the rows; None = there are none.
     """
 
     rows: list[dict[str, Any]]
@@ -72,17 +72,17 @@ class Collected:
 
 
 def collect(handoff: Path, feedback: Path) -> Collected:
-    """Read a hand-off's calculations; write those that can be compared into `feedback` as JSONL.
+    """Read the calculations of exported candidates, and write comparable results into `feedback` as JSONL.
 
     Args:
         handoff: folder that `matscout export` wrote and that calculations were run in or copied into.
-        feedback: folder of results; candidates that it holds already are left alone.
+        feedback: folder of results; candidates with a result in it are skipped.
 
     Returns:
-        What was written, and what was not, with the reasons.
+        The results that were written, and the rejected calculations with the reasons.
 
     Raises:
-        InputError: no hand-off, or no file of a calculation below it.
+        InputError: the folder is not an export, or holds no calculation.
     """
     handed = read_handoff(handoff)
     files = calculation_files(handoff)
@@ -114,7 +114,7 @@ def collect(handoff: Path, feedback: Path) -> Collected:
         name = candidate.candidate_id
         if name in best:
             worse = max(best[name], (order, calculation, row), key=lambda item: item[0])
-            detail = "another run of this candidate counts: a static one before a relaxation, then the lower energy"
+            detail = "another run of this candidate is used: static before relaxation, then the lowest energy"
             rejections.append(_reject(name, worse[1].file, handoff, "superseded", detail))
         if name not in best or order < best[name][0]:
             best[name] = (order, calculation, row)
@@ -127,13 +127,13 @@ def read_handoff(folder: Path) -> list[Handed]:
     """The candidates of a hand-off, from their cards and inputs.
 
     Args:
-        folder: that `matscout export` wrote.
+        folder: folder that `matscout export` wrote.
 
     Returns:
         One a candidate, in the order of the folder's names.
 
     Raises:
-        InputError: the folder is no hand-off.
+        InputError: the folder is not a hand-off.
     """
     cards = sorted(Path(folder).glob(f"*/{CARD}"))
     if not cards:
@@ -149,7 +149,7 @@ def read_handoff(folder: Path) -> list[Handed]:
             species = [s for s, n in zip(symbols, counts, strict=True) for _ in range(int(n))]
             identity = str(candidate[columns.CANDIDATE_ID])
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path.parent} is no candidate of a hand-off ({error!r:.80}); export it again") from error
+            raise InputError(f"{path.parent} is not an exported candidate ({error!r:.80}); export it again") from error
         u = incar.get("LDAUU") if incar.get("LDAU") else None
         hubbards = {s: float(v) for s, v in zip(symbols, u, strict=True) if float(v) > 0} if u else {}
         found.append(Handed(identity, path.parent, formula_key(species), float(incar["ENCUT"]), hubbards, labels))
@@ -165,8 +165,8 @@ def result_row(
     """One line of feedback.
 
     Args:
-        calculation: of the candidate.
-        candidate: what was handed off.
+        calculation: calculation of the candidate.
+        candidate: the exported candidate.
         own: the user's elements, eV/atom by symbol, by functional.
         present: file that holds a result of the candidate; None = no file does.
 
@@ -177,7 +177,9 @@ def result_row(
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.
     """
     if present is not None:
-        raise RowError("already_there", f"{present.name} holds a result of this candidate; take it out to replace it")
+        raise RowError(
+            "already_there", f"{present.name} already holds a result of this candidate; remove it to replace it"
+        )
     if calculation.not_converged:
         raise RowError("not_converged", f"{calculation.not_converged}; run it on")
     structure, functional = calculation.structure, calculation.functional
@@ -262,7 +264,7 @@ def _with_potentials(labels: Sequence[str]) -> dict[str, float]:
 
 
 def _check_settings(calculation: Calculation, candidate: Handed) -> None:
-    """Refuse PBE energies that lie on another scale than the hand-off's settings.
+    """Reject PBE energies from settings other than those of the exported inputs.
 
     Raises:
         RowError: another U, other potentials or a lower cutoff.
@@ -270,7 +272,8 @@ def _check_settings(calculation: Calculation, candidate: Handed) -> None:
     u, wanted = calculation.hubbards, candidate.hubbards
     if any(abs(u.get(s, 0.0) - wanted.get(s, 0.0)) > U_TOLERANCE for s in {*u, *wanted}):
         detail = (
-            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with another U do not compare"
+            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with different U values "
+            "cannot be compared"
         )
         raise RowError("other_hubbard", detail)
     if calculation.potentials and sorted(calculation.potentials) != sorted(candidate.potentials):
@@ -307,7 +310,7 @@ def _described(calculation: Calculation, candidate: Handed) -> dict[str, Any]:
 
 
 def _candidate_of(calculation: Calculation, handed: Sequence[Handed]) -> Handed:
-    """Whose calculation it is: by the folder that it lies in, the id that it names, or a formula that only one has.
+    """The candidate of a calculation: by its folder, the id that it names, or a formula that only one candidate has.
 
     Raises:
         RowError: none of these decides.
@@ -332,7 +335,7 @@ def _folder_of(file: Path, handed: Sequence[Handed]) -> Handed | None:
 
 
 def _present(feedback: Path) -> dict[str, Path]:
-    """File by candidate, of the results that are there."""
+    """The file of each candidate that already has a result."""
     found: dict[str, Path] = {}
     for file in feedback_files(feedback):
         for identity in CANDIDATE.findall(file.read_text(errors="replace")):
@@ -341,7 +344,7 @@ def _present(feedback: Path) -> dict[str, Path]:
 
 
 def _write(rows: Sequence[Mapping[str, Any]], handoff: Path, feedback: Path) -> Path:
-    """A new file: one that was checked is never changed."""
+    """Write a new file, because a checked file is never changed."""
     path = next(p for p in _names(handoff.resolve().name, feedback) if not p.exists())
     write_bytes(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
     return path

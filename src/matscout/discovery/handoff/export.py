@@ -1,4 +1,7 @@
-"""Hand-off: the best candidates as a folder of inputs for calculations, with their provenance."""
+"""Hand-off: the best candidates as a folder of inputs for calculations, with their provenance.
+
+A script in it relaxes them with atomate2.
+"""
 
 import json
 import warnings
@@ -15,9 +18,7 @@ from pymatgen.io.vasp.sets import BadInputSetWarning, MPRelaxSet
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.cif_files import cif_text, folder_name
-from matscout.discovery.handoff.atomate_workflow import SCRIPT_NAME, workflow_script
-from matscout.discovery.handoff.optimade_entries import structure_lines
-from matscout.discovery.handoff.provenance_card import Origins, provenance_card
+from matscout.discovery.handoff.candidate_records import Origins, provenance_card, structure_lines
 from matscout.discovery.relax.relaxed_table import BEFORE, RELAXED_NAME, SUMMARY_NAME, final_ranking
 from matscout.errors import InputError
 from matscout.files import atomic_path, check_replaceable, sha256_of, write_bytes, write_csv, write_json
@@ -39,16 +40,16 @@ def export_bundle(
     batch: bool = False,
     origins: Origins | None = None,
 ) -> pd.DataFrame:
-    """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
+    """Export the first candidates, or those named, into the folder `destination`.
 
     The folder holds `candidates.csv`, `candidates.jsonl` (OPTIMADE), an atomate2 script and, for each
-    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`. The cell of a candidate
-    that was relaxed is the relaxed one; `unrelaxed.cif` lies beside it.
+    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`. A relaxed
+    candidate has its relaxed cell, with `unrelaxed.cif` beside it.
 
     Args:
         ranked: `ranked.parquet` of the stage `screen`.
-        relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; null = none.
-        destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
+        relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; None = none.
+        destination: folder that is absent, empty, or an earlier export without changes.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
         batch: the diverse set to compute together instead of the best, at most `top` of it.
@@ -83,20 +84,21 @@ def export_bundle(
 
 
 def _check_untouched(destination: Path) -> None:
-    """Reject a hand-off that someone works in: what they added or changed exists nowhere else."""
+    """Do not overwrite an export that someone works in: what they added or changed exists nowhere else."""
     if not (destination / MARK).is_file():
         return
     try:
         written = json.loads((destination / MARK).read_bytes())
     except ValueError as error:
         raise InputError(
-            f"{destination / MARK} is no list of an export's files ({error}); give another folder"
+            f"{destination / MARK} is not a list of an export's files ({error}); give another folder"
         ) from error
     found = _hashes(destination)
     if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
         names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
         raise InputError(
-            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+            f"{destination} holds files that matscout did not export or that have changed since: {names}; choose "
+            "another folder"
         )
 
 
@@ -109,7 +111,7 @@ def check_up_to_date(ranked: Path, root: Path = Path()) -> None:
 
     Args:
         ranked: the ranking; another one than the repository's passes.
-        root: of the repository.
+        root: root of the repository.
 
     Raises:
         InputError: a parameter of the stage `screen` was changed since; the message names it.
@@ -157,7 +159,7 @@ def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | N
 
 
 def _relaxation(folder: Path | None) -> Mapping[str, Any] | None:
-    """What the stage `relax` tells of the potential; null without any."""
+    """The summary of the stage `relax`; None if nothing was relaxed."""
     path = None if folder is None else Path(folder) / SUMMARY_NAME
     if path is None or not path.is_file():
         return None
@@ -180,9 +182,9 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
     return name
 
 
-POTCARS = "PBE_52"  # the oldest set that VASP still hands out; MPRelaxSet's own PBE is gone
-YTTERBIUM = {"Yb": columns.YB_3}  # with which the Materials Project computed all compounds of Yb anew, in 2023...
-YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that holds it
+POTCARS = "PBE_52"  # the oldest set that VASP still distributes; MPRelaxSet's own PBE set is not available
+YTTERBIUM = {"Yb": columns.YB_3}  # used by the Materials Project when it recomputed all Yb compounds in 2023...
+YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that contains it
 
 
 def write_vasp_inputs(structure: Structure, folder: Path) -> None:
@@ -195,10 +197,63 @@ def write_vasp_inputs(structure: Structure, folder: Path) -> None:
     has_ytterbium = "Yb" in structure.composition
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadInputSetWarning)  # it warns about the choice that POTCARS explains
-        warnings.simplefilter("ignore", UserWarning)  # and of electronegativities that nothing here uses
+        warnings.simplefilter("ignore", UserWarning)  # and about electronegativities, which are not used here
         inputs = MPRelaxSet(
             structure,
             user_potcar_functional=YTTERBIUM_POTCARS if has_ytterbium else POTCARS,
             user_potcar_settings=YTTERBIUM if has_ytterbium else {},
         )
         inputs.write_input(str(folder), potcar_spec=True)
+
+
+SCRIPT_NAME = "relax_with_atomate2.py"
+
+_TEMPLATE = '''"""Relax the exported candidates with the Materials Project's GGA workflow.
+
+    pip install atomate2
+    python {name}                 # runs on this machine, one after the other
+    python {name} --remote        # submits with jobflow-remote instead
+
+Then, in the repository: `matscout collect` this folder, `matscout feedback`, `dvc repro`. Task documents of a
+database can be collected too: save each as JSON anywhere below this folder.
+"""
+
+import sys
+from pathlib import Path
+
+from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
+from atomate2.vasp.powerups import update_user_potcar_settings
+from jobflow import run_locally
+from pymatgen.core import Structure
+
+HERE = Path(__file__).parent
+CANDIDATES = {{  # folder: id
+{candidates}
+}}
+
+
+def main() -> None:
+    for name, identity in CANDIDATES.items():
+        structure = Structure.from_file(HERE / name / "POSCAR")
+        flow = MPGGADoubleRelaxStaticMaker().make(structure)
+        if "Yb" in structure.composition:
+            flow = update_user_potcar_settings(flow, {{"Yb": "Yb_3"}})  # as the Materials Project since 2023
+        flow.append_name(f" {{name}}")
+        flow.update_metadata({{"matscout_id": identity}})
+        if "--remote" in sys.argv:
+            from jobflow_remote import submit_flow
+
+            submit_flow(flow)
+        else:
+            run_locally(flow, create_folders=True, root_dir=HERE / name)
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def workflow_script(ids: Mapping[str, str]) -> str:
+    """The text of the script for candidates in folders beside it; ids by folder."""
+    lines = "\n".join(f'    "{name}": "{identity}",' for name, identity in ids.items())
+    return _TEMPLATE.format(name=SCRIPT_NAME, candidates=lines)

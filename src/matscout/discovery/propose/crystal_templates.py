@@ -1,11 +1,14 @@
-"""Templates: crystals whose species have become slots that other elements may fill."""
+"""Templates: crystals whose species have become slots that other elements may fill.
+
+Parents are curated crystals whose charges balance, as templates with an ion on each slot.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import moyopy
 import numpy as np
@@ -13,7 +16,14 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 
+from matscout import params
 from matscout.crystal import Crystal
+from matscout.discovery.known_materials import CuratedTable
+from matscout.discovery.propose.gates import Attrition
+from matscout.engine import parallel_stream
+
+if TYPE_CHECKING:  # workers that look for duplicates need no table of ions
+    from matscout.discovery.propose.oxidation_states import IonTable
 
 SYMPREC = 0.1  # Å, as in curation: a child inherits the idealised symmetry of its parent
 
@@ -103,7 +113,7 @@ class Template:
 
 
 def make_template(parent_id: str, crystal: Crystal) -> Template | None:
-    """Find the primitive cell, symmetry and slots of a crystal; None where the symmetry search fails."""
+    """Find the primitive cell, symmetry and slots of a crystal; None if the symmetry search fails."""
     elements = tuple(sorted(set(crystal.species)))
     slots = [elements.index(symbol) for symbol in crystal.species]
     _silence_moyo()
@@ -180,3 +190,93 @@ def _shortest_distances(
     shortest = np.full((n_slots, n_slots), np.inf)
     np.minimum.at(shortest, (slot_of_atom[:, None], slot_of_atom[None, :]), between)
     return shortest
+
+
+BLOCK = 10_000  # parents read before checking whether there are enough
+CHUNK = 500  # crystals a task
+PARALLEL_FROM = 3_000  # crystals: for fewer, starting processes takes longer than the work
+LARGEST_CELL = 4  # times max_atoms: a conventional cell holds up to four primitive ones
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A template and the row of the ion on each of its slots."""
+
+    template: Template
+    ions: tuple[int, ...]
+
+
+def template_blocks(
+    curated: CuratedTable,
+    settings: params.Candidates,
+    attrition: Attrition,
+    rng: np.random.Generator,
+    *,
+    workers: int,
+) -> Iterator[Iterator[list[Template | None]]]:
+    """Make templates from the curated crystals of usable size, in random order, block by block, in chunks.
+
+    Chunks come while later ones are being made: use up those of one block before the next.
+
+    Args:
+        curated: the known crystals.
+        settings: the limits of size.
+        attrition: counts the parents and those of another size.
+        rng: draws the order.
+        workers: processes at most.
+
+    Yields:
+        For each block an iterator over chunks; None stands for a crystal without symmetry.
+    """
+    rows = rng.permutation(curated.parents)
+    for start in range(0, len(rows), BLOCK):
+        usable = [row for row in rows[start : start + BLOCK] if _has_usable_size(curated.species[row], settings)]
+        attrition.add_parents({"parents": len(rows[start : start + BLOCK])})
+        attrition.add_parents({"parents_of_another_size": len(rows[start : start + BLOCK]) - len(usable)})
+        chunks = [
+            [(curated.ids[row], curated.crystal(row)) for row in usable[i : i + CHUNK]]
+            for i in range(0, len(usable), CHUNK)
+        ]
+        processes = workers if len(usable) >= PARALLEL_FROM else 1
+        yield parallel_stream(make_templates, chunks, workers=processes, description="templates from known crystals")
+
+
+def balanced(
+    table: "IonTable",
+    templates: Sequence[Template | None],
+    settings: params.Candidates,
+    attrition: Attrition,
+    prefix: str,
+) -> list[Parent]:
+    """Keep the templates that are small enough and charge-neutral with one ion an element.
+
+    Args:
+        table: the ions.
+        templates: templates of known crystals or prototypes; None if a crystal has no symmetry.
+        settings: the largest number of atoms.
+        attrition: counts what is dropped, and why.
+        prefix: prefix of the names of these counts.
+
+    Returns:
+        The templates with an ion on each slot.
+    """
+    symmetric = [template for template in templates if template is not None]
+    small = [template for template in symmetric if template.n_atoms <= settings.max_atoms]
+    parents = []
+    for template in small:
+        ions = table.balance(dict(zip(template.elements, template.ratios.tolist(), strict=True)))
+        if ions is not None:
+            parents.append(Parent(template, ions))
+    attrition.add_parents(
+        {
+            f"{prefix}_without_symmetry": len(templates) - len(symmetric),
+            f"{prefix}_with_too_many_atoms": len(symmetric) - len(small),
+            f"{prefix}_not_charge_neutral": len(small) - len(parents),
+        }
+    )
+    return parents
+
+
+def _has_usable_size(species: Sequence[str], settings: params.Candidates) -> bool:
+    n_elements = len(set(species))
+    return 2 <= n_elements <= settings.max_elements and len(species) <= LARGEST_CELL * settings.max_atoms

@@ -24,7 +24,7 @@ NOT_NEEDED = "passed_but_not_needed"
 
 
 class Attrition:
-    """Counts by gate, in the order in which gates first rejected something; intermetallics have their own."""
+    """Counts by gate, in the order in which gates first rejected something; intermetallics are counted separately."""
 
     def __init__(self) -> None:
         self._parents: dict[str, int] = {}
@@ -75,7 +75,7 @@ def ionic_gates(
 
     Args:
         table: the ions.
-        filled: (m, n_slots) rows of the table, one filling a row.
+        filled: (m, n_slots) rows of the table, one filling per row.
         old: (n_slots,) the known compound's ions, rows of the table.
         ratios: (n_slots,) atoms of each slot in the formula.
 

@@ -12,15 +12,14 @@ from pymatgen.core import Element
 from scipy.optimize import nnls
 
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
-from matscout.discovery.propose.crystal_templates import Template
+from matscout.discovery.propose.crystal_templates import Parent, Template
 from matscout.discovery.propose.gates import CONTACT, VOLUME
 from matscout.discovery.propose.oxidation_states import IonTable
-from matscout.discovery.propose.parent_crystals import Parent
 
-FEWEST_EXAMPLES = 3  # compounds with an ion that are needed before its volume counts as known
+FEWEST_EXAMPLES = 3  # least number of compounds with an ion for its volume to count as known
 RIDGE = 0.05  # keeps ions that always occur together from having volumes of opposite sign
-SCALE_RANGE = (0.5, 2.0)  # times the parent's volume: beyond it the parent is no model of the child
-CLOSEST_CONTACT = 0.8  # times the typical bond length: below it atoms overlap
+SCALE_RANGE = (0.5, 2.0)  # limits of the volume relative to the parent; beyond them the parent is not a useful model
+CLOSEST_CONTACT = 0.8  # shortest contact relative to the typical bond length; below it atoms overlap
 
 
 def fit_ionic_volumes(table: IonTable, parents: Sequence[Parent]) -> NDArray[np.float64]:
@@ -60,7 +59,7 @@ def volume_scales(
     Args:
         volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
         old: (n_slots,) the parent's ions, rows of the ion table.
-        filled: (m, n_slots) rows of the ion table, one filling a row.
+        filled: (m, n_slots) rows of the ion table, one filling per row.
         counts: (n_slots,) atoms of each slot in the cell.
 
     Returns:
@@ -79,8 +78,8 @@ def closest_contacts(
 
     Args:
         table: the ions.
-        template: that is filled.
-        filled: (m, n_slots) rows of the table, one filling a row.
+        template: template that is filled.
+        filled: (m, n_slots) rows of the table, one filling per row.
         scales: (m,) volume of each filling over the template's.
 
     Returns:
@@ -108,10 +107,10 @@ def geometric_gates(
 
     Args:
         table: the ions.
-        template: that is filled.
+        template: template that is filled.
         volumes: (n_ions,) volume of each ion, Å³; NaN where unknown.
         old: (n_slots,) the parent's ions, rows of the table.
-        filled: (m, n_slots) rows of the table, one filling a row.
+        filled: (m, n_slots) rows of the table, one filling per row.
 
     Returns:
         (m,) volume over the parent's, and by gate (m,) whether a filling passes.

@@ -12,7 +12,7 @@ from matscout.discovery.propose.crystal_templates import Template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, NOT_NEEDED, POLYMORPHS, Attrition
 from matscout.discovery.propose.novelty import FormulaGroup, judge_all
 from matscout.discovery.propose.proposal_pool import FrozenPool
-from matscout.discovery.propose.template_fillings import METAL_ROUTE
+from matscout.discovery.propose.substitution_routes import METAL_ROUTE
 from matscout.engine import parallel_map
 from matscout.progress import progress
 from matscout.resume.parts import Parts
@@ -33,7 +33,8 @@ class Known:
     Attributes:
         curated: the table.
         users: structures of the user.
-        templates: of curated crystals by id, where they have been made already, which saves a symmetry search.
+        templates: templates of curated crystals by id, where they have been made already, which saves a symmetry
+            search.
     """
 
     curated: CuratedTable
@@ -50,7 +51,7 @@ class Known:
     ) -> list[str | None]:
         """Compare new structures with known ones, with earlier candidates and with each other.
 
-        Formulas are independent of each other, so that any number of processes gives the same verdicts.
+        Formulas are independent, so any number of processes gives the same result.
 
         Args:
             keys: n formulas, one of each new structure.
@@ -59,7 +60,7 @@ class Known:
             workers: processes at most.
 
         Returns:
-            n verdicts: the gate that turns the structure away, or None.
+            n verdicts: the gate that rejects the structure, or None.
         """
         members: dict[str, list[int]] = {}
         for position, key in enumerate(keys):
@@ -103,7 +104,7 @@ def select(
     workers: int,
     shards: Parts,
 ) -> NDArray[np.int64]:
-    """Take the first rows of the pool that are new; fewer where the pool runs out.
+    """Take the first rows of the pool that are new; fewer if the pool is exhausted.
 
     Rows of one formula are judged together, bucket by bucket of formulas: the crystals of one bucket are in memory at a
     time, and a verdict takes one byte. A verdict depends on rows of its formula alone, so the size of the buckets
@@ -114,7 +115,7 @@ def select(
         order: (n_pool,) rows of the pool, best first.
         n: wanted number of rows.
         known: structures that a new one must differ from; their templates are added here.
-        attrition: counts what is turned away, by gate.
+        attrition: counts what is rejected, by gate.
         workers: processes at most.
         shards: keeps verdicts for a killed run.
 

@@ -1,4 +1,4 @@
-"""Resources: what a crystal's elements cost, how rare they are, and how few countries they come from.
+"""Resources: price and abundance of a crystal's elements, and how few countries supply them.
 
 The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen
 (`costdb_elements.csv`, each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et
@@ -19,7 +19,7 @@ from pymatgen.core import Element
 from smact.data_loader import lookup_element_data
 
 from matscout import columns
-from matscout.composition_vectors import element_counts
+from matscout.compositions import element_counts
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ def _prices() -> dict[str, float]:
 
 
 def _crustal_abundance(symbol: str) -> float | None:
-    """From the table behind `smact.Element`, whose constructor reads seven others; None where it lacks the element."""
+    """From the table behind `smact.Element`, whose constructor reads seven others; None if it lacks the element."""
     row = lookup_element_data(symbol, copy=False)
     return None if row is None else row["Abundance"]
 

@@ -1,1 +1,1 @@
-"""Relax: the best candidates moved to their own minimum by a universal potential, and judged a second time."""
+"""Relax the best candidates with a universal potential, and rank them again."""

@@ -1,4 +1,4 @@
-"""What came out of a relaxation: gates on its changes, its space group, and whether the structure is known by now."""
+"""The result of a relaxation: limits on its changes, the space group, and whether it became a known structure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ ISOLATED: Final = "isolated_atoms"
 KNOWN_STRUCTURE: Final = "relaxed_into_known"
 SAME_AS: Final = "relaxed_into_candidate"
 RELAXED_INTO: Final = "relaxed_into"
-LARGEST_GAIN: Final = 1.0  # eV/atom; candidates on the shortlist gain a few hundredths
+LARGEST_GAIN: Final = 1.0  # eV/atom; typical candidates gain a few hundredths
 
 
 class NoValueError(Exception):
@@ -48,11 +48,11 @@ class Settled:
     """A crystal after its relaxation.
 
     Attributes:
-        descent: how it went.
-        space_group: number at the tolerance of curation; null where none is found.
-        reason: why it leaves the shortlist; empty where it stays.
+        descent: the relaxation.
+        space_group: number at the tolerance of curation; None if none is found.
+        reason: why the crystal leaves the shortlist; empty if it stays.
         detail: value, rule and remedy.
-        relaxed_into: id of the known crystal, or of the better candidate, that it became; empty where it is new.
+        relaxed_into: id of the known crystal, or of the better candidate, that it became; empty if it is new.
     """
 
     descent: Descent
@@ -65,13 +65,13 @@ class Settled:
 def settle(
     ids: Sequence[str], before: Sequence[Crystal], descents: Sequence[Descent], settings: Relaxation, materials: Path
 ) -> list[Settled]:
-    """Apply the gates, then look for known structures and for candidates that became the same.
+    """Apply the limits, then find candidates that became known structures or equal to each other.
 
     Args:
-        ids: of the candidates, best first: of two that become the same the first stays.
-        before: as they were.
-        descents: how they relaxed.
-        settings: limits on changes.
+        ids: ids of the candidates, best first; of two that become equal, the first stays.
+        before: the unrelaxed crystals.
+        descents: their relaxations.
+        settings: limits on the changes.
         materials: curated table.
     """
     known = _known_of(materials, {formula_key(crystal.species) for crystal in before})
@@ -121,11 +121,11 @@ def _hole(descent: Descent) -> str:
 
 
 def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str, str]:
-    """Gate and reason of the first limit that the change breaks; empty where it breaks none."""
+    """Reason and detail of the first limit that the change exceeds; empty if it exceeds none."""
     after = descent.crystal
     ratio, (low, high) = after.volume / before.volume, settings.volume
     if not low <= ratio <= high:
-        return VOLUME_CHANGED, f"volume {ratio:.2f} times the first, outside relaxation.volume = [{low:g}, {high:g}]"
+        return VOLUME_CHANGED, f"volume {ratio:.2f} times the original, outside relaxation.volume = [{low:g}, {high:g}]"
     if hole := _hole(descent):
         return ENERGY_HOLE, hole
     nearest = [distances_to_nearest(crystal) for crystal in (before, after)]
@@ -159,7 +159,7 @@ def distances_to_nearest(crystal: Crystal) -> NDArray[np.float64]:
 def _became(
     cell: Crystal, known: Sequence[tuple[str, Crystal]], kept: Sequence[tuple[str, Crystal]]
 ) -> tuple[str, str, str]:
-    """Reason, detail and id where the relaxed cell is a known structure or a candidate's; empty where it is new."""
+    """Reason, detail and id if the relaxed cell equals a known structure or another candidate; empty if it is new."""
     for reason, others, words in ((KNOWN_STRUCTURE, known, "known"), (SAME_AS, kept, "a better candidate")):
         place = first_match(cell, [crystal for _, crystal in others])
         if place is not None:
@@ -168,7 +168,7 @@ def _became(
 
 
 def _known_of(materials: Path, keys: set[str]) -> Mapping[str, list[tuple[str, Crystal]]]:
-    """Known crystals of these formulas, primitive, by formula and then by id."""
+    """Primitive cells of the known crystals of these formulas, by formula and then by id."""
     elements = {frozenset(part.rstrip("0123456789") for part in key.split()) for key in keys}
     found: dict[str, list[tuple[str, Crystal]]] = {}
     names = [columns.MATERIAL_ID, columns.SYNTHETIC, *columns.CRYSTAL]
@@ -185,7 +185,7 @@ def _known_of(materials: Path, keys: set[str]) -> Mapping[str, list[tuple[str, C
 
 
 def told(settled: Settled) -> dict[str, Any]:
-    """Columns of one relaxation, but for the crystals."""
+    """The columns of one relaxation, without the crystals."""
     descent = settled.descent
     return {
         "converged": not descent.reason,

@@ -1,4 +1,4 @@
-"""One crystal moved downhill: cell and atoms, by a potential, with its symmetry kept or broken."""
+"""Relax the cell and the atoms of one crystal with a potential, keeping or breaking its symmetry."""
 
 import hashlib
 import warnings
@@ -17,9 +17,9 @@ from matscout.params import Relaxation
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
 from matscout.potentials.potential import Potential
 
-SYMPREC: Final = 0.01  # Å: candidates are idealised, as in the CIFs that are handed on
+SYMPREC: Final = 0.01  # Å, the tolerance of the exported CIFs, whose cells are symmetrised
 RATTLE: Final = 0.02  # Å, standard deviation of the displacements that break the symmetry
-EXPLODED: Final = 3.0  # times its volume, or the inverse: the end of a descent
+EXPLODED: Final = 3.0  # a relaxation stops if the volume changes by more than this factor
 
 UNKNOWN_ELEMENT: Final = "unknown_element"
 NOT_JUDGED: Final = "potential_cannot_judge"
@@ -29,15 +29,15 @@ NOT_CONVERGED: Final = "not_converged"
 
 @dataclass(frozen=True)
 class Descent:
-    """Where a crystal came to rest, or why it did not.
+    """One relaxation: the final crystal, or why it failed.
 
     Attributes:
-        crystal: as it was left.
-        energy_before, energy_after: the potential's, eV/atom; NaN where it cannot judge the cell.
-        steps: that were taken.
-        force: largest on an atom at the end, eV/Å.
-        moved: root mean square distance that atoms moved in the final cell, without their common drift, Å.
-        reason: why it failed; empty where it came to rest.
+        crystal: the crystal at the end.
+        energy_before, energy_after: energies by the potential, eV/atom; NaN if it gives none for the cell.
+        steps: number of steps taken.
+        force: largest force on an atom at the end, eV/Å.
+        moved: root mean square displacement of the atoms in the final cell, without their common drift, Å.
+        reason: why it failed; empty if it converged.
         detail: value, rule and remedy.
     """
 
@@ -52,24 +52,24 @@ class Descent:
 
 
 class _ExplodedError(Exception):
-    """The cell left all reason."""
+    """The volume changed beyond `EXPLODED`."""
 
 
 def descend(name: str, crystal: Crystal, potential: Potential, settings: Relaxation) -> Descent:
-    """Relax one crystal with ASE's Fréchet cell filter. It never raises for the crystal's sake: the result says why.
+    """Relax one crystal with ASE's Fréchet cell filter. A crystal that fails raises nothing; the result says why.
 
-    BFGS takes half the steps of FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201, 2006). What it does not bring to
-    rest, FIRE tries from the start.
+    BFGS takes half the steps of FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201, 2006). If BFGS does not converge,
+    FIRE starts again from the original crystal.
 
     Args:
-        name: of the crystal; seeds the displacements that break its symmetry.
-        crystal: where to start.
-        potential: that pulls.
-        settings: limits, and whether cell and symmetry are free.
+        name: name of the crystal; seeds the displacements that break its symmetry.
+        crystal: the unrelaxed crystal.
+        potential: gives energies, forces and stresses.
+        settings: limits, and whether the cell and the symmetry may change.
     """
     unknown = sorted(set(crystal.species) - potential.elements)
     if unknown:
-        detail = f"{potential.facts.name} does not know {', '.join(unknown)}; relax with another potential"
+        detail = f"{potential.facts.name} does not support {', '.join(unknown)}; relax with another potential"
         return _failed(crystal, UNKNOWN_ELEMENT, detail)
     first = _try(name, crystal, potential, settings, BFGS)
     return first if not first.reason else _try(name, crystal, potential, settings, FIRE)
@@ -84,14 +84,15 @@ def _try(
         atoms.rattle(RATTLE, rng=np.random.default_rng(seed))
     atoms.calc = PotentialCalculator(potential)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of steps that the symmetry does not like; `_watch` ends what explodes
+        warnings.simplefilter("ignore")  # about steps that break the symmetry; `_watch` stops an exploding cell
         try:
             return _descend(crystal, atoms, settings, optimizer)
         except CalculatorError as error:
             detail = f"{error}: an atom may be isolated, or two overlap"
             return _failed(crystal, NOT_JUDGED, detail)
-        except (_ExplodedError, RuntimeError, np.linalg.LinAlgError) as error:  # FixSymmetry refuses giant steps
-            detail = f"volume {atoms.get_volume() / crystal.volume:.2f} times the first ({error}); check the candidate"
+        except (_ExplodedError, RuntimeError, np.linalg.LinAlgError) as error:  # FixSymmetry rejects very large steps
+            ratio = atoms.get_volume() / crystal.volume
+            detail = f"volume {ratio:.2f} times the original ({error}); check the candidate"
             return _failed(crystal, CELL_EXPLODED, detail)
 
 

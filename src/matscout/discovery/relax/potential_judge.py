@@ -1,8 +1,8 @@
-"""The second judge: a potential's energies on the aligned scale, with its error, and how it compares with the ensemble.
+"""Formation energies by a potential on the aligned scale, with their errors, and a comparison with the ensemble.
 
-Its scale is joined to DFT's on known training crystals, like that of the labels in `hypothetical`. On known validation
-crystals both judges are compared with DFT. A potential has seen most of them in its own training: its errors there are
-too small, so that they serve for the correlation of both errors alone.
+The energy scale of the potential is converted to that of DFT with known training crystals, like that of the labels in
+`hypothetical`. On known validation crystals, potential and ensemble are compared with DFT. A potential has seen most of
+these in its own training, so its errors on them are too small; they are used only for the correlation of both errors.
 """
 
 from collections import Counter
@@ -18,9 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.composition_vectors import atomic_fractions
+from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
-from matscout.curation.energies.database_pairs import Pairs
+from matscout.curation.reference_offsets import Pairs
 from matscout.discovery.relax.relax_all import loaded_judge
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
@@ -39,24 +39,27 @@ from matscout.sources.energy_corrections import correction_per_atom
 
 Array = NDArray[np.float64]
 
-LARGEST_KNOWN: Final = 30  # atoms of a known crystal whose energy is computed here
-N_ALIGNED: Final = 500  # training crystals that join a potential's scale where no labels hold its energies
-OF_EACH_ELEMENT: Final = 10  # of them, as far as there are so many
-CHUNK: Final = 20  # crystals of a piece of work
-FEWEST_ROWS: Final = 30  # validation crystals for a correlation
-CORRELATION_UNKNOWN: Final = 0.5  # with fewer
+LARGEST_KNOWN: Final = 30  # largest number of atoms of a known crystal whose energy is computed here
+N_ALIGNED: Final = (
+    500  # training crystals used to convert the scale if the labels contain no energies by this potential
+)
+OF_EACH_ELEMENT: Final = 10  # the least number of these that contain each element, if there are so many
+CHUNK: Final = 20  # crystals per piece of work
+FEWEST_ROWS: Final = 30  # least number of validation crystals for a correlation
+CORRELATION_UNKNOWN: Final = 0.5  # correlation assumed with fewer
 LARGEST_CORRELATION: Final = 0.9
-KNOWN_TO_NEW: Final = 5.0  # error on new crystals over that on those of its own training: SevenNet-0 on WBM
+KNOWN_TO_NEW: Final = 5.0  # ratio of the error on new crystals to that on training crystals; from SevenNet-0 on WBM
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """What the potential says of n crystals.
+    """The potential's predictions for n crystals.
 
     Attributes:
-        energy: (n,) formation energy on the aligned scale, eV/atom; NaN with an element that no known crystal joins.
+        energy: (n,) formation energy on the aligned scale, eV/atom; NaN for a crystal with an element that is in no
+            known crystal of the scale.
         std: (n,) standard deviation of its error, eV/atom.
-        taught: whether the ensemble learned hypothetical crystals from the labels of a potential.
+        taught: whether the ensemble was trained on hypothetical crystals labelled by a potential.
     """
 
     energy: Array
@@ -66,12 +69,12 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both judges against DFT on known validation crystals.
+    """Ensemble and potential compared with DFT on known validation crystals.
 
     Attributes:
-        n: crystals.
-        correlation: of both errors.
-        mae_potential, mae_ensemble: eV/atom; NaN without any crystal.
+        n: number of crystals.
+        correlation: correlation of the two errors.
+        mae_potential, mae_ensemble: mean absolute errors, eV/atom; NaN without any crystal.
     """
 
     n: int
@@ -81,7 +84,7 @@ class Comparison:
 
     @classmethod
     def of(cls, truth: Array, potential: Array, ensemble: Array) -> "Comparison":
-        """From (n,) formation energies, eV/atom."""
+        """Compare (n,) formation energies, eV/atom."""
         usable = np.isfinite(truth) & np.isfinite(potential) & np.isfinite(ensemble)
         first, second = potential[usable] - truth[usable], ensemble[usable] - truth[usable]
         n = int(usable.sum())
@@ -92,7 +95,7 @@ class Comparison:
         return cls(n, kept, float(np.abs(first).mean()), float(np.abs(second).mean()))
 
     def to_json(self) -> dict[str, Any]:
-        """For the summary; null for what is not known."""
+        """The content for the summary; unknown values are null."""
         told = {"mae_potential": self.mae_potential, "mae_ensemble": self.mae_ensemble}
         told = {name: None if np.isnan(value) else round(value, 6) for name, value in told.items()}
         return {"n_validation_crystals": self.n, "correlation_of_errors": round(self.correlation, 6), **told}
@@ -100,17 +103,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PotentialJudge:
-    """The potential's word on formation energies.
+    """Predicts formation energies with a potential.
 
     Attributes:
-        facts: of the potential.
-        scale: joins its energies to the aligned ones.
-        comparison: with the ensemble.
-        labels: of hypothetical crystals by two potentials, whose disagreement tells the error; null = none.
+        facts: facts about the potential.
+        scale: converts its energies to the aligned scale.
+        comparison: comparison with the ensemble.
+        labels: hypothetical crystals labelled by two potentials, whose disagreement gives the error; None = no labels.
         known: curated rows with their fold.
-        offsets: how scales are joined.
+        offsets: settings of the fit of the scale.
         residuals, fractions: (n,) errors on known validation crystals, and their (n, 118) atomic fractions.
-        taught: whether the ensemble learned hypothetical crystals from the labels of a potential.
+        taught: whether the ensemble was trained on hypothetical crystals labelled by a potential.
     """
 
     facts: Facts
@@ -126,11 +129,11 @@ class PotentialJudge:
     def opinion(self, energies: Array, crystals: Sequence[Crystal]) -> Opinion:
         """The aligned energies of relaxed crystals, with their errors.
 
-        The spread of two potentials' difference, over compositions of like elements, is the error. The factor from
-        disagreement to error of the labels makes up for unrelaxed atoms too, and is not used here.
+        The error is the spread of the difference between two potentials, for compositions of similar elements. The
+        labels of unrelaxed crystals multiply it by a factor that also allows for unrelaxed atoms; it is not used here.
 
         Args:
-            energies: (n,) the potential's, eV/atom.
+            energies: (n,) energies by the potential, eV/atom.
             crystals: the relaxed cells.
         """
         fractions = atomic_fractions([crystal.species for crystal in crystals])
@@ -142,8 +145,8 @@ class PotentialJudge:
             return noise / DISAGREEMENT_TO_ERROR
         if not len(self.residuals):
             raise InputError(
-                "no validation crystal tells the error of the potential, and no labels by two potentials do; give "
-                "hypothetical.path a folder of labels, or the split a validation fold"
+                "the error of the potential is unknown: there are no validation crystals and no labels by two "
+                "potentials; name a folder of labels in hypothetical.path, or give the split a validation fold"
             )
         return KNOWN_TO_NEW * element_noise(self.residuals, self.fractions, fractions)
 
@@ -161,22 +164,22 @@ def make_potential_judge(
     parts: Parts,
     workers: int,
 ) -> PotentialJudge:
-    """Join the potential's scale to DFT's, and compare both judges on known validation crystals.
+    """Fit the potential's energy scale to that of DFT, and compare it with the ensemble on known validation crystals.
 
     Args:
-        facts: of the potential.
+        facts: facts about the potential.
         settings: the section `relaxation`.
-        curation: how offsets are fitted.
+        curation: settings of the fit of offsets.
         materials: curated table.
         split: material_id and fold.
-        predictions: of known crystals by the ensemble.
-        labels: folder of labels by potentials, or null. If they are this potential's, no training crystal is computed.
-        taught: whether such labels trained the ensemble.
-        parts: of this run, which keep the energies that are computed.
+        predictions: predictions of known crystals by the ensemble.
+        labels: folder of labels by potentials, or None. If this potential made them, no training crystal is computed.
+        taught: whether the ensemble was trained on such labels.
+        parts: parts of this run, which keep computed energies.
         workers: processes.
 
     Raises:
-        InputError: too few known crystals join the scale.
+        InputError: there are too few known crystals for the fit.
     """
     known = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     known = known.loc[~known[columns.SYNTHETIC].astype(bool) & known[columns.FORMATION_ENERGY_ALIGNED].notna()]
@@ -212,14 +215,14 @@ def make_potential_judge(
 
 
 def _read_labels(folder: Path | None, known: pd.DataFrame, offsets: Offsets) -> Labels | None:
-    """The labels, if there are any and enough known crystals join their scale to DFT's."""
+    """The labels, if there are any and there are enough known crystals to fit their scale."""
     if folder is None or not (Path(folder) / MANIFEST_NAME).is_file():
         return None
     labels = Labels.read(folder)
     try:
         for column in (ENERGY, SECOND_ENERGY):
             known_pairs(labels.known, known, offsets, potential=labels.potential.name, column=column)
-    except InputError:  # labels of another database: this run's known crystals are computed instead
+    except InputError:  # labels made from another database: known crystals of this run are computed instead
         return None
     return labels
 
@@ -242,13 +245,13 @@ def _pairs(
 
 
 def _some(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
-    """`n` of the rows, or all, drawn by the seed."""
+    """`n` of the rows, or all of them, drawn with the seed."""
     order = np.random.default_rng(seed).permutation(len(rows))[:n]
     return rows.iloc[np.sort(order)]
 
 
 def _of_all_elements(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
-    """About `n` of the rows, drawn by the seed, with `OF_EACH_ELEMENT` of every element first."""
+    """About `n` of the rows, drawn with the seed, starting with `OF_EACH_ELEMENT` rows of every element."""
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     symbols = [set(species) for species in rows[columns.SPECIES]]
     seen, needed, others = Counter[str](), list[int](), list[int]()
@@ -261,7 +264,7 @@ def _of_all_elements(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
 
 
 def _energies(crystals: Sequence[Crystal], settings: Relaxation, parts: Parts, workers: int) -> Array:
-    """(n,) energies of known crystals at their own cells, eV/atom; kept piece by piece."""
+    """(n,) energies of known crystals in their own cells, eV/atom; each finished piece is kept."""
     pieces = [crystals[start : start + CHUNK] for start in range(0, len(crystals), CHUNK)]
     todo = [(number, piece) for number, piece in enumerate(pieces) if parts.table(_name(number)) is None]
     function = partial(_energies_of_piece, settings, parts.folder.resolve())

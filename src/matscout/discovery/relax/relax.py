@@ -1,4 +1,4 @@
-"""The stage `relax`: the best candidates at their own minimum, judged by ensemble and potential, ranked again."""
+"""The stage `relax`: relax the best candidates, predict them with ensemble and potential, and rank them again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,17 +36,17 @@ from matscout.resume.parts import Parts
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stage reads.
+    """The inputs of the stage.
 
     Attributes:
-        screening: folder of the stage `screen`.
+        screening: output folder of the stage `screen`.
         members: folder of members.
         ensemble: folder of the calibration and of predictions of known crystals.
         materials: curated table.
         split: material_id and fold of its rows.
-        stand_ins: table of hypothetical crystals that a potential labelled; null = none.
-        labels: folder of labels by a potential; null = none.
-        hull: table or folder of further known phases; null = none.
+        stand_ins: table of hypothetical crystals labelled by a potential, or None.
+        labels: folder of labels by a potential, or None.
+        hull: table or folder of further known phases, or None.
     """
 
     screening: Path
@@ -59,28 +59,28 @@ class Inputs:
     hull: Path | None = None
 
     def files(self) -> list[Path]:
-        """All of them that are there."""
+        """All inputs that exist."""
         named = (self.screening / RANKED_NAME, self.members, self.ensemble, self.materials, self.split)
         return [*named, *(path for path in (self.stand_ins, self.labels, self.hull) if path is not None)]
 
 
 def relax(inputs: Inputs, params: Params, destination: Path) -> None:
-    """Relax the best candidates, judge them again with both judges, rank them again.
+    """Relax the best candidates, predict the relaxed cells with ensemble and potential, and rank them again.
 
     Writes `relaxed.parquet`, `summary.json` and `cif/` with the relaxed cells into the folder `destination`. The table
-    holds one row a candidate that was chosen: first those that stay, in their new order, with the columns of
-    `ranked.parquet` for the relaxed cell, then those that leave with their `reason`. The ending `_before` marks what
-    `screen` said of the unrelaxed cell. Without a potential the table is empty.
+    has one row per chosen candidate: first those that stay, in their new order, with the columns of
+    `ranked.parquet` for the relaxed cell, then those that leave, with their `reason`. Columns that end in `_before`
+    describe the unrelaxed cell, as predicted by `screen`. Without a potential the table is empty.
 
-    A run that is killed goes on with the candidates that it was at.
+    A killed run resumes with the candidates that are not finished.
 
     Args:
-        inputs: what to read.
+        inputs: the files to read.
         params: sections `relaxation`, `screening`, `curation`, `targets` and `compute`.
         destination: folder, replaced as a whole.
 
     Raises:
-        InputError: the potential is not there, or its scale cannot be joined to DFT's.
+        InputError: the potential is not available, or its energy scale cannot be fitted.
     """
     settings = params.relaxation
     if settings.potential is None:
@@ -124,7 +124,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
 def choose(ranked: Path, n: int) -> pd.DataFrame:
     """The first `n` candidates by rank and the first `n` by expected improvement, in the order of their rank.
 
-    Candidates that the goal's element rules bar, and those that the ensemble did not reach in a cascade, are none.
+    Candidates that break the element rules of the goal, or that the ensemble did not predict, are left out.
     """
     present = pq.read_schema(ranked).names
     asked = [columns.CANDIDATE_ID, columns.RANK, columns.EXPECTED_IMPROVEMENT, columns.ELEMENT_RULES_MET]
@@ -143,7 +143,7 @@ def choose(ranked: Path, n: int) -> pd.DataFrame:
 
 
 def rivals_but(ranked: Path, ids: set[str]) -> pd.DataFrame:
-    """What `Rivals.among` needs of the candidates that are predicted below the known hull, without some of them."""
+    """The competitors for `Rivals.among`: candidates predicted below the known hull, without some of them."""
     below = [(columns.ENERGY_ABOVE_KNOWN_HULL, "<", 0.0)]
     table = pq.read_table(ranked, columns=list(OF_RIVALS), filters=below).to_pandas()
     return table.loc[~table[columns.CANDIDATE_ID].isin(ids)]
@@ -159,16 +159,16 @@ def relaxed_table(
     materials: Path,
     parts: Parts,
 ) -> pd.DataFrame:
-    """Relax candidates and judge them again; see `relax` for the table.
+    """Relax candidates and predict them again; see `relax` for the table.
 
     Args:
         chosen: candidates, best first, with their crystals.
-        judge: of the ensemble, with the known phases.
-        second: the potential's word.
+        judge: predicts with the ensemble and the known phases.
+        second: predicts with the potential.
         settings: the section `relaxation`.
-        others: candidates that compete as they were predicted, see `rivals_but`.
+        others: candidates that compete with their original predictions, see `rivals_but`.
         materials: curated table.
-        parts: of this run.
+        parts: parts of this run.
     """
     ids, crystals = chosen[columns.CANDIDATE_ID].tolist(), crystals_of(chosen)
     descents = relax_all(ids, crystals, settings, parts, workers=n_workers())
@@ -200,7 +200,7 @@ def _judged(
     others: pd.DataFrame,
     properties: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Rejection]]:
-    """Both judges' verdict on the relaxed cells, ranked, and those that the ensemble cannot judge."""
+    """The relaxed cells with combined predictions, ranked, and those that the ensemble cannot predict."""
     crystals = [settled[place].descent.crystal for place in stay]
     if not crystals:
         return pd.DataFrame(), {}

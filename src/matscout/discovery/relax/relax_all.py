@@ -1,4 +1,4 @@
-"""Many crystals relaxed, one a core at a time; each is kept as soon as it is done, so that a killed run goes on."""
+"""Relax many crystals, one per core at a time; each result is stored at once, so that a killed run can resume."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,14 +23,14 @@ def relax_all(
     """Relax crystals side by side.
 
     Args:
-        ids: of the crystals.
-        crystals: where to start.
+        ids: ids of the crystals.
+        crystals: the unrelaxed crystals.
         settings: the section `relaxation`.
-        parts: of this very run; what they hold already is not done again.
+        parts: parts of this run; crystals already in them are not relaxed again.
         workers: processes; the results do not depend on their number.
 
     Returns:
-        one a crystal, in the given order.
+        One relaxation per crystal, in the given order.
     """
     todo = [(place, ids[place], crystal) for place, crystal in enumerate(crystals) if parts.table(_name(place)) is None]
     function = partial(_relax_one, settings, parts.folder.resolve())
@@ -40,10 +40,10 @@ def relax_all(
 
 
 def loaded(settings: Relaxation) -> Potential:
-    """The potential that the section names, loaded once a process.
+    """The potential named in the section, loaded once per process.
 
     Raises:
-        InputError: it names none, or one that is not there.
+        InputError: no potential is named, or it is not available.
     """
     if settings.potential is None:
         raise InputError("relaxation.potential is null: name one, such as sevennet-0")
@@ -51,7 +51,7 @@ def loaded(settings: Relaxation) -> Potential:
 
 
 def loaded_judge(settings: Relaxation) -> Potential:
-    """The potential whose energies of the relaxed cells count, loaded once a process; see `loaded`."""
+    """The potential that gives the energies of the relaxed cells, loaded once per process; see `loaded`."""
     if settings.judge is None:
         return loaded(settings)
     return load_potential(settings.judge, trust_file=settings.trust_file)

@@ -1,4 +1,4 @@
-"""`matscout relax`: a user's own crystals relaxed, with the same verdict as candidates."""
+"""`matscout relax`: relax a user's own crystals and predict them like candidates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,21 +55,21 @@ def relax_structures(
     ensemble: Path,
     properties: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Relax the crystals in files and judge them with both judges; see `relax.relax` for the table.
+    """Relax the crystals in files and predict them with ensemble and potential; see `relax.relax` for the table.
 
     Args:
         paths: files and folders.
-        goal: name of a goal of params.yaml.
-        potential: relaxes and judges, in place of those of params.yaml; null = those.
+        goal: name of a goal in params.yaml.
+        potential: potential that relaxes and gives energies; None = those in params.yaml.
         members: folder of members.
         ensemble: folder of the calibration.
         properties: of `potential_properties.PROPERTIES`, beside those of params.yaml and of the goal.
 
     Returns:
-        One row a crystal that the ensemble can judge before its relaxation, best first, and why others are left out.
+        One row per crystal that the ensemble can predict before its relaxation, best first; and the rejected ones.
 
     Raises:
-        InputError: no crystal can be used, no such goal or property, or the potential is not there.
+        InputError: no crystal can be used, the goal or a property is not defined, or the potential is not available.
     """
     if unknown := sorted(set(properties) - set(PROPERTIES)):
         raise InputError(f"property {unknown[0]!r} is unknown; choose from {', '.join(PROPERTIES)}")
@@ -83,7 +83,9 @@ def relax_structures(
         raise InputError(f"goal {goal!r} is not defined in params.yaml; choose one of {sorted(goals)}")
     for path, stage in ((MATERIALS, "curate"), (SPLIT, "split")):
         if not path.is_file():
-            raise InputError(f"{path} is missing: the potential's energies are joined to its scale; dvc repro {stage}")
+            raise InputError(
+                f"{path} is missing, but the energy scale of the potential is fitted to it; run `dvc repro {stage}`"
+            )
     ids, crystals, rejections = usable_crystals(paths, params.curation.validity)
     stand_ins = STAND_INS if STAND_INS.is_file() else None
     predictor = EnsemblePredictor.load(members, ensemble).for_hypothetical()
@@ -92,7 +94,7 @@ def relax_structures(
     judged = judge.judge(ids, crystals)
     rejections += [replace(item, source=USER_SOURCE, file=item.material_id, row=0) for item in judged.rejections]
     if judged.table.empty:
-        raise InputError(f"none of {len(ids)} crystal(s) can be judged; the first: {rejections[0].detail}")
+        raise InputError(f"none of {len(ids)} crystal(s) can be predicted; the first: {rejections[0].detail}")
     rows = pd.DataFrame([crystals[row].to_row() for row in judged.rows])
     rows[columns.FORMULA] = [crystals[row].reduced_formula for row in judged.rows]
     named = judged.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
@@ -127,7 +129,7 @@ def relax_structures(
 
 
 def write_relaxed_cifs(folder: Path, table: pd.DataFrame) -> int:
-    """Write the relaxed cells that came to rest as CIF, by name; how many.
+    """Write the relaxed cells that converged as CIF, by name, and return their number.
 
     Raises:
         InputError: the folder holds other files.

@@ -1,4 +1,4 @@
-"""The table of the stage `relax`: its columns, and the ranking that it makes of the whole list."""
+"""The table of the stage `relax`: its columns, and the final ranking of all candidates."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ OF_RIVALS: Final = (
     columns.FORMATION_ENERGY + columns.STD,
     columns.ENERGY_ABOVE_KNOWN_HULL,
 )
-PROPOSED: Final = (  # what the table keeps of the candidate as it was proposed and ranked
+PROPOSED: Final = (  # columns of the candidate that the table keeps unchanged
     columns.CANDIDATE_ID,
     columns.FORMULA,
     columns.ROUTE,
@@ -28,7 +28,7 @@ PROPOSED: Final = (  # what the table keeps of the candidate as it was proposed 
     columns.EXPECTED_IMPROVEMENT,
     columns.FRONT_PROBABILITY,
 )
-COMPARED: Final = (  # what stands in the table before and after; without ending: after
+COMPARED: Final = (  # columns that the table has for the unrelaxed cell (with `_before`) and for the relaxed one
     columns.RANK,
     columns.GOAL_PROBABILITY,
     columns.FORMATION_ENERGY,
@@ -43,11 +43,11 @@ COMPARED: Final = (  # what stands in the table before and after; without ending
 def final_ranking(ranked: pd.DataFrame, relaxed: pd.DataFrame) -> pd.DataFrame:
     """All candidates from best to worst: the relaxed ones that stay, then those that were not relaxed.
 
-    Candidates that left the shortlist are in neither. Ranks are numbered anew.
+    Candidates that left the shortlist are left out. Ranks are numbered again.
 
     Args:
-        ranked: of the stage `screen`.
-        relaxed: of the stage `relax`, which may be empty.
+        ranked: table of the stage `screen`.
+        relaxed: table of the stage `relax`, which may be empty.
     """
     if relaxed.empty:
         return ranked

@@ -1,4 +1,4 @@
-"""One verdict from two judges: the ensemble's and the potential's formation energies of a relaxed crystal, combined."""
+"""Combine the formation energies that ensemble and potential predict for a relaxed crystal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.relax.potential_judge import Opinion
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.laplace import Laplace
 
 Array = NDArray[np.float64]
 
-Z90: Final = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
-LAPLACE_90: Final = float(np.log(10.0))  # half width of a Laplace's central 90 %, in scales
-FARTHEST: Final = 5.0  # standard deviations between the judges beyond which the potential has no say
+Z90: Final = 1.6448536269514722  # half width of the central 90 % of a Gaussian, in standard deviations
+LAPLACE_90: Final = float(np.log(10.0))  # half width of the central 90 % of a Laplace distribution, in scales
+FARTHEST: Final = 5.0  # standard deviations between the two predictions beyond which the potential is ignored
 BY_ENSEMBLE: Final = "_by_ensemble"
 BY_POTENTIAL: Final = "_by_potential"
 WEIGHT: Final = "weight_of_potential"
@@ -28,14 +28,14 @@ REMARK: Final = "judges_remark"
 
 @dataclass(frozen=True)
 class Combined:
-    """The combined formation energies of n crystals, eV/atom; NaN where the potential has no say.
+    """The combined formation energies of n crystals, eV/atom; NaN where the potential is not used.
 
     Attributes:
         energy: (n,) weighted mean.
-        std: (n,) of its error.
-        weight: (n,) of the potential, 0 to 1.
-        distance: (n,) between the judges, in standard deviations of their difference; NaN where the potential says
-            nothing.
+        std: (n,) standard deviation of its error.
+        weight: (n,) weight of the potential, 0 to 1.
+        distance: (n,) difference of the two predictions, in its standard deviations; NaN where the potential gives
+            no energy.
     """
 
     energy: Array
@@ -45,20 +45,21 @@ class Combined:
 
 
 def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlation: float) -> Combined:
-    """The linear combination of least variance of two judges with correlated errors.
+    """The linear combination of least variance of two predictions with correlated errors.
 
-    An ensemble that learned such crystals from a potential's labels has the error of the labels, and its own error on
-    top: the covariance of both errors is at least the smaller variance. The more certain judge then has the whole say,
-    which is the potential nearly always. The standard deviation is never below the error of the potential's labels,
-    since the agreement of both judges proves little. Where they lie apart by more than one standard deviation of
-    their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932). Beyond `FARTHEST` of them the potential
-    has no say: its surface has holes, while the ensemble's answers stay within what it has seen.
+    An ensemble that was trained on such crystals with labels by a potential has the error of the labels and its own
+    error in addition, so the covariance of both errors is at least the smaller variance. The more certain prediction,
+    nearly always that of the potential, then gets all of the weight. The standard deviation is never below the error
+    of the potential's labels, because agreement of the two predictions proves little. If they differ by more than one
+    standard deviation of their difference, it grows by that factor (Birge, Phys. Rev. 40, 207, 1932). Beyond `FARTHEST`
+    standard deviations the potential is ignored: its energy surface may have holes, while the ensemble's predictions
+    stay within the range of its training.
 
     Args:
-        ensemble: (n,) formation energies, eV/atom.
-        ensemble_std: (n,) of its errors.
-        potential: its word on the same crystals.
-        correlation: of both errors, below 1.
+        ensemble: (n,) formation energies by the ensemble, eV/atom.
+        ensemble_std: (n,) standard deviations of their errors.
+        potential: predictions of the potential for the same crystals.
+        correlation: correlation of the two errors, below 1.
     """
     second, second_std = potential.energy, potential.std
     shared = correlation * ensemble_std * second_std
@@ -81,16 +82,16 @@ def combine(ensemble: Array, ensemble_std: Array, potential: Opinion, correlatio
 def with_verdict(
     predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], potential: Opinion, correlation: float
 ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
-    """The ensemble's table and distributions of n relaxed crystals, with the combined formation energy in them.
+    """The ensemble's table and distributions of n relaxed crystals, with the combined formation energy.
 
-    Both judges' own energies stand beside it, with the potential's weight and whether they disagree by more than
-    their errors allow in nine of ten cases. A crystal of which the potential gives no energy keeps the ensemble's.
+    Further columns hold both predictions, the weight of the potential, and whether the predictions differ by more than
+    their errors allow in nine of ten cases. A crystal without an energy by the potential keeps the ensemble's.
 
     Args:
-        predicted: the ensemble's table.
-        mixtures: its distributions.
-        potential: its word on the same crystals.
-        correlation: of both errors.
+        predicted: table of the ensemble.
+        mixtures: distributions of the ensemble.
+        potential: predictions of the potential for the same crystals.
+        correlation: correlation of the two errors.
     """
     target = columns.FORMATION_ENERGY
     table = predicted.copy()
@@ -115,16 +116,16 @@ def with_verdict(
 
 def _words(known: bool, difference: float, distance: float) -> str:
     if not np.isfinite(distance):
-        return "the potential gives no energy on this scale: the ensemble alone judges"
+        return "the potential gives no energy on this scale; only the ensemble is used"
     if distance <= Z90:
         return ""
     side = "above" if difference > 0 else "below"
     words = f"the potential lies {abs(difference):.2f} eV/atom {side} the ensemble, {distance:.1f} standard deviations"
-    return words if known else f"{words}: the ensemble alone judges"
+    return words if known else f"{words}; only the ensemble is used"
 
 
 def _moved(mixture: Mixture, found: Combined, known: NDArray[np.bool_]) -> Mixture:
-    """Every member's distribution replaced by the combined one, where there is one."""
+    """Replace the distribution of every member by the combined one, where there is one."""
     components = []
     for component in mixture.components:
         if not isinstance(component, Laplace):

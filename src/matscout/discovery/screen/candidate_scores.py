@@ -1,11 +1,13 @@
-"""From crystals to predictions, stability and chances of meeting a goal."""
+"""Predictions, stability and the probability of meeting a goal for crystals, or the reason why there are none."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from matscout import columns
@@ -13,7 +15,6 @@ from matscout.crystal import Crystal, formula_key
 from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
-from matscout.discovery.rank.front_resampling import draw_targets, drawn_costs
 from matscout.discovery.rank.goals import (
     check_goal,
     measured_windows,
@@ -22,8 +23,7 @@ from matscout.discovery.rank.goals import (
     window_column,
     window_probabilities,
 )
-from matscout.discovery.rank.pareto import DEEPEST, rank_candidates
-from matscout.discovery.screen.predict_usable import Predicted, predict_usable
+from matscout.discovery.rank.pareto import DEEPEST, draw_targets, drawn_costs, rank_candidates
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import (
     HullEnergy,
@@ -32,10 +32,54 @@ from matscout.discovery.stability.energy_above_hull import (
     hull_of,
     remark_on,
 )
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.predictor import EnsemblePredictor
+from matscout.ensemble.mixture import Mixture
+from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
 from matscout.errors import InputError
+from matscout.graphs.graph_store import GraphStore
 from matscout.params import Goal, Objective
+
+PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `crystal_checks`
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions for the crystals that have a graph and a finite prediction.
+
+    Attributes:
+        rows: (n,) their places among the crystals that were given.
+        table: one row each, see `EnsemblePredictor.predict`.
+        mixtures: each target's calibrated distribution of the same rows.
+        rejections: the others, with reasons.
+    """
+
+    rows: NDArray[np.int64]
+    table: pd.DataFrame
+    mixtures: Mapping[str, Mixture]
+    rejections: Sequence[Rejection]
+
+
+def predict_usable(predictor: EnsemblePredictor, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
+    """Predict the crystals that have a graph and a finite prediction.
+
+    Args:
+        predictor: the ensemble.
+        ids: n unique ids.
+        crystals: n cells, Å.
+
+    Returns:
+        Predictions of the usable crystals, in their order, and why the others have none.
+    """
+    store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
+    table, mixtures = predictor.predict_mixtures(store)
+    without = {rejection.row for rejection in rejections}
+    rows = np.array([row for row in range(len(ids)) if row not in without], dtype=np.int64)
+    said = np.isin(store.ids, table[columns.MATERIAL_ID].to_numpy(dtype=np.str_))
+    rejections += [
+        Rejection(material_id=ids[row], row=row, reason=PREDICTION_NOT_FINITE, detail=NOT_FINITE)
+        for row in map(int, rows[~said])
+    ]
+    return Predicted(rows[said], table, mixtures, sorted(rejections, key=lambda rejection: rejection.row))
+
 
 Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 NO_LAYER = 0  # of crystals that the element rules exclude
@@ -43,7 +87,7 @@ NOT_MET = {columns.GOAL_MET: False, columns.PARETO_FRONT: False}
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredCrystals:
     """The judge's table.
 
     Attributes:
@@ -72,15 +116,15 @@ class Judge:
     goal: Goal
 
     def check(self) -> None:
-        """Reject a goal that these predictions cannot answer; see `goals.check_goal`."""
+        """Reject a goal that needs other predictions; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
         check_goal(
             self.goal,
             (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE, *columns.BY_RELAXATION),
         )
 
-    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Judged:
-        """One row a crystal that can be judged, in the given order; the others are named with their reasons.
+    def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> ScoredCrystals:
+        """One row per crystal that can be judged, in the given order; the others are named with their reasons.
 
         The crystals compete with each other, unless the references hold rivals already.
         """
@@ -92,7 +136,7 @@ class Judge:
             known = {columns.SPECIES: species, columns.ENERGY_ABOVE_KNOWN_HULL: self.above_known_hull(named, species)}
             judge = self.among(Rivals.among([named.assign(**known)]))
         table = judge.assess(predicted.table, predicted.mixtures, species)
-        return Judged(predicted.rows, table, predicted.rejections)
+        return ScoredCrystals(predicted.rows, table, predicted.rejections)
 
     def above_known_hull(self, predicted: pd.DataFrame, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:
         """(n,) eV/atom above the hull of the known phases alone; NaN without any."""
@@ -101,13 +145,13 @@ class Judge:
         return above_known_hull(self.references, predicted, species)
 
     def among(self, rivals: Rivals) -> "Judge":
-        """The same judge of candidates that compete with these as well."""
+        """The same judge, for candidates that compete with these too."""
         return self if self.references is None else replace(self, references=self.references.with_rivals(rivals))
 
     def assess(
         self, predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], species: Sequence[Sequence[str]]
     ) -> pd.DataFrame:
-        """The predictions for n crystals, and what follows from them.
+        """The predictions for n crystals, and the quantities derived from them.
 
         Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
         interval and above that of the known phases alone, competing phases, missing references, whether stability
@@ -143,7 +187,9 @@ class Judge:
         table[columns.ELEMENT_RULES_MET] = obeys
         counts = obeys
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
-            table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
+            table[columns.GOAL_MET] = table[
+                columns.STABILITY_JUDGED
+            ]  # a goal on stability is not met if stability cannot be judged
             counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
         counts = counts & self._is_measured(table)
         table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
@@ -161,7 +207,7 @@ class Judge:
         Args:
             candidates: n_crystals rows with their crystals, each of which `judge` could judge.
             n_draws: number of draws.
-            seed: of the draws.
+            seed: seed of the draws.
 
         Returns:
             (n_draws, n_crystals, n_objectives), to be minimised.
@@ -210,7 +256,7 @@ class Judge:
         of a property that the goal asks for.
 
         Args:
-            table: of `assess`.
+            table: table of `assess`.
 
         Returns:
             The same rows, best first, with the columns of the ranking.
@@ -243,7 +289,7 @@ def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], referen
     """Add the columns on stability in place.
 
     Args:
-        table: one row a crystal, with its id and its predicted formation energy, eV/atom.
+        table: one row per crystal, with its id and its predicted formation energy, eV/atom.
         species: symbols of each crystal's atoms.
         references: phases that the crystals compete with.
 
@@ -305,7 +351,7 @@ def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:
     if columns.PARENT_IS_EXPERIMENTAL not in candidates:
         raise InputError(
             f"a goal on {columns.PARENT_MADE} needs candidates with {columns.PARENT_IS_EXPERIMENTAL}, as the stage "
-            "`propose` writes them; crystals given by themselves have no parents"
+            "`propose` writes them; crystals of your own have no parents"
         )
     return (candidates[columns.PARENT_IS_EXPERIMENTAL] == True).to_numpy(dtype=np.float64)  # noqa: E712 -- or null
 
@@ -314,3 +360,21 @@ def crystals_of(table: pd.DataFrame) -> list[Crystal]:
     """The crystals of a table's rows."""
     parts = (table[name].tolist() for name in columns.CRYSTAL)
     return [Crystal.from_row(dict(zip(columns.CRYSTAL, row, strict=True))) for row in zip(*parts, strict=True)]
+
+
+QUARANTINE_NAME: Final = "quarantine.parquet"
+REASON: Final = "reason"
+DETAIL: Final = "detail"
+QUARANTINE_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (columns.CANDIDATE_ID, REASON, DETAIL)])
+
+
+def quarantine_table(rejections: Sequence[Rejection]) -> pa.Table:
+    """One row a rejection, in their order."""
+    rows = [{columns.CANDIDATE_ID: item.material_id, REASON: item.reason, DETAIL: item.detail} for item in rejections]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)
+
+
+def summarise_quarantine(quarantine: pa.Table) -> dict[str, object]:
+    """How many could not be judged, in all and by reason."""
+    reasons = Counter(quarantine.column(REASON).to_pylist())
+    return {"n_quarantined": quarantine.num_rows, "quarantined_by_reason": dict(sorted(reasons.items()))}

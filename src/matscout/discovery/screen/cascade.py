@@ -1,4 +1,4 @@
-"""A cascade: one fast member screens every candidate, the whole ensemble those that could still reach the top.
+"""A cascade: one fast member predicts every candidate, the whole ensemble only the most promising ones.
 
 The fast member is one of the ensemble's own, or a distilled one that learnt the ensemble's answers.
 Off by default (`screening.cascade: null`): rows that the ensemble did not see are marked. `judged_by` names the
@@ -20,29 +20,28 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
-from matscout.discovery.screen.scored_file import PLACE, JudgedFile, judge_file, judged_name, predict_file
+from matscout.discovery.screen.scored_file import PLACE, ScoredFile, judge_file, judged_name, predict_file
 from matscout.discovery.stability.competing_phases import Rivals
-from matscout.ensemble.distillation.student import student
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone
+from matscout.ensemble.single_member import alone, student
 from matscout.params import Cascade
 from matscout.resume.parts import Parts
 
 ENSEMBLE: Final = "ensemble"
-STRETCH: Final = 1.5  # of the fast member's spread, so that candidates that it finds unlikely are kept
+STRETCH: Final = 1.5  # factor of the fast member's spread, so that unlikely candidates are kept too
 CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_STD, columns.EPISTEMIC_STD)
 
 
 def judged_and_ranked(
     judge: Judge, fast: Judge | None, candidates: Path, shards: Parts, cascade: Cascade | None
-) -> tuple[Judge, JudgedFile, pd.DataFrame]:
+) -> tuple[Judge, ScoredFile, pd.DataFrame]:
     """Judge candidates that compete with each other, and rank them.
 
     Args:
-        judge: with the whole ensemble.
-        fast: with the member that looks first (`first_to_look`); None where `cascade` is None.
+        judge: judge with the whole ensemble.
+        fast: predictor with the member that looks first (`first_to_look`); None if `cascade` is None.
         candidates: their file.
-        shards: of this screening.
+        shards: shards of this screening.
         cascade: how much the ensemble sees; None = everything.
 
     Returns:
@@ -62,7 +61,7 @@ def first_to_look(predictor: EnsemblePredictor, name: str, distilled: Path) -> E
 
     Args:
         predictor: the ensemble.
-        name: of the member.
+        name: name of the member.
         distilled: folder of the distilled members.
 
     Returns:
@@ -84,16 +83,16 @@ def is_distilled(predictor: EnsemblePredictor, name: str) -> bool:
 
 def judge_in_cascade(
     judge: Judge, fast: Judge, candidates: Path, shards: Parts, cascade: Cascade
-) -> tuple[Judge, JudgedFile]:
+) -> tuple[Judge, ScoredFile]:
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
-    What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
+    The candidates that the ensemble predicted compete with all others, which keep the member's predictions.
 
     Args:
-        judge: with the whole ensemble.
-        fast: with the member that looks first.
+        judge: judge with the whole ensemble.
+        fast: predictor with the member that looks first.
         candidates: their file.
-        shards: of this screening.
+        shards: shards of this screening.
         cascade: how much the ensemble sees.
 
     Returns:
@@ -123,7 +122,7 @@ def judge_in_cascade(
             merging.save_table(judged_name(number), table)
         lengths.append(table.num_rows)
     quarantine = pa.concat_tables([first.quarantine, second.quarantine]).combine_chunks()
-    return judge, JudgedFile(merging, np.array(lengths), first.objectives, quarantine)
+    return judge, ScoredFile(merging, np.array(lengths), first.objectives, quarantine)
 
 
 def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:
@@ -135,7 +134,7 @@ def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:
 
 
 def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member: str) -> pa.Table:
-    """Merge what member and ensemble say of one shard.
+    """Merge the predictions of member and ensemble for one shard.
 
     A row that the ensemble reached is as the ensemble judged it, any other as the member did, without spreads. A row
     that was reached and that the ensemble could not judge is left out: it is in the quarantine.
@@ -143,11 +142,11 @@ def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member
     Args:
         first: the member's judgements, n rows.
         second: the ensemble's, of the rows that it reached and could judge.
-        reached: (n,) which rows of `first` it reached.
+        reached: (n,) whether the ensemble reached a row of `first`.
         member: its name, for the column `judged_by`.
 
     Returns:
-        One row a candidate, in the order of `first`.
+        One row per candidate, in the order of `first`.
     """
     table = first.to_pandas()
     places = pd.Series(np.arange(len(table)), index=table[columns.CANDIDATE_ID])
@@ -163,7 +162,7 @@ def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member
 
 
 def rank_reached(judge: Judge, summary: pd.DataFrame) -> pd.DataFrame:
-    """Rank what the ensemble judged; the others follow by the member's chance, on no front, then excluded ones."""
+    """Rank the ensemble's candidates, then the others by the member's probability, then the excluded ones."""
     reached = (summary[columns.JUDGED_BY] == ENSEMBLE).to_numpy()
     ranked = judge.rank(summary.loc[reached])
     rest = summary.loc[~reached].sort_values(

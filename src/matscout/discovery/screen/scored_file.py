@@ -1,4 +1,4 @@
-"""A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
+"""A file of candidates, predicted shard by shard and written in rank order (memory: docs/discovery.md)."""
 
 # pyarrow.compute defines its functions on import
 # pyright: reportAttributeAccessIssue=false
@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.crystal_checks import Rejection
 from matscout.discovery.rank.goals import nothing_obeys, obeys_element_rules, window_column
-from matscout.discovery.screen.candidate_scores import Judge, crystals_of
-from matscout.discovery.screen.quarantine import DETAIL, quarantine_table
+from matscout.discovery.screen.candidate_scores import DETAIL, Judge, crystals_of, quarantine_table
 from matscout.engine import held_for_each, n_workers
-from matscout.ensemble.distributions.mixture import Mixture
+from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError, StoreError
 from matscout.files import SHARD_ROWS
 from matscout.models.families.registry import FAMILIES
@@ -68,8 +67,8 @@ ADDED: Final = (
 
 
 @dataclass(frozen=True)
-class JudgedFile:
-    """Judged candidates in the order of their file, memory-mapped shard by shard while they are read.
+class ScoredFile:
+    """Scored candidates in the order of their file, memory-mapped shard by shard while they are read.
 
     Attributes:
         shards: hold a table a shard: the candidate's columns and the judge's.
@@ -128,13 +127,13 @@ class JudgedFile:
         return table.take(pa.array(np.argsort(np.concatenate(order)))).combine_chunks()
 
     def table(self, number: int) -> pa.Table:
-        """One shard, mapped anew, so that its pages leave the memory with it.
+        """One shard, mapped again, so that its pages leave the memory with it.
 
         Args:
-            number: of the shard.
+            number: number of the shard.
 
         Returns:
-            What was judged, one row a candidate.
+            What was judged, one row per candidate.
 
         Raises:
             StoreError: the shard was removed or damaged meanwhile.
@@ -159,8 +158,8 @@ def check_candidates(goal: Goal, path: Path) -> None:
     """Reject a file that holds no candidate, or none that the element rules let through, before any work.
 
     Args:
-        goal: whose element rules count.
-        path: of the candidates, parquet.
+        goal: goal whose element rules count.
+        path: path of the candidates, parquet.
 
     Raises:
         InputError: the file holds no such candidate, or is cut off.
@@ -168,7 +167,7 @@ def check_candidates(goal: Goal, path: Path) -> None:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no whole parquet file ({error}); run the stage `propose` again") from error
+        raise InputError(f"{path} is not a complete parquet file ({error}); run `dvc repro propose`") from error
     if not file.metadata.num_rows:
         raise InputError(f"{path} holds no candidates, so there is nothing to screen; see attrition.json beside it")
     for number in range(file.num_row_groups):
@@ -180,11 +179,11 @@ def check_candidates(goal: Goal, path: Path) -> None:
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """An ensemble's predictions for the candidates of a file; shards as in `JudgedFile`, each with its distributions.
+    """An ensemble's predictions for the candidates of a file; shards as in `ScoredFile`, each with its distributions.
 
     Attributes:
         shards: hold the tables, the mixtures and what was rejected.
-        numbers: of the shards.
+        numbers: numbers of the shards.
         quarantine: the candidates that cannot be predicted.
     """
 
@@ -215,8 +214,8 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     """Predict every candidate of a file; graphs and predictions of one shard are in memory at a time.
 
     Args:
-        judge: whose ensemble predicts.
-        path: of the candidates, parquet.
+        judge: judge whose ensemble predicts.
+        path: path of the candidates, parquet.
         shards: keeps predictions for a killed run.
 
     Returns:
@@ -250,12 +249,12 @@ def predict_file(judge: Judge, path: Path, shards: Parts) -> PredictedFile:
     return PredictedFile(shards, numbers, quarantine)
 
 
-def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
+def judge_file(judge: Judge, predicted: PredictedFile) -> ScoredFile:
     """Judge what was predicted, once the judge's references hold the rivals among all candidates.
 
     Args:
         judge: holds the goal and the references.
-        predicted: of `predict_file`.
+        predicted: result of `predict_file`.
 
     Returns:
         What was judged, shard by shard.
@@ -275,7 +274,7 @@ def judge_file(judge: Judge, predicted: PredictedFile) -> JudgedFile:
         if (table := shards.table(judged_name(number))) is None:
             raise StoreError(f"{shards.folder} was changed while it was written; run the stage again")
         lengths.append(table.num_rows)
-    return JudgedFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
+    return ScoredFile(shards, np.array(lengths), [aim.column for aim in judge.goal.objectives], predicted.quarantine)
 
 
 def _for_each_shard(
@@ -379,7 +378,7 @@ def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:
 
 
 def _plain(candidates: pa.Table) -> pa.Table:
-    """The types that every shard shares, whatever the file was written by."""
+    """The same column types for every shard, whatever wrote the file."""
     fields = []
     for field in candidates.schema:
         kind = pa.list_(field.type.value_type) if pa.types.is_list(field.type) else field.type

@@ -1,29 +1,32 @@
-"""The stage `screen`, and the same for crystals of a user."""
+"""The stage `screen`, and the same for a user's crystals: ranked tables, and a summary of the result."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from matscout import columns, layout
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
-from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
+from matscout.discovery.rank.goals import distance_outside
+from matscout.discovery.screen.candidate_scores import NO_LAYER, QUARANTINE_NAME, Judge, summarise_quarantine
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
-from matscout.discovery.screen.quarantine import QUARANTINE_NAME, summarise_quarantine
-from matscout.discovery.screen.scored_file import JudgedFile, check_candidates
-from matscout.discovery.screen.screening_summary import summarise
+from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
+from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
 from matscout.discovery.stability.energy_above_hull import References
+from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json, write_parquet
-from matscout.memory import share_arenas
 from matscout.models.inference import plan_inference
 from matscout.params import Goal, Params, Screening
 from matscout.resume.parts import Parts
@@ -47,7 +50,7 @@ def screen(
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
     cannot be judged, each with its reason), `cif/` with the first `top_k` and `summary.json` into the folder
-    `destination`. Candidates are judged shard by shard; a killed run resumes with the shard that it was at.
+    `destination`. Candidates are judged shard by shard; a killed run resumes with the unfinished shard.
 
     Args:
         candidates: `candidates.parquet`.
@@ -93,7 +96,7 @@ def screen(
 
 
 def _with_shortlist(
-    judged: JudgedFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
+    judged: ScoredFile, ranked: pd.DataFrame, judge: Judge, params: Params, materials: Path
 ) -> pd.DataFrame:
     """`ranked` with the columns of the shortlist, which looks at the crystals of the first layers only."""
     n_close = min(LONGEST, int((ranked[columns.PARETO_LAYER].to_numpy() != NO_LAYER).sum()))
@@ -104,7 +107,7 @@ def _with_shortlist(
     return pd.concat([ranked, extra.reindex(ranked.index)], axis=1).fillna({columns.BATCH: 0})
 
 
-def _write(folder: Path, judged: JudgedFile, ranked: pd.DataFrame, settings: Screening) -> None:
+def _write(folder: Path, judged: ScoredFile, ranked: pd.DataFrame, settings: Screening) -> None:
     """The tables, and the best as CIF."""
     judged.write_ranked(folder / RANKED_NAME, ranked)
     write_parquet(folder / QUARANTINE_NAME, judged.quarantine)
@@ -131,7 +134,7 @@ def screen_materials(
             out.
 
     Returns:
-        One row a crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
+        One row per crystal, best first: predictions with intervals, `goal_probability`, `goal_met`,
         `pareto_front` and `rank`.
 
     Raises:
@@ -184,11 +187,12 @@ def rank_structures(
             f"none of {len(named)} crystal(s) can be judged; the first, {first.material_id}: {first.detail}"
         )
     judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    judged.table[CELL_REMARK] = [cell_remark(crystals[row]) for row in judged.rows]
     return judge.rank(judged.table), judged.rejections
 
 
 def _references_told(references: References | None) -> dict[str, int]:
-    """How much is known of the hull itself; an error that is not known counts as none."""
+    """How well the hull itself is known; an unknown error counts as zero."""
     if references is None:
         return {}
     return {
@@ -212,3 +216,92 @@ def _goal(name: str, goals: Mapping[str, Goal]) -> Goal:
     if name not in goals:
         raise InputError(f"goal {name!r} is not defined in params.yaml; choose one of {sorted(goals)}")
     return goals[name]
+
+
+NEAREST = 5
+
+
+def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[str, Any]:
+    """Counts, the outcome as a sentence, and the candidates nearest to the goal.
+
+    Args:
+        ranked: all candidates, best first.
+        name: name of the goal.
+        goal: what was wanted.
+        top_k: how many are exported.
+
+    Returns:
+        The content of `summary.json`.
+    """
+    met, eligible = _flags(ranked, columns.GOAL_MET), _flags(ranked, columns.ELEMENT_RULES_MET)
+    chances, judged = ranked[columns.GOAL_PROBABILITY].to_numpy(), _flags(ranked, columns.STABILITY_JUDGED)
+    routes = ranked[columns.ROUTE].to_numpy()[met]
+    return {
+        "goal": name,
+        "goal_definition": goal.model_dump(mode="json"),
+        "n_candidates": len(ranked),
+        "n_barred_by_element_rules": int((~eligible).sum()),
+        "n_goal_met": int(met.sum()),
+        "n_pareto_front": int(_flags(ranked, columns.PARETO_FRONT).sum()),
+        "expected_hits": float(chances.sum()),
+        "expected_hits_in_top": float(chances[:top_k].sum()),
+        "n_far_from_training": int(_flags(ranked, columns.FAR_FROM_TRAINING).sum()),
+        "n_with_missing_references": int(np.sum(ranked[columns.MISSING_REFERENCES].to_numpy() != "")),
+        "n_stability_not_judged": int((~judged).sum()),
+        "n_below_hull": int(np.sum(judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
+        "n_below_hull_not_judged": int(np.sum(~judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
+        "hits_by_route": {str(route): int(np.sum(routes == route)) for route in sorted(set(routes))},
+        "outcome": outcome(ranked, goal),
+        "nearest": _nearest(ranked, goal),
+        "top": ranked[columns.CANDIDATE_ID].head(top_k).tolist(),
+    }
+
+
+def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
+    """One sentence: how many meet the goal, or how far the nearest is from it."""
+    n_met = int(_flags(ranked, columns.GOAL_MET).sum())
+    if n_met:
+        return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their point predictions"
+    if not (found := _nearest(ranked, goal)):
+        return f"no candidate meets the goal, because the stability of none of {len(ranked):,} can be judged"
+    nearest = found[0]
+    gaps = ", ".join(
+        f"{column} by {gap:.3g} {columns.UNITS.get(column, '')}" for column, gap in nearest["misses"].items()
+    )
+    return (
+        f"no candidate meets the goal by its point prediction; the nearest, {nearest['formula']} "
+        f"({nearest['id']}), misses {gaps}"
+    )
+
+
+def _nearest(ranked: pd.DataFrame, goal: Goal) -> list[dict[str, Any]]:
+    """The candidates with the smallest miss, in units of each column's spread over all candidates.
+
+    Where the goal asks for stability, only those whose stability can be judged.
+    """
+    eligible = ranked.loc[_flags(ranked, columns.ELEMENT_RULES_MET)]
+    if any(aim.column == columns.ENERGY_ABOVE_HULL for aim in goal.objectives):
+        eligible = eligible.loc[_flags(eligible, columns.STABILITY_JUDGED)]
+    misses = {
+        aim.column: distance_outside(eligible[aim.column].to_numpy(), aim.window)
+        for aim in goal.screened
+        if aim.window is not None
+    }
+    if not misses or not len(eligible):
+        return []
+    spread = {column: float(np.std(eligible[column])) or 1.0 for column in misses}
+    total = np.sum([miss / spread[column] for column, miss in misses.items()], axis=0)
+    order = np.argsort(total, kind="stable")[:NEAREST]
+    return [
+        {
+            "id": str(eligible.iloc[row][columns.CANDIDATE_ID]),
+            "formula": str(eligible.iloc[row][columns.FORMULA]),
+            "goal_probability": float(eligible.iloc[row][columns.GOAL_PROBABILITY]),
+            "misses": {column: float(miss[row]) for column, miss in misses.items() if miss[row] > 0},
+        }
+        for row in order
+    ]
+
+
+def _flags(ranked: pd.DataFrame, column: str) -> NDArray[np.bool_]:
+    return ranked[column].to_numpy(dtype=bool)

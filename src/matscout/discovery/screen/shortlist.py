@@ -1,5 +1,9 @@
-"""The shortlist: how certain each place on the front is, what each candidate may add, and which to take together."""
+"""The shortlist: how certain each place on the front is, what each candidate may add, and which to take together.
 
+A batch for the next round of calculations holds good candidates that differ from one another.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.discovery.rank.diverse_batch import crystal_features, diverse_batch
+from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.discovery.rank.element_resources import resource_columns
-from matscout.discovery.rank.front_resampling import expected_improvement, front_probability
 from matscout.discovery.rank.goals import obeys_element_rules
-from matscout.discovery.rank.pareto import costs
+from matscout.discovery.rank.pareto import costs, expected_improvement, front_probability
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of, parent_made
 from matscout.discovery.stability.energy_above_hull import energies_above_hull
 from matscout.params import Goal, Target
@@ -32,7 +35,7 @@ def shortlist_columns(
         judge: what predicted them.
         known: (n_known, n_objectives) costs of known materials, see `known_costs`.
         batch_size: how many to take together.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         `front_probability`, `expected_improvement` and `batch` (place in the batch; 0 = not in it), rows as in `close`.
@@ -56,12 +59,12 @@ def shortlist_columns(
 def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> NDArray[np.float64]:
     """Costs of known materials: real rows of the curated set with every label that the goal needs.
 
-    Rows that break the goal's element rules do not count: their costs are no benchmark for the rest.
+    Rows that break the goal's element rules do not count: their costs are not a benchmark for the rest.
 
     Args:
-        materials: of the curated table, parquet.
+        materials: path of the curated table, parquet.
         judge: holds the goal and the hull's references.
-        targets: whose labels are read, by name.
+        targets: targets whose labels are read, by name.
 
     Returns:
         (n, n_objectives), to be minimised.
@@ -93,3 +96,58 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
 def _labels_needed(goal: Goal, targets: list[str]) -> list[str]:
     needed = {columns.FORMATION_ENERGY if a.column == columns.ENERGY_ABOVE_HULL else a.column for a in goal.objectives}
     return [target for target in targets if target in needed]
+
+
+LENGTH_SCALE = 0.5  # of the similarity: candidates at this distance are half alike
+LEAST_QUALITY = 1e-3  # so that candidates with a chance of nearly zero can be taken when nothing else is left
+SYSTEM_STARTS = (1, 3, 16, 75, 143, 168, 195)  # first space group of triclinic, monoclinic, ..., cubic
+STRUCTURE_WEIGHT = 0.25  # of volume and cell size beside composition
+
+
+def diverse_batch(quality: NDArray[np.float64], features: NDArray[np.float64], size: int) -> list[int]:
+    """Choose candidates to take together: the greedy mode of a determinantal point process.
+
+    L_ij = q_i S_ij q_j with a Gaussian similarity S; each step takes the row with the largest conditional variance, so
+    good rows go first and near copies of what is taken lose their worth (Chen et al., "Fast greedy MAP inference for
+    determinantal point process", NeurIPS 2018, alg. 1).
+
+    Args:
+        quality: (n,) not negative, for example P(goal).
+        features: (n, n_features); see `crystal_features`.
+        size: how many rows; all of them where there are fewer.
+
+    Returns:
+        Rows in the order in which they are taken.
+    """
+    quality = np.maximum(quality, LEAST_QUALITY)
+    squared = ((features[:, None, :] - features[None, :, :]) ** 2).sum(axis=2)
+    similarity = np.exp2(-squared / LENGTH_SCALE**2)
+    kernel = quality[:, None] * similarity * quality[None, :]
+    remaining = np.diag(kernel).copy()
+    factors = np.zeros((0, len(quality)))
+    taken: list[int] = []
+    for _ in range(min(size, len(quality))):
+        best = int(np.argmax(np.where(np.isin(np.arange(len(quality)), taken), -np.inf, remaining)))
+        taken.append(best)
+        if remaining[best] <= 0:  # a copy of what is taken: nothing is left to subtract
+            continue
+        row = (kernel[best] - factors[:, best] @ factors) / np.sqrt(remaining[best])
+        factors = np.vstack([factors, row])
+        remaining = remaining - row**2
+    return taken
+
+
+def crystal_features(crystals: Sequence[Crystal], space_groups: Sequence[int]) -> NDArray[np.float64]:
+    """(n, n_features) whose Euclidean distance says how different two crystals are, about 0 to 1.5.
+
+    Square roots of atomic fractions give the Hellinger distance between compositions (1 for no shared
+    element, up to the factor sqrt(2)); crystal system and volume per atom describe the structure.
+    """
+    features = np.zeros((len(crystals), 119 + len(SYSTEM_STARTS) + 1))
+    for row, crystal in enumerate(crystals):
+        for symbol, number in crystal.element_counts.items():
+            features[row, ATOMIC_NUMBERS[symbol]] = np.sqrt(number / crystal.n_atoms / 2)
+        system = int(np.searchsorted(SYSTEM_STARTS, space_groups[row], side="right")) - 1
+        features[row, 119 + system] = STRUCTURE_WEIGHT / np.sqrt(2)
+        features[row, -1] = STRUCTURE_WEIGHT * np.log(crystal.volume / crystal.n_atoms)
+    return features

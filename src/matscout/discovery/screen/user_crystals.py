@@ -13,9 +13,10 @@ from pymatgen.core import Structure
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.crystal_checks import Rejection
-from matscout.curation.validity import reject_unphysical
+from matscout.curation.row_checks import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
-from matscout.discovery.screen.predict_usable import predict_usable
+from matscout.discovery.screen.candidate_scores import predict_usable
+from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
@@ -33,7 +34,7 @@ def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str],
 
     Args:
         paths: files and folders.
-        limits: of a physical cell.
+        limits: limits of a physical cell.
 
     Returns:
         n ids, n crystals, and why the other files are rejected.
@@ -101,7 +102,7 @@ def predict(
         ensemble: folder of the calibration; likewise.
 
     Returns:
-        One row a crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
+        One row per crystal: band gap (eV, PBE) and formation energy (eV/atom) with 90 % intervals, energy above hull
         (eV/atom) with competing phases, and flags; columns as in `columns.py`. `attrs["answered_by"]` names the
         ensemble. Crystals that cannot be predicted are warned of and rejected.
 
@@ -135,11 +136,11 @@ def predict_structures(
     Args:
         paths: files and folders.
         predictor: the ensemble.
-        limits: of a physical cell.
+        limits: limits of a physical cell.
         materials: table of known phases, for the columns on stability; None = without them.
 
     Returns:
-        One row a crystal, in reading order, and why the others are rejected.
+        One row per crystal, in reading order, and why the others are rejected.
 
     Raises:
         InputError: not one crystal can be predicted.
@@ -175,8 +176,8 @@ def _predicted(
     """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
 
     Returns:
-        One row a crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why the
-        others cannot.
+        One row per crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why
+        the others cannot.
     """
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
     tables, rejections = [pd.DataFrame()], []
@@ -190,6 +191,7 @@ def _predicted(
         rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
+    table[CELL_REMARK] = [cell_remark(crystals[row]) for row in table.index]
     table = table.reset_index(drop=True)
     if len(table):
         add_experimental_gap(table)
@@ -239,7 +241,7 @@ def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
     """Reject a name that `write_table` could not write, or that is a file to be read, before any work.
 
     Args:
-        path: to write to.
+        path: path to write to.
         inputs: files that are read.
 
     Raises:
@@ -250,7 +252,7 @@ def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
     written = [path, _beside(path)]
     for given in inputs:
         if any(place.exists() and given.exists() and place.samefile(given) for place in written):
-            raise InputError(f"{given} is to be read, so nothing is written there; give -o another name than {path}")
+            raise InputError(f"{given} is an input and is not overwritten; give -o another name than {path}")
 
 
 def _beside(path: Path) -> Path:

@@ -53,7 +53,7 @@ class ConformalQuantiles:
     """Score quantiles by group; a group's name is `all`, a stratum, or `source/stratum`.
 
     Attributes:
-        quantiles: by group and level.
+        quantiles: quantiles by group and level.
         n_rows: calibration rows by group, including groups too small for quantiles of their own.
         notes: what was substituted and why, in words.
     """
@@ -103,7 +103,7 @@ def fit_conformal(
     """Quantiles of all rows, of each stratum, and of each source's strata where several sources are there.
 
     Args:
-        scores: (n,) how far out the truth lies (see `interval_shapes`), of rows that trained nothing.
+        scores: (n,) how far out the truth lies (see `mixture`), of rows that trained nothing.
         strata: (n,) such as `metal`.
         sources: (n,) database of each row.
         expected: strata that predictions can fall into, present here or not.
@@ -116,7 +116,7 @@ def fit_conformal(
         InputError: there is no calibration row at all.
     """
     if len(scores) == 0:
-        raise InputError("no validation row has this label: intervals need some; raise split.validation")
+        raise InputError("no validation row has this label, but intervals need some; raise split.validation")
     members = {POOLED: np.ones(len(scores), bool)} | {name: strata == name for name in sorted({*expected, *strata})}
     if len(set(sources)) > 1:
         keys = sorted(set(zip(sources.tolist(), strata.tolist(), strict=True)))
@@ -139,4 +139,4 @@ def _replace_infinite(quantiles: dict[float, float], name: str, scores: Array) -
         quantiles[level] = float(scores.max())
     n_rows = len(scores)
     promise = f"the largest score is used, which covers {n_rows / (n_rows + 1):.3f}"
-    return [f"{name}: {n_rows} rows cannot promise a level of {level:g}; {promise}" for level in short]
+    return [f"{name}: {n_rows} rows cannot guarantee a level of {level:g}; {promise}" for level in short]

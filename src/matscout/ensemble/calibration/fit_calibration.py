@@ -1,17 +1,18 @@
-"""From the members' outputs on the validation fold to the ensemble's calibration."""
+"""From the members' outputs on the labelled rows of the validation fold to the ensemble's calibration."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.ensemble.calibration.prediction_table import strata
-from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, tune
-from matscout.ensemble.distributions.combination import Method
-from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.ensemble.fold_labels import labels_of
+from matscout.ensemble.calibration.ensemble_calibration import strata
+from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, fit_tuning
+from matscout.ensemble.combination import Method
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.errors import InputError
 from matscout.models.families.registry import FAMILIES
 from matscout.params import Target
@@ -33,10 +34,10 @@ def fit_targets(
     """Calibrate every target on its labelled validation rows.
 
     Args:
-        outputs: of the members by target, for the rows of `validation`.
+        outputs: outputs of the members by target, for the rows of `validation`.
         validation: rows of the validation fold, see `fold_labels.read_folds`.
-        targets: by name.
-        method: of combining the members.
+        targets: targets by name.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
 
     Returns:
@@ -78,7 +79,7 @@ def _strata(
     if name is None:
         return strata(None, {}, len(validation))
     known, truth = _labelled(validation, name, targets[name])
-    tuning = tune(outputs[name].take(known), truth[known], method=method, drop_factor=drop_factor)
+    tuning = fit_tuning(outputs[name].take(known), truth[known], method=method, drop_factor=drop_factor)
     return strata(name, {name: tuning.mixture(outputs[name])}, len(validation))
 
 
@@ -91,3 +92,76 @@ def _labelled(validation: pd.DataFrame, name: str, target: Target) -> tuple[NDAr
             "raise split.validation, give more rows, or remove the target"
         )
     return known, truth
+
+
+Array = NDArray[np.float64]
+
+
+def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> pd.DataFrame:
+    """Identity, composition and labels of all materials, with their fold.
+
+    Args:
+        materials: path of the curated table or the training set, parquet.
+        split: fold of each material id, parquet.
+        targets: targets whose labels are read.
+
+    Returns:
+        One row a material, in the order of `materials`.
+
+    Raises:
+        InputError: a label column is missing, a material has no fold, or a held-out row is synthetic.
+    """
+    labels = sorted({target.label for target in targets.values()})
+    wanted = [columns.MATERIAL_ID, columns.SOURCE, columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.SPECIES]
+    if Path(materials).is_file() and columns.CALCULATION in pq.read_schema(materials).names:  # the training set
+        wanted += [columns.CALCULATION, *sorted({target.noise for target in targets.values() if target.noise})]
+    try:
+        table = pd.read_parquet(materials, columns=[*wanted, *labels])
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{materials} lacks a column of {[*wanted, *labels]}: {error}") from error
+    folds = pd.read_parquet(split)
+    fold_of = dict(zip(folds[columns.MATERIAL_ID], folds[columns.FOLD], strict=True))
+    ids = table[columns.MATERIAL_ID].tolist()
+    if lost := [name for name in ids if name not in fold_of]:
+        raise InputError(
+            f"{len(lost)} rows of {materials} have no fold in {split}, such as {lost[0]}; run `dvc repro split`"
+        )
+    table[columns.FOLD] = [fold_of[name] for name in ids]
+    if columns.CALCULATION not in table:
+        table[columns.CALCULATION] = columns.BY_DFT
+    _check_no_synthetic(table)
+    return table
+
+
+def held_out_rows(folds: pd.DataFrame) -> pd.DataFrame:
+    """The validation and test rows, in the table's order.
+
+    Args:
+        folds: see `read_folds`.
+
+    Returns:
+        The rows of both folds, with a new index from 0.
+
+    Raises:
+        InputError: one of the two folds is empty.
+    """
+    for fold in (columns.VALIDATION, columns.TEST):
+        if fold not in set(folds[columns.FOLD]):
+            raise InputError(f"the {fold} fold is empty; raise split.{fold} or give more rows")
+    is_held_out = folds[columns.FOLD].isin([columns.VALIDATION, columns.TEST]).to_numpy(bool)
+    return folds.loc[is_held_out].reset_index(drop=True)
+
+
+def labels_of(folds: pd.DataFrame, target: Target) -> Array:
+    """(n,) labels of a target, NaN where missing."""
+    return folds[target.label].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _check_no_synthetic(table: pd.DataFrame) -> None:
+    held_out = table[columns.FOLD].isin([columns.VALIDATION, columns.TEST])
+    synthetic = table.loc[held_out & table[columns.SYNTHETIC].astype(bool), columns.MATERIAL_ID]
+    if len(synthetic):
+        raise InputError(
+            f"{len(synthetic)} synthetic rows are held out, such as {synthetic.iloc[0]}; "
+            "accuracy is measured on real rows only: run `dvc repro split`"
+        )

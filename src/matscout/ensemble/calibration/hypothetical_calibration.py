@@ -15,24 +15,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.compositions import is_surely_metal
 from matscout.crystal import SYMBOLS
 from matscout.ensemble.calibration.conformal import POOLED
-from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
-from matscout.ensemble.calibration.fit_calibration import metal_target_of
-from matscout.ensemble.calibration.prediction_table import CHUNK_ROWS, INTERVAL_LEVEL, strata
+from matscout.ensemble.calibration.ensemble_calibration import CHUNK_ROWS, INTERVAL_LEVEL, EnsembleCalibration, strata
+from matscout.ensemble.calibration.fit_calibration import labels_of, metal_target_of
 from matscout.ensemble.calibration.target_calibration import (
     LabelledRows,
     TargetCalibration,
     TargetPrediction,
     fit_target,
 )
-from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.ensemble.fold_labels import labels_of
-from matscout.ensemble.metrics.interval_metrics import coverage
-from matscout.ensemble.run_members import run_members
+from matscout.ensemble.members import run_members
+from matscout.ensemble.metrics import coverage
+from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
-from matscout.graphs.store.graph_store import GraphStore
-from matscout.hypothetical.certain_metals import is_surely_metal
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
@@ -51,8 +49,8 @@ class HypotheticalRows:
     """Held-out hypothetical crystals and the members' outputs for them.
 
     Attributes:
-        table: one row a crystal: labels with their noise, source, duplicate group.
-        outputs: by target, rows as in `table`.
+        table: one row per crystal: labels with their noise, source, duplicate group.
+        outputs: outputs by target, rows as in `table`.
     """
 
     table: pd.DataFrame
@@ -68,7 +66,7 @@ def run_hypothetical(
         loaded: the members.
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
-        reference: for the distance from the training set.
+        reference: reference for the distance from the training set.
 
     Returns:
         The fold's rows and the members' outputs for them, by target; no outputs if the fold is empty.
@@ -149,9 +147,9 @@ def measure_hypothetical(
     """Errors against the potential's labels (not DFT's) and coverage of these labels.
 
     Args:
-        calibration: with the part for hypothetical crystals.
+        calibration: calibration with the part for hypothetical crystals.
         unmade: the crystals.
-        targets: by name.
+        targets: targets by name.
 
     Returns:
         By target that has a calibration for hypothetical crystals: number of rows and metrics.
@@ -173,7 +171,7 @@ def measure_hypothetical(
 
 
 def surely_metals(store: GraphStore, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) whether no oxidation states balance a crystal's composition, see `certain_metals`."""
+    """(n,) whether no oxidation states balance a crystal's composition, see `is_surely_metal`."""
     found: list[bool] = []
     for start in range(0, len(rows), CHUNK_ROWS):
         graph = store.batch(rows[start : start + CHUNK_ROWS], n_neighbors=1, cutoff=1.0)
@@ -190,8 +188,8 @@ def as_metals(prediction: TargetPrediction, metals: NDArray[np.bool_]) -> Target
     """The prediction of a gap with some crystals taken for metals, whatever the members say.
 
     Args:
-        prediction: of n crystals.
-        metals: (n,) which of them are metals.
+        prediction: prediction of n crystals.
+        metals: (n,) whether a row is a metal.
 
     Returns:
         The same prediction; of these crystals the gap is 0 eV and the probability of zero at least

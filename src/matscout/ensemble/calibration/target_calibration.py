@@ -3,6 +3,11 @@
 The validation fold fits all of it. The rows that give the conformal scores must not have tuned what they
 score, so scores are cross-fitted: each part of the validation fold is scored by a tuning on the others
 (cross-conformal prediction, Vovk 2015), and every row counts. The final tuning uses all of them.
+
+Another database or another chemistry is another population, with two remedies. With labels of some of its rows, its own
+conformal quantiles (`conformal.fit_conformal` gives every source with enough validation rows its own). Without labels,
+weighted conformal prediction (Tibshirani et al., "Conformal prediction under covariate shift", 2019): validation rows
+count by how much they resemble the new ones. It corrects for other materials, not for labels of another meaning.
 """
 
 import hashlib
@@ -12,19 +17,25 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from matscout.ensemble.calibration.conformal import ConformalQuantiles, fit_conformal
-from matscout.ensemble.distributions.combination import Combination, Method, choose_combination
-from matscout.ensemble.distributions.interval_shapes import (
+from matscout import columns
+from matscout.ensemble.calibration.conformal import ConformalQuantiles, fit_conformal, weighted_quantile
+from matscout.ensemble.combination import Combination, Method, choose_combination
+from matscout.ensemble.mixture import (
+    Mixture,
     Shape,
+    TargetOutputs,
+    Temperature,
     central_interval,
     central_scores,
+    fit_temperature,
     scaled_interval,
     scaled_scores,
 )
-from matscout.ensemble.distributions.mixture import Mixture, TargetOutputs
-from matscout.ensemble.distributions.temperature import Temperature, fit_temperature
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -68,10 +79,10 @@ class Tuning:
 
     Attributes:
         combination: members, weights, method.
-        temperature: of the mixture.
-        scale_power: of the standard deviation, to which `scaled` intervals are proportional: 1 gives rows of large
-            spread the widest intervals, 0 gives all rows one width; in between, overconfident rows do not dominate the
-            scores.
+        temperature: temperature of the mixture.
+        scale_power: power of the standard deviation to which `scaled` intervals are proportional: 1 gives rows
+            of large spread the widest intervals, 0 gives all rows one width; in between, overconfident rows do not
+            dominate the scores.
     """
 
     combination: Combination
@@ -96,8 +107,8 @@ class Tuning:
         """Conformal scores: the least quantile whose interval holds the truth.
 
         Args:
-            shape: of the intervals.
-            prediction: of n crystals.
+            shape: shape of the intervals.
+            prediction: prediction of n crystals.
             truth: (n,) labels in the target's unit.
 
         Returns:
@@ -111,9 +122,9 @@ class Tuning:
         """Intervals at given quantiles of the scores.
 
         Args:
-            shape: of the intervals.
-            prediction: of n crystals.
-            quantile: (n,) of the scores.
+            shape: shape of the intervals.
+            prediction: prediction of n crystals.
+            quantile: (n,) quantile of the scores.
 
         Returns:
             (n,) low and (n,) high in the target's unit.
@@ -133,7 +144,8 @@ class TargetCalibration:
 
     Attributes:
         tuning: before the conformal step.
-        shape: of the intervals; `central` where the property has a least value, which makes distributions lopsided.
+        shape: shape of the intervals; `central` where the property has a least value, which makes distributions
+            lopsided.
         conformal: quantiles of the scores.
         lower_bound: least value of the property; None = there is none.
     """
@@ -149,7 +161,7 @@ class TargetCalibration:
         """Intervals by the quantile of each row's stratum and source.
 
         Args:
-            prediction: of n crystals.
+            prediction: prediction of n crystals.
             strata: (n,) such as `metal`.
             level: coverage, one of the levels that were fitted.
             sources: (n,) database of each row; None = quantiles of all databases together.
@@ -183,7 +195,7 @@ class TargetCalibration:
         return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
 
-def tune(
+def fit_tuning(
     outputs: TargetOutputs,
     truth: Array,
     *,
@@ -191,12 +203,12 @@ def tune(
     drop_factor: float | None,
     scale_power: float = SCALE_POWER,
 ) -> Tuning:
-    """Fit combination and temperature on labelled rows that trained no member.
+    """Fit combination and temperature on labelled rows that no member was trained on.
 
     Args:
-        outputs: of the members for n rows.
+        outputs: outputs of the members for n rows.
         truth: (n,) labels in the target's unit.
-        method: of combining the members.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
         scale_power: see `Tuning`.
 
@@ -222,9 +234,9 @@ def fit_target(
     """Tune on all rows; conformal quantiles from cross-fitted scores.
 
     Args:
-        outputs: of the members for the n validation rows.
+        outputs: outputs of the members for the n validation rows.
         rows: their labels and groups.
-        method: of combining the members.
+        method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
         lower_bound: least value of the property, in its unit; None = there is none.
         scale_power: see `Tuning`.
@@ -235,7 +247,7 @@ def fit_target(
     Raises:
         InputError: there is no row.
     """
-    fit = partial(tune, method=method, drop_factor=drop_factor, scale_power=scale_power)
+    fit = partial(fit_tuning, method=method, drop_factor=drop_factor, scale_power=scale_power)
     shape: Shape = "scaled" if lower_bound is None else "central"
     scores = np.empty(len(rows.truth))
     parts = parts_of(rows.groups)
@@ -258,3 +270,64 @@ def parts_of(groups: Sequence[str] | Labels, n_parts: int = N_PARTS) -> NDArray[
     """(n,) part of each row, by the hash of its group: stable when other rows come or go."""
     digests = [hashlib.sha256(group.encode()).digest() for group in groups]
     return np.array([int.from_bytes(digest[:8], "big") % n_parts for digest in digests], dtype=np.int64)
+
+
+SMALLEST_STD = 1e-6
+LARGEST_RATIO = 20.0  # of two rows: a larger estimate is extrapolation, and single rows would dominate
+
+
+def shift_features(table: pd.DataFrame, targets: Sequence[str]) -> Array:
+    """(n, n_features) of a prediction table: distance from training, spreads, metal probability.
+
+    A few numbers that decide the error, rather than all of the embedding: the ratio of two densities is
+    learnt from hundreds of rows.
+    """
+    features = [np.log(table[columns.TRAINING_DISTANCE].to_numpy(np.float64) + SMALLEST_STD)]
+    features += [np.log(table[target + columns.STD].to_numpy(np.float64) + SMALLEST_STD) for target in targets]
+    if columns.METAL_PROBABILITY in table:
+        features.append(table[columns.METAL_PROBABILITY].to_numpy(np.float64))
+    return np.stack(features, axis=1)
+
+
+def likelihood_ratios(calibration: Array, new: Array) -> tuple[Array, Array]:
+    """Density of the new population over the old one's, (n,) at calibration rows and (m,) at new rows.
+
+    From the odds of a logistic regression that tells the two apart (Tibshirani et al. 2019, eq. 9);
+    the common factor does not matter. Ratios are cut at `LARGEST_RATIO` times their median.
+    """
+    scaler = StandardScaler().fit(np.concatenate([calibration, new]))
+    is_new = np.repeat([0, 1], [len(calibration), len(new)])
+    model = LogisticRegression().fit(scaler.transform(np.concatenate([calibration, new])), is_new)
+    log_odds = model.decision_function(scaler.transform(np.concatenate([calibration, new])))
+    ratio = np.exp(log_odds - np.median(log_odds[: len(calibration)]))
+    ratio = np.minimum(ratio, LARGEST_RATIO)
+    return ratio[: len(calibration)], ratio[len(calibration) :]
+
+
+def reweighted_interval(
+    calibration: pd.DataFrame, new: pd.DataFrame, target: str, fitted: TargetCalibration, *, targets: Sequence[str]
+) -> tuple[Array, Array]:
+    """90 % intervals of new rows from the validation rows that resemble them.
+
+    Args:
+        calibration: validation rows of predictions.parquet.
+        new: m rows of a prediction table.
+        target: target whose interval.
+        fitted: the target's calibration.
+        targets: all targets, whose spreads describe a row.
+
+    Returns:
+        (m,) low and (m,) high in the target's unit; infinite where no validation row resembles a new one.
+    """
+    known = calibration.loc[calibration[target + columns.TRUTH].notna().to_numpy(bool)]
+    error = (known[target + columns.TRUTH] - known[target]).abs().to_numpy(np.float64)
+    scores = error / _scale(known, target, fitted)
+    weights, new_weights = likelihood_ratios(shift_features(known, targets), shift_features(new, targets))
+    half_width = weighted_quantile(scores, weights, new_weights, 0.9) * _scale(new, target, fitted)
+    estimate = new[target].to_numpy(np.float64)
+    low = estimate - half_width
+    return (low if fitted.lower_bound is None else np.maximum(low, fitted.lower_bound)), estimate + half_width
+
+
+def _scale(table: pd.DataFrame, target: str, fitted: TargetCalibration) -> Array:
+    return fitted.tuning.scale(table[target + columns.STD].to_numpy(np.float64))

@@ -1,12 +1,33 @@
-"""The ensemble beside what it must beat: single members, other ways to combine, baselines, constant widths."""
+"""The ensemble beside what it must beat: single members, other ways to combine, baselines, constant widths.
 
+What scaling by the spread is worth shows beside intervals of one width for all rows, on the same test rows. A constant
+width of the same overall coverage covers too many easy rows and too few of those that are far from the training set or
+doubtful. So a second constant is wide enough that no stratum falls below `FLOOR`, which our intervals have to reach
+too.
+
+The baselines are trained on the same rows: a constant, and gradient boosting on compositions. Its features are those of Ward et al., "A general-purpose machine learning framework for predicting properties of
+inorganic materials" (2016), section "composition-based": of the elements' tabulated properties the weighted mean, mean
+absolute deviation, minimum, maximum and range over the elements present, with the number of elements.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
-from matscout.ensemble.calibration.target_calibration import LabelledRows, Tuning, fit_target, tune
+from matscout.ensemble.calibration.conformal import FEWEST_ROWS, conformal_quantile
+from matscout.ensemble.calibration.target_calibration import (
+    LabelledRows,
+    TargetPrediction,
+    Tuning,
+    fit_target,
+    fit_tuning,
+)
+from matscout.ensemble.combination import METHODS
 from matscout.ensemble.comparison.metric_table import (
     DISTRIBUTION_METRICS,
     POINT_METRICS,
@@ -14,10 +35,9 @@ from matscout.ensemble.comparison.metric_table import (
     judged_rows,
     paired_difference,
 )
-from matscout.ensemble.distributions.combination import METHODS
-from matscout.ensemble.distributions.mixture import TargetOutputs
-from matscout.ensemble.metrics.bootstrap import Estimate, Resampling, bootstrap
-from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
+from matscout.ensemble.metrics import Estimate, Resampling, bootstrap, coverage, mean_width
+from matscout.ensemble.mixture import TargetOutputs
+from matscout.models.layers.element_embedding import element_table
 
 Array = NDArray[np.float64]
 
@@ -52,7 +72,7 @@ def compare_combinations(
         test: what its error is measured on.
         error: (n,) absolute errors of the ensemble on the test rows, in the target's unit.
         drop_factor: see `Combination`; None keeps all members.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         By combination: `mae`, `ensemble_mae_minus_this`, `validation_mae` and `weights`.
@@ -60,7 +80,7 @@ def compare_combinations(
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
         for suffix, factor in (("", drop_factor), ("_of_all", None)):
-            tuning = tune(validation.outputs, validation.truth, method=method, drop_factor=factor)
+            tuning = fit_tuning(validation.outputs, validation.truth, method=method, drop_factor=factor)
             this_error = np.abs(test.truth - tuning.point_estimate(test.outputs))
             table[method + suffix] = {
                 "mae": mean_with_interval(this_error, resampling),
@@ -100,7 +120,7 @@ def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: R
     Args:
         tuning: fitted on the validation fold.
         test: labelled test rows.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         `before` and `after`: negative log-likelihood, CRPS, calibration errors, coverage and width of 90 % intervals.
@@ -124,3 +144,166 @@ def compare_calibration(tuning: Tuning, test: LabelledPredictions, resampling: R
 def mean_with_interval(error: Array, resampling: Resampling) -> Estimate:
     """Mean absolute error with its bootstrap interval."""
     return bootstrap({"mae": POINT_METRICS["mae"]}, {"error": error}, resampling)["mae"]
+
+
+Masks = dict[str, NDArray[np.bool_]]
+
+FLOOR = 0.85  # least coverage of a stratum
+N_GROUPS = 5  # strata by distance and by spread: fifths of the validation rows
+
+
+@dataclass(frozen=True)
+class LabelledEstimates:
+    """n labelled rows: error of the estimate, and what decides their stratum."""
+
+    truth: Array
+    estimate: Array
+    spread: Array
+    distance: Array
+    strata: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, rows: LabelledRows, prediction: TargetPrediction, distance: Array) -> Self:
+        """Gather what decides the widths of n rows.
+
+        Args:
+            rows: labels and strata.
+            prediction: calibrated, of the same rows.
+            distance: (n,) from the training set.
+
+        Returns:
+            The n rows.
+        """
+        return cls(rows.truth, prediction.estimate, prediction.mixture.std(), distance, rows.strata)
+
+    @property
+    def error(self) -> Array:
+        """(n,) absolute."""
+        return np.abs(self.truth - self.estimate)
+
+
+def compare_widths(
+    validation: LabelledEstimates, test: LabelledEstimates, ours: tuple[Array, Array], *, lower_bound: float | None
+) -> dict[str, Any]:
+    """Width and coverage of our intervals, of one constant width, and of a constant width that holds the floor.
+
+    Args:
+        validation: rows that set the constant widths and the borders of the fifths.
+        test: n rows that widths and coverage are measured on.
+        ours: (n,) low and (n,) high of the 90 % intervals of the test rows.
+        lower_bound: least value of the property; None = there is none. Constant widths are given with and without the
+            cut there.
+
+    Returns:
+        By kind of interval: mean width in the target's unit, coverage, coverage of every stratum; `strata`: rows of
+        each.
+    """
+    borders = _borders(validation)
+    seen, new = strata_by_name(validation, borders), strata_by_name(test, borders)
+    usual = _quantile(validation.error, LEVEL)
+    floors = [_quantile(validation.error[rows], FLOOR) for rows in seen.values() if rows.sum() >= FEWEST_ROWS]
+    holding = max([usual, *floors])
+    judged = {"scaled": _judge(test, ours, new)}
+    for name, constant in (("constant", usual), ("constant_holding_floor", holding)):
+        low, high = test.estimate - constant, test.estimate + constant
+        judged[name] = _judge(test, (low if lower_bound is None else np.maximum(low, lower_bound), high), new)
+        judged[name]["narrower_by"] = _narrower(judged["scaled"]["width_90"], judged[name]["width_90"])
+        judged[name]["width_90_uncut"] = 2 * constant
+        judged[name]["narrower_by_uncut"] = _narrower(judged["scaled"]["width_90"], 2 * constant)
+    return {**judged, "strata": {name: int(rows.sum()) for name, rows in new.items()}}
+
+
+def strata_by_name(rows: LabelledEstimates, borders: Mapping[str, Array]) -> Masks:
+    """(n,) masks: predicted kind, fifths by distance, fifths by spread."""
+    masks: Masks = {f"predicted {name}": rows.strata == name for name in sorted(set(rows.strata.tolist()))}
+    for name, values in (("distance", rows.distance), ("spread", rows.spread)):
+        group = np.digitize(values, borders[name])
+        masks |= {f"{name}, fifth {g + 1}": group == g for g in range(N_GROUPS)}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _borders(validation: LabelledEstimates) -> dict[str, Array]:
+    inner = np.linspace(0, 1, N_GROUPS + 1)[1:-1]
+    return {"distance": np.quantile(validation.distance, inner), "spread": np.quantile(validation.spread, inner)}
+
+
+def _quantile(error: Array, level: float) -> float:
+    return min(conformal_quantile(error, level), float(error.max()))
+
+
+def _judge(test: LabelledEstimates, interval: tuple[Array, Array], strata: Masks) -> dict[str, Any]:
+    low, high = interval
+    by_stratum = {name: coverage(test.truth[rows], low[rows], high[rows]) for name, rows in strata.items()}
+    counted = [by_stratum[name] for name, rows in strata.items() if rows.sum() >= FEWEST_ROWS]
+    return {
+        "coverage_90": coverage(test.truth, low, high),
+        "width_90": mean_width(low, high),
+        "median_width_90": float(np.median(high - low)),
+        "least_coverage_of_a_stratum": min(counted, default=None),
+        "coverage_by_stratum": by_stratum,
+    }
+
+
+def _narrower(ours: float, constant: float) -> float:
+    return 1 - ours / constant if constant > 0 else 0.0
+
+
+BOOSTING_ROUNDS = 400
+LEARNING_RATE = 0.08
+
+
+def baseline_predictions(
+    training_features: Array, training_labels: Array, features: Array, *, lower_bound: float | None, seed: int
+) -> dict[str, Array]:
+    """Predict new rows with models that the ensemble must beat.
+
+    Args:
+        training_features: (n, n_features) composition features of the labelled training rows.
+        training_labels: (n,) in the target's unit.
+        features: (m, n_features) features of the rows to predict.
+        lower_bound: least value of the property, in its unit; None = there is none.
+        seed: seed of the gradient boosting.
+
+    Returns:
+        (m,) predictions in the target's unit by baseline: `mean`, `median`, `gradient_boosting`.
+    """
+    boosting = HistGradientBoostingRegressor(
+        loss="absolute_error",  # the error that the table compares
+        max_iter=BOOSTING_ROUNDS,
+        learning_rate=LEARNING_RATE,
+        max_leaf_nodes=31,
+        early_stopping=False,  # pyright: ignore[reportArgumentType] (documented as bool or "auto")
+        random_state=seed,
+    )
+    # its threads spin while they wait and slow down whatever shares the cores: one thread is faster, and exact
+    with threadpool_limits(limits=1, user_api="openmp"):
+        boosted = boosting.fit(training_features, training_labels).predict(features)
+    return {
+        "mean": np.full(len(features), training_labels.mean()),
+        "median": np.full(len(features), np.median(training_labels)),
+        "gradient_boosting": boosted if lower_bound is None else np.maximum(boosted, lower_bound),
+    }
+
+
+def composition_features(fractions: Array) -> Array:
+    """(n, 118) atomic fractions -> (n, n_features)."""
+    table = element_table().astype(np.float64)
+    fractions = np.pad(fractions, ((0, 0), (1, 0)))  # by atomic number, from 0, as the table
+    present = fractions > 0
+    mean = fractions @ table
+    blocks = [mean, *(_extremes(present, table)), _mean_absolute_deviation(fractions, mean, table)]
+    norms = np.stack([present.sum(axis=1), np.square(fractions).sum(axis=1), fractions.max(axis=1)], axis=1)
+    return np.concatenate([*blocks, norms], axis=1)
+
+
+def _extremes(present: NDArray[np.bool_], table: Array) -> tuple[Array, Array, Array]:
+    low = np.stack([np.where(present, column, np.inf).min(axis=1) for column in table.T], axis=1)
+    high = np.stack([np.where(present, column, -np.inf).max(axis=1) for column in table.T], axis=1)
+    return low, high, high - low
+
+
+def _mean_absolute_deviation(fractions: Array, mean: Array, table: Array) -> Array:
+    columns = [
+        (fractions * np.abs(column - mean[:, [position]])).sum(axis=1) for position, column in enumerate(table.T)
+    ]
+    return np.stack(columns, axis=1)

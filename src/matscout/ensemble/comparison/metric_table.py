@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matscout.ensemble import metrics
 from matscout.ensemble.calibration.conformal import LEVELS
 from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction
-from matscout.ensemble.distributions.mixture import Mixture
-from matscout.ensemble.metrics import interval_metrics, point_errors
-from matscout.ensemble.metrics.bootstrap import Estimate, Metric, Resampling, Rows, bootstrap
+from matscout.ensemble.metrics import Estimate, Metric, Resampling, Rows, bootstrap
+from matscout.ensemble.mixture import Mixture
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -23,7 +23,7 @@ def judged_rows(
 
     Args:
         fitted: the target's calibration.
-        prediction: of n rows.
+        prediction: prediction of n rows.
         truth: (n,) labels in the target's unit.
         strata: (n,) such as `metal`.
         sources: (n,) database of each row.
@@ -63,35 +63,35 @@ def distribution_rows(mixture: Mixture, estimate: Array, truth: Array) -> dict[s
 
 
 def _of_most_certain(share: float) -> Metric:
-    return lambda rows: point_errors.error_of_most_certain(rows["error"], rows["std"], share)
+    return lambda rows: metrics.error_of_most_certain(rows["error"], rows["std"], share)
 
 
 POINT_METRICS: dict[str, Metric] = {
     "mae": lambda rows: float(rows["error"].mean()),
-    "rmse": lambda rows: point_errors.root_mean_squared_error(rows["truth"], rows["estimate"]),
-    "r2": lambda rows: point_errors.r_squared(rows["truth"], rows["estimate"]),
+    "rmse": lambda rows: metrics.root_mean_squared_error(rows["truth"], rows["estimate"]),
+    "r2": lambda rows: metrics.r_squared(rows["truth"], rows["estimate"]),
 }
 
 DISTRIBUTION_METRICS: dict[str, Metric] = {
     "nll": lambda rows: float(rows["nll"].mean()),
     "crps": lambda rows: float(rows["crps"].mean()),
-    "ence": lambda rows: interval_metrics.expected_normalized_calibration_error(rows["error"], rows["std"]),
-    "miscalibration_area": lambda rows: interval_metrics.miscalibration_area(rows["pit_low"], rows["pit_high"]),
+    "ence": lambda rows: metrics.expected_normalized_calibration_error(rows["error"], rows["std"]),
+    "miscalibration_area": lambda rows: metrics.miscalibration_area(rows["pit_low"], rows["pit_high"]),
 }
 
 RANKING_METRICS: dict[str, Metric] = {
-    "spearman": lambda rows: point_errors.spearman(rows["error"], rows["std"]),
-    "ause": lambda rows: point_errors.ause(rows["error"], rows["std"]),
-    **{f"mae_most_certain_{share * 100:.0f}": _of_most_certain(share) for share in point_errors.CERTAIN_SHARES},
+    "spearman": lambda rows: metrics.spearman(rows["error"], rows["std"]),
+    "ause": lambda rows: metrics.ause(rows["error"], rows["std"]),
+    **{f"mae_most_certain_{share * 100:.0f}": _of_most_certain(share) for share in metrics.CERTAIN_SHARES},
 }
 
 
 def _coverage(rows: Rows, level: float) -> float:
-    return interval_metrics.coverage(rows["truth"], rows[f"low_{level:g}"], rows[f"high_{level:g}"])
+    return metrics.coverage(rows["truth"], rows[f"low_{level:g}"], rows[f"high_{level:g}"])
 
 
 def _width(rows: Rows, level: float) -> float:
-    return interval_metrics.mean_width(rows[f"low_{level:g}"], rows[f"high_{level:g}"])
+    return metrics.mean_width(rows[f"low_{level:g}"], rows[f"high_{level:g}"])
 
 
 def _per_level(name: str, metric: Callable[[Rows, float], float]) -> dict[str, Metric]:
@@ -105,7 +105,7 @@ def _at_level(metric: Callable[[Rows, float], float], level: float) -> Metric:
 INTERVAL_METRICS: dict[str, Metric] = {**_per_level("coverage", _coverage), **_per_level("width", _width)}
 
 HURDLE_METRICS: dict[str, Metric] = {
-    "roc_auc_metal": lambda rows: point_errors.roc_auc(rows["truth"] == 0, rows["metal_probability"])
+    "roc_auc_metal": lambda rows: metrics.roc_auc(rows["truth"] == 0, rows["metal_probability"])
 }
 
 
@@ -118,7 +118,7 @@ def judge(
         rows: (n,) arrays by name, see `judged_rows`.
         subsets: (n,) masks by name.
         is_hurdle: whether zeros of this target are metals, which adds metrics of that classification.
-        resampling: for the intervals of the metrics.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         By subset, then by metric: the value with its interval, and `n`.
@@ -139,7 +139,7 @@ def paired_difference(error: Array, other: Array, resampling: Resampling) -> Est
     Args:
         error: (n,) absolute errors, in the target's unit.
         other: (n,) absolute errors of the other on the same rows.
-        resampling: for the interval.
+        resampling: resampling for the interval.
 
     Returns:
         The difference with its interval.

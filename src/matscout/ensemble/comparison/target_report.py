@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from matscout.ensemble.calibration.target_calibration import METAL, NON_METAL, LabelledRows, TargetCalibration
 from matscout.ensemble.comparison.compare_methods import (
+    LEVEL,
+    LabelledEstimates,
     LabelledPredictions,
     compare_calibration,
     compare_combinations,
+    compare_widths,
     mean_with_interval,
     rows_of_members,
 )
-from matscout.ensemble.comparison.interval_widths import LEVEL, Judged, compare_widths
 from matscout.ensemble.comparison.metric_table import judge, judged_rows, paired_difference
-from matscout.ensemble.metrics.bootstrap import Resampling
-from matscout.ensemble.metrics.interval_metrics import coverage, mean_width
-from matscout.ensemble.metrics.uncertainty_curves import uncertainty_curves
+from matscout.ensemble.metrics import Resampling, coverage, mean_width, uncertainty_curves
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class RowFacts:
     """What is known of one target's n labelled test rows beside their `LabelledRows`.
 
     Attributes:
-        is_metal: (n,) by the label of the gap, False where unknown; None without a gap target.
+        is_metal: (n,) whether the label of the gap is a metal's, False where unknown; None without a gap target.
         distance: (n,) from the training set.
         is_far: (n,) flagged as far.
         baselines: (n,) predictions by baseline.
@@ -59,8 +59,8 @@ def measure_target(
         validation: labelled validation rows, for the comparisons' own fits.
         test: labelled test rows.
         facts: what else is known of the test rows.
-        unit: of the target, as text.
-        resampling: for the intervals of the metrics.
+        unit: unit of the target, as text.
+        resampling: resampling for the intervals of the metrics.
 
     Returns:
         The target's block of `metrics.json`.
@@ -120,8 +120,8 @@ def _subsets(rows: LabelledRows, facts: RowFacts) -> dict[str, NDArray[np.bool_]
 def _widths(fitted: TargetCalibration, validation: LabelledPredictions, test: LabelledPredictions) -> dict[str, Any]:
     prediction = fitted.predict(test.outputs)
     return compare_widths(
-        Judged.of(validation.rows, fitted.predict(validation.outputs), validation.outputs.distance),
-        Judged.of(test.rows, prediction, test.outputs.distance),
+        LabelledEstimates.of(validation.rows, fitted.predict(validation.outputs), validation.outputs.distance),
+        LabelledEstimates.of(test.rows, prediction, test.outputs.distance),
         fitted.interval(prediction, test.rows.strata, LEVEL, test.rows.sources),
         lower_bound=fitted.lower_bound,
     )

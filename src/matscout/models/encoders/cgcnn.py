@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.models.kernels.band import Band
 from matscout.models.kernels.edges import Edges
-from matscout.models.kernels.gated_sum import GatedSum
+from matscout.models.kernels.gated_messages import GatedSum
+from matscout.models.kernels.gaussian_band import Band
+from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import PairLinear
 from matscout.models.layers.segments import mean_over_atoms, segment_sum
 

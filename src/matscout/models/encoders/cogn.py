@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from matscout.graphs.crystal_graph import CrystalGraph
-from matscout.models.kernels.band import Band
+from matscout.models.kernels.gaussian_band import Band
 from matscout.models.kernels.perceptron import mean_of_perceptron
+from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import MLP, PairLinear
 from matscout.models.layers.segments import mean_over_atoms, mean_over_edges
 

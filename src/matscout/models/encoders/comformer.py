@@ -9,11 +9,10 @@ from torch.nn.functional import silu
 
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.kernels.edges import runs_here
-from matscout.models.kernels.embedding import embedded
-from matscout.models.kernels.gated_values import gated_values
+from matscout.models.kernels.gated_messages import gated_values
+from matscout.models.kernels.gaussian_band import embedded
+from matscout.models.layers.distances_and_angles import GaussianExpansion, build_angle_graph
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.gaussian_expansion import GaussianExpansion
-from matscout.models.layers.line_graph import build_angle_graph
 from matscout.models.layers.mlp import PairLinear, side_by_side
 from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
 

@@ -1,4 +1,7 @@
-"""MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055."""
+"""MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055.
+
+Its readout is Set2Set: Vinyals, Bengio and Kudlur, "Order matters: sequence to sequence for sets", ICLR 2016.
+"""
 
 from typing import Final
 
@@ -8,13 +11,12 @@ from torch.nn.functional import silu
 
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.kernels.edges import runs_here
-from matscout.models.kernels.embedding import embedded
+from matscout.models.kernels.gaussian_band import embedded
 from matscout.models.kernels.perceptron import updated_edges
+from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.gaussian_expansion import GaussianExpansion
 from matscout.models.layers.mlp import MLP, PairLinear
-from matscout.models.layers.segments import gather, mean_over_atoms, mean_over_edges
-from matscout.models.layers.set2set import WeightedSet2Set
+from matscout.models.layers.segments import gather, mean_over_atoms, mean_over_edges, segment_softmax, segment_sum
 
 PAPER: Final = "MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055."
 
@@ -148,3 +150,43 @@ class MEGNet(nn.Module):
         atoms = self.atoms_to_crystal(v, graph.multiplicity, graph.crystal_of_atom, graph.n_crystals)
         edges = self.edges_to_crystal(e, edge_weights, crystal_of_edge, graph.n_crystals)
         return self.readout(torch.cat([atoms, edges, u], dim=1))
+
+
+class WeightedSet2Set(nn.Module):
+    """Set2Set over rows that stand for several equal ones each.
+
+    q = LSTM(q*), a_i = w_i exp(x_i·q) / sum_j w_j exp(x_j·q), r = sum_i a_i x_i, q* = q ⊕ r; with the weights
+    w the attention over a row of multiplicity w is the attention over w copies of it.
+
+    Args:
+        dim: length of the rows; the result has twice this length.
+        n_steps: of the LSTM.
+    """
+
+    def __init__(self, dim: int, n_steps: int = 3) -> None:
+        super().__init__()
+        self.dim = dim
+        self.n_steps = n_steps
+        self.lstm = nn.LSTMCell(2 * dim, dim)
+
+    def forward(self, x: Tensor, weights: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+        """Sum up each segment's rows, whatever their order.
+
+        Args:
+            x: (m, dim), rows.
+            weights: (m,) positive, multiplicity of each row.
+            segment: (m,) int64, the segment of each row.
+            n_segments: number of segments.
+
+        Returns:
+            (n_segments, 2 dim).
+        """
+        log_weights = torch.log(weights)
+        q_star = x.new_zeros(n_segments, 2 * self.dim)
+        q = memory = x.new_zeros(n_segments, self.dim)
+        for _ in range(self.n_steps):
+            q, memory = self.lstm(q_star, (q, memory))
+            logits = (x * gather(q, segment)).sum(dim=-1) + log_weights
+            attention = segment_softmax(logits, segment, n_segments)
+            q_star = torch.cat([q, segment_sum(attention[:, None] * x, segment, n_segments)], dim=1)
+        return q_star

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from matscout.graphs.compiled import inlined, kernel
-from matscout.models.kernels.band import BAND, Band, add_band, table_of
-from matscout.models.kernels.dense import ROWS, add_dense, add_outer, dense, scratch, swish_rows
-from matscout.models.kernels.elementary import f32, swish_slope
+from matscout.models.kernels.dense import ROWS, add_dense, add_outer, dense, f32, scratch, swish_rows, swish_slope
+from matscout.models.kernels.gaussian_band import BAND, Band, add_band, table_of
 
 
 def mean_of_perceptron(

@@ -1,4 +1,4 @@
-"""Crystals as the page shows them: atoms, bonds and cell edges of one cell, and a still picture."""
+"""Pictures of crystals: atoms, bonds and edges of one cell for the viewer, and a still picture."""
 
 import itertools
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ VIEW = np.radians((-25.0, -72.0))
 
 @dataclass(frozen=True)
 class Scene:
-    """What a viewer draws.
+    """The content of the structure viewer.
 
     Attributes:
         positions: (n, 3) Cartesian, Å, centred on the cell.
@@ -42,7 +42,7 @@ class Scene:
     corners: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """As the page's viewer reads it, rounded to 0.001 Å."""
+        """The JSON for the viewer of the page, rounded to 0.001 Å."""
         return {
             "positions": np.round(self.positions, 3).tolist(),
             "symbols": list(self.symbols),
@@ -53,7 +53,7 @@ class Scene:
 
 
 def scene(crystal: Crystal) -> Scene:
-    """One unit cell, atoms on faces, edges and corners repeated, with the bonds inside that box."""
+    """One unit cell, with atoms on faces, edges and corners repeated, and the bonds inside it."""
     frac, symbols = _with_boundary_images(crystal)
     centre = np.full(3, 0.5) @ crystal.lattice
     positions = frac @ crystal.lattice - centre
@@ -74,7 +74,7 @@ def _with_boundary_images(crystal: Crystal) -> tuple[NDArray[np.float64], tuple[
 
 
 def _bonds(positions: NDArray[np.float64], symbols: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs closer than their covalent radii plus `BOND_SLACK`, where a chemist would draw a line."""
+    """Pairs of atoms closer than their covalent radii plus `BOND_SLACK` that a chemist would call bonded."""
     radii = np.array([covalent_radius(symbol) for symbol in symbols])
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     close = np.triu((distances < radii[:, None] + radii[None] + BOND_SLACK) & (distances > 0.1), k=1)
@@ -83,7 +83,7 @@ def _bonds(positions: NDArray[np.float64], symbols: tuple[str, ...]) -> tuple[tu
 
 
 def _is_drawn(first: str, second: str) -> bool:
-    """Not between two metals, and not from large ions that hold by charge alone (groups 1 and 2, lanthanoids)."""
+    """No bonds between two metals, nor of large ionic cations (groups 1 and 2, lanthanoids)."""
     a, b = Element(first), Element(second)
     return not (a.is_metal and b.is_metal) and min(a.X, b.X) > IONIC_BELOW
 
@@ -103,7 +103,7 @@ def element_colors() -> dict[str, str]:
 
 
 def picture(crystal: Crystal, *, size: int = 150) -> str:
-    """A still picture as an SVG element of `size` px square, drawn back to front."""
+    """A still picture: a square SVG element of `size` px, drawn from back to front."""
     view = scene(crystal)
     points = view.positions @ _rotation().T
     corners = view.corners @ _rotation().T

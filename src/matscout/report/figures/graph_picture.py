@@ -1,4 +1,4 @@
-"""A crystal graph as a picture that turns: atoms of one cell, their neighbours, and the edges between."""
+"""An interactive picture of a crystal graph: atoms of one cell, their neighbours, and the edges between them."""
 
 from typing import Final
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from matscout.crystal import SYMBOLS, Crystal
-from matscout.graphs.create_graph import create_crystal_graph
 from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.graph_store import create_crystal_graph
+from matscout.report.figures.chart import FAINT, MUTED
 from matscout.report.figures.crystal_scene import covalent_radius, element_colors
-from matscout.report.figures.palette import FAINT, MUTED
 
 PIXELS: Final = 14.0  # diameter of an atom, px per Å of covalent radius
 CAMERA: Final = {"eye": {"x": 1.5, "y": 0.8, "z": 0.45}}  # off every axis of a cubic cell
 
 
 def draw_crystal_graph(structure: Structure | Crystal, *, n_neighbors: int = 12, cutoff: float = 8.0) -> go.Figure:
-    """The graph that a network sees, drawn in space: every atom of the primitive cell once, with its edges.
+    """Draw the graph that a network sees: every atom of the primitive cell, with its edges.
 
     A neighbour in another cell is drawn small, where the edge ends; to the network it is the large atom of
     the same kind.
@@ -51,7 +51,7 @@ def draw_crystal_graph(structure: Structure | Crystal, *, n_neighbors: int = 12,
 
 
 def atom_positions(graph: CrystalGraph) -> NDArray[np.float64]:
-    """Where each atom of a graph without symmetry lies, (n_atoms, 3) Å, the first at the origin.
+    """Positions of the atoms of a graph without symmetry, (n_atoms, 3) Å, with the first at the origin.
 
     A graph holds no positions, only edges; they are followed outwards from the first atom. An atom that
     no edge path reaches starts at the origin again.
@@ -87,7 +87,7 @@ def _atoms(positions: NDArray[np.float64], numbers: NDArray[np.int64], name: str
 
 
 def _edges(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> go.Scatter3d:
-    """One line an edge; NaN lifts the pen."""
+    """One line per edge; NaN separates the lines."""
     lengths = np.linalg.norm(ends - starts, axis=1)
     path = np.stack([starts, ends, np.full_like(starts, np.nan)], axis=1).reshape(-1, 3)
     words = np.repeat([f"{length:.2f} Å" for length in lengths], 3)

@@ -1,4 +1,4 @@
-"""Figures of the results: the candidates, their front and their survival."""
+"""Figures of the results: the candidates and their Pareto front."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.params import Objective
-from matscout.report.figures.chart import chart
-from matscout.report.figures.palette import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION
+from matscout.report.figures.chart import BAND, BLUE, FAINT, INK, SURFACE, VERMILLION, chart
 from matscout.report.wording import name_of, titled, unit_of
 
-LEAST_CHANCE = 0.05  # of meeting the goal: candidates that can hardly meet it are left out of the front
-OUTSIDE = 0.005  # share of the candidates that may lie off the figure at each end
-MOST_DOTS = 3000  # background dots; more would slow the page and hide each other
+LEAST_CHANCE = 0.05  # probability of meeting the goal below which a candidate is not drawn on the front
+OUTSIDE = 0.005  # share of the candidates that may lie outside the figure at each end
+MOST_DOTS = 3000  # background dots; more would slow the page and overlap
 
 
 def pareto_front(
     ranked: pd.DataFrame, *, x: str, y: str, objectives: Sequence[Objective], shown: Sequence[str]
 ) -> go.Figure:
-    """Every candidate, those on the Pareto front, and those of the shortlist.
+    """All candidates, with those on the Pareto front and on the shortlist marked.
 
     Args:
         ranked: candidates with `candidate_id`, `formula`, `pareto_front`, `x` and `y`.
@@ -71,7 +70,7 @@ def pareto_front(
 
 
 def can_meet(ranked: pd.DataFrame) -> NDArray[np.bool_]:
-    """(n,) candidates with a chance of meeting the goal that is worth drawing."""
+    """(n,) whether a candidate's probability of meeting the goal is at least `LEAST_CHANCE`."""
     return ranked[columns.GOAL_PROBABILITY].to_numpy() >= LEAST_CHANCE
 
 
@@ -107,7 +106,7 @@ def _dots(
 
 
 def _reach(values: NDArray[np.float64], needed: NDArray[np.float64]) -> list[float]:
-    """Ends of an axis that holds nearly all values and all that are needed: a few far ones would compress the rest."""
+    """Ends of an axis that contains all needed values and nearly all others: a few far ones would compress the rest."""
     low, high = np.quantile(values[np.isfinite(values)], [OUTSIDE, 1 - OUTSIDE])
     low, high = min(low, *needed), max(high, *needed)
     air = 0.04 * (high - low or 1.0)
@@ -115,7 +114,7 @@ def _reach(values: NDArray[np.float64], needed: NDArray[np.float64]) -> list[flo
 
 
 def _shade(figure: go.Figure, objective: Objective, values: np.ndarray, *, horizontal: bool) -> None:
-    """Shade a wanted window; one without an end reaches to the last value."""
+    """Shade a wanted window; an open one extends to the last value."""
     low, high = objective.window or (None, None)
     ends = [float(values.min()) if low is None else low, float(values.max()) if high is None else high]
     look: dict[str, Any] = {"fillcolor": BAND, "opacity": 0.55, "line_width": 0, "layer": "below"}

@@ -1,20 +1,80 @@
-"""The data: databases, elements, duplicates, reference offsets, rejected rows."""
+"""The data: databases, elements on a periodic table, duplicates, reference offsets, rejected rows.
 
+The periodic table is plain HTML with one coloured tile per element, readable without scripts.
+"""
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
+from pymatgen.core import Element
 
 from matscout import columns
-from matscout.report import json_tables, subgroups, wording
-from matscout.report.figures.palette import DATA_RAMP, ERROR_RAMP
-from matscout.report.figures.periodic_table import Cell as ElementCell
-from matscout.report.figures.periodic_table import heat_map
-from matscout.report.figures.trust_figures import offsets
+from matscout.report import run_tables, wording
+from matscout.report.figures.chart import DATA_RAMP, ERROR_RAMP, mix, readable_on
+from matscout.report.figures.ensemble_figures import offsets
 from matscout.report.html_table import Cell, Column, Row, Table, count_cell, text_cell
 from matscout.report.run import Run, database_citations
+
+LAST_ELEMENT = 94
+F_BLOCK_GAP = 1  # rows between the seventh period and the f block
+
+
+@dataclass(frozen=True)
+class ElementTile:
+    """One element of the table; `value` is None if there is nothing to show."""
+
+    symbol: str
+    row: int
+    column: int
+    value: float | None
+    text: str
+    style: str
+
+
+def heat_map(
+    values: Mapping[str, float], *, ramp: tuple[tuple[str, str], tuple[str, str]], log: bool, text: str
+) -> list[ElementTile]:
+    """Cells of the elements up to plutonium, coloured by `values`.
+
+    Args:
+        values: values by element symbol; absent elements stay empty.
+        ramp: (low, high) colours on the light page, and on the dark page.
+        log: colour by the logarithm, for counts over decades; values must then be positive.
+        text: format of a value, such as `"{:,.0f} crystals"`.
+
+    Returns:
+        One cell per element, by atomic number.
+    """
+    scaled = {symbol: math.log(value) if log else value for symbol, value in values.items()}
+    low, high = (min(scaled.values()), max(scaled.values())) if scaled else (0.0, 1.0)
+    cells = []
+    for number in range(1, LAST_ELEMENT + 1):
+        element = Element.from_Z(number)
+        symbol = element.symbol
+        row, column = _place(element)
+        share = (scaled[symbol] - low) / (high - low or 1.0) if symbol in scaled else None
+        value = values.get(symbol)
+        label = f"{element.long_name}: " + ("none" if value is None else text.format(value))
+        cells.append(ElementTile(symbol, row, column, value, label, "" if share is None else _style(share, ramp)))
+    return cells
+
+
+def _place(element: Element) -> tuple[int, int]:
+    if element.is_lanthanoid or element.is_actinoid:
+        first = 57 if element.is_lanthanoid else 89
+        return (8 if element.is_lanthanoid else 9) + F_BLOCK_GAP, element.Z - first + 3
+    return element.row, element.group
+
+
+def _style(share: float, ramp: tuple[tuple[str, str], tuple[str, str]]) -> str:
+    light, dark = (mix(low, high, share) for low, high in ramp)
+    return f"--l:{light};--li:{readable_on(light)};--d:{dark};--di:{readable_on(dark)}"
+
 
 MOST_TERMS: Final = 18  # offsets drawn per database
 SMALLEST_WIDTH: Final = 1e-6  # eV/atom
@@ -26,7 +86,7 @@ class ElementMap:
     """A periodic table with its title, legend and caption."""
 
     title: str
-    cells: list[ElementCell]
+    cells: list[ElementTile]
     low: str
     high: str
     ramp: str
@@ -35,8 +95,8 @@ class ElementMap:
 
 
 def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
-    """The section's text, tables and maps, and the offset figures."""
-    fits = json_tables.offset_tables(run.curation)
+    """The text, tables and maps of the section, and the figures of the offsets."""
+    fits = run_tables.offset_tables(run.curation)
     figures = {f"offsets_{i}": offsets(_most_telling(table)) for i, table in enumerate(fits.values())}
     listed = [
         {
@@ -52,9 +112,9 @@ def data(run: Run) -> tuple[dict[str, Any], dict[str, go.Figure]]:
         "databases": _databases(run),
         "maps": _maps(run),
         "offset_figures": listed,
-        "offsets_absent": "No database shares enough materials with the reference database "
+        "offsets_absent": "No other database shares enough materials with the reference database "
         f"(curation.offsets.min_pairs = {run.params.curation.offsets.min_pairs}).",
-        "refused": _refused(run.quarantine),
+        "rejected": _rejected(run.quarantine),
         "citations": "\n\n".join(database_citations(run.manifests.values())),
     }
     return words, figures
@@ -64,22 +124,22 @@ def _intro(run: Run) -> str:
     found = run.curation["duplicates"]
     return (
         f"{len(run.materials):,} crystals from {wording.plural(len(run.manifests), 'database')} are "
-        f"{wording.plural(found['groups'], 'different material')}; {found['groups_of_several_databases']:,} stand "
-        f"in more than one database. {wording.plural(found['edges_related_other_space_group'], 'pair')} alike but of "
-        "another space group were kept apart. A material and its duplicates never cross from training to test."
-        f"{_by_potential(run)}"
+        f"{wording.plural(found['groups'], 'different material')}; {found['groups_of_several_databases']:,} of them "
+        f"are in more than one database. {wording.plural(found['edges_related_other_space_group'], 'pair')} with "
+        "matching structures but different space groups were kept apart. Duplicates of a material are always in the "
+        f"same fold.{_by_potential(run)}"
     )
 
 
 def _by_potential(run: Run) -> str:
-    """What trains beside the curated crystals, if anything."""
+    """The hypothetical crystals used in training, if any."""
     found = run.hypothetical
     if not found["rows"]:
         return ""
     return (
-        f" Beside them, {found['by_fold'].get(columns.TRAIN, 0):,} hypothetical crystals with energies of a potential "
-        f"({found['potential']['name']}, no DFT) train the members; {found['by_fold'].get(columns.CALIBRATION, 0):,} "
-        "more calibrate what is said of candidates; none of them is a known phase or a test crystal."
+        f" Training also uses {found['by_fold'].get(columns.TRAIN, 0):,} hypothetical crystals with energies from a "
+        f"potential ({found['potential']['name']}, not DFT); {found['by_fold'].get(columns.CALIBRATION, 0):,} more "
+        "calibrate the predictions of candidates. None of them counts as a known phase or is a test crystal."
     )
 
 
@@ -88,7 +148,7 @@ def _databases(run: Run) -> Table:
         Column("database", numeric=False),
         Column("read", "rows"),
         Column("kept", "crystals"),
-        Column("refused", "rows"),
+        Column("rejected", "rows"),
         Column("shared", "with another database"),
         Column("training", "crystals"),
         Column("test", "crystals"),
@@ -143,7 +203,7 @@ def _class_name(name: str) -> str:
 
 
 def _most_telling(table: pd.DataFrame) -> pd.DataFrame:
-    """The terms that stand out most from the constant, in widths of their intervals; alphabetical."""
+    """The terms that differ most from the constant, in widths of their intervals; in alphabetical order."""
     constant = float(table.loc[~table["is_element"].to_numpy(dtype=bool), "value"].iloc[0])
     distinct = (table["value"] - constant).abs() / (table["high"] - table["low"]).clip(lower=SMALLEST_WIDTH)
     ordered = table.assign(distinct=distinct).sort_values(
@@ -156,15 +216,15 @@ def _offset_caption(table: pd.DataFrame) -> str:
     drawn = (
         ""
         if len(table) <= MOST_TERMS
-        else f" Drawn: the {MOST_TERMS} of {len(table)} terms that stand out most from the constant."
+        else f" The figure shows the {MOST_TERMS} of {len(table)} terms that differ most from the constant."
     )
     planted = table.loc[table["planted"].notna().to_numpy()]
-    text = "What this database's energies lie above the reference's for each pure element, fitted on shared materials."
+    text = "How far the database's energies lie above the reference for each pure element, fitted on shared materials."
     if len(planted):
         inside = int(planted["planted"].between(planted["low"], planted["high"]).to_numpy().sum())
         text += (
-            f" Synthetic: the offsets were planted, and {inside} of {len(planted)} planted values lie inside the "
-            "recovered intervals, which all hold together with 95 % probability."
+            f" These rows are synthetic with known offsets; {inside} of {len(planted)} known values lie inside the "
+            "fitted intervals, which hold jointly with 95 % probability."
         )
     return text + drawn
 
@@ -172,7 +232,7 @@ def _offset_caption(table: pd.DataFrame) -> str:
 def _maps(run: Run) -> list[ElementMap]:
     training = run.split.loc[run.split[columns.FOLD] == columns.TRAIN, columns.MATERIAL_ID]
     is_training = run.materials[columns.MATERIAL_ID].isin(training).to_numpy()
-    counts = subgroups.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
+    counts = run_tables.crystals_by_element(run.materials[columns.SPECIES].loc[is_training])
     maps = [
         _map(
             "Training crystals by element",
@@ -181,14 +241,14 @@ def _maps(run: Run) -> list[ElementMap]:
             text="{:,.0f} training crystals",
             unit="",
             digits=0,
-            caption="Crystals of the training fold that hold the element; colours on a logarithmic "
-            "scale. Empty: no training crystal has it, and predictions for it are guesses.",
+            caption="Number of training crystals that contain the element, on a logarithmic colour scale. Do not "
+            "rely on predictions for the empty elements: no training crystal contains them.",
         )
     ]
     for target in run.targets:
-        found = subgroups.error_by_element(subgroups.test_rows(run, target), target)
+        found = run_tables.error_by_element(run_tables.test_rows(run, target), target)
         if not found:
-            continue  # errors by element mean nothing on a handful of test crystals
+            continue  # too few test crystals for errors by element
         unit = wording.unit_of(target)
         maps.append(
             _map(
@@ -198,8 +258,8 @@ def _maps(run: Run) -> list[ElementMap]:
                 text="MAE {:.3f} " + unit,
                 unit=unit,
                 digits=2,
-                caption=f"Mean absolute error of the test crystals that hold the element, where "
-                f"there are at least {subgroups.FEWEST_PER_ELEMENT}.",
+                caption=f"Mean absolute error of the test crystals that contain the element, if there "
+                f"are at least {run_tables.FEWEST_PER_ELEMENT}.",
             )
         )
     return maps
@@ -223,7 +283,7 @@ def _map(
     )
 
 
-def _refused(quarantine: pd.DataFrame) -> Table | None:
+def _rejected(quarantine: pd.DataFrame) -> Table | None:
     if quarantine.empty:
         return None
     counts = quarantine.groupby([columns.SOURCE, "reason"], sort=True).agg(
@@ -247,4 +307,4 @@ def _refused(quarantine: pd.DataFrame) -> Table | None:
         Column("rows"),
         Column("for example", numeric=False),
     )
-    return Table("refused", f"Refused rows, {len(quarantine):,} in all", heads, rows)
+    return Table("rejected", f"Rejected rows, {len(quarantine):,} in all", heads, rows)

@@ -1,4 +1,4 @@
-"""The head of the page: one sentence, the figures that matter, what is synthetic or missing; and the goal."""
+"""The head of the page: one sentence, the main figures, notices of synthetic or missing data; and the goal."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from matscout import columns
 from matscout.params import Objective
 from matscout.report import wording
-from matscout.report.json_tables import ensemble_error
 from matscout.report.run import Run
+from matscout.report.run_tables import ensemble_error
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure of the head, with its unit and a remark."""
+    """One main figure, with its unit and a remark."""
 
     label: str
     value: str
@@ -21,37 +21,33 @@ class Tile:
 
 
 def overview(run: Run) -> dict[str, Any]:
-    """Headline, lede, tiles and notices."""
+    """Headline, summary, tiles and notices."""
     goal_name, goal = run.params.screening.goal, run.goal
     n_candidates, top_k = len(run.ranked), min(run.params.screening.top_k, len(run.ranked))
     return {
         "eyebrow": "Screening report",
         "headline": f"{wording.name_of(goal_name).capitalize()}: {top_k} of {n_candidates:,} crystals to look at first",
-        "lede": f"Looking for: {goal.description}. An ensemble of {len(run.members)} models, trained on "
-        f"{_n_training(run):,} crystals, predicted each candidate with an interval; the shortlist is ranked by "
-        "how well, and how surely, it meets the goal.",
+        "lede": f"Goal: {goal.description}. An ensemble of {len(run.members)} models, trained on "
+        f"{_n_training(run):,} known crystals, predicts each candidate with an interval. The shortlist is ranked by "
+        "how well, and with what probability, a candidate meets the goal.",
         "tiles": _tiles(run),
         "notices": _notices(run),
     }
 
 
 def asked(run: Run) -> dict[str, Any]:
-    """The goal's aims and rules in words."""
+    """The objectives and element rules of the goal, as text."""
     goal = run.goal
     aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
-    elements = (
-        ("Contains at least one of", goal.require_elements),
-        ("Made only of", goal.allow_elements or ()),
-        ("Without", goal.deny_elements),
-    )
-    aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
-    intro = f"The goal {wording.name_of(run.params.screening.goal)} ({goal.description}), as params.yaml states it."
+    aims += [{"what": wording.capital(what), "rule": symbols} for what, symbols in goal.element_rules()]
+    name = wording.name_of(run.params.screening.goal)
+    intro = f"{wording.capital(name)} ({goal.description}), as defined in params.yaml: a filter, no figure of merit."
     others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
     return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
 
 
 def rule_of(aim: Objective) -> str:
-    """An objective in words."""
+    """An objective as text."""
     if aim.window is not None:
         return wording.window(aim.window, wording.unit_of(aim.column))
     return "as low as possible" if aim.direction == "minimize" else "as high as possible"
@@ -98,15 +94,15 @@ def _notices(run: Run) -> list[str]:
     if stand_ins:
         names = wording.sentence_list([wording.name_of(name) for name in sorted(stand_ins)])
         notices.append(
-            f"{names}: the rows behind these names are synthetic stand-ins ({sum(stand_ins.values()):,} of "
-            f"{len(run.materials):,} crystals), made from sample structures with planted offsets and noise, so that "
-            "the whole pipeline runs offline. They are no data of those databases. No error or coverage on this page "
+            f"{names}: the rows with these names are synthetic stand-ins ({sum(stand_ins.values()):,} of "
+            f"{len(run.materials):,} crystals), made from sample structures with known offsets and noise, so that "
+            "the whole pipeline runs offline. They do not come from those databases. No error or coverage on this page "
             "uses a synthetic row."
         )
     samples = [wording.name_of(name) for name, manifest in run.manifests.items() if manifest.origin == "sample"]
     if samples:
         notices.append(
-            "This run used the bundled sample. Its models are small and trained briefly: read the shortlist as a "
+            "This run uses the bundled sample. Its models are small and trained briefly, so read the shortlist as a "
             "demonstration, not as advice on what to synthesise."
         )
     return notices

@@ -28,14 +28,14 @@ from matscout.report.html_table import (
     text_cell,
 )
 from matscout.report.run import Run
-from matscout.report.sections.relaxation_section import BEFORE, DISAGREE, relaxation, relaxation_facts
+from matscout.report.sections.candidates_section import BEFORE, DISAGREE, relaxation, relaxation_facts
 
 IS_RELAXED = "is_relaxed"
 SHORT_HEADS = {
     columns.BAND_GAP: "PBE gap",
     columns.FORMATION_ENERGY: "formation",
     columns.ENERGY_ABOVE_HULL: "above hull",
-    columns.BAND_GAP_EXPERIMENTAL: "gap, measured?",
+    columns.BAND_GAP_EXPERIMENTAL: "measured gap (estimate)",
 }
 RESOURCE_HEADS = {
     columns.ELEMENTAL_COST: ("cost", "$/kg"),
@@ -47,9 +47,9 @@ MOST_FRONT = 60  # structures of the front beyond the shortlist that the page ho
 
 
 def shown_rows(run: Run) -> pd.DataFrame:
-    """The shortlist, the batch to compute together, then the front that can meet the goal: the page holds these.
+    """The candidates on the page: the shortlist, the batch to compute together, then the front that can meet the goal.
 
-    The shortlist are the relaxed candidates that stay, in their new order; without any the first by rank.
+    The shortlist consists of the relaxed candidates that stay, in their new order; without any, of the first by rank.
     """
     ranked = run.ranked.sort_values(columns.RANK, kind="stable")
     n_top = run.params.screening.top_k
@@ -70,7 +70,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
 
     Args:
         run: the run.
-        crystals: of `shown_rows`, by candidate id.
+        crystals: crystals of `shown_rows`, by candidate id.
     """
     rows = shown_rows(run)
     x, y = _axes(run)
@@ -93,15 +93,15 @@ def _intro(run: Run) -> str:
         outcome = outcome.replace(f" {column} ", f" the {wording.name_of(column)} ")
     expected = wording.number(run.screening["expected_hits_in_top"], 1)
     return (
-        f"{outcome[:1].upper()}{outcome[1:]}. By the predicted probabilities, {expected} of the shortlist do. Click a "
-        "point of the front or a row of the table to turn its structure and read where it comes from. Candidates are "
-        "unlike the known crystals by design: their intervals are calibrated on hypothetical crystals that a potential "
-        "labelled."
+        f"{outcome[:1].upper()}{outcome[1:]}. According to the predicted probabilities, {expected} candidates of the "
+        "shortlist meet it. Click a point of the front or a row of the table to rotate the structure and see how it "
+        "was made. Candidates differ from known crystals by design, so their intervals are calibrated on hypothetical "
+        "crystals labelled by a potential."
     )
 
 
 def _axes(run: Run) -> tuple[str, str]:
-    """The first two aims that were predicted, else the first aim and another target."""
+    """The first two objectives with a prediction, or else the first objective and another target."""
     aims = [aim.column for aim in run.goal.objectives if aim.column in run.ranked.columns]
     first, second, *_ = dict.fromkeys([*aims, *run.params.targets])
     return first, second
@@ -109,15 +109,15 @@ def _axes(run: Run) -> tuple[str, str]:
 
 def _front_caption(run: Run, x: str, y: str) -> str:
     n_other = int((~(run.flags(columns.PARETO_FRONT) & can_meet(run.ranked))).sum())
-    drawn = f" Of the others, {MOST_DOTS:,} are drawn." if n_other > MOST_DOTS else ""
+    drawn = f" Only {MOST_DOTS:,} of the other candidates are drawn." if n_other > MOST_DOTS else ""
     n_aims = len(run.goal.objectives)
-    more = f" Two of {n_aims} aims are drawn." if n_aims > 2 else ""
+    more = f" The figure shows two of {n_aims} objectives." if n_aims > 2 else ""
     return (
-        f"Each point is a candidate: predicted {wording.name_of(x)} against {wording.name_of(y)}, the darker the "
-        "likelier it meets the goal. Shaded: the wanted window. No other candidate beats one of the front in every "
-        "aim, where the aim of a window is the probability of lying in it; of the front only those are drawn whose "
-        f"chance of meeting the goal is at least {wording.percent(LEAST_CHANCE)}.{drawn}{more} One in 200 at each "
-        "end of an axis may lie outside."
+        f"Each point is a candidate, with predicted {wording.name_of(x)} and {wording.name_of(y)}; darker points are "
+        "more likely to meet the goal. The wanted window is shaded. A candidate is on the front if no other is better "
+        "in every objective; for a window, better means a higher probability of lying in it. The front is drawn for "
+        f"candidates whose probability of meeting the goal is at least {wording.percent(LEAST_CHANCE)}.{drawn}{more} "
+        "One candidate in 200 at each end of an axis may lie outside the figure."
     )
 
 
@@ -140,13 +140,13 @@ def _table(run: Run, rows: pd.DataFrame) -> Table:
         f"Shortlist and Pareto front, {wording.plural(len(rows), 'candidate')}",
         tuple(heads),
         tuple(_row(row, scales, repeats=bool(repeat)) for row, repeat in zip(records, repeats, strict=True)),
-        filter_hint="Filter: Cu Se -Pb, or words",
+        filter_hint="Filter: Cu Se -Pb, or text",
         csv="shortlist.csv",
     )
 
 
 def _together(run: Run, rows: pd.DataFrame) -> Table | None:
-    """The diverse batch with what is needed to choose from it; None where the ranking has none."""
+    """The diverse batch, with cost and abundance of the elements; None if the ranking has no batch."""
     if columns.BATCH not in rows or not rows[columns.BATCH].to_numpy().any():
         return None
     batch = rows.loc[rows[columns.BATCH] > 0].sort_values(columns.BATCH)
@@ -202,14 +202,14 @@ def _row(row: dict[str, Any], scales: dict[str, Scale], *, repeats: bool) -> Row
 
 
 def _value_cell(row: dict[str, Any], column: str, scale: Scale) -> Cell:
-    """A prediction with its interval; an energy above a hull that lacks rivals is a lower bound, and says so."""
+    """A prediction with its interval; an energy above hull without all competing phases is marked as a lower bound."""
     if column == columns.ENERGY_ABOVE_HULL and _lacks_rivals(row):
         return Cell(_least(row), row[column])
     return interval_cell(row[column], row[column + columns.LO90], row[column + columns.HI90], scale)
 
 
 def _least(row: dict[str, Any]) -> Markup:
-    """What is known of an energy above hull whose rivals are missing: they could only raise it."""
+    """The text for an energy above hull without all competing phases, which could only raise it."""
     energy = row[columns.ENERGY_ABOVE_HULL]
     return Markup("at least {}").format(wording.number(energy, 2)) if energy > 0 else Markup("not judged")
 
@@ -223,13 +223,13 @@ def _lacks_rivals(row: dict[str, Any]) -> bool:
 
 
 def _words(row: dict[str, Any]) -> str:
-    """What the filter searches."""
+    """The text that the filter searches."""
     found = (row[columns.FORMULA], row[columns.ROUTE], _parent(row).striptags(), row[columns.CANDIDATE_ID])
     return " ".join([*map(str, found), *(tag["text"] for tag in tags(row))]).lower()
 
 
 def tags(row: dict[str, Any]) -> list[dict[str, str]]:
-    """Marks to see at a glance: on the front, within the goal, beyond the training data."""
+    """Short marks: on the front, meets the goal, far from the training data, and so on."""
     found = []
     if row[columns.PARETO_FRONT]:
         found.append({"kind": "good", "text": "Pareto front"})
@@ -240,11 +240,11 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
     if _lacks_rivals(row):
         found.append({"kind": "warn", "text": _why_not_judged(row)})
     if row.get(IS_RELAXED) is True and row[DISAGREE] is True:
-        found.append({"kind": "warn", "text": "judges disagree"})
+        found.append({"kind": "warn", "text": "ensemble and potential disagree"})
     if known := row.get(columns.KNOWN_FORMULA):
         found.append({"kind": "note", "text": f"known formula ({known})"})
     if row.get(columns.UNSEEN_ELEMENTS):
-        found.append({"kind": "warn", "text": f"unseen: {row[columns.UNSEEN_ELEMENTS]}"})
+        found.append({"kind": "warn", "text": f"not in training: {row[columns.UNSEEN_ELEMENTS]}"})
     return found
 
 
@@ -256,7 +256,7 @@ def _why_not_judged(row: dict[str, Any]) -> str:
 
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
-    """One candidate: predictions and their uncertainty, origin, and the prediction of each member."""
+    """One candidate: its predictions with their uncertainty, its origin, and the prediction of each member."""
     return {
         "key": row[columns.CANDIDATE_ID],
         "plain": row[columns.FORMULA],
@@ -273,7 +273,7 @@ def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:
 
 
 def _before(row: dict[str, Any]) -> Markup | None:
-    """The picture of the unrelaxed cell; null where nothing was relaxed."""
+    """The picture of the unrelaxed cell; None if the candidate was not relaxed."""
     if row.get(IS_RELAXED) is not True:
         return None
     crystal = Crystal.from_row({name: row[name + BEFORE] for name in columns.CRYSTAL})
@@ -300,7 +300,7 @@ def _predicted(run: Run, row: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _parent(row: dict[str, Any]) -> Markup:
-    """`mp-5229`, and whether it has been made, where that is known."""
+    """`mp-5229`, and whether it has been made, if that is known."""
     made = row.get(columns.PARENT_IS_EXPERIMENTAL)
     known = {True: " (made)", False: " (only computed)"} if isinstance(made, bool | np.bool_) else {}
     if not row[columns.PARENT_ID]:
@@ -310,24 +310,24 @@ def _parent(row: dict[str, Any]) -> Markup:
 
 def _recipe(row: dict[str, Any]) -> Markup:
     """`mp-5229 by substitution: Sr2+ → Ba2+`."""
-    made = Markup("{} by {}").format(_parent(row) or "nothing known", wording.name_of(row[columns.ROUTE]))
+    made = Markup("{} by {}").format(_parent(row) or "no known parent", wording.name_of(row[columns.ROUTE]))
     if not row[columns.SUBSTITUTION]:
         return made
     return Markup("{}: {}").format(made, wording.substitution(str(row[columns.SUBSTITUTION])))
 
 
 def _origin(row: dict[str, Any], crystal: Crystal) -> list[tuple[str, Any]]:
-    """What the candidate competes with, how likely the substitution was, which cell it has."""
+    """Competing phases, probability of the substitution, and the cell."""
     facts: list[tuple[str, Any]] = []
     if row.get(columns.COMPETING_PHASES):
-        facts.append(("rivals", row[columns.COMPETING_PHASES]))
+        facts.append(("competing phases", row[columns.COMPETING_PHASES]))
     if not _lacks_rivals(row) and row.get(columns.STABILITY_REMARK):
         facts.append(("stability", row[columns.STABILITY_REMARK]))
     if row.get(columns.MISSING_REFERENCES):
         facts.append(("no known phase of", row[columns.MISSING_REFERENCES].replace(",", ", ")))
     odds = row.get(columns.PROBABILITY)
     if isinstance(odds, float) and math.isfinite(odds):
-        facts.append(("odds of substitution", f"{odds:.2g}"))
+        facts.append(("probability of the substitution", f"{odds:.2g}"))
     volume = wording.number(crystal.volume / crystal.n_atoms, 1)
     state = "relaxed" if row.get(IS_RELAXED) is True else "not relaxed"
     cell = f"{wording.plural(crystal.n_atoms, 'atom')}, {volume} Å³/atom, {state}"

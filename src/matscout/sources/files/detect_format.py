@@ -1,4 +1,4 @@
-"""Which format a file has: by its name, then by its first bytes; and the reader of each."""
+"""Detect the format of a file by its name, then by its first bytes; and the reader of each format."""
 
 import csv
 import re
@@ -10,18 +10,9 @@ from typing import Final
 
 from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
-from matscout.sources.files import (
-    cgcnn_folder,
-    csv_table,
-    extended_xyz,
-    json_documents,
-    lemat_bulk,
-    matbench,
-    record_tables,
-    structure_file,
-)
-from matscout.sources.files.file_opening import head_of, name_of, shown
-from matscout.sources.files.raw_row import RawRow, Reader
+from matscout.sources.files import json_documents, published_datasets, structure_files
+from matscout.sources.files.file_rows import RawRow, Reader, head_of, name_of, shown
+from matscout.sources.files.published_datasets import is_lemat, parquet_columns
 from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
 
@@ -43,21 +34,19 @@ def detect(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{shown(path)} does not exist; give a CIF, a POSCAR, a folder of them, or a file with rows")
     if path.is_dir():
-        return "cgcnn" if cgcnn_folder.is_labelled(path) else _kind_of_folder(path)
+        return "cgcnn" if published_datasets.is_labelled(path) else _kind_of_folder(path)
     if kind := kind_of(path):
         return kind
-    known = ", ".join([*structure_file.ENDINGS, "POSCAR*", "CONTCAR*", *BY_ENDING, ".json", *json_documents.LINES])
+    known = ", ".join([*structure_files.ENDINGS, "POSCAR*", "CONTCAR*", *BY_ENDING, ".json", *json_documents.LINES])
     rule = f"known are {known} (each also .gz, parquet aside), and folders of them"
     raise InputError(f"{shown(path)}: unknown kind of file; {rule}")
 
 
 def _kind_of_folder(path: Path) -> str:
     """A database in several files is one; else every file is read for itself."""
-    files = structure_file.files_of(path)
+    files = structure_files.files_of(path)
     if files and all(name_of(file).endswith(".parquet") for file in files):
-        return (
-            "lemat_bulk" if all(lemat_bulk.is_lemat(lemat_bulk.parquet_columns(file)) for file in files) else "folder"
-        )
+        return "lemat_bulk" if all(is_lemat(parquet_columns(file)) for file in files) else "folder"
     is_alexandria = files and all(file.name.lower().endswith(json_documents.BZIP2) for file in files)
     return "alexandria" if is_alexandria else "folder"
 
@@ -69,7 +58,7 @@ def kind_of(path: Path) -> str | None:
         InputError: it is empty or a damaged gzip file.
     """
     name = name_of(path)
-    if structure_file.is_structure(path):
+    if structure_files.is_structure(path):
         return "structure"
     if name.endswith(json_documents.BZIP2):
         return "alexandria"
@@ -78,7 +67,7 @@ def kind_of(path: Path) -> str | None:
         return None
     if not path.stat().st_size:
         raise InputError(f"{shown(path)} is empty; give a file with rows")
-    if name.endswith(".parquet") and lemat_bulk.is_lemat(lemat_bulk.parquet_columns(path)):
+    if name.endswith(".parquet") and is_lemat(parquet_columns(path)):
         return "lemat_bulk"
     return kind or _json_kind(head_of(path).lstrip(), is_lines=name.endswith(json_documents.LINES))
 
@@ -91,10 +80,10 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
     try:
         row = parse_line(head.split(b"\n", 1)[0])
     except RowError:
-        return "records"  # a first line that is not an object decides nothing; the reader rejects it by its number
+        return "records"  # a first line that is not an object is not decisive; the reader rejects it by its number
     if "x-optimade" in row or {"type", "attributes"} <= row.keys():
         return "optimade"
-    if lemat_bulk.is_lemat(row):
+    if is_lemat(row):
         return "lemat_bulk"
     is_pymatgen = "structure" in row or "sites" in row or "@class" in row
     return "pymatgen" if is_pymatgen else "records"
@@ -132,11 +121,11 @@ def _read_folder(folder: Path) -> Iterator[RawRow | Rejection]:
         kind = kind_of(path)
         return None if kind is None else lambda path: until_cut_off(_told(READERS[kind], path), path)
 
-    return structure_file.read_folder(folder, reader_of)
+    return structure_files.read_folder(folder, reader_of)
 
 
 def _told(reader: Reader, path: Path) -> Iterator[RawRow | Rejection]:
-    """A file of a folder that is no use as a whole is one row of the quarantine."""
+    """An unusable file of a folder is one row of the quarantine file."""
     try:
         yield from reader(path)
     except InputError as error:
@@ -145,16 +134,16 @@ def _told(reader: Reader, path: Path) -> Iterator[RawRow | Rejection]:
 
 READERS: Final = MappingProxyType(
     {
-        "structure": structure_file.read,
+        "structure": structure_files.read_structure,
         "folder": _read_folder,
-        "records": record_tables.read,
-        "cgcnn": cgcnn_folder.read,
-        "csv": csv_table.read,
-        "matbench": matbench.read,
-        "extxyz": extended_xyz.read,
-        "optimade": json_documents.read,
-        "pymatgen": json_documents.read,
-        "lemat_bulk": lemat_bulk.read,
+        "records": json_documents.read_records,
+        "cgcnn": published_datasets.read_cgcnn_folder,
+        "csv": structure_files.read_csv,
+        "matbench": published_datasets.read_matbench,
+        "extxyz": structure_files.read_extended_xyz,
+        "optimade": json_documents.read_documents,
+        "pymatgen": json_documents.read_documents,
+        "lemat_bulk": published_datasets.read_lemat_bulk,
         "alexandria": json_documents.read_alexandria,
     }
 )

@@ -1,4 +1,7 @@
-"""A lab's own file as records: columns mapped, units converted, bad rows told apart."""
+"""Read a lab's own file as records: columns mapped, units converted, unusable rows rejected.
+
+Units are factors to ours (`columns.UNITS`; CODATA 2018).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,10 +14,9 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.errors import ParameterError
 from matscout.params import FileImport
-from matscout.sources.fields import flag, identifier, number, text, year_of
+from matscout.sources.fields import flag, identifier, number, numbers, text, year_of
 from matscout.sources.files.detect_format import READERS, detect, until_cut_off
-from matscout.sources.files.raw_row import RawRow
-from matscout.sources.files.units import LENGTH, check_units, to_ours
+from matscout.sources.files.file_rows import RawRow
 from matscout.sources.formats.crystal_parser import check_bulk
 from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
 
@@ -47,11 +49,11 @@ ALIASES: Final = MappingProxyType(
 )
 
 
-# How files write the functionals that we know by another name.
+# Other names of functionals in files.
 FUNCTIONALS: Final = MappingProxyType(
     {"pbe": "PBE", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "r2scan": "r2SCAN", "hse06": "HSE06"}
 )
-THEORETICAL: Final = "theoretical"  # the Materials Project's: nobody made it
+THEORETICAL: Final = "theoretical"  # of the Materials Project: the material has not been made
 
 
 def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:
@@ -115,6 +117,7 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
         year=year_of(fields, columns.YEAR),
         is_experimental=not theoretical if made is None and theoretical is not None else made,
         band_gap_functional=gap_functional,
+        own_labels=numbers({ours: row.fields.get(theirs) for ours, theirs in options.labels.items()}),
         file=row.file,
         row=row.number,
         **labels,  # type: ignore[arg-type]
@@ -128,3 +131,63 @@ def find_field(fields: Mapping[str, Any], name: str, mapping: Mapping[str, str])
             raise RowError("column_missing", f"{mapped!r}, mapped to {name}, is not among {list(fields)[:20]}")
         return fields[mapped]
     return next((fields[alias] for alias in ALIASES[name] if fields.get(alias) is not None), None)
+
+
+HARTREE: Final = 27.211386245988  # eV
+KJ_PER_MOL: Final = 0.010364269656262175  # eV
+BOHR: Final = 0.529177210903  # Å
+
+ENERGY: Final = MappingProxyType(
+    {"eV": 1.0, "meV": 1e-3, "Ha": HARTREE, "Ry": HARTREE / 2, "kJ/mol": KJ_PER_MOL, "kcal/mol": 4.184 * KJ_PER_MOL}
+)
+PER_CELL: Final = "/cell"  # marks a total energy, to be divided by the number of atoms
+ENERGY_PER_ATOM: Final = MappingProxyType(
+    {f"{unit}{per}": factor for unit, factor in ENERGY.items() for per in ("/atom", PER_CELL)}
+)
+PRESSURE: Final = MappingProxyType({"GPa": 1.0, "MPa": 1e-3, "kbar": 0.1, "Pa": 1e-9, "eV/Å³": 160.21766208})
+LENGTH: Final = MappingProxyType({"Å": 1.0, "nm": 10.0, "pm": 0.01, "bohr": BOHR})
+KNOWN: Final = MappingProxyType(
+    {
+        columns.LATTICE: LENGTH,
+        columns.BAND_GAP: ENERGY,
+        columns.FORMATION_ENERGY: ENERGY_PER_ATOM,
+        columns.ENERGY_ABOVE_HULL: ENERGY_PER_ATOM,
+        columns.BULK_MODULUS: PRESSURE,
+        columns.SHEAR_MODULUS: PRESSURE,
+    }
+)
+
+
+def check_units(units: Mapping[str, str], path: str) -> None:
+    """Check names and units of `params.databases.<name>.file.units`.
+
+    Args:
+        units: unit by quantity.
+        path: path of the parameter, for the message.
+
+    Raises:
+        ParameterError: an unknown quantity or unit; the message lists the known ones.
+    """
+    for name, unit in units.items():
+        if name not in KNOWN:
+            raise ParameterError(f"{path}.{name}: unknown quantity; known are {', '.join(KNOWN)}")
+        if unit not in KNOWN[name]:
+            raise ParameterError(f"{path}.{name} = {unit!r}: unknown unit; known are {', '.join(KNOWN[name])}")
+
+
+def to_ours(value: float | None, name: str, unit: str | None, n_atoms: int) -> float | None:
+    """Convert a label to our unit.
+
+    Args:
+        value: in `unit`; None stays None.
+        name: name of the quantity.
+        unit: its unit; None = ours.
+        n_atoms: number of atoms in the cell, for units per cell.
+
+    Returns:
+        The value in our unit.
+    """
+    if value is None or unit is None:
+        return value
+    scaled = value * KNOWN[name][unit]
+    return scaled / n_atoms if unit.endswith(PER_CELL) else scaled

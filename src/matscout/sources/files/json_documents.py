@@ -1,23 +1,117 @@
-"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object a line, or one value.
+"""JSON documents: our records, pymatgen, JARVIS, OPTIMADE, MEGNet, pandas frames; one object per line, or one value.
 
 Alexandria's downloads are among them: pymatgen entries in `{"entries": [...]}`, which may be compressed by bzip2.
+`JsonStream` reads one value after another out of a file that is too large to hold. Our own records may also be a
+parquet table of `RECORD_SCHEMA`.
 """
 
 import bz2
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from matscout import columns
 from matscout.crystal_checks import Rejection
-from matscout.sources.files.file_opening import name_of, open_bytes, open_text, shown, stem_of
-from matscout.sources.files.json_stream import JsonStream
-from matscout.sources.files.raw_row import RawRow
+from matscout.errors import InputError
+from matscout.sources.files.file_rows import RawRow, name_of, open_bytes, open_text, shown, stem_of
 from matscout.sources.formats.crystal_parser import parse_document
 from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
+
+CHUNK = 1 << 18  # characters; a value that is longer is read in chunks that grow with it
+MAX_VALUE = 1 << 26  # characters; a broken file must not be read into memory in search of a bracket
+WHITESPACE = " \t\r\n"
+LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may continue in the next chunk
+
+
+class JsonStream:
+    """A cursor over JSON text that reads a chunk when it needs one.
+
+    Raises everywhere:
+        EOFError: the text ends inside a value.
+        ValueError: the text is no JSON.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._buffer = ""
+        self._position = 0
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is not white space, left in place; empty at the end."""
+        while True:
+            while self._position < len(self._buffer) and self._buffer[self._position] in WHITESPACE:
+                self._position += 1
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
+            if not self._read_more():
+                return ""
+
+    def expect(self, characters: str) -> str:
+        """Take the next character, which must be one of `characters`."""
+        character = self.peek()
+        if not character:
+            raise EOFError("the JSON text ends in the middle")
+        if character not in characters:
+            raise ValueError(f"found {character!r} where one of {characters!r} is expected")
+        self._position += 1
+        return character
+
+    def value(self) -> Any:
+        """Decode the next value, whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._position)
+            except RecursionError as error:
+                raise ValueError("brackets nest too deeply to be read") from error
+            except ValueError as error:
+                if len(self._buffer) - self._position > MAX_VALUE:
+                    raise ValueError(f"no whole JSON value within {MAX_VALUE} characters: {error}") from error
+                if not self._read_more():
+                    raise EOFError(f"the JSON text is cut off or broken: {error}") from error
+                continue
+            if end < len(self._buffer) or self._buffer[end - 1] in LITERAL_ENDS or not self._read_more():
+                self._position = end
+                return value
+
+    def items(self) -> Iterator[Any]:
+        """The elements of the array that comes next, one at a time."""
+        self.expect("[")
+        if self.peek() == "]":
+            self.expect("]")
+            return
+        while True:
+            yield self.value()
+            if self.expect(",]") == "]":
+                return
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the object that comes next; the caller must take each value before the next key."""
+        self.expect("{")
+        if self.peek() == "}":
+            self.expect("}")
+            return
+        while True:
+            key = self.value()
+            self.expect(":")
+            yield key
+            if self.expect(",}") == "}":
+                return
+
+    def _read_more(self) -> bool:
+        chunk = self._stream.read(max(CHUNK, len(self._buffer) - self._position))
+        self._buffer = self._buffer[self._position :] + chunk
+        self._position = 0
+        return bool(chunk)
+
 
 LINES: Final = (".jsonl", ".ndjson", ".jsonlines")
 CELL_KEYS: Final = frozenset({"structure", "atoms", "attributes", "cif", "poscar", "final_structure"})
@@ -33,7 +127,7 @@ ALEXANDRIA_LABELS: Final = {
 OPTIMADE_ENTRIES: Final = frozenset({"info", "references", "links", "calculations", "files"})  # but structures
 
 
-def read(path: Path) -> Iterator[RawRow | Rejection]:
+def read_documents(path: Path) -> Iterator[RawRow | Rejection]:
     """Every structure of the file, streamed; labels are the other keys of its document and of parts of it."""
     name, stem = shown(path.name), shown(stem_of(path))
     is_lines = name_of(path).endswith(LINES)
@@ -43,7 +137,7 @@ def read(path: Path) -> Iterator[RawRow | Rejection]:
                 file=name, row=number, material_id=key or "", reason=document.reason, detail=document.detail
             )
         elif not isinstance(document, dict | str):
-            detail = f"{document!r:.60} where an object with a structure must stand"
+            detail = f"{document!r:.60} where an object with a structure is expected"
             yield Rejection(file=name, row=number, material_id=key or "", reason="structure_malformed", detail=detail)
         elif not _is_beside(document):
             labels = _labels_of(document) if isinstance(document, dict) else {}
@@ -53,7 +147,7 @@ def read(path: Path) -> Iterator[RawRow | Rejection]:
 
 
 def _is_beside(document: Any) -> bool:
-    """A line of an OPTIMADE file that is no structure by the standard."""
+    """A line of an OPTIMADE file that is not a structure by the standard."""
     if not isinstance(document, dict):
         return False
     is_other = isinstance(kind := document.get("type"), str) and kind in OPTIMADE_ENTRIES
@@ -148,7 +242,7 @@ def read_alexandria(path: Path) -> Iterator[RawRow | Rejection]:
         stated = {} if functional is None else {columns.FUNCTIONAL: functional}
         for number, entry in enumerate(_entries(file)):
             if not isinstance(entry, dict) or not isinstance(entry.get("structure"), dict):
-                detail = f"{entry!r:.60} where an entry with a structure must stand"
+                detail = f"{entry!r:.60} where an entry with a structure is expected"
                 yield Rejection(file=name, row=number, reason="structure_malformed", detail=detail)
                 continue
             data = entry["data"] if isinstance(entry.get("data"), dict) else {}
@@ -175,3 +269,25 @@ def _opened(path: Path) -> Iterator[IO[str]]:
     else:
         with open_text(path) as text:
             yield text
+
+
+BATCH_ROWS = 1000
+
+
+def read_records(path: Path) -> Iterator[RawRow | Rejection]:
+    """Rows of either kind of file."""
+    if not name_of(path).endswith(".parquet"):
+        yield from read_documents(path)
+        return
+    name, stem = shown(path.name), shown(stem_of(path))
+    for number, row in enumerate(_parquet(path)):
+        yield RawRow(name, number, row, parse_document, row, f"{stem}-{number}")
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(BATCH_ROWS):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{shown(path)} is not a complete parquet file ({error!s:.200}); copy it again") from error

@@ -1,4 +1,4 @@
-"""Crystals that a user has as files, named: what `matscout predict`, `screen` and `data/own_candidates/` read."""
+"""Read a user's files as named crystals, for `matscout predict`, `screen` and `data/own_candidates/`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,10 +9,9 @@ from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
 from matscout.sources.files.detect_format import detect
-from matscout.sources.files.file_opening import shown
+from matscout.sources.files.file_rows import RawRow, shown
 from matscout.sources.files.import_file import import_file, to_record
-from matscout.sources.files.raw_row import RawRow
-from matscout.sources.files.structure_file import files_of, unique_names
+from matscout.sources.files.structure_files import files_of, unique_names
 from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
 from matscout.sources.record import Record
 
@@ -36,7 +35,7 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
         InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
     paths = [Path(path) for path in paths]
-    kinds = [detect(path) for path in paths]  # before any is read, so that a misspelt path fails at once
+    kinds = [detect(path) for path in paths]  # checked before any is read, so that a misspelt path fails at once
     single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
     names = iter(unique_names(single))
     taken: dict[str, str] = {}  # file by name
@@ -55,7 +54,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
 
     Args:
         content: the text; anything else is rejected.
-        name: of the crystal.
+        name: name of the crystal.
         most: characters; a longer text is rejected unread.
 
     Returns:
@@ -63,7 +62,7 @@ def read_text(content: Any, name: str, *, most: int = MAX_BYTES) -> Record | Rej
     """
     if not isinstance(content, str | bytes):
         row = Rejection(
-            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is no text of a structure"
+            file=name, row=0, material_id=name, reason="no_text", detail=f"{content!r:.40} is not structure text"
         )
     elif len(content) > most:
         row = Rejection(

@@ -82,7 +82,7 @@ class Block:
     columns: Mapping[str, Sequence[str]]
 
     def first(self, keys: Sequence[str]) -> str | None:
-        """The first of `keys` with a value; None where there is none."""
+        """The first of `keys` with a value; None if there is none."""
         for key in keys:
             value = self.items.get(key) or next(iter(self.columns.get(key, ())), None)
             if value is not None and value not in ABSENT:
@@ -116,7 +116,7 @@ def parse_cif(text: str) -> Crystal:
     """The crystal of a CIF that holds one.
 
     Args:
-        text: of the file.
+        text: text of the file.
 
     Returns:
         The cell, Å.
@@ -132,7 +132,7 @@ def parse_cif(text: str) -> Crystal:
         )
     if len(blocks) > 1:
         names = ", ".join(block.name for block in blocks[:5])
-        detail = f"{len(blocks)} data blocks hold crystals ({names}); write one crystal a file"
+        detail = f"{len(blocks)} data blocks hold crystals ({names}); write one crystal per file"
         raise RowError("several_crystals", detail)
     return crystal_of(blocks[0])
 
@@ -239,7 +239,7 @@ def _end_loop(names: list[str], values: list[str], columns: dict[str, list[str]]
 
 # ----------------------------------------------------------------------------------------- blocks to values
 def _number(value: str | None, what: str) -> float | None:
-    """`5.4309(2)` as 5.4309; None where absent."""
+    """`5.4309(2)` as 5.4309; None if absent."""
     if value is None or value in ABSENT:
         return None
     found = NUMBER.fullmatch(value)
@@ -247,7 +247,7 @@ def _number(value: str | None, what: str) -> float | None:
         return float(found[1])
     if fraction := FRACTION.fullmatch(value):
         return float(f"{fraction[1]}1") * int(fraction[2]) / max(int(fraction[3]), 1)
-    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number of common size")
+    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number of ordinary size")
 
 
 def _lattice(block: Block) -> NDArray[np.float64]:
@@ -325,7 +325,7 @@ def _soft_number(value: str | None) -> float | None:
 
 
 def _formula(text: str | None) -> dict[str, float] | None:
-    """Atoms by element in `_chemical_formula_sum`; None where absent."""
+    """Atoms by element in `_chemical_formula_sum`; None if absent."""
     if text is None:
         return None
     counts: dict[str, float] = {}
@@ -333,13 +333,13 @@ def _formula(text: str | None) -> dict[str, float] | None:
         parts = [part] if FORMULA_PART.fullmatch(part) else [found[0] for found in FORMULA_PART.finditer(part)]
         if "".join(parts) != part:
             raise RowError(
-                "formula_unreadable", f"_chemical_formula_sum {text!r:.60} is no list of elements and counts"
+                "formula_unreadable", f"_chemical_formula_sum {text!r:.60} is not a list of elements and counts"
             )
         for one in parts:
             symbol, number = FORMULA_PART.fullmatch(one).groups()  # type: ignore[union-attr]
             element = to_element(symbol)
             if element is None:
-                raise RowError("formula_unreadable", f"_chemical_formula_sum {text!r:.60}: {symbol} is no element")
+                raise RowError("formula_unreadable", f"_chemical_formula_sum {text!r:.60}: {symbol} is not an element")
             counts[element] = counts.get(element, 0) + float(number or 1)
     return {element: number for element, number in counts.items() if number > 0}
 
@@ -486,9 +486,11 @@ def _parse_operator(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]
                 shift[row] += value
             position = found.end()
         if position < len(part) or not part:
-            raise RowError("structure_malformed", f"symmetry operation {text!r:.60} is none; write it as 'x, y, z+1/2'")
+            raise RowError(
+                "structure_malformed", f"{text!r:.60} is not a symmetry operation; write it as 'x, y, z+1/2'"
+            )
     if len(parts) != 3 or abs(abs(np.linalg.det(rotation)) - 1) > 1e-6:
-        raise RowError("structure_malformed", f"symmetry operation {text!r:.60} is none; write it as 'x, y, z+1/2'")
+        raise RowError("structure_malformed", f"{text!r:.60} is not a symmetry operation; write it as 'x, y, z+1/2'")
     return rotation, shift
 
 
@@ -540,7 +542,7 @@ def _fitting(
             rule = "the symmetry is absent or leaves a choice, and no formula with Z or density decides it"
             raise RowError("symmetry_unclear", f"{rule}; list _space_group_symop_operation_xyz")
         if _are_too_near(crystal):
-            raise RowError("symmetry_unclear", f"as the space group is named, atoms come nearer than {NEAREST:g} Å")
+            raise RowError("symmetry_unclear", f"with the stated space group, atoms are closer than {NEAREST:g} Å")
     return crystal
 
 
@@ -624,11 +626,11 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
         found = TYPE_SYMBOL.fullmatch(site.symbol)
         element = to_element(found[1].capitalize()) if found else None
         if element is None:
-            raise RowError("unknown_element", f"site {site.label}: type symbol {site.symbol!r:.20} is no element")
+            raise RowError("unknown_element", f"site {site.label}: type symbol {site.symbol!r:.20} is not an element")
         letters = found[1] if found else ""
         is_plain = letters in {element, "D", "T"} or _letters(site.label) == element or formula is not None
         if not is_plain and all(to_element(letter.upper()) for letter in letters):  # CO, HO, NO, CN: two atoms or one
-            detail = f"site {site.label}: type symbol {letters!r} is one element or two; write {element}, or a formula"
+            detail = f"site {site.label}: type symbol {letters!r} is one element or two; write {element} or a formula"
             raise RowError("element_unclear", detail)
         return (element,)
     letters = _letters(site.label)
@@ -642,13 +644,13 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
     elif letters[:1].isupper() and to_element(letters) is not None:
         choice = (str(to_element(letters)),)  # exactly a symbol, such as `Na1`
     elif not (len(letters) == 2 and len(choice) == 1 and two is not None):  # `MG1` is unambiguous
-        detail = f"label {site.label!r:.20} is no plain symbol; add _atom_site_type_symbol or _chemical_formula_sum"
+        detail = f"label {site.label!r:.20} is not a plain symbol; add _atom_site_type_symbol or _chemical_formula_sum"
         raise RowError("element_unclear", detail)
     if not choice:
         known = " ".join(formula or ())
         raise RowError(
             "unknown_element",
-            f"label {site.label!r:.20} is no element of the formula {known}; add _atom_site_type_symbol",
+            f"label {site.label!r:.20} is not an element of the formula {known}; add _atom_site_type_symbol",
         )
     return choice
 
@@ -662,7 +664,7 @@ def _check_volume(lattice: NDArray[np.float64], statement: Statement) -> None:
     volume = abs(float(np.linalg.det(lattice)))
     if statement.volume is not None and abs(volume / statement.volume - 1) > VOLUME_TOLERANCE:
         detail = (
-            f"lengths and angles span {volume:.2f} Å³, _cell_volume says {statement.volume:.2f}; one of them is wrong"
+            f"lengths and angles span {volume:.2f} Å³, but _cell_volume is {statement.volume:.2f}; one of them is wrong"
         )
         raise RowError("cell_disagrees", detail)
 
@@ -692,7 +694,7 @@ def _check_contents(crystal: Crystal, statement: Statement) -> bool:
     )
     if statement.units is not None and not has_units and not is_dense:
         found = " or ".join(f"{unit:g}" for unit in sorted(units))
-        detail = f"the cell holds {found} formula units, _cell_formula_units_Z says {statement.units:g}"
+        detail = f"the cell holds {found} formula units, but _cell_formula_units_Z is {statement.units:g}"
         raise RowError("formula_units_disagree", f"{detail}; check symmetry and sites")
     if statement.units is None and is_dense is False:
         raise RowError("density_disagrees", _density_detail(crystal, statement.density))
@@ -702,7 +704,7 @@ def _check_contents(crystal: Crystal, statement: Statement) -> bool:
 def _formula_fault(counts: Mapping[str, int], formula: Mapping[str, float]) -> RowError:
     found = " ".join(f"{element}{number}" for element, number in sorted(counts.items()))
     stated = " ".join(f"{element}{number:g}" for element, number in sorted(formula.items()))
-    detail = f"the sites give {found}, _chemical_formula_sum says {stated}"
+    detail = f"the sites give {found}, but _chemical_formula_sum is {stated}"
     heavy = ({e: n for e, n in counts.items() if e != "H"}, {e: n for e, n in formula.items() if e != "H"})
     if "H" in formula and heavy[0] and _same_ratios(*heavy):
         ratio = next(heavy[0][element] / heavy[1][element] for element in heavy[1])
@@ -718,7 +720,7 @@ def _mass_density(crystal: Crystal) -> float:
 
 
 def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
-    """Whether the density is the stated one; None where it is not stated or not decisive."""
+    """Whether the density is the stated one; None if it is not stated or not decisive."""
     if stated is None:
         return None
     ratio = _mass_density(crystal) / stated
@@ -728,4 +730,4 @@ def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
 
 
 def _density_detail(crystal: Crystal, stated: float | None) -> str:
-    return f"the sites give {_mass_density(crystal):.2f} g/cm³, _exptl_crystal_density_diffrn says {stated}"
+    return f"the sites give {_mass_density(crystal):.2f} g/cm³, but _exptl_crystal_density_diffrn is {stated}"

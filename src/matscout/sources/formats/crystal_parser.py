@@ -95,7 +95,7 @@ def parse_document(document: Any, depth: int = 0) -> Crystal:
     if isinstance(document, str | bytes):
         return parse_text(document)
     if not isinstance(document, Mapping) or depth > MAX_DEPTH:
-        raise RowError("structure_malformed", f"{document!r:.60} is no structure; give CIF text or a pymatgen dict")
+        raise RowError("structure_malformed", f"{document!r:.60} is not a structure; give CIF text or a pymatgen dict")
     for parse, keys in _DOCUMENTS.items():
         if keys <= document.keys():
             return parse(document)
@@ -110,7 +110,7 @@ def parse_document(document: Any, depth: int = 0) -> Crystal:
 def parse_cif_text(text: Any) -> Crystal:
     """The crystal of CIF text alone; see `parse_text`."""
     if not isinstance(text, str | bytes):
-        raise RowError("structure_missing", f"{text!r:.60} is no CIF text")
+        raise RowError("structure_missing", f"{text!r:.60} is not CIF text")
     return parse_text(text)
 
 
@@ -119,7 +119,7 @@ def parse_poscar(text: str) -> Crystal:
     """Read a POSCAR or CONTCAR of VASP 5 and later, which names the elements.
 
     Args:
-        text: of the file.
+        text: text of the file.
 
     Returns:
         The cell, Å.
@@ -149,7 +149,7 @@ def parse_poscar(text: str) -> Crystal:
     row += is_selective
     mode = (_words(lines, row) or ["?"])[0][0].lower()
     if mode not in "cdkf":
-        raise RowError("unreadable_structure", f"line {row + 1} must say Direct or Cartesian")
+        raise RowError("unreadable_structure", f"line {row + 1} must be Direct or Cartesian")
     body = [_words(lines, number) for number in range(row + 1, row + 1 + n_atoms)]
     if any(len(words_of) < 3 for words_of in body):
         n_whole = sum(len(words_of) >= 3 for words_of in body)
@@ -159,7 +159,7 @@ def parse_poscar(text: str) -> Crystal:
     try:
         positions = np.array([[float(word) for word in words_of[:3]] for words_of in body])
     except ValueError as error:
-        raise RowError("coordinates_malformed", f"a position is no number ({error!s:.80})") from error
+        raise RowError("coordinates_malformed", f"a position is not a number ({error!s:.80})") from error
     if mode in "ck":
         return make_crystal(lattice, species, to_fractional(positions * scale, lattice))
     return make_crystal(lattice, species, positions)
@@ -198,11 +198,13 @@ def _check_end(rest: list[str]) -> None:
     """
     after = _words(rest, 0)[:3]
     if len(after) == 3 and all(_is_number(word) for word in after):
-        raise RowError("count_mismatch", "more positions follow than the numbers of atoms say; correct one of them")
+        raise RowError(
+            "count_mismatch", "there are more positions than the numbers of atoms state; correct one of them"
+        )
     begins = "\n".join(rest).strip().splitlines()
     is_frame = any("configuration=" in line.lower() for line in begins)
     if is_frame or (not begins[:1] == [] and not begins[0].lower().startswith("lattice") and _is_head(begins)):
-        raise RowError("several_crystals", "a second structure follows the first; write one a file")
+        raise RowError("several_crystals", "a second structure follows the first; write one per file")
 
 
 def _is_head(lines: list[str]) -> bool:
@@ -231,10 +233,10 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
     """Symbols by atom: from the line of names (`Fe`, `Fe_pv`), else from the word that follows every position.
 
     Args:
-        names: line 6, None where it holds the numbers of atoms.
+        names: line 6, None if it holds the numbers of atoms.
         counts: atoms by name.
         body: words of each position.
-        after: of how many words a position consists: 3, or 6 with the flags of selective dynamics.
+        after: number of words in the line of a position: 3, or 6 with the flags of selective dynamics.
     """
     written = [to_element(words[after]) if len(words) > after else None for words in body]
     if any(set(words[3:6]) <= {"T", "F"} and len(words) >= 6 for words in body):
@@ -246,13 +248,13 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
         species = [str(symbol) for symbol in written]
         ends = list(itertools.accumulate(counts))
         if any(len(set(species[end - count : end])) > 1 for end, count in zip(ends, counts, strict=True)):
-            detail = f"the numbers of atoms {counts} part the positions elsewhere than the elements beside them"
+            detail = f"the numbers of atoms {counts} divide the positions differently from the elements beside them"
             raise RowError("elements_disagree", detail)
         return species
     if len(names) != len(counts):
         detail = f"{len(names)} element names and {len(counts)} numbers of atoms; they must be equal in number"
         raise RowError("count_mismatch", detail)
-    symbols = [re.split(r"[_/]|\.(?!\d)", name)[0] for name in names]  # H.5 is no hydrogen
+    symbols = [re.split(r"[_/]|\.(?!\d)", name)[0] for name in names]  # H.5 is not hydrogen
     species = [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
     for number, (symbol, beside) in enumerate(zip(species, written, strict=True)):
         if beside is not None and to_element(symbol) not in {beside, None}:
@@ -266,7 +268,7 @@ def parse_pymatgen(document: Any) -> Crystal:
     """A pymatgen `Structure.as_dict()`; oxidation states are dropped.
 
     Args:
-        document: of `Structure.as_dict()`.
+        document: document of `Structure.as_dict()`.
 
     Returns:
         The cell, Å.
@@ -276,7 +278,7 @@ def parse_pymatgen(document: Any) -> Crystal:
     """
     lattice, sites = (document.get("lattice"), document.get("sites")) if isinstance(document, Mapping) else (None, None)
     if not isinstance(lattice, Mapping) or not isinstance(sites, list):
-        raise RowError("structure_malformed", f"structure is no pymatgen dict: {document!r:.60}")
+        raise RowError("structure_malformed", f"structure is not a pymatgen dict: {document!r:.60}")
     _check_periodic(lattice.get("pbc"))
     if len(sites) > MAX_ATOMS_READ:
         raise RowError("too_many_atoms", f"{len(sites)} atoms; at most {MAX_ATOMS_READ} are read")
@@ -303,16 +305,16 @@ def parse_pymatgen(document: Any) -> Crystal:
 
 def _only_element(site: Any) -> str:
     if not isinstance(site, Mapping) or not isinstance(site.get("species"), list) or not site["species"]:
-        raise RowError("structure_malformed", f"structure is no pymatgen dict: a site is {site!r:.60}")
+        raise RowError("structure_malformed", f"structure is not a pymatgen dict: a site is {site!r:.60}")
     occupants = site["species"]
     if not all(isinstance(occupant, Mapping) for occupant in occupants):
-        raise RowError("structure_malformed", f"structure is no pymatgen dict: species = {occupants!r:.60}")
+        raise RowError("structure_malformed", f"structure is not a pymatgen dict: species = {occupants!r:.60}")
     occupancy = occupants[0].get("occu", 1)
     if len(occupants) != 1 or occupancy != 1:
         raise RowError("disordered", "a site is partially occupied; give an ordered cell")
     element = occupants[0].get("element")
     if not isinstance(element, str):
-        raise RowError("structure_malformed", f"structure is no pymatgen dict: element = {element!r:.40}")
+        raise RowError("structure_malformed", f"structure is not a pymatgen dict: element = {element!r:.40}")
     return element
 
 
@@ -438,16 +440,20 @@ def from_ase(atoms: Any) -> Crystal:
     return make_crystal(np.array(atoms.cell), atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=False))
 
 
+def empty_widths(crystal: Crystal) -> NDArray[np.float64]:
+    """(3,) Å: the widest slab without the centre of an atom between planes parallel to bc, ca and ab."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
+    levels = np.sort(crystal.frac_coords % 1.0, axis=0)
+    return np.diff(levels, axis=0, append=levels[:1] + 1).max(axis=0) * heights
+
+
 def check_bulk(crystal: Crystal) -> None:
     """Reject a slab, a wire or a molecule in a box: its cell repeats, its matter does not.
 
     Raises:
         RowError: more than `VACUUM` without an atom, all across the cell.
     """
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
-    for axis, height in enumerate(heights):
-        levels = np.sort(crystal.frac_coords[:, axis] % 1.0)
-        gap = float(np.diff(np.append(levels, levels[0] + 1)).max()) * float(height)
+    for axis, gap in enumerate(empty_widths(crystal)):
         if gap > VACUUM:
             detail = f"{gap:.1f} Å without an atom along {'abc'[axis]}: a slab, a molecule in a box or a cut-off cell"
             raise RowError("not_bulk", f"{detail}; matscout knows bulk crystals")

@@ -1,10 +1,10 @@
-"""The Materials Project's bulk tables: what it recommends for large downloads, without a key, from S3 or a folder.
+"""The Materials Project's bulk tables, recommended for large downloads: read without a key from S3 or a folder.
 
 Two layouts are read, each with the collections `summary`, `thermo` and `materials`:
 
 - files: `<root>/<collection>/nelements=N/symmetry_number=M.jsonl.gz`, and for thermo a folder
   `thermo_type=GGA_GGA+U` above; the root ends in a release, such as `collections/2025-09-25`;
-- Delta tables: `<root>/<collection>/`, rows of several releases told apart by the column `version`; the newest is read.
+- Delta tables: `<root>/<collection>/`, rows of several releases, by the column `version`; the newest is read.
 
 Pages are those of the REST client, so that one parser reads both.
 """
@@ -21,10 +21,10 @@ from typing import Any, Final, Protocol
 
 from matscout.errors import InputError, SourceError
 from matscout.params import Database
-from matscout.sources.formats.materials_project import FORMAT, normalise_id
-from matscout.sources.services.fetcher import Cursor, Page
-from matscout.sources.services.materials_project_client import (
+from matscout.sources.services.http import Cursor, Page, TransientError, patiently
+from matscout.sources.services.materials_project import (
     CORE_FIELDS,
+    FORMAT,
     NOT_FREE,
     SUMMARY_FIELDS,
     THERMO_FIELDS,
@@ -32,10 +32,10 @@ from matscout.sources.services.materials_project_client import (
     criteria,
     is_commercial,
     is_low,
+    normalise_id,
     origins_of,
     slim,
 )
-from matscout.sources.services.retrying import TransientError, patiently
 
 S3: Final = "s3://"
 REGION: Final = "us-east-1"
@@ -49,7 +49,7 @@ class Tables(Protocol):
     """The three collections in one layout."""
 
     def release(self) -> str | None:
-        """Of the database; None where the layout does not say."""
+        """Of the database; None if the layout does not say."""
         ...
 
     def units(self) -> list[tuple[int, str]]:
@@ -104,7 +104,7 @@ class BulkClient:
         return self._tables.release()
 
     def total(self, cursor: Cursor | None) -> int | None:
-        """Not stated: the limit of the query."""
+        """Not stated by the service; the limit of the query."""
         return self._wanted.limit if cursor is not None else None
 
     def fetch(self, cursor: Cursor | None) -> Page:
@@ -226,7 +226,9 @@ class ObjectTables:
         try:
             return gzip.decompress(self._store.read(name))
         except (OSError, EOFError) as error:
-            raise SourceError(f"{self._store.root}/{name} is no whole gzip file ({error}); fetch it again") from error
+            raise SourceError(
+                f"{self._store.root}/{name} is not a complete gzip file ({error}); get it again"
+            ) from error
 
 
 class DeltaTables:
@@ -326,7 +328,7 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         if not Path(root).is_dir():
-            raise SourceError(f"{root} is no folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
+            raise SourceError(f"{root} is not a folder; give the folder above {SUMMARY}/, {THERMO}/ and {CORE}/")
         self.root = str(root)
         self.delta_options: dict[str, str] = {}
 
@@ -352,11 +354,11 @@ class Folder:
 
 
 class Bucket:
-    """A public bucket of S3, or of a server that speaks its language (`AWS_ENDPOINT_URL_S3`); no key is sent.
+    """A public bucket of S3, or of a compatible server (`AWS_ENDPOINT_URL_S3`); no key is sent.
 
     Args:
         address: `s3://bucket/prefix`.
-        patience: seconds that one request may spend failing and waiting.
+        patience: seconds that one request may be retried.
     """
 
     def __init__(self, address: str, patience: float) -> None:

@@ -1,1 +1,0 @@
-"""Which rows are one material."""

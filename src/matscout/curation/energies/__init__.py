@@ -1,1 +1,0 @@
-"""Formation energies of several databases on one scale, and how far they disagree."""

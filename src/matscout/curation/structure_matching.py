@@ -1,0 +1,123 @@
+"""Decide whether two reduced cells have the same arrangement of atoms, and whether they are the same material.
+
+pymatgen's matcher compares the arrangements, in both directions because it is directional. It is tolerant: it
+matches cubic and polar BaTiO3. Two cells are therefore the same material only if their space
+groups agree too. However, strain and noise below the tolerance can change the space group that is found, so
+a difference counts only if the two cells really differ by that much.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+
+from matscout.curation.reduced_cell import ReducedCell
+from matscout.params import Matching
+
+
+@dataclass(frozen=True)
+class Match:
+    """A pair of cells that match, and how closely.
+
+    Attributes:
+        first, second: positions in the sequence that was compared.
+        rms: root mean square site displacement, in units of (volume per atom)^(1/3).
+        max_distance: largest site displacement, same unit.
+        volume_difference: |V_1 - V_2| / mean, per atom (the matcher scales both to one volume).
+        strain: largest principal strain between the lattices at equal volume; NaN where the space groups agree and it
+            is not needed.
+        same_material: whether the space groups agree, or differ within tolerance.
+    """
+
+    first: int
+    second: int
+    rms: float
+    max_distance: float
+    volume_difference: float
+    strain: float
+    same_material: bool
+
+
+def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], settings: Matching) -> list[Match]:
+    """Compare pairs of cells; a match holds in both directions.
+
+    Args:
+        cells: reduced, of one composition.
+        pairs: positions in `cells`.
+        settings: tolerances.
+
+    Returns:
+        The matches, in the order of `pairs`.
+    """
+    matcher = StructureMatcher(
+        ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
+    )
+    structures = [cell.crystal.to_structure() for cell in cells]
+    matches: list[Match] = []
+    for first, second in pairs:
+        if not matcher.fit(structures[first], structures[second], symmetric=True, skip_structure_reduction=True):
+            continue
+        distances = matcher.get_rms_dist(structures[first], structures[second])
+        if distances is None:  # at the very edge of the tolerances, where rounding decides whether there is a match
+            continue
+        volumes = cells[first].volume_per_atom, cells[second].volume_per_atom
+        rms, farthest = float(distances[0]), float(distances[1])
+        strain, same = np.nan, same_up_to_mirror(cells[first].space_group, cells[second].space_group)
+        if not same:
+            strain = _strain(matcher, structures[first], structures[second])
+            displacement = farthest * (sum(volumes) / 2) ** (1 / 3)
+            same = _within_tolerance(displacement, strain, settings)
+        difference = 2 * abs(volumes[0] - volumes[1]) / sum(volumes)
+        matches.append(Match(first, second, rms, farthest, difference, strain, same))
+    return matches
+
+
+def _within_tolerance(displacement: float, strain: float, settings: Matching) -> bool:
+    """Whether a cell displaced (Å) and strained so little shares the other's symmetry at `symprec`.
+
+    An operation that maps the first cell's sites onto each other maps the displaced ones to within
+    twice the displacement.
+    """
+    return 2 * displacement <= settings.symprec and strain <= settings.strain
+
+
+def _strain(matcher: StructureMatcher, first: Structure, second: Structure) -> float:
+    """Largest principal strain that takes one lattice to the other at equal volume; infinite if none is found.
+
+    With metric tensors G = L L^T of matching bases the principal stretches are the roots of the
+    eigenvalues of G_1^-1 G_2.
+    """
+    found = matcher.get_transformation(first, second)
+    if found is None:
+        return float("inf")
+    ours, theirs = first.lattice.matrix, found[0] @ second.lattice.matrix
+    squares = np.linalg.eigvals(np.linalg.solve(ours @ ours.T, theirs @ theirs.T)).real
+    stretches = np.sqrt(squares / np.prod(squares) ** (1 / 3))
+    return float(np.abs(stretches - 1).max())
+
+
+# International Tables A: left- and right-handed screw axes of one structure; energy and gap are equal
+MIRROR_IMAGES: Final = MappingProxyType(
+    {
+        78: 76,  # P4_3, P4_1
+        95: 91,  # P4_322, P4_122
+        96: 92,  # P4_32_12, P4_12_12
+        145: 144,  # P3_2, P3_1
+        153: 151,  # P3_212, P3_112
+        154: 152,  # P3_221, P3_121
+        170: 169,  # P6_5, P6_1
+        172: 171,  # P6_4, P6_2
+        179: 178,  # P6_522, P6_122
+        181: 180,  # P6_422, P6_222
+        213: 212,  # P4_132, P4_332
+    }
+)
+
+
+def same_up_to_mirror(first: int, second: int) -> bool:
+    """Whether two space groups are equal or each other's mirror image."""
+    return MIRROR_IMAGES.get(first, first) == MIRROR_IMAGES.get(second, second)

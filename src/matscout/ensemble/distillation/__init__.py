@@ -1,1 +1,0 @@
-"""A fast member that learns the ensemble's answers."""

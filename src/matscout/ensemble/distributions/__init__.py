@@ -1,1 +1,0 @@
-"""The members' distributions of a target, and the one that they make together."""

@@ -1,1 +1,0 @@
-"""Errors, coverage and bootstrap intervals: pure functions of arrays."""

@@ -1,1 +1,0 @@
-"""The nearest periodic neighbours of atoms."""

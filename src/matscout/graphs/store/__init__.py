@@ -1,1 +1,0 @@
-"""Packed graphs: built from crystals, kept on disk, cut into batches."""

@@ -1,1 +1,0 @@
-"""Which atoms of a cell are copies of one another."""

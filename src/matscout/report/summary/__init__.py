@@ -1,1 +1,0 @@
-"""Metrics for Git, plots for DVC, and the cards."""

@@ -1,1 +1,0 @@
-"""The training loop: batches, losses, learning rate, the processes that share it, the weights that result."""
