@@ -82,6 +82,10 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         ),
         (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),
         (("split", "test"), 0.95, "leaves nothing to train on"),
+        (("relaxation", "properties"), ["voltage"], "relaxation.properties.0 = 'voltage'"),
+        (("relaxation", "mobile_ions"), ["Fe"], "relaxation.mobile_ions.0 = 'Fe'"),
+        (("relaxation", "mobile_ions"), [], "relaxation.mobile_ions = []"),
+        (("relaxation", "slab_atoms"), 0, "relaxation.slab_atoms = 0"),
         (("curation", "offsets", "reference"), "icsd", "is not a database"),
     ],
 )
@@ -92,6 +96,16 @@ def test_a_bad_value_is_told_with_value_and_rule(path, value, told):
         check_params(tree)
     assert told in str(error.value)
     assert len(str(error.value)) < 300  # a rule on a whole section does not print that section
+
+
+def test_a_goal_on_relaxed_crystals_needs_a_potential():
+    tree = copy.deepcopy(TREE)
+    aims = tree["screening"]["goals"][tree["screening"]["goal"]]["objectives"]
+    aims.append({"column": "surface_energy", "window": None, "direction": "minimize"})
+    check_params(tree)
+    tree["relaxation"]["potential"] = None
+    with pytest.raises(ParameterError, match="asks for surface_energy, which only a potential computes"):
+        check_params(tree)
 
 
 def test_all_mistakes_are_told_at_once():

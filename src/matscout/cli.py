@@ -292,6 +292,10 @@ def relax(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
     potential: Annotated[str | None, typer.Option(help="potential to use instead of those in params.yaml")] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(help="surface_energy, average_voltage or bulk_modulus_potential, repeatable"),
+    ] = None,
     members: MembersOption = layout.MEMBERS,
     ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
@@ -301,7 +305,9 @@ def relax(
 
     if out is not None:
         check_table_name(out, [*structures, layout.MATERIALS])
-    table, rejections = relax_structures(structures, goal, potential=potential, members=members, ensemble=ensemble)
+    table, rejections = relax_structures(
+        structures, goal, potential=potential, members=members, ensemble=ensemble, properties=properties or ()
+    )
     typer.echo(table[[name for name in SHOWN_COLUMNS if name in table]].to_string(index=False))
     if cif is not None:
         typer.echo(f"{write_relaxed_cifs(cif, table)} relaxed cells -> {cif}")

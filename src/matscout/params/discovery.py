@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from matscout import columns
 from matscout.params.section import (
     Count,
     ElementSymbol,
@@ -15,6 +16,9 @@ from matscout.params.section import (
     Seed,
     check_range,
 )
+
+RelaxedProperty = Literal["surface_energy", "average_voltage", "bulk_modulus_potential"]
+MobileIon = Literal["Li", "Na", "K", "Rb", "Cs", "Ag", "Mg", "Ca", "Sr", "Ba", "Zn", "Al", "Y"]
 
 
 class Routes(Section):
@@ -47,7 +51,9 @@ class Candidates(Section):
 class Objective(Section):
     """One aim: a window, or a direction, for one predicted column."""
 
-    column: str = Field(description="predicted target, energy_above_hull, or a property of the elements")
+    column: str = Field(
+        description="predicted target, energy_above_hull, a property of its elements, or a property of `relaxation`"
+    )
     window: tuple[float | None, float | None] | None = Field(description="wanted range in the column's unit")
     direction: Literal["minimize", "maximize"] | None
 
@@ -128,6 +134,26 @@ class Goal(Section):
         rules.append(("does not contain", ", ".join((*self.elements.none_of, *self.deny_elements))))
         return [(what, symbols) for what, symbols in rules if symbols]
 
+    @model_validator(mode="after")
+    def _can_be_screened(self) -> Self:
+        if not self.screened:
+            message = (
+                f"every objective names a property that only relaxed crystals have ({self.objectives[0].column}); "
+                "add one that `screen` can predict, such as energy_above_hull"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def screened(self) -> tuple[Objective, ...]:
+        """Objectives on what is known before the relaxation."""
+        return tuple(aim for aim in self.objectives if aim.column not in columns.BY_RELAXATION)
+
+    @property
+    def relaxed(self) -> tuple[Objective, ...]:
+        """Objectives on properties that only relaxed crystals have."""
+        return tuple(aim for aim in self.objectives if aim.column in columns.BY_RELAXATION)
+
 
 class Relaxation(Section):
     """How the best candidates are relaxed, and judged again by the potential that relaxes them."""
@@ -152,6 +178,13 @@ class Relaxation(Section):
     )
     bonds: Positive = Field(description="largest relative change of a nearest-neighbour distance that is accepted")
     n_known: Count = Field(description="known validation crystals used to weight the potential and the ensemble")
+    properties: tuple[RelaxedProperty, ...] = Field(
+        description="computed for the relaxed crystals by the same potential, beside those that the goal asks for"
+    )
+    mobile_ions: Annotated[tuple[MobileIon, ...], Field(min_length=1)] = Field(
+        description="average_voltage takes out the first of them that a crystal holds"
+    )
+    slab_atoms: Count = Field(description="surface_energy skips larger slabs")
     seed: Seed
 
     @model_validator(mode="after")

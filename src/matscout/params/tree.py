@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from matscout.columns import (
     BAND_GAP_NOISE,
+    BY_RELAXATION,
     ENERGY_ABOVE_HULL,
     FORMATION_ENERGY_ALIGNED,
     FORMATION_ENERGY_ALIGNED_STD,
@@ -77,6 +78,13 @@ class Params(Section):
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
+        wanted = self.screening.goals[self.screening.goal].relaxed
+        if wanted and self.relaxation.potential is None:
+            message = (
+                f"screening.goals.{self.screening.goal} asks for {wanted[0].column}, which only a potential computes; "
+                "name one in relaxation.potential, or take the objective out"
+            )
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")
@@ -93,7 +101,7 @@ class Params(Section):
                         f"or name the column of your file in databases.<name>.file.labels"
                     )
                     raise ValueError(message)
-        predicted = {*self.targets, ENERGY_ABOVE_HULL, *RESOURCES, PARENT_MADE}
+        predicted = {*self.targets, ENERGY_ABOVE_HULL, *RESOURCES, PARENT_MADE, *BY_RELAXATION}
         for aim in self.screening.goals[self.screening.goal].objectives:
             if aim.column not in predicted:
                 message = (

@@ -1,10 +1,18 @@
 """Chances of meeting a goal against sampling, and goals that make no sense."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
+from scipy.stats import norm
 
-from matscout.discovery.rank.goals import check_goal, distance_outside, obeys_element_rules, window_probabilities
+from matscout.discovery.rank.goals import (
+    check_goal,
+    distance_outside,
+    measured_windows,
+    obeys_element_rules,
+    window_probabilities,
+)
 from matscout.discovery.stability.energy_above_hull import HullEnergy
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
@@ -222,3 +230,20 @@ def test_a_window_on_the_hull_needs_references(world):
     mixtures, members, _ = world
     with pytest.raises(InputError, match="needs reference phases"):
         window_probabilities(mixtures, members, [objective(HULL, (None, 0.1))], None)
+
+
+def test_windows_on_values_with_errors_are_gaussian_and_unknown_ones_are_never_met():
+    table = pd.DataFrame({"surface_energy": [1.0, 0.5, np.nan], "surface_energy_std": [0.2, 0.1, np.nan]})
+    aims = [objective("surface_energy", (None, 1.2)), objective("surface_energy", (0.6, None))]
+    found = measured_windows(table, [*aims, objective("surface_energy", direction="minimize")])
+    wanted = [norm(1.0, 0.2).cdf(1.2) - norm(1.0, 0.2).cdf(0.6), norm(0.5, 0.1).sf(0.6) - norm(0.5, 0.1).sf(1.2), 0.0]
+    np.testing.assert_allclose(found["surface_energy"], wanted, atol=1e-12)
+    assert measured_windows(table, [objective("surface_energy", direction="minimize")]) == {}
+
+
+def test_a_goal_needs_something_that_can_be_screened():
+    with pytest.raises(ValueError, match="add one that `screen` can predict"):
+        goal(objective("average_voltage", (3.0, None)))
+    wanted = goal(objective("average_voltage", (3.0, None)), objective(HULL, (None, 0.1)))
+    assert [aim.column for aim in wanted.screened] == [HULL]
+    assert [aim.column for aim in wanted.relaxed] == ["average_voltage"]

@@ -379,6 +379,12 @@ def test_a_parent_that_was_made_can_be_asked_for(screen):
     assert ranked.loc[made, "goal_probability"].max() > 0
 
 
+def test_properties_of_relaxed_crystals_are_unknown_here_and_change_nothing(screen):
+    wanted = {"column": "average_voltage", "window": (3.0, None)}, {"column": "surface_energy", "direction": "minimize"}
+    without, asked = (pd.read_parquet(screen(goal(GAP, STABLE, *more)) / "ranked.parquet") for more in ((), wanted))
+    pd.testing.assert_frame_equal(without, asked)
+
+
 def test_crystals_without_parents_cannot_be_asked_for_made_ones(screen, candidates, tmp_path):
     candidates.drop(columns="parent_is_experimental").to_parquet(tmp_path / "given.parquet")
     asked = {"column": "parent_made", "window": (1.0, None)}

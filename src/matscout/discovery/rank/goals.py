@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from matscout import columns
 from matscout.discovery.stability.energy_above_hull import HullEnergy
@@ -123,6 +125,25 @@ def window_probabilities(
             single[aim.column] = np.minimum(single.get(aim.column, 1.0), inside)
             joint = joint * inside
     return single, joint
+
+
+def measured_windows(table: pd.DataFrame, aims: Sequence[Objective]) -> dict[str, Array]:
+    """P(value in window) of columns with a Gaussian error of their own, such as properties by a potential.
+
+    Args:
+        table: n rows with these columns and their `_std`; NaN = not known, which meets no window.
+        aims: objectives on such columns; several windows on one column are intersected.
+
+    Returns:
+        (n,) by column that has a window.
+    """
+    found: dict[str, Array] = {}
+    for column in dict.fromkeys(aim.column for aim in aims if aim.window is not None):
+        low, high = _intersection([a.window for a in aims if a.column == column and a.window is not None])
+        value, error = (table[name].to_numpy(np.float64) for name in (column, column + columns.STD))
+        inside = ndtr((high - value) / error) - ndtr((low - value) / error)
+        found[column] = np.where(np.isfinite(value), inside, 0.0)
+    return found
 
 
 def _hull_nodes(hull: HullEnergy | None) -> list[tuple[float, float]]:

@@ -17,6 +17,7 @@ from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.rank.goals import (
     check_goal,
+    measured_windows,
     nothing_obeys,
     obeys_element_rules,
     window_column,
@@ -35,7 +36,7 @@ from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import NOT_FINITE, EnsemblePredictor
 from matscout.errors import InputError
 from matscout.graphs.graph_store import GraphStore
-from matscout.params import Goal
+from matscout.params import Goal, Objective
 
 PREDICTION_NOT_FINITE = "prediction_not_finite"  # a reason beside those of `crystal_checks`
 
@@ -117,7 +118,10 @@ class Judge:
     def check(self) -> None:
         """Reject a goal that needs other predictions; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
-        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
+        check_goal(
+            self.goal,
+            (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE, *columns.BY_RELAXATION),
+        )
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> ScoredCrystals:
         """One row per crystal that can be judged, in the given order; the others are named with their reasons.
@@ -152,10 +156,11 @@ class Judge:
         Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
         interval and above that of the known phases alone, competing phases, missing references, whether stability
         could be judged and why not, what the elements cost, `<column>_in_window` for each window, `element_rules_met`
-        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged.
+        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged. Objectives on properties of
+        relaxed crystals count where the table holds their columns.
 
         Args:
-            predicted: the predictor's table.
+            predicted: the predictor's table, perhaps with properties of relaxed crystals.
             mixtures: each target's calibrated distribution of the same rows.
             species: symbols of each crystal's atoms.
 
@@ -171,7 +176,9 @@ class Judge:
         table[list(certain)] = pd.DataFrame(certain, index=table.index)
         asked = {aim.column for aim in self.goal.objectives} & set(certain)
         exact = {name: certain[name] for name in sorted(asked)}
-        single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.objectives, hull, exact)
+        single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.screened, hull, exact)
+        for column, probability in measured_windows(table, self._measured(table)).items():
+            single[column], joint = probability, joint * probability
         for column, probability in single.items():
             table[window_column(column)] = probability
         obeys = obeys_element_rules(species, self.goal)
@@ -184,6 +191,7 @@ class Judge:
                 columns.STABILITY_JUDGED
             ]  # a goal on stability is not met if stability cannot be judged
             counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        counts = counts & self._is_measured(table)
         table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
         return table
 
@@ -212,9 +220,9 @@ class Judge:
         if self._asks_for_made_parents:
             drawn[columns.PARENT_MADE] = parent_made(candidates)
         if self.references is None:
-            return drawn_costs(drawn, self.goal.objectives, None)
+            return drawn_costs(drawn, self.goal.screened, None)
         hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng, ids)
-        return drawn_costs(drawn, self.goal.objectives, hulls)
+        return drawn_costs(drawn, self.goal.screened, hulls)
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
         """See `predict_usable`."""
@@ -227,6 +235,15 @@ class Judge:
     def _asks_for_stability(self) -> bool:
         return any(aim.column == columns.ENERGY_ABOVE_HULL for aim in self.goal.objectives)
 
+    def _measured(self, table: pd.DataFrame) -> tuple[Objective, ...]:
+        """Objectives on properties of relaxed crystals that the table holds."""
+        return tuple(aim for aim in self.goal.relaxed if aim.column in table)
+
+    def _is_measured(self, table: pd.DataFrame) -> NDArray[np.bool_]:
+        """(n,) whether each crystal has a value of every such property."""
+        names = [aim.column for aim in self._measured(table)]
+        return np.asarray(np.isfinite(table[names].to_numpy(dtype=np.float64)).all(axis=1))
+
     @property
     def _asks_for_made_parents(self) -> bool:
         return any(aim.column == columns.PARENT_MADE for aim in self.goal.objectives)
@@ -235,7 +252,8 @@ class Judge:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.
 
         Where the goal asks for stability, those whose stability cannot be judged are on no front either and come
-        between the two, in the last layer: a lack of rivals is not an advantage.
+        between the two, in the last layer: a lack of rivals is not an advantage. So do relaxed crystals without a value
+        of a property that the goal asks for.
 
         Args:
             table: table of `assess`.
@@ -252,11 +270,13 @@ class Judge:
         judged = obeys.copy()
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             judged &= table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        judged &= self._is_measured(table)
         parts = []
         if judged.any():
-            parts.append(rank_candidates(table.loc[judged], self.goal.objectives))
+            aims = (*self.goal.screened, *self._measured(table))
+            parts.append(rank_candidates(table.loc[judged], aims))
         if (unjudged := obeys & ~judged).any():
-            behind = rank_candidates(table.loc[unjudged], self.goal.objectives)
+            behind = rank_candidates(table.loc[unjudged], self.goal.screened)
             parts.append(behind.assign(**NOT_MET, **{columns.PARETO_LAYER: DEEPEST + 1}))
         if not obeys.all():
             parts.append(table.loc[~obeys].assign(**NOT_MET, **{columns.PARETO_LAYER: NO_LAYER}))

@@ -284,7 +284,7 @@ def _nearest(ranked: pd.DataFrame, goal: Goal) -> list[dict[str, Any]]:
         eligible = eligible.loc[_flags(eligible, columns.STABILITY_JUDGED)]
     misses = {
         aim.column: distance_outside(eligible[aim.column].to_numpy(), aim.window)
-        for aim in goal.objectives
+        for aim in goal.screened
         if aim.window is not None
     }
     if not misses or not len(eligible):
