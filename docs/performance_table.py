@@ -211,6 +211,21 @@ def threads_table(results: Results) -> str:
     return "\n".join([*lines, "", words])
 
 
+def relaxing_table(results: Results) -> str:
+    """What a relaxation costs, by number of atoms."""
+    figures = results["relaxing"]
+    lines = ["| atoms | candidates | mean atoms | steps | processor, s |", "|---|---|---|---|---|"]
+    for size, row in figures["by_size"].items():
+        cells = f"{row['candidates']:.0f} | {row['atoms']:.1f} | {row['steps']:.1f} | {row['seconds']:.2f}"
+        lines.append(f"| {size} | {cells} |")
+    words = (
+        f"{figures['per_hour_and_core']:,} candidates per hour and core with {figures['potential']}. The time of a "
+        f"step grows as the number of atoms to the power {figures['growth_of_a_step_with_atoms']:.2f}. "
+        f"{figures['cpu']}, torch {figures['torch']}."
+    )
+    return "\n".join([*lines, "", words])
+
+
 TABLES = {
     "graphs": graphs_table,
     "models": models_table,
@@ -222,6 +237,7 @@ TABLES = {
     "batches": batches_table,
     "cascade": cascade_table,
     "threads": threads_table,
+    "relaxing": relaxing_table,
 }
 
 

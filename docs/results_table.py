@@ -1,6 +1,6 @@
-"""Write the results tables of README.md: python docs/results_table.py.
+"""Write the results tables of README.md and docs/relaxation.md: python docs/results_table.py.
 
-Read metrics/*.json and, if it exists, benchmarks/results/hypothetical.json.
+Read metrics/*.json and, if they exist, hypothetical.json and potential_properties.json of benchmarks/results.
 """
 
 import json
@@ -14,6 +14,13 @@ TARGETS = {"band_gap": ("band gap", "eV"), "formation_energy_per_atom": ("format
 BASELINES = ("median of training", "mean of training", "gradient boosting on composition")
 
 HYPOTHETICAL = ROOT / "benchmarks" / "results" / "hypothetical.json"
+PROPERTIES = ROOT / "benchmarks" / "results" / "potential_properties.json"
+PROPERTY_ROWS = {  # by column: what it is compared with, unit, digits, whether its error is relative
+    "surface_energy": ("lowest surface of metals, PBE (Tran et al. 2016)", "J/m²", 2, True),
+    "average_voltage": ("lithium fully out, measured (Chevrier et al. 2010)", "V", 2, False),
+    "volume_change": ("the same, measured", "", 2, False),
+    "bulk_modulus_potential": ("Voigt-Reuss-Hill average of the Materials Project", "GPa", 1, True),
+}
 SAMPLE = "sample"  # the ensemble that `make repro` trains
 HYPOTHETICAL_SETS = {
     "wbm": "WBM, unrelaxed cells", "oqmd_perovskites": "OQMD perovskites", "oqmd_heuslers": "OQMD Heuslers",
@@ -70,6 +77,26 @@ def hypothetical_table(results: Metrics) -> str:
     return "\n".join(lines) + f"\n\n{words}\n"
 
 
+def properties_table(results: Metrics) -> str:
+    """Errors of properties by the potential, each beside cited values, and the voltages one by one."""
+    lines = ["| column | compared with | crystals | mean error | mean absolute error | root mean square |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for column, (reference, unit, digits, relative) in PROPERTY_ROWS.items():
+        if (found := results.get(column)) is None:
+            continue
+        bias, mae = (f"{found[key]:+.{digits}f} {unit}".strip() for key in ("bias", "mae"))
+        rms = f"{100 * found['rms_relative']:.0f} %" if relative else f"{found['rms']:.{digits}f} {unit}".strip()
+        lines.append(f"| `{column}` | {reference} | {found['n']} | {bias} | {mae.removeprefix('+')} | {rms} |")
+    one_by_one = "; ".join(
+        f"{formula} {values['computed']:.2f} V (measured {values['cited']:.1f}), volume "
+        f"{100 * results['volume_change']['of'][formula]['computed']:+.0f} % "
+        f"({100 * results['volume_change']['of'][formula]['cited']:+.0f} %)"
+        for formula, values in results["average_voltage"]["of"].items()
+    )
+    name, seconds = results["potential"]["name"], results["processor_seconds"]
+    return "\n".join(lines) + f"\n\nBy {name}, {seconds} s of one core. {one_by_one}.\n"
+
+
 def _calls(figures: Metrics) -> str:
     return f"{figures['f1']:.2f} / {figures['daf']:.1f}"
 
@@ -101,9 +128,10 @@ def read_figures() -> tuple[Metrics, Metrics, Metrics | None]:
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
-    readme = ROOT / "README.md"
+    """Rewrite the pages in place."""
+    readme, relaxation = ROOT / "README.md", ROOT / "docs" / "relaxation.md"
     readme.write_text(updated(readme.read_text(), table_of(*read_figures())))
+    relaxation.write_text(updated(relaxation.read_text(), properties_table(json.loads(PROPERTIES.read_text()))))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         (
             ("members", "cogn", "training", "target_weights"),
             {"bandgap": 0.1},
-            "members.cogn.training.target_weights.bandgap weighs no target; choose from ['band_gap', 'formation",
+            "members.cogn.training.target_weights.bandgap is not a target; choose from ['band_gap', 'formation",
         ),
         (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
@@ -82,6 +82,10 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         ),
         (("screening", "cascade"), {"member": "cgcnn", "keep": 0}, "screening.cascade.keep = 0"),
         (("split", "test"), 0.95, "leaves nothing to train on"),
+        (("relaxation", "properties"), ["voltage"], "relaxation.properties.0 = 'voltage'"),
+        (("relaxation", "mobile_ions"), ["Fe"], "relaxation.mobile_ions.0 = 'Fe'"),
+        (("relaxation", "mobile_ions"), [], "relaxation.mobile_ions = []"),
+        (("relaxation", "slab_atoms"), 0, "relaxation.slab_atoms = 0"),
         (("curation", "offsets", "reference"), "icsd", "is not a database"),
     ],
 )
@@ -92,6 +96,16 @@ def test_a_bad_value_is_told_with_value_and_rule(path, value, told):
         check_params(tree)
     assert told in str(error.value)
     assert len(str(error.value)) < 300  # a rule on a whole section does not print that section
+
+
+def test_a_goal_on_relaxed_crystals_needs_a_potential():
+    tree = copy.deepcopy(TREE)
+    aims = tree["screening"]["goals"][tree["screening"]["goal"]]["objectives"]
+    aims.append({"column": "surface_energy", "window": None, "direction": "minimize"})
+    check_params(tree)
+    tree["relaxation"]["potential"] = None
+    with pytest.raises(ParameterError, match="asks for surface_energy, which only a potential computes"):
+        check_params(tree)
 
 
 def test_all_mistakes_are_told_at_once():
@@ -132,9 +146,19 @@ def test_params_are_frozen():
         (("curation", "validity", "volume_per_atom"), [float("nan"), 1.0], "finite number"),
         (("databases", "aflow", "query", "n_atoms"), [9, 1], "n_atoms = [9, 1] is empty"),
         (("split", "seed"), -1, "greater than or equal to 0"),
+        (("targets", "band_gap", "label"), "bandgap", "targets.band_gap.label = 'bandgap' is no column with numbers"),
+        (("targets", "band_gap", "noise"), "formula", "targets.band_gap.noise = 'formula' is no column with numbers"),
+        (("databases", "oqmd", "file", "labels"), {"band_gap": "Eg"}, "'band_gap' is no name for a label"),
+        (("databases", "oqmd", "file", "labels"), {"rank": "Eg"}, "'rank' is no name for a label"),
+        (
+            ("screening", "goals", "solar_absorber", "objectives", 0, "column"),
+            "bulk_modulus",
+            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['band_gap'",
+        ),
+        (("screening", "goals", "battery", "elements"), {"all_of": ["li"]}, "did you mean Li?"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
         (("databases", "aflow", "endpoint"), "http://127.0.0.1.aflow.org/", "must begin with https://"),
-        (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "end it before"),
+        (("databases", "aflow", "endpoint"), "https://aflow.org/API/?key=secret", "leave it out"),
         (("databases", "oqmd", "optimade_endpoint"), "http://oqmd.org/optimade/v1/", "must begin with https://"),
         (("databases", "x; touch PWNED #"), TREE["databases"]["aflow"], "is not a valid name: write letters, digits"),
         (("members", "a'b"), TREE["members"]["cgcnn"], "is not a valid name: write letters, digits"),
@@ -147,6 +171,21 @@ def test_what_could_mislead_is_refused_with_the_nearest_right_word(path, value, 
     with pytest.raises(ParameterError) as error:
         check_params(tree)
     assert told in str(error.value)
+
+
+def test_a_label_of_a_lab_s_own_file_can_be_a_target_and_a_target_a_goal():
+    tree = copy.deepcopy(TREE)
+    tree["databases"]["oqmd"]["file"]["labels"] = {"band_gap_exp": "Eg (opt)"}
+    tree["targets"]["band_gap_exp"] = {"label": "band_gap_exp", "noise": None, "head": "hurdle", "weight": 0.3}
+    tree["targets"]["bulk_modulus"] = {"label": "bulk_modulus", "noise": None, "head": "log_laplace", "weight": 0.3}
+    aims = tree["screening"]["goals"]["solar_absorber"]["objectives"]
+    aims.append({"column": "bulk_modulus", "window": [100.0, None], "direction": None})
+    assert set(check_params(tree).targets) >= {"band_gap_exp", "bulk_modulus"}
+    tree["databases"]["oqmd"]["file"]["labels"] = {}
+    with pytest.raises(
+        ParameterError, match=r"targets\.band_gap_exp\.label = 'band_gap_exp' is no column with numbers"
+    ):
+        check_params(tree)
 
 
 def test_a_secret_in_an_endpoint_is_refused_and_never_shown():

@@ -6,7 +6,24 @@ import time
 import pytest
 
 from matscout.engine import held_for_each
-from matscout.progress import progress
+from matscout.progress import DELAY, progress
+
+
+@pytest.fixture(autouse=True)
+def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command that another test called here has set."""
+    monkeypatch.delenv(DELAY, raising=False)
+
+
+def test_a_bar_of_quick_work_is_not_drawn_where_a_delay_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(DELAY, "3")
+    list(progress(range(3), description="quick"))
+    assert "quick" not in capsys.readouterr().err
+    monkeypatch.delenv(DELAY)
+    list(progress(range(3), description="quick"))
+    assert "quick: 100%" in capsys.readouterr().err
 
 
 def test_rate_of_a_resumed_run_counts_its_own_steps_only() -> None:

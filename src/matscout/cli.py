@@ -92,6 +92,22 @@ def results() -> None:
         typer.echo(line)
 
 
+@app.command(epilog="Examples: `matscout compare`; `matscout compare main~1 bold-owl --no-members`")
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="revisions and experiments; by default the last commit and its experiments"),
+    ] = None,
+    members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
+) -> None:
+    """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
+    from matscout.commands.compare import compare as table_of
+    from matscout.discovery.screen.console_tables import table_lines
+
+    typer.echo("\n".join(table_lines(table_of(names or (), members=members))))
+    typer.echo("mean absolute errors on test crystals; in brackets, how many lie in the 90 % interval", err=True)
+
+
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
     """Restore DVC's own files if a killed run left them half-written; `make repro` runs this first."""
@@ -276,6 +292,10 @@ def relax(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="table to write: .parquet or .csv")] = None,
     cif: Annotated[Path | None, typer.Option("--cif", help="folder to write the relaxed cells to")] = None,
     potential: Annotated[str | None, typer.Option(help="potential to use instead of those in params.yaml")] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(help="surface_energy, average_voltage or bulk_modulus_potential, repeatable"),
+    ] = None,
     members: MembersOption = layout.MEMBERS,
     ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
@@ -285,7 +305,9 @@ def relax(
 
     if out is not None:
         check_table_name(out, [*structures, layout.MATERIALS])
-    table, rejections = relax_structures(structures, goal, potential=potential, members=members, ensemble=ensemble)
+    table, rejections = relax_structures(
+        structures, goal, potential=potential, members=members, ensemble=ensemble, properties=properties or ()
+    )
     typer.echo(table[[name for name in SHOWN_COLUMNS if name in table]].to_string(index=False))
     if cif is not None:
         typer.echo(f"{write_relaxed_cifs(cif, table)} relaxed cells -> {cif}")
@@ -370,6 +392,9 @@ def add_data(
     column: Annotated[
         list[str] | None, typer.Option(help="label=column of your file, repeatable: band_gap='Eg (eV)'")
     ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="name=column, repeatable: a label of your own, band_gap_exp='Eg (opt)'")
+    ] = None,
     unit: Annotated[list[str] | None, typer.Option(help="label=unit, repeatable: band_gap=meV")] = None,
     functional: Annotated[str, typer.Option(help="for rows that state none: PBE, HSE06, experiment")] = "PBE",
     licence: Annotated[str, typer.Option(help="owner and licence, for the cards")] = "own data, not published",
@@ -377,8 +402,8 @@ def add_data(
     """Add a file of your own as another database; writes params.yaml and dvc.yaml."""
     from matscout.commands.add_data import add_data as add
 
-    pairs = [dict(_pair(text) for text in given or ()) for given in (column, unit)]
-    found = add(path, name, mapping=pairs[0], units=pairs[1], functional=functional, licence=licence)
+    columns, units, labels = (dict(_pair(text) for text in given or ()) for given in (column, unit, label))
+    found = add(path, name, mapping=columns, units=units, own_labels=labels, functional=functional, licence=licence)
     for ours, theirs in found.mapping.items():
         typer.echo(f"{ours}: column {theirs!r}" + (f", in {found.units[ours]}" if ours in found.units else ""))
     counts = ", ".join(f"{label} {number}" for label, number in found.labels.items())
@@ -407,7 +432,9 @@ def why_merged(
 
 def _show_only_long_work() -> None:
     """Show progress bars only for work that takes longer than three seconds."""
-    os.environ.setdefault("TQDM_DELAY", "3")  # seconds; read when tqdm is imported
+    from matscout.progress import DELAY
+
+    os.environ.setdefault(DELAY, "3")
 
 
 def _print_json(table: "pd.DataFrame", rejections: "list[Rejection]", told: str) -> None:

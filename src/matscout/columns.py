@@ -115,6 +115,13 @@ FRONT_PROBABILITY: Final = "front_probability"  # share of the ensemble's draws 
 EXPECTED_IMPROVEMENT: Final = "expected_improvement"  # hypervolume it may add to the known materials' front
 BATCH: Final = "batch"  # place in the diverse batch, 1 = first; 0 = not in it
 
+# properties of relaxed crystals by a potential: unknown before the stage `relax`
+SURFACE_ENERGY: Final = "surface_energy"  # of the lowest low-index surface
+AVERAGE_VOLTAGE: Final = "average_voltage"  # of taking out the mobile ion, against its metal
+VOLUME_CHANGE: Final = "volume_change"  # when the ion is out, relative to the volume with it
+BULK_MODULUS_POTENTIAL: Final = "bulk_modulus_potential"  # of an equation of state
+BY_RELAXATION: Final = (SURFACE_ENERGY, AVERAGE_VOLTAGE, VOLUME_CHANGE, BULK_MODULUS_POTENTIAL)
+
 UNITS: Final = MappingProxyType(
     {
         LATTICE: "Å",
@@ -133,5 +140,8 @@ UNITS: Final = MappingProxyType(
         HULL_STD: "eV/atom",
         ELEMENTAL_COST: "$/kg",
         CRUSTAL_ABUNDANCE: "mg/kg",
+        SURFACE_ENERGY: "J/m²",
+        AVERAGE_VOLTAGE: "V",
+        BULK_MODULUS_POTENTIAL: "GPa",
     }
 )

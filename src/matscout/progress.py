@@ -1,5 +1,6 @@
 """Progress bars with rate and time left: drawn on a terminal, a line now and then in a pipe."""
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 PIPE_INTERVAL_S = 10.0
+DELAY = "TQDM_DELAY"  # seconds before a bar is drawn
 
 
 def progress(
@@ -47,5 +49,6 @@ def progress(
         mininterval=0.1 if on_terminal else PIPE_INTERVAL_S,
         position=None if on_terminal else 0,
         leave=None,
+        delay=float(os.environ.get(DELAY, "0")),  # tqdm reads it only when it is imported
         disable=not shown,
     )

@@ -15,8 +15,8 @@ from matscout.files import sha256_of
 
 EXIT_USER_ERROR = 1
 STORAGE_ERRORS = {  # errors of a disk, and what its owner can do
-    errno.EIO: "the disk fails: copy what is on it and run again on another",
-    errno.ENOENT: "make the folder, or run the stage that writes it",
+    errno.EIO: "the disk is failing: copy its files and run again on another",
+    errno.ENOENT: "create the folder, or run the stage that writes it",
     errno.ENOTDIR: "a file is where a folder must be: rename one of them",
     errno.EISDIR: "a folder is where a file must be: rename one of them",
     errno.ENAMETOOLONG: "shorten the name",
@@ -81,7 +81,7 @@ def check_code(imported: Path, here: Path) -> None:
     if here.is_dir() and not here.samefile(imported) and sha256_of(here) != sha256_of(imported):
         raise InputError(
             f"Python imports {imported}, which differs from {here.resolve()}, the code that DVC tracks here. A queued "
-            "experiment keeps the code of when it was queued: `git add` new files, and leave src/ alone until the "
+            "experiment keeps the code of when it was queued: `git add` new files, and do not edit src/ until the "
             "queue is done. In another clone, install there (make setup)"
         )
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from matscout.cli import app
 from matscout.commands.add_data import add_data, with_database
 from matscout.errors import InputError, ParameterError
-from matscout.params import load_params
+from matscout.params import check_params, load_params
 from matscout.sources.acquire import acquire
 from matscout.sources.snapshots.snapshot import read_snapshot
 from matscout.sources.snapshots.snapshot_files import read_manifest
@@ -79,6 +79,49 @@ def test_a_column_that_is_named_goes_before_a_guess(repository):
     assert found.mapping == {"band_gap": "gap (calc)", "formation_energy_per_atom": "hf"}
     with pytest.raises(ParameterError, match="'Eg' is not a column of"):
         add_data(repository / "lab.csv", "more", **arguments(mapping={"band_gap": "Eg"}))
+
+
+def test_a_label_of_one_s_own_is_named_kept_and_a_target_at_once(repository):
+    write_lab(
+        repository / "lab.csv", header=("id", "cif", "Eg (opt)", "hardness", "who", "x"), gap=lambda i: 1.5 + i / 9
+    )
+    command = [
+        "add-data",
+        "lab.csv",
+        "--name",
+        "lab",
+        "--label",
+        "band_gap_exp=Eg (opt)",
+        "--label",
+        "vickers=hardness",
+    ]
+    told = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert "labels: band_gap_exp 30, vickers 20" in told.output
+    tree = yaml.safe_load((repository / "params.yaml").read_text())
+    assert tree["databases"]["lab"]["file"]["labels"] == {"band_gap_exp": "Eg (opt)", "vickers": "hardness"}
+    tree["targets"]["band_gap_exp"] = {"label": "band_gap_exp", "noise": None, "head": "laplace", "weight": 0.3}
+    block = check_params(tree).databases["lab"]
+    acquire("lab", block, repository / "data/raw/lab")
+    own = [record.own_labels for record in read_snapshot(repository / "data/raw/lab")]
+    assert own[0] == {"band_gap_exp": 1.5}  # the hardness of every third row is empty
+    assert own[1] == {"band_gap_exp": pytest.approx(1.5 + 1 / 9), "vickers": pytest.approx(-96.485332)}
+    absent = block.model_copy(update={"file": block.file.model_copy(update={"labels": {"vickers": "Hv"}})})
+    with pytest.raises(InputError, match=r"databases\.lab\.file\.labels\.vickers = 'Hv': none of 30 rows"):
+        acquire("lab", absent, repository / "data/raw/other")
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "words"),
+    [
+        ({"band_gap": "E_g (meV)"}, ParameterError, "'band_gap' is no name for a label"),
+        ({"hardness": "Hv"}, ParameterError, "--label: 'Hv' is not a column of"),
+        ({"hardness": "who"}, InputError, "none of 30 row"),
+    ],
+)
+def test_a_label_that_cannot_be_one_is_refused(repository, label, error, words):
+    write_lab(repository / "lab.csv")
+    with pytest.raises(error, match=words):
+        add_data(repository / "lab.csv", "lab", **arguments(own_labels=label))
 
 
 def test_rows_without_a_label_are_an_error_here_and_in_acquire(repository):

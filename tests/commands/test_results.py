@@ -78,3 +78,6 @@ def test_the_readme_s_figures_are_those_of_the_metrics():
         figures.append(json.loads(committed("benchmarks/results/hypothetical.json")))
     readme = committed("README.md")
     assert table.updated(readme, table.table_of(*figures)) == readme, "run: python docs/results_table.py"
+    page = (ROOT / "docs" / "relaxation.md").read_text()
+    properties = table.properties_table(json.loads(table.PROPERTIES.read_text()))
+    assert table.updated(page, properties) == page, "run: python docs/results_table.py"

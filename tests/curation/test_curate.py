@@ -81,6 +81,21 @@ def test_columns_and_order_are_as_agreed(small):
     assert Crystal.from_row(table.iloc[0].to_dict()).n_atoms == table.iloc[0][columns.N_ATOMS]
 
 
+def test_labels_of_a_lab_s_own_become_columns_at_the_end_and_must_be_finite(tmp_path):
+    rows = [
+        record("lab-1", rock_salt(), source="lab", own_labels={"band_gap_exp": 8.5, "hardness": 2.0}),
+        record("lab-2", zinc_blende(), source="lab", own_labels={"hardness": math.inf}),
+        record("mp-1", quartz(), band_gap=6.0),
+    ]
+    table = run(rows, tmp_path).reset_index()
+    assert table.columns.tolist() == [*MATERIALS_SCHEMA.names, "band_gap_exp", "hardness"]
+    assert table.set_index(columns.MATERIAL_ID)["band_gap_exp"].to_dict() == {
+        "lab-1": 8.5,
+        "mp-1": pytest.approx(math.nan, nan_ok=True),
+    }
+    assert read(tmp_path, "quarantine")["detail"].str.contains("hardness = inf").tolist() == [True]
+
+
 def test_edges_keep_their_scores(small):
     edges = read(small, "duplicates").set_index(["material_id_a", "material_id_b"])
     related = edges.loc[("mp-3", "mp-4")]
@@ -188,7 +203,7 @@ def test_a_source_that_loses_many_rows_is_told_with_reason_and_place(tmp_path, c
 
 def test_why_merged_in_plain_words(small):
     text = why_merged("mp-1", small)
-    assert "one of 3 rows of one material; mp-1 speaks for them" in text
+    assert "one of 3 rows of one material; mp-1 represents them" in text
     assert "oqmd-1 (oqmd)" in text
     assert "100 meV/atom" in text
     assert "aflow:1 (aflow (synthetic))" in text
@@ -374,5 +389,5 @@ def test_gaps_of_another_functional_never_share_the_column(caplog):
     assert left_out == {"HSE06": 1, "experiment": 1, "r2SCAN": 1}
     assert materials["band_gap"].isna().tolist() == [False, False, True, True, False, True, True]
     assert materials["formation_energy_per_atom"].notna().all()
-    assert "1 gaps of HSE06 train nothing: the column holds gaps of PBE" in caplog.text
+    assert "1 gaps of HSE06 are not used: the column holds gaps of PBE" in caplog.text
     assert leave_out_other_gaps(materials, "elsewhere") == {}

@@ -159,7 +159,7 @@ def test_time_tests_on_materials_that_were_not_known_before():
     [
         ({"strategy": "database", "held_out": "nomad"}, "needs one of"),
         ({"strategy": "time", "held_out": None}, "first year"),
-        ({"strategy": "time", "held_out": "2050"}, "no genuine row to test on"),
+        ({"strategy": "time", "held_out": "2050"}, "no real row to test on"),
     ],
 )
 def test_impossible_splits_are_rejected(changes, message):

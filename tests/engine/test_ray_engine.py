@@ -97,7 +97,7 @@ def test_short_pieces_give_the_same_results_although_a_worker_dies(cluster, tmp_
         parallel_map(fail_on_three, range(5), workers=2, description="fails")
     with pytest.raises(ValueError, match=r"^three$"):
         held_for_each(fail_on_three, range(5), workers=2, description="fails", unit="piece")
-    with pytest.raises(WorkerError, match=r"gave a piece of work up after 4 tries.*MATSCOUT_WORKERS=1"):
+    with pytest.raises(WorkerError, match=r"gave up a piece of work after 4 tries.*MATSCOUT_WORKERS=1"):
         held_for_each(die, range(1), workers=2, description="dies", unit="piece")
 
 

@@ -196,7 +196,7 @@ def test_another_ensemble_refuses_it(taught, predictor, outputs, ensemble, tmp_p
     write_member(tmp_path / "members", "composition", params, materials)
     evaluate(tmp_path / "members", **outputs.arguments(), destination=tmp_path / "ensemble")
     other = EnsemblePredictor.load(tmp_path / "members", tmp_path / "ensemble")
-    with pytest.raises(StoreError, match=r"'fast' was taught by another ensemble \(its member\(s\) cgcnn differ\)"):
+    with pytest.raises(StoreError, match=r"'fast' was trained on another ensemble \(its member\(s\) cgcnn differ\)"):
         student(other, taught)
     assert student(predictor, taught).members[0].name == "fast"
 

@@ -240,7 +240,7 @@ def test_graphs_built_otherwise_are_rejected(predictor):
         predictor.predict(store)
     shallow = predictor.graphs.model_copy(update={"n_neighbors": 2})
     store = GraphStore.from_crystals(["a"], [binary("Na", "Cl", 3.5)], shallow)
-    with pytest.raises(StoreError, match="needs 6 neighbours and the graphs hold 2"):
+    with pytest.raises(StoreError, match="needs 6 neighbours, but the graphs hold 2"):
         predictor.predict(store)
 
 

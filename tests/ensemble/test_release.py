@@ -93,7 +93,7 @@ def test_prediction_works_in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def test_a_newcomer_s_folder_is_answered_on_the_command_line(tmp_path, monkeypatch):
-    """Salts, an element, a slab, a molecule in a box and an alloy: a row, or the reason why not."""
+    """Ten files: salts, an element, slabs, a molecule in a box, an alloy: a row with remarks, or the reason why not."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "cifs"
     folder.mkdir()
@@ -104,7 +104,9 @@ def test_a_newcomer_s_folder_is_answered_on_the_command_line(tmp_path, monkeypat
     slab = Structure(Lattice.orthorhombic(4, 4, 30), ["Na", "Cl"], [[0, 0, 0.1], [0.5, 0.5, 0.1]])
     water = Structure(Lattice.cubic(14), ["O", "H", "H"], [[0.5] * 3, [0.55, 0.55, 0.5], [0.45, 0.55, 0.5]])
     alloy = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.7), [{"Cu": 0.5, "Au": 0.5}], [[0] * 3])
-    for name, structure in (("slab", slab), ("water", water), ("alloy", alloy)):
+    sheet = Structure(Lattice.hexagonal(2.50, 8), ["B", "N"], [[0, 0, 0.5], [1 / 3, 2 / 3, 0.5]])
+    blown = Structure.from_spacegroup("Fm-3m", Lattice.cubic(9.0), ["Cs", "F"], [[0, 0, 0], [0.5] * 3])
+    for name, structure in (("slab", slab), ("water", water), ("alloy", alloy), ("sheet", sheet), ("blown", blown)):
         structure.to(filename=str(folder / f"{name}.cif"))
     told = CliRunner().invoke(app, ["predict", "cifs"], catch_exceptions=False)
     assert told.exit_code == 0
@@ -114,7 +116,10 @@ def test_a_newcomer_s_folder_is_answered_on_the_command_line(tmp_path, monkeypat
     )
     assert sum(line.startswith(("NaCl", "KBr", "MgO", "LiF", "si ")) for line in lines) == 5
     assert "known formula (mp-22862)" in told.stdout
+    assert "a layer in vacuum? no atom in 8.0 Å along c" in told.stdout
+    assert "2.8 times the volume that its atoms fill in known crystals" in told.stdout
     assert "answered by the release" in told.stderr
+    assert "crystal/s" not in told.stderr  # no bars for work of a second
     for name, reason in (("slab", "not_bulk"), ("water", "not_bulk"), ("alloy", "disordered")):
         assert f"left out cifs/{name}.cif row 0: {reason}" in told.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["cifs"]  # nothing is written unless asked for

@@ -97,6 +97,17 @@ def test_other_arguments_start_over(inputs, well, tmp_path, monkeypatch):
     assert label(inputs, tmp_path / "again", seed=4) == other
 
 
+def test_more_crystals_keep_what_a_killed_run_has_labelled(inputs, well, tmp_path, monkeypatch):
+    whole = label(inputs, tmp_path / "whole", n_similar=24)
+    calls = well.calls
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(label_crystals, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        label(inputs, tmp_path / "more", n_similar=16)
+    well.calls = 0
+    assert label(inputs, tmp_path / "more", n_similar=24) == whole
+    assert well.calls < calls / 2
+
+
 def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
     label(inputs, tmp_path / "broad")
     label(inputs, tmp_path / "both", n_similar=12)

@@ -1,6 +1,7 @@
 """Hypothetical crystals: drawn from known ones, minimised over the volume, joined to the curated table's scale."""
 
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -305,6 +306,18 @@ def test_the_training_set_keeps_every_curated_row_and_judges_by_none_of_the_othe
     by_potential = training.index[training[columns.CALCULATION] == columns.BY_POTENTIAL]
     assert by_potential.tolist() == table[columns.MATERIAL_ID].tolist()
     assert set(split[by_potential]) == {columns.TRAIN, columns.CALIBRATION}
+
+
+def test_labels_of_a_lab_s_own_file_stay_with_the_curated_rows(world, tmp_path):
+    folder = tmp_path / "with a label of its own"
+    shutil.copytree(world[0], folder)
+    curated = pd.read_parquet(folder / "materials.parquet")
+    curated["hardness"] = np.arange(len(curated), dtype=np.float64)
+    curated.to_parquet(folder / "materials.parquet")
+    run((folder, *world[1:]), tmp_path / "out")
+    training = pd.read_parquet(tmp_path / "out" / "training" / "materials.parquet")
+    assert training["hardness"][: len(curated)].tolist() == curated["hardness"].tolist()
+    assert training["hardness"][len(curated) :].isna().all()
 
 
 def test_copies_are_those_of_training_rows_with_their_labels_and_another_volume(world, tmp_path):

@@ -32,8 +32,8 @@ def test_no_output_is_committed(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_it_teaches_and_how_long_it_takes(name):
     opening = source(cells(name, "markdown")[0])
-    assert "What this teaches" in opening
-    assert "Takes" in opening
+    assert "This notebook shows" in opening
+    assert "It takes" in opening
 
 
 @pytest.mark.parametrize("name", NAMES)

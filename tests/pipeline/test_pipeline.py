@@ -8,14 +8,16 @@ import sqlite3
 import pandas as pd
 import pytest
 import yaml
-from blast_radius import direct_stages, downstream, expanded_stages, leaves
+from blast_radius import CHECK, direct_stages, downstream, expanded_stages, leaves
 from replay import Aflux
 from sample_rows import sample_pages
 from tiny_clone import broken_rows, tiny_params, tiny_records
 
+from matscout.files import sha256_of
+
 pytestmark = pytest.mark.slow
 
-AFTER_TRAINING = {"evaluate", "screen", "report", "summarize"}
+AFTER_TRAINING = {"evaluate", "screen", "relax", "report", "summarize"}
 
 
 def another(value):
@@ -148,7 +150,7 @@ def test_parameters_rerun_exactly_the_stages_of_the_table(tiny):
         if path[-1] == "path" or path in {("pretrained",), ("finetuned",), ("distilled",)}:
             continue  # a path is a dependency as well: another one must exist; a block would be a stage
         expected = frozenset(direct_stages(stages, ".".join(path)))
-        assert expected, f"{'.'.join(path)} changes nothing"
+        assert expected > {CHECK}, f"{'.'.join(path)} changes nothing"
         blocks[path[0], expected] = path, value
     try:
         for (_, expected), (path, value) in blocks.items():
@@ -166,16 +168,17 @@ def test_parameters_rerun_exactly_the_stages_of_the_table(tiny):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param("screening.top_k=3", {"screen", "report", "summarize"}, marks=pytest.mark.exhaustive),
+        pytest.param("screening.top_k=3", {"screen", "relax", "report", "summarize"}, marks=pytest.mark.exhaustive),
         ("members.cgcnn.training.epochs=3", {"train@cgcnn", *AFTER_TRAINING}),
     ],
 )
 def test_an_experiment_runs_only_what_its_parameter_reaches(tiny, change, expected):
     output = tiny.dvc("exp", "run", "-S", change).stdout
-    assert set(tiny.stages_run(output)) == expected
+    assert set(tiny.stages_run(output)) == expected | {CHECK}
     stages = expanded_stages(tiny.root)
-    assert downstream(stages, direct_stages(stages, change.split("=")[0])) == expected
+    assert downstream(stages, direct_stages(stages, change.split("=")[0])) == expected | {CHECK}
     assert change.split("=")[0] in tiny.dvc("exp", "show", "--csv").stdout
+    assert change in tiny.run("matscout", "compare").stdout
     tiny.run("git", "checkout", "-q", "--", ".")
     tiny.dvc("checkout")
 
@@ -186,7 +189,7 @@ def test_an_experiment_can_ask_a_service(tiny):
         changes = ("databases.aflow.origin=api", f"databases.aflow.endpoint={service.url}")
         options = [part for change in changes for part in ("-S", change)]
         output = tiny.dvc("exp", "run", "acquire@aflow", *options).stdout
-        assert tiny.stages_run(output) == ["acquire@aflow"]
+        assert tiny.stages_run(output) == [CHECK, "acquire@aflow"]
         assert len(service.asked) >= 1
     manifest = json.loads((tiny.root / "data/raw/aflow/manifest.json").read_text())
     assert (manifest["origin"], manifest["n_rows"]) == ("api", 30)
@@ -194,14 +197,25 @@ def test_an_experiment_can_ask_a_service(tiny):
     tiny.dvc("checkout")
 
 
-def test_a_misspelt_parameter_fails_before_any_work(tiny):
-    original = (tiny.root / "params.yaml").read_text()
-    try:
-        (tiny.root / "params.yaml").write_text(original.replace("top_k:", "top_kk:"))
-        done = tiny.dvc("repro", check=False)
-        assert done.returncode != 0
-        assert "screening.top_kk: unknown key" in done.stdout + done.stderr
-        assert (tiny.root / "data/screening").exists() is False or not list((tiny.root / "data").rglob("*.partial"))
-    finally:
-        (tiny.root / "params.yaml").write_text(original)
-        tiny.dvc("checkout")
+@pytest.mark.parametrize("stage", ["train@cgcnn", "propose", None])
+def test_a_bad_value_is_refused_while_all_outputs_are_still_there(stage, copied):
+    """In the workspace too, where DVC removes the outputs of a stage before it runs it."""
+    outputs = sha256_of(copied.root / "data"), sha256_of(copied.root / "metrics")
+    done = copied.dvc("exp", "run", *filter(None, [stage]), "-S", "model.lr=-1", check=False)
+    assert done.returncode != 0
+    assert "model.lr = -1: Input should be greater than 0" in done.stdout + done.stderr
+    (copied.root / "data/checked/params.txt").write_text("Every value of params.yaml is allowed.\n")
+    assert (sha256_of(copied.root / "data"), sha256_of(copied.root / "metrics")) == outputs
+    copied.run("git", "checkout", "-q", "--", ".")
+    assert copied.stages_run(copied.dvc("repro").stdout) == []
+
+
+@pytest.mark.parametrize("command", ["repro", "exp run", "exp run --temp"])
+def test_a_misspelt_parameter_fails_before_any_work(command, copied):
+    outputs = sha256_of(copied.root / "data/screening")
+    original = (copied.root / "params.yaml").read_text()
+    (copied.root / "params.yaml").write_text(original.replace("top_k:", "top_kk:"))
+    done = copied.dvc(*command.split(), check=False)
+    assert done.returncode != 0
+    assert "screening.top_kk: unknown key" in done.stdout + done.stderr
+    assert sha256_of(copied.root / "data/screening") == outputs

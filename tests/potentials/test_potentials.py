@@ -102,7 +102,9 @@ def test_ase_sees_the_same_numbers():
 def test_names_files_and_trust():
     with pytest.raises(InputError, match="'sevenet' is unknown; choose one of chgnet, chgnet-r2scan, sevennet-0"):
         load_potential("sevenet")
-    with pytest.raises(InputError, match=r"code that would be run; if you trust it, set relaxation\.trust_file: true"):
+    with pytest.raises(
+        InputError, match=r"code that matscout would run; if you trust it, set relaxation\.trust_file: true"
+    ):
         load_potential(PAIRS)
     with pytest.raises(InputError, match="does not exist"):
         load_potential("nowhere.py", trust_file=True)

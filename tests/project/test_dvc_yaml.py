@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from blast_radius import table
+from blast_radius import CHECK as BEFORE_ALL
+from blast_radius import downstream, expanded_stages, table
 from imports import ROOT, SRC, transitive_imports
 
 from matscout.resume.fingerprint import UNDECIDING, code_files, is_undeciding
 
-READ = {  # code that is read as text: an architecture's file says which paper it follows
+READ = {  # code that decides though it is undeciding elsewhere, or is read as text: architectures name their papers
+    "check": {"src/matscout/params"},
     "report": {"src/matscout/models"},
     "summarize": {"src/matscout/models"},
 }
@@ -145,9 +147,18 @@ def test_lists_written_out_match_params():
         assert raw in (set(), set(PARAMS["databases"])), f"stage {name} lists databases {raw}"
 
 
-def test_every_section_of_params_is_tracked():
-    tracked = {param.split(".")[0] for stage in STAGES.values() for param in stage.get("params", [])}
-    assert tracked == set(PARAMS)
+def test_every_section_of_params_is_tracked_by_a_stage_and_checked_by_the_first():
+    others = [stage for name, stage in STAGES.items() if name != BEFORE_ALL]
+    tracked = {param.split(".")[0] for stage in others for param in stage.get("params", [])}
+    assert tracked == set(PARAMS) == set(STAGES[BEFORE_ALL]["params"])
+
+
+def test_the_check_of_params_comes_before_every_stage():
+    """Else DVC would remove the outputs of a stage that runs before the check or beside it."""
+    stages = expanded_stages(ROOT)
+    (checked,) = STAGES[BEFORE_ALL]["outs"]
+    first = {name for name, stage in stages.items() if checked in stage["deps"]}
+    assert downstream(stages, first) == set(stages) - {BEFORE_ALL}
 
 
 def test_excused_files_exist():

@@ -37,6 +37,7 @@ RELAXATION = (
     | SYMMETRY
     | {
         *("ase", "ase.calculators.calculator", "ase.constraints", "ase.filters", "ase.optimize", "paretoset"),
+        *("ase.build", "ase.eos", "ase.units", "pymatgen.core.surface", "pymatgen.symmetry.analyzer"),
         *("pymatgen.core", "pymatgen.core.structure_matcher", "pymatgen.core.structure_prediction", "pymatgen.io.cif"),
         *("pymatgen.analysis", "pymatgen.core.entries", "pymatgen.core.structure_analyzer", "pymatgen.io.vasp.sets"),
         *("scipy.optimize", "smact", "smact.data_loader", "smact.utils.oxidation"),

@@ -331,7 +331,7 @@ def write_fake_run(data: Path, *, n_real: int = 600, n_synthetic: int = 60, n_ca
             "n_below_hull": 7,
             "n_stability_not_judged": 80,
             "n_barred_by_element_rules": 0,
-            "outcome": f"{met} of {n_candidates} candidates meet the goal by their median prediction",
+            "outcome": f"{met} of {n_candidates} candidates meet the goal by their point predictions",
         },
     )
 
@@ -357,6 +357,12 @@ def write_relaxed(folder: Path, candidates: pd.DataFrame) -> None:
         relaxed_into="",
         reason="",
         detail="",
+        surface_energy=[np.nan if number == 1 else 1.3 for number in range(len(first))],
+        surface_energy_std=[np.nan if number == 1 else 0.16 for number in range(len(first))],
+        surface_energy_reason=["no_slab" if number == 1 else "" for number in range(len(first))],
+        surface_energy_detail=["no low-index slab" if n == 1 else "(1 1 1), lowest" for n in range(len(first))],
+        volume_change=-0.05,
+        volume_change_std=0.1,
     )
     for name in ("volume_per_atom", "volume_per_atom_before"):
         if name not in table:
@@ -379,6 +385,7 @@ def write_relaxed(folder: Path, candidates: pd.DataFrame) -> None:
             "expected_hits_before": 12.0,
             "mean_energy_gained": 0.04,
             "against_dft": known,
+            "properties": {"surface_energy": {"n": 21, "failed_by_reason": {"no_slab": 1}}},
         },
     )
 

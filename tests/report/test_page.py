@@ -56,6 +56,15 @@ def test_remarks_say_what_matters(page):
     assert "PBE band gap" in text
 
 
+def test_properties_by_the_potential_stand_with_their_errors_or_the_reason_why_not(page):
+    text = page.read_text()
+    assert '1.30 <span class="sub">± 0.16</span>' in text
+    assert '-5 % <span class="sub">± 10 %</span>' in text
+    assert '<span class="sub note">no slab</span>' in text
+    assert '1.30 ± 0.16 J/m² <span class="sub">(1 1 1), lowest</span>' in text
+    assert "Candidates with surface energy: 21; without, for the reason given: 1." in text
+
+
 @pytest.mark.parametrize(
     ("material_id", "address"),
     [

@@ -49,6 +49,25 @@ def test_it_writes_weights_card_history_and_metrics(uninterrupted):
     assert metrics["validation"]["mae"]["band_gap"] == pytest.approx(last["mae_band_gap"])
 
 
+def test_labels_of_a_lab_s_own_file_are_learnt_like_any_other(tiny_inputs, tmp_path):
+    """A free column as a positive target beside the usual ones; it follows the energy, so its error falls."""
+    table = tiny_materials()
+    table["hardness"] = np.where(np.arange(len(table)) % 4, 10.0 + 3.0 * table["formation_energy_aligned"], np.nan)
+    materials = tmp_path / "materials.parquet"
+    files.write_parquet(materials, table)
+    target = {"label": "hardness", "noise": None, "head": "log_laplace", "weight": 1.0}
+    own = tiny_params(
+        databases__oqmd__file__labels={"hardness": "Hv (GPa)"},
+        targets__hardness=target,
+        members__tiny__training__epochs=12,
+    )
+    train(tiny_inputs | {"materials": materials}, tmp_path / MEMBER, own, dvc_root=tmp_path)
+    history = pd.read_parquet(tmp_path / MEMBER / "history.parquet")
+    assert history["mae_hardness"].iloc[-1] < 0.8 * history["mae_hardness"].iloc[0]
+    metrics = json.loads((tmp_path / MEMBER / "metrics.json").read_text())
+    assert set(metrics["test"]["mae"]) == {"band_gap", "formation_energy_per_atom", "hardness"}
+
+
 def test_loading_and_predicting_gives_the_errors_of_training(uninterrupted, tiny_inputs):
     folder, _ = uninterrupted
     loaded = load_member(folder)

@@ -1,1 +1,1 @@
-"""Commands of `matscout` that are more than one call."""
+"""Commands of `matscout` that need more than one call."""

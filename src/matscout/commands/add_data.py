@@ -1,4 +1,4 @@
-"""`matscout add-data`: a lab's own file as one more database, with all that params.yaml and dvc.yaml need."""
+"""`matscout add-data`: add a lab's own file as another database, with its entries in params.yaml and dvc.yaml."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import yaml
+from pydantic import ValidationError
 
 from matscout import columns
 from matscout.errors import InputError, ParameterError
@@ -22,9 +23,9 @@ from matscout.sources.files.import_file import ALIASES, KNOWN, import_file
 from matscout.sources.record import Record, Rejection
 
 PIPELINE: Final = Path("dvc.yaml")
-LOOKED_AT: Final = 50  # rows whose columns are looked at
+LOOKED_AT: Final = 50  # number of rows whose columns are examined
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
-# What people call the columns, after units and punctuation are taken off; tried in this order.
+# Common column names, without units and punctuation; tried in this order.
 GUESSES: Final = MappingProxyType(
     {
         columns.FORMATION_ENERGY: r"formation|e_?form|^e_?f$|delta_?h|^h_?f(orm)?$|heat_of_formation",
@@ -39,10 +40,10 @@ GUESSES: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class Added:
-    """What was found and written.
+    """The result of `add_data`.
 
     Attributes:
-        mapping: column of the file by our name, as guessed or given; usual names are not in it.
+        mapping: column of the file for each label, as guessed or given; known names are left out.
         units: units by label, if they are not matscout's.
         n_rows: number of rows that can be read.
         labels: rows by label.
@@ -64,24 +65,26 @@ def add_data(
     units: Mapping[str, str],
     functional: str,
     licence: str,
+    own_labels: Mapping[str, str] = MappingProxyType({}),
     root: Path = Path(),
 ) -> Added:
-    """Find the columns of a file, count what they hold, and make it a database of this repository.
+    """Find the columns of a file, count its labels, and add it as a database of this repository.
 
     Args:
         path: CSV with structures, extended XYZ, JSON, a folder, ... as `import_file` reads them.
         name: name of the new database: small letters, digits and `_`.
-        mapping: column of the file by our name, where the guess is wrong.
+        mapping: column of the file for each label whose guess is wrong.
         units: units by label, if the column's name does not state them.
         functional: functional of rows that do not state it: `PBE`, `HSE06`, `experiment`, ...
-        licence: owner and terms, for the manifest, the report and the data card.
+        licence: owner and licence, for the manifest, the report and the data card.
+        own_labels: columns of further labels, by the names that targets use, such as `band_gap_exp`.
         root: root of the repository.
 
     Returns:
-        What was found and written.
+        The columns, units, labels and rejections found.
 
     Raises:
-        ParameterError: the name is taken or no name, an unknown quantity or unit, or no repository here.
+        ParameterError: the name is taken or invalid, a quantity or unit is unknown, or there is no repository.
         InputError: the file cannot be read, or no row has a label.
     """
     params = root / PARAMS_FILE
@@ -93,11 +96,12 @@ def add_data(
         rule = "small letters, digits and _, and none of " + ", ".join(sorted(known))
         raise ParameterError(f"--name {name!r}: a new database's name is {rule}")
     header = _header(path)
-    if absent := sorted(set(mapping.values()) - set(header)):
-        raise ParameterError(f"--column: {absent[0]!r} is not a column of {path}; it has {header}")
-    found = {**_guessed(header, taken=set(mapping.values())), **mapping}
+    for option, given in (("--column", mapping), ("--label", own_labels)):
+        if absent := sorted(set(given.values()) - set(header)):
+            raise ParameterError(f"{option}: {absent[0]!r} is not a column of {path}; it has {header}")
+    found = {**_guessed(header, taken={*mapping.values(), *own_labels.values()}), **mapping}
     stated = {label: unit for label, column in found.items() if (unit := _unit_of(label, column))} | dict(units)
-    options = FileImport(format="auto", columns=_needed(found), units=stated, functional=functional, licence=licence)
+    options = _options(_needed(found), stated, own_labels, functional, licence)
     added = _counted(path, options, header)
     pipeline = (root / PIPELINE).read_text()
     place = path.resolve()
@@ -131,6 +135,22 @@ def with_database(pipeline: str, last: str, name: str) -> str:
     return joined
 
 
+def _options(
+    mapping: Mapping[str, str], units: Mapping[str, str], own_labels: Mapping[str, str], functional: str, licence: str
+) -> FileImport:
+    try:
+        return FileImport(
+            format="auto",
+            columns=dict(mapping),
+            units=dict(units),
+            labels=dict(own_labels),
+            functional=functional,
+            licence=licence,
+        )
+    except ValidationError as error:
+        raise ParameterError(f"--label: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
 def _header(path: Path) -> list[str]:
     """Keys of the first rows, in order."""
     rows = islice(read_any(path), LOOKED_AT)
@@ -138,7 +158,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _guessed(header: Sequence[str], taken: set[str]) -> dict[str, str]:
-    """Column by our name: one of the usual names first, then what people call it."""
+    """Column for each label: a known name first, then a common one."""
     found: dict[str, str] = {}
     for ours in (*GUESSES, *(name for name in ALIASES if name not in GUESSES)):
         free = [column for column in header if column not in taken]
@@ -152,7 +172,7 @@ def _guessed(header: Sequence[str], taken: set[str]) -> dict[str, str]:
 
 
 def _needed(found: Mapping[str, str]) -> dict[str, str]:
-    """Without those that the reader knows by their usual names."""
+    """The columns without those that the reader knows by name."""
     return {ours: column for ours, column in found.items() if column not in ALIASES[ours]}
 
 
@@ -180,11 +200,14 @@ def _counted(path: Path, options: FileImport, header: Sequence[str]) -> Added:
         if isinstance(item, Record):
             n_rows += 1
             labels.update(label for label in columns.LABELS if getattr(item, label) is not None)
+            labels.update(list(item.own_labels))
         else:
             rejections.append(item)
     if not n_rows:
         first = f"; the first: {rejections[0].detail}" if rejections else ""
         raise InputError(f"none of {len(rejections)} row(s) of {path} can be read{first}")
+    if absent := sorted(set(options.labels) - set(labels)):
+        raise InputError(f"--label {absent[0]}='{options.labels[absent[0]]}': none of {n_rows} rows has a number there")
     if not labels:
         raise InputError(
             f"none of {n_rows} rows of {path} has a label; its columns are {list(header)}: name one, such as "

@@ -1,10 +1,8 @@
-"""What is installed, set, reachable and free on this machine: the facts behind `matscout doctor`.
-
-Put back what a killed `dvc repro` left half-written of DVC's own files: the work behind `matscout mend`.
+"""Check installation, settings, disk and network (`matscout doctor`), and restore DVC's own files (`matscout mend`).
 
 DVC writes `dvc.lock` in place after each stage, and `.dvc/tmp/rwlock` before and after.
-A kill in that moment leaves a file that no DVC command reads. Nothing else is lost: outputs, and what was run to make
-them, lie in DVC's cache.
+If it is killed at that moment, it leaves a file that no DVC command can read. Nothing else is lost: outputs and the
+run-cache are in DVC's cache.
 """
 
 import json
@@ -97,10 +95,10 @@ def _machine() -> Iterator[Finding]:
 
 def _disk(params: Params) -> Finding:
     free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
-    text = f"{free:.1f} GiB free here; a run of the whole pipeline with these parameters takes up to {needed:.1f} GiB"
+    text = f"{free:.1f} GiB free here; the whole pipeline with these parameters needs up to {needed:.1f} GiB"
     if free >= needed:
         return Finding("disk", "ok", text)
-    return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
+    return Finding("disk", "problem", f"{text}; free disk space, or lower databases.*.query.limit")
 
 
 def _lock_file() -> Finding:
@@ -155,20 +153,20 @@ def _output_of(*command: str) -> str:
 LOCK_FILE = "dvc.lock"
 RUNNING_FILE = ".dvc/tmp/rwlock"
 GUARDS = (".dvc/tmp/lock", ".dvc/tmp/rwlock.lock")  # held by DVC while it writes them
-CONFLICT = b"<<<<<<< "  # Git's mark: a merge that its user has to end
+CONFLICT = b"<<<<<<< "  # Git's conflict mark: a merge that the user has to finish
 
 
 def damaged_files(root: Path) -> list[str]:
-    """DVC's own files under `root` that DVC cannot read, but for a conflict of Git's."""
+    """DVC's own files under `root` that DVC cannot read, except those with a Git conflict."""
     readable = {LOCK_FILE: _is_whole_lock_file, RUNNING_FILE: _is_json}
     return [name for name, is_whole in readable.items() if (root / name).is_file() and not is_whole(root / name)]
 
 
 def mend(root: Path) -> Iterator[str]:
-    """Put back or remove each damaged file under `root`, and say so, a line each.
+    """Restore or remove each damaged file under `root`, and yield one line for each.
 
     Raises:
-        InputError: A DVC command is at work there, so that a file may be no more than half-written.
+        InputError: a DVC command is running, so a file may only be half-written.
     """
     if not damaged_files(root):
         return

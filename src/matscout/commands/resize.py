@@ -1,4 +1,4 @@
-"""`matscout size`: put a block of sizes (`sizes/*.yaml`) into params.yaml, comments and all else left as they are."""
+"""`matscout size`: write sizes (`sizes/*.yaml`) into params.yaml; comments and everything else stay."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ from matscout.files import write_bytes
 from matscout.params import PARAMS_FILE, check_params
 
 SIZES = Path("sizes")
-OPTIONAL = ("start",)  # keys that a member may leave out, and then goes without
-BY_ARCHITECTURE = "architectures"  # in a file of sizes: goes to every member of that architecture
+OPTIONAL = ("start",)  # optional keys of a member
+BY_ARCHITECTURE = "architectures"  # key of a file of sizes whose values apply to every member of an architecture
 
 KeyPath = tuple[str, ...]
 
 
 def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[str, tuple[Any, Any]]:
-    """Write the values of `sizes/<name>.yaml` into a parameter file; names, seeds and what is not listed stay.
+    """Write the values of `sizes/<name>.yaml` into a parameter file; names, seeds and everything else stay.
 
     Args:
         name: name of the size.

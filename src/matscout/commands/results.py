@@ -1,4 +1,4 @@
-"""Where the results lie and what they say in a few lines: the text behind `matscout results`."""
+"""The text of `matscout results`: where the results are, and a short summary."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ PLACES = (
     ("report", str(layout.REPORT), "open it in a browser"),
     ("ranked candidates", str(layout.RANKED), "best first; crystals as CIF in data/screening/cif/"),
     ("metrics", "metrics/ensemble.json", "all of them: dvc metrics show"),
-    ("members", str(layout.MEMBERS), "compare them: mlflow ui"),
+    ("members", str(layout.MEMBERS), "compare them: matscout compare"),
 )
 NEXT_STEPS = (
     ("another goal", "dvc exp run -S screening.goal=thermoelectric"),
@@ -26,7 +26,7 @@ NEXT_STEPS = (
 
 
 def lines_of_results(root: Path) -> Iterator[str]:
-    """The places, the headline figures and what to run next.
+    """Where the results are, the main figures, and what to run next.
 
     Args:
         root: root of the repository.
@@ -41,7 +41,7 @@ def lines_of_results(root: Path) -> Iterator[str]:
         raise InputError(f"{root / PARAMS_FILE} not found: run from the repository root")
     missing = [path for _, path, _ in PLACES if not (root / path).exists()]
     if missing:
-        raise InputError(f"not made yet: {', '.join(missing)}; run `make repro`, or `dvc pull` where a cache is shared")
+        raise InputError(f"not made yet: {', '.join(missing)}; run `make repro`, or `dvc pull` if a cache is shared")
     yield "Results"
     for name, path, hint in PLACES:
         yield f"  {name:18} {path:32} {hint}"
@@ -52,8 +52,8 @@ def lines_of_results(root: Path) -> Iterator[str]:
         yield f"  {name:22} {command}"
     if is_to_commit(root):
         yield "Commit this run: git add -A && git commit -m 'First run'"
-        yield "  dvc.lock names the files that this machine made; another processor rounds differently. Whatever goes"
-        yield "  back to an older dvc.lock (git checkout, dvc checkout) puts its files in the place of yours."
+        yield "  dvc.lock lists the files that this machine made; another processor rounds differently. Going back to"
+        yield "  an older dvc.lock (git checkout, dvc checkout) replaces your files with those that it lists."
 
 
 def is_to_commit(root: Path) -> bool:

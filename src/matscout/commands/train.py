@@ -1,12 +1,12 @@
-"""`matscout train` and `matscout repro`: several members at once, which `dvc repro` then only puts in their places.
+"""`matscout train` and `matscout repro`: train several members at once; `dvc repro` then only puts them in place.
 
 `dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own lock and
-checkpoints, train members and keep them beside their checkpoints, from where the stage `train@<member>` takes them. The
+checkpoints, train members and keep them beside their checkpoints, where the stage `train@<member>` finds them. The
 bytes are those of a serial run.
 
 `matscout repro` runs `dvc repro` up to the inputs of the trainings; then it trains, one per core, the members that DVC
-would train: those that are neither up to date nor in its cache; then `dvc repro` runs the rest. A killed run resumes,
-by this command or by `dvc repro`, and ends in the same bytes.
+would train: those that are neither up to date nor in its cache; then `dvc repro` runs the rest. A killed run resumes
+with this command or with `dvc repro`, and gives the same bytes.
 """
 
 import logging
@@ -31,8 +31,8 @@ from matscout.resume.work_folders import CHECKPOINTS, root
 from matscout.training.checkpoints import epochs_saved, is_kept
 from matscout.training.training import TrainingInputs, member_training
 
-N_SHOWN = 4  # members beside the bar
-COST = {  # ms of one core a crystal and epoch: decides who starts first, and no result
+N_SHOWN = 4  # number of members named beside the bar
+COST = {  # ms of one core per crystal and epoch; only determines which member starts first
     "cgcnn": 0.6,
     "megnet": 1.1,
     "alignn": 1.2,
@@ -48,7 +48,7 @@ INPUTS = TrainingInputs(
 
 
 def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[str]:
-    """Train those members that `dvc repro` would train and that are not trained beforehand already.
+    """Train the members that `dvc repro` would train and that are not trained in advance yet.
 
     Args:
         names: names of the members.
@@ -65,7 +65,7 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     """
     if waiting := sorted(set(names) & set(params.finetuned)):
         raise ParameterError(
-            f"{waiting[0]} begins with the weights of another member; run: dvc repro finetune@{waiting[0]}"
+            f"{waiting[0]} starts from the weights of another member; run: dvc repro finetune@{waiting[0]}"
         )
     if unknown := sorted(set(names) - set(params.members)):
         raise ParameterError(f"no member {unknown} in params.yaml; choose from {sorted(params.members)}")
@@ -73,7 +73,9 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
     hashes = INPUTS.hashes()
     fingerprints = {name: member_training(name, params).provenance(hashes).fingerprint for name in names}
     wanted = [name for name in members_to_train(names) if not is_kept(name, fingerprints[name])]
-    wanted.sort(key=lambda name: -_duration(params.members[name]))  # the longest first: all cores end at about one time
+    wanted.sort(
+        key=lambda name: -_duration(params.members[name])
+    )  # the longest first, so that all cores finish at about the same time
     epochs = {name: params.members[name].training.epochs for name in wanted}
     if not wanted:
         return []
@@ -90,17 +92,17 @@ def train_members(names: Sequence[str], params: Params, engine: Engine) -> list[
         told = "\n".join(f"  {name}: {error}" for name, error in failures.items())
         raise TrainingError(
             f"{len(failures)} of {len(wanted)} members failed; the others are trained. Fix the cause and rerun; "
-            f"training resumes from the last epoch; what they printed stands in {job.logs}\n{told}"
+            f"training resumes from the last epoch; their output is in {job.logs}\n{told}"
         )
     return wanted
 
 
 def make_engine(switch: Switch, compute: Compute) -> Engine:
-    """The switch's engine, with as many workers as it tells, else as cards (or cores) allow."""
+    """The engine of the switch, with as many workers as it states, or as many as GPUs (or cores) allow."""
     cards = visible_cards() if compute.device != "cpu" else []
     each = compute.processes
     ends = range(each, len(cards) + 1, each) or ([len(cards)] if cards else [])  # too few: training says so
-    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the cards of one member
+    groups = [",".join(cards[max(0, end - each) : end]) for end in ends]  # the GPUs of one member
     workers = switch.workers or len(groups) or max(1, n_cores() // (each * compute.threads))
     if switch.engine == RAY:
         gpus = float(each * (compute.device == "cuda" or bool(cards)))
@@ -109,10 +111,10 @@ def make_engine(switch: Switch, compute: Compute) -> Engine:
 
 
 def check_inputs() -> None:
-    """Do not train on inputs that `dvc repro` would make again: its fingerprint would be another.
+    """Do not train on inputs that `dvc repro` would make again, because its fingerprint would differ.
 
     Raises:
-        InputError: they are missing or changed, or DVC cannot tell.
+        InputError: they are missing or changed, or DVC cannot determine this.
     """
     missing = [str(path) for path in (INPUTS.graphs, INPUTS.split, INPUTS.materials) if not path.exists()]
     if missing:
@@ -134,7 +136,7 @@ def _duration(member: Member) -> float:
 
 @dataclass
 class _Board:
-    """One bar for all members: epochs done, and how far each running member is."""
+    """One bar for all members: finished epochs, and the progress of each running member."""
 
     bar: Any
     epochs: Mapping[str, int]
@@ -142,7 +144,7 @@ class _Board:
     ended: set[str] = field(default_factory=set)
 
     def show(self, ended: Mapping[str, str]) -> None:
-        """Look at the checkpoints; name what ended."""
+        """Read the checkpoints; name the members that ended."""
         for name, error in ended.items():
             self.bar.write(f"train: {name} {'trained' if error == DONE else 'FAILED'}", file=sys.stderr)
         self.ended.update(ended)
@@ -162,11 +164,11 @@ def _watch(epochs: Mapping[str, int], fingerprints: Mapping[str, str]) -> Iterat
 
 
 def reproduce(switch: Switch) -> int:
-    """Bring the pipeline up to date; DVC's exit code.
+    """Bring the pipeline up to date, and return DVC's exit code.
 
     Raises:
-        ParameterError: `params.yaml` breaks a rule; nothing was touched then.
-        InputError: no DVC repository here, or DVC is at work in it.
+        ParameterError: `params.yaml` breaks a rule; nothing is changed then.
+        InputError: there is no DVC repository here, or another DVC command is running.
         TrainingError: members failed.
     """
     load_params()  # a value out of range is rejected before DVC removes the outputs that it would make again
@@ -174,7 +176,7 @@ def reproduce(switch: Switch) -> int:
         return code
     params = load_params()
     names = members_to_train(list(params.members))
-    if len(names) > 1:  # one alone is trained by its stage
+    if len(names) > 1:  # a single member is trained by its stage
         train_members(names, params, make_engine(switch, params.compute))
     return _dvc("repro")
 
@@ -182,7 +184,7 @@ def reproduce(switch: Switch) -> int:
 def _dvc(*arguments: str) -> int:
     from dvc.cli import main
 
-    # stages run `python`: this one, also where its environment has not been activated
+    # stages run `python`, which must be this one even if its environment is not activated
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return main(list(arguments))
 
@@ -195,7 +197,7 @@ def changed_stages(names: Sequence[str]) -> list[str]:
     """Those of the stages, and of the stages before them, that `dvc repro` would run.
 
     Raises:
-        InputError: no DVC repository here, or DVC is at work in it.
+        InputError: there is no DVC repository here, or another DVC command is running.
     """
     return _answer(lambda repo: sorted(repo.status(targets=list(names), with_deps=True)))
 
@@ -204,7 +206,7 @@ def members_to_train(names: Sequence[str]) -> list[str]:
     """Members that `dvc repro` would train: neither up to date nor in its cache.
 
     Raises:
-        InputError: no DVC repository here, or DVC is at work in it.
+        InputError: there is no DVC repository here, or another DVC command is running.
     """
 
     def to_train(repo: Any) -> list[str]:
@@ -219,12 +221,12 @@ def _would_run(stage: Any) -> bool:
 
 
 def _can_be_restored(stage: Any) -> bool:
-    """Whether DVC has the outputs in its cache, by dvc.lock or by what it ran before: what its `repro` looks for."""
+    """Whether DVC's `repro` would find the outputs in its cache, by dvc.lock or by an earlier run."""
     from dvc.stage.cache import RunCacheNotFoundError
 
     if stage.changed_stage() or stage.changed_deps():
-        stage.save_deps()  # of this object alone: their present hashes, by which to look for an earlier run
-        stage.cmd_changed = True  # else they would be taken for those of dvc.lock
+        stage.save_deps()  # current hashes, in this object only, to look for an earlier run
+        stage.cmd_changed = True  # otherwise they would be taken for those of dvc.lock
     try:
         stage.repo.stage_cache.restore(stage, dry=True)
     except RunCacheNotFoundError:
@@ -233,14 +235,14 @@ def _can_be_restored(stage: Any) -> bool:
 
 
 def _answer(question: Callable[[Any], list[str]]) -> list[str]:
-    """What DVC says. It is locked for moments: the jobs of a cluster that begin together wait for each other."""
+    """DVC's answer. DVC is locked for moments, so jobs of a cluster that start together wait for each other."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     told = logging.getLogger("dvc")
     level = told.level
-    told.setLevel(logging.WARNING)  # a question is not news
+    told.setLevel(logging.WARNING)  # DVC's messages are of no interest here
     until = time.monotonic() + PATIENCE_S
     try:
         while True:

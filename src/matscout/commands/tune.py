@@ -1,10 +1,10 @@
-"""`matscout tune`: a recorded search for the recipe that suits your data, judged on the validation fold alone.
+"""`matscout tune`: a recorded search for training settings that suit your data, scored on the validation fold alone.
 
 Trials are proposed by Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 24, 2546 (2011)); the first
-has the present values. A trial that is worse than the median of the others at the same share of its training ends
-there. The study lies in `.checkpoints/tune/<member>/`, under a key of parameters, code and inputs: a killed search goes
-on where it was, a changed one starts clean. What is proposed depends on the seed and the trials before alone, so that
-a killed search ends like one that was not.
+has the current values. A trial that is worse than the median of the others at the same share of its training stops.
+The study is in `.checkpoints/tune/<member>/`, under a key of parameters, code and inputs: a killed search
+resumes, a changed one starts from the beginning. Proposals depend only on the seed and the earlier trials, so that
+a killed search gives the same result as an uninterrupted one.
 """
 
 import json
@@ -25,9 +25,12 @@ from matscout.training.checkpoints import open_checkpoints
 from matscout.training.training import Tracker, Training, TrainingInputs, member_training
 from matscout.training.trial import Outcome, run_trial
 
-DIGITS = 3  # of a proposed number: more would not change a result and could not be read
-PATIENCE = {"n_startup_trials": 4, "n_warmup_steps": 3}  # whole trials before any is cut; tenths of each that are free
-RANDOM_TRIALS = 6  # before the estimator proposes
+DIGITS = 3  # digits of a proposed number; more would be unreadable and change nothing
+PATIENCE = {
+    "n_startup_trials": 4,
+    "n_warmup_steps": 3,
+}  # complete trials before any is stopped; tenths of each trial before it may be stopped
+RANDOM_TRIALS = 6  # random trials before the estimator proposes
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -36,9 +39,9 @@ class Knob:
     """A parameter that is searched.
 
     Attributes:
-        path: its place in `params.yaml`.
-        value: what stands there.
-        choices: what may be proposed.
+        path: its key in `params.yaml`.
+        value: its current value.
+        choices: the values that may be proposed.
     """
 
     path: str
@@ -48,7 +51,7 @@ class Knob:
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial: what was proposed by path, error, errors by target, and how it ended."""
+    """A finished trial: proposed values by path, error, errors by target, and how it ended."""
 
     number: int
     proposed: Mapping[str, Any]
@@ -58,7 +61,7 @@ class Trial:
 
 
 def knobs_of(name: str, params: Params) -> dict[str, Knob]:
-    """Every parameter that can be searched for a member, around its present value."""
+    """Every parameter that can be searched for a member, around its current value."""
     block = f"finetuned.{name}.member" if name in params.finetuned else f"members.{name}"
     recipe, training = params.model, params.ensembled[name].training
     return {
@@ -96,8 +99,8 @@ def tune(
         over: names of knobs.
         seed: seed of the proposals.
         inputs: graphs, split and materials.
-        tracker: (title of the search, name of a trial) -> where the trial's curves go.
-        say: gets one line a finished trial.
+        tracker: (title of the search, name of a trial) -> the tracker of the trial.
+        say: called with one line per finished trial.
 
     Returns:
         All finished trials, best first.
@@ -162,7 +165,7 @@ def _open_study(path: Path) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(**PATIENCE),
     )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # a killed search left it; the same is proposed again
+        study.tell(trial.number, state=TrialState.FAIL)  # left by a killed search; the same values are proposed again
     return study
 
 
@@ -210,7 +213,7 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _trials(study: optuna.Study) -> list[Trial]:
-    """The finished trials in their order; numbered by it, since a kill leaves gaps in Optuna's own numbers."""
+    """The finished trials, numbered in their order, because a kill leaves gaps in Optuna's own numbers."""
     return [
         Trial(
             number,

@@ -1,6 +1,6 @@
-"""Every formation energy on the reference database's scale, beside the published one, with its label noise.
+"""Convert every formation energy to the scale of the reference database, and estimate its label noise.
 
-Label noise is how far databases disagree on one material, as a standard error for every row.
+Label noise is the disagreement of databases on one material, as a standard error for every row.
 """
 
 from collections.abc import Mapping
@@ -35,16 +35,16 @@ NOT_STATED: Final = ""  # corrections; pandas drops nulls when it groups
 def align(
     materials: pd.DataFrame, settings: Offsets, planted: Mapping[str, Planted]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Move each database's formation energies to the reference's scale.
+    """Convert each database's formation energies to the scale of the reference.
 
     One offset is fitted per class (source, functional, energy corrections), with a term for +U. A class that shares
-    fewer than `min_pairs` materials with the reference gets no aligned energy where its functional or its corrections
-    are known to be others than the reference's; else it keeps its published energies (standard error null: unknown).
+    fewer than `min_pairs` materials with the reference gets no aligned energy if its functional or its corrections
+    are known to differ from the reference's; otherwise it keeps its published energies (standard error null: unknown).
 
     Args:
         materials: curated rows with their duplicate groups.
         settings: the section `curation.offsets`.
-        planted: source -> what a synthetic stand-in was made with: `constant` and `elements` on top of it, eV/atom.
+        planted: source -> known offsets of a synthetic stand-in: `constant`, and `elements` in addition, eV/atom.
 
     Returns:
         the two columns `formation_energy_aligned` and `_std`, and the summary of all fits.
@@ -110,9 +110,9 @@ def _describe(fit: OffsetFit, pairs: Pairs, settings: Offsets, planted: Planted 
 
 
 def _element_table(fit: OffsetFit, pairs: Pairs, planted: Planted | None) -> dict[str, dict[str, Any]]:
-    """Offset of every element that a pair contains, with its intervals and, where shifted, the planted truth.
+    """Offset of every element that a pair contains, with its intervals and, for synthetic rows, the known value.
 
-    Tens of intervals are read at once, so `low95` and `high95` are joint: all hold together with 95 % probability. The
+    Tens of intervals are read at once, so `low95` and `high95` are joint: they all hold with 95 % probability. The
     intervals of each element alone are given too.
     """
     counts = (pairs.fractions > 0).sum(axis=0)
@@ -142,7 +142,7 @@ def _compare(entry: Mapping[str, float], truth: float) -> dict[str, Any]:
 
 
 def _count_planted(elements: Mapping[str, Mapping[str, Any]], planted: Planted) -> dict[str, int]:
-    """How many planted offsets lie inside their intervals; the elements left unshifted count too, apart."""
+    """How many known offsets lie inside their intervals; elements without an offset are counted separately."""
     shifted = [entry for entry in elements.values() if "inside" in entry]
     unshifted = [_compare(entry, planted["constant"]) for entry in elements.values() if "inside" not in entry]
     return {
@@ -189,8 +189,8 @@ def label_noise(materials: pd.DataFrame, label: str) -> pd.Series:
         noise² = (nu s0² + (n - 1) s²) / (nu + n - 1),   nu = 2,
 
     the typical variance s0² of all groups alone where no other database has the material. Two labels
-    give a poor estimate of their own variance; the typical one stabilises it. Synthetic labels say nothing about real
-    ones: real rows use only real rows, synthetic rows use all.
+    give a poor estimate of their own variance; the typical one stabilises it. Synthetic labels contain no information
+    on real ones: real rows use only real rows, synthetic rows use all.
     """
     synthetic = materials[columns.SYNTHETIC].to_numpy(dtype=bool)
     noise = _noise_within(materials, label)

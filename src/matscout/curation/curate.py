@@ -102,12 +102,12 @@ def curate_records(
     workers: int,
     cache: Path | None = None,
 ) -> None:
-    """Curate rows that have been read; see `curate`.
+    """Curate records in memory; see `curate`.
 
     Args:
         records: rows with unique ids.
         rejections: rows rejected so far.
-        planted: source -> what its synthetic rows were made with.
+        planted: source -> known offsets of its synthetic rows.
         params: the section `curation`.
         destination: folder of the four outputs.
         workers: processes; the outputs do not depend on it.
@@ -154,17 +154,18 @@ def curate_records(
     summary = summarize_curation(materials, quarantine, edges, offsets)
     if left_out:
         summary["gaps_of_other_functionals"] = left_out
-    write_parquet(destination / MATERIALS_NAME, materials[MATERIALS_SCHEMA.names], MATERIALS_SCHEMA)
+    schema = with_own_labels(MATERIALS_SCHEMA, list(materials))
+    write_parquet(destination / MATERIALS_NAME, materials[schema.names], schema)
     write_parquet(destination / QUARANTINE_NAME, quarantine, QUARANTINE_SCHEMA)
     write_parquet(destination / DUPLICATES_NAME, edges, EDGE_SCHEMA)
     write_json(destination / SUMMARY_NAME, summary)
 
 
 def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, int]:
-    """Take gaps of other functionals than the reference's out of the column, in place; how many, by functional.
+    """Remove gaps of functionals other than the reference's from the column, in place; return how many, by functional.
 
-    An HSE06 or a measured gap lies electronvolts above the PBE gap of the same crystal, and no offset turns one into
-    the other. The rows stay, with their energies; the snapshots keep the published gaps.
+    An HSE06 or a measured gap can be electronvolts above the PBE gap of the same crystal, and no offset converts one
+    into the other. The rows keep their energies; the snapshots keep the published gaps.
     """
     has_gap = materials[columns.BAND_GAP].notna()
     own = materials.loc[has_gap & (materials[columns.SOURCE] == reference), columns.FUNCTIONAL].value_counts()
@@ -174,9 +175,20 @@ def leave_out_other_gaps(materials: pd.DataFrame, reference: str) -> dict[str, i
     other = has_gap & (materials[columns.FUNCTIONAL] != functional)
     counts = materials.loc[other, columns.FUNCTIONAL].value_counts().sort_index()
     for name, number in counts.items():
-        LOG.warning("%d gaps of %s train nothing: the column holds gaps of %s", number, name, functional)
+        LOG.warning("%d gaps of %s are not used: the column holds gaps of %s", number, name, functional)
     materials.loc[other, columns.BAND_GAP] = np.nan
     return {str(name): int(number) for name, number in counts.items()}
+
+
+def with_own_labels(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The schema, and at its end the columns that no schema of ours has: labels of labs' own files, as numbers.
+
+    Args:
+        schema: of the curated table, or of a table made from it.
+        names: of the columns that there are.
+    """
+    own = sorted(set(names) - set(MATERIALS_SCHEMA.names) - set(schema.names))
+    return pa.schema([*schema, *((name, pa.float64()) for name in own)])
 
 
 def _warn_of_losses(
@@ -201,9 +213,9 @@ def quarantine_table(rejections: Sequence[Rejection]) -> pd.DataFrame:
 def _read(
     snapshots: Sequence[Path], feedback: Path | None
 ) -> tuple[list[Record], list[Rejection], dict[str, Mapping[str, Any]]]:
-    """All records and rejections, and what synthetic snapshots were made with, by source.
+    """All records and rejections, and the known offsets of synthetic snapshots, by source.
 
-    Ids are each source's own: a row whose id an earlier snapshot used already becomes `<source>:<id>`.
+    Ids belong to their source: a row whose id is already used by an earlier snapshot becomes `<source>:<id>`.
     """
     records: list[Record] = []
     rejections: list[Rejection] = []
@@ -256,6 +268,8 @@ def _table(kept: Sequence[tuple[Record, Examined]]) -> pd.DataFrame:
         table[name] = [record.crystal.to_row()[name] for record, _ in kept]
     for label in columns.LABELS:
         table[label] = pd.array([getattr(record, label) for record, _ in kept], dtype="float64")
+    for label in sorted({label for record, _ in kept for label in record.own_labels}):
+        table[label] = np.array([record.own_labels.get(label, np.nan) for record, _ in kept])
     return pd.DataFrame(table)
 
 

@@ -1,4 +1,4 @@
-"""What `curate` writes: the names of its files, and its table as a pandas DataFrame."""
+"""The outputs of `curate`: the names of its files, and its table as a pandas DataFrame."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""Which rows are one material: blocks, matches, clusters, and every edge kept with its scores.
+"""Find the rows that are the same material: blocks, matches, clusters, and all edges with their scores.
 
 Comparisons are kept in `.checkpoints/curation/<fingerprint>/`, so that adding a database compares only what is new; the
 fingerprint covers the tolerances, the code that compares and the versions of the libraries that it calls. Results are
@@ -29,7 +29,7 @@ from matscout.resume.work_folders import CHECKPOINTS, root
 COMPARING: Final = "matscout.curation.structure_matching"
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")
 COMPARED: Final = "compared"
-REDUCED: Final = "reduced"  # cells of a run that has not compared them yet
+REDUCED: Final = "reduced"  # reduced cells of a run that has not compared them yet
 CONTENT: Final = "content"
 MATCHES: Final = "matches"  # of a cell with later ones
 MATCH: Final = pa.struct(
@@ -75,12 +75,12 @@ class Compared:
 
 
 def cache_directory() -> Path:
-    """Where the stage `curate` keeps its comparisons: beside the pipeline's other checkpoints."""
+    """The folder in which the stage `curate` keeps its comparisons."""
     return root() / CHECKPOINTS / "curation"
 
 
 def cache_parts(directory: Path, settings: Matching) -> Parts:
-    """What was kept with these tolerances, the code that compares and the libraries that it calls.
+    """The comparisons kept for these tolerances, this code and these library versions.
 
     Args:
         directory: directory of all comparisons (`cache_directory`).
@@ -93,7 +93,7 @@ def cache_parts(directory: Path, settings: Matching) -> Parts:
 
 
 def load_compared(parts: Parts | None) -> Compared:
-    """What an earlier run compared; empty if there is none, or where it is damaged."""
+    """The comparisons of an earlier run; empty if there are none, or if they are damaged."""
     if parts is None or (table := parts.table(COMPARED)) is None:
         return Compared()
     rows = table.to_pylist()
@@ -102,9 +102,9 @@ def load_compared(parts: Parts | None) -> Compared:
 
 
 def save_compared(parts: Parts | None, compared: Compared) -> None:
-    """Replace what was compared, and remove the cells that had not been compared.
+    """Replace the comparisons, and remove the cells that had not been compared.
 
-    One table holds cells and matches: cells without their matches would read as comparisons that found none.
+    Cells and matches are in one table, because cells without their matches would look like cells without any match.
     """
     if parts is None:
         return
@@ -143,7 +143,9 @@ def _cells_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, ReducedCell]:
     return {row[CONTENT]: ReducedCell(Crystal.from_row(row), row[columns.SPACE_GROUP]) for row in rows}
 
 
-TASK_COST: Final = 4_000  # pairs times atoms: some seconds, so that the bar moves and cores finish together
+TASK_COST: Final = (
+    4_000  # pairs times atoms per task: some seconds, so that the progress bar moves and cores finish together
+)
 
 EDGE_SCHEMA: Final = pa.schema(
     [
@@ -264,7 +266,7 @@ def _pieces_of(keys: Sequence[str], cells: Mapping[str, ReducedCell], known: Map
 
 
 def _tasks_of(pieces: Sequence[_Piece]) -> list[tuple[_Piece, ...]]:
-    """Pieces packed into tasks of about equal cost."""
+    """Combine pieces into tasks of about equal cost."""
     tasks: list[list[_Piece]] = []
     cost = TASK_COST
     for piece in pieces:

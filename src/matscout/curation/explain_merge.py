@@ -1,4 +1,4 @@
-"""Why are these rows one material? The answer in plain words, from the edges that curation kept."""
+"""Explain why rows are the same material, from the edges that curation kept."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +31,7 @@ RULE = (
 
 
 def why_merged(material_id: str, curated: Path) -> str:
-    """Explain which rows are one material with `material_id`, and which nearly are.
+    """Explain which rows are the same material as `material_id`, and which nearly are.
 
     Args:
         material_id: a row of the curated table.
@@ -65,7 +65,7 @@ def _headline(material_id: str, row: Any, members: pd.DataFrame) -> str:
     if len(members) == 1:
         return f"{what}. No other row is the same material."
     representative = members.index[members[columns.IS_REPRESENTATIVE].to_numpy(dtype=bool)][0]
-    return f"{what}. It is one of {len(members)} rows of one material; {representative} speaks for them."
+    return f"{what}. It is one of {len(members)} rows of one material; {representative} represents them."
 
 
 def _sentence(material_id: str, other: str, edge: dict[str, Any], materials: pd.DataFrame) -> str:

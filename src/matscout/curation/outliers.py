@@ -1,6 +1,6 @@
-"""Labels that no row of the same chemistry supports: robust outliers of the formation energy.
+"""Find labels that differ from all rows of the same chemistry: robust outliers of the formation energy.
 
-Two steps. Gradient boosting predicts the energy from the formula, each row by trees that saw no row of its
+Gradient boosting first predicts the energy from the formula, for each row with trees that saw no row of its
 formula. The residual is compared with those of the rows nearest in composition, so that a family of unstable
 hypothetical phases is not an outlier among its neighbours.
 """
@@ -23,7 +23,7 @@ from matscout.curation.splits import composition_keys, draw
 from matscout.progress import progress
 
 N_NEIGHBORS: Final = 24
-MIN_ROWS: Final = 500  # with fewer, trees learn nothing, and no row is checked
+MIN_ROWS: Final = 500  # with fewer rows, the trees learn nothing, and no row is checked
 N_FOLDS: Final = 3
 SEED: Final = 17
 FLOOR: Final = 0.1  # eV/atom: polymorphs and databases differ by that much, however well neighbours agree
@@ -61,7 +61,7 @@ def label_outliers(materials: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 
 def _predict_from_formula(labelled: pd.DataFrame, features: Array, energies: Array) -> Array:
-    """(n,) energies predicted from composition alone, by trees that saw no row of the same formula."""
+    """(n,) energies predicted from composition alone, with trees that saw no row of the same formula."""
     folds = (draw(composition_keys(labelled), SEED) * N_FOLDS).astype(int)
     predicted = np.zeros(len(energies))
     with threadpool_limits(limits=1, user_api="openmp"):  # sums of several threads round differently

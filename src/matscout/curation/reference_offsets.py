@@ -1,6 +1,6 @@
-"""Reference offsets: how far one database's formation energies lie above another's, element by element.
+"""Reference offsets: the difference between the formation energies of two databases, by element.
 
-They are fitted on cross-database pairs: one material, two databases, two formation energies. Two databases differ by
+They are fitted on pairs: one material with formation energies in two databases. Two databases differ by
 the energies of the elemental references and by anion and +U corrections, all of which enter the formation energy per
 atom linearly in the atomic fractions x_e:
 
@@ -8,8 +8,8 @@ atom linearly in the atomic fractions x_e:
 
 c is free; the element terms w_e and the +U term u (h = 1 where +U was used) have a Cauchy prior about
 zero, so that an element that few pairs contain gets the constant while one that the data clearly move
-is hardly shrunk (offsets are sparse: anions, +U metals). Huber's loss (Huber 1964, k = 1.345) keeps a
-bad label from pulling the fit. Both are solved as a reweighted ridge regression.
+is hardly shrunk (offsets are sparse: anions, +U metals). The Huber loss (Huber 1964, k = 1.345) limits the
+influence of a wrong label. Both are solved as a reweighted ridge regression.
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,9 @@ MAD_TO_STD: Final = 1.4826
 SMALLEST_SCALE: Final = 1e-6  # eV/atom: exact agreement must not divide by zero
 ITERATIONS: Final = 50
 N_FOLDS: Final = 5
-MOST_FREEDOM: Final = 0.8  # share of the pairs that the terms may claim before the noise is overestimated
+MOST_FREEDOM: Final = (
+    0.8  # largest share of the pairs that the terms may account for; beyond it the noise is overestimated
+)
 LEAST_SLACK: Final = 0.1  # 1 - leverage of a pair that its own element term fits alone
 
 CONSTANT: Final = 0
@@ -192,7 +194,7 @@ def design_matrix(fractions: Array, hubbard: Array) -> Array:
 
 @dataclass(frozen=True)
 class _State:
-    """Where the reweighting ended: coefficients and penalty (2 + 118,), Huber weights (n,), noise in eV/atom."""
+    """The final state of the reweighting: coefficients and penalty (2 + 118,), Huber weights (n,), noise in eV/atom."""
 
     coefficients: Array
     penalty: Array
@@ -201,7 +203,7 @@ class _State:
 
 
 def _reweighted_ridge(design: Array, target: Array, ridge: float) -> _State:
-    """Minimise Huber's loss plus the prior's penalty.
+    """Minimise the Huber loss plus the penalty of the prior.
 
     Expectation-maximisation of a Student prior with one degree of freedom and scale s: a term's variance
     is (s² + w² + Var w) / 2, its penalty sigma² / variance.
@@ -237,7 +239,7 @@ def _base_penalty(design: Array, ridge: float) -> Array:
 def _bootstrap(design: Array, target: Array, state: _State, settings: Offsets) -> Array:
     """(bootstrap, 2 + 118) coefficients under resampled noise and resampled truths.
 
-    The error of the estimate is H^-1 (X' psi - Lambda w_true): noise, and what the ridge takes away.
+    The error of the estimate is H^-1 (X' psi - Lambda w_true): noise, and the shrinkage by the ridge.
     The first is resampled from the residuals' scores psi, each freed of its leverage (resampling pairs
     would hold an element seen once fixed); the second by drawing the true terms from their prior.
     Without it the interval of a shrunk element would not cover the truth.

@@ -1,6 +1,6 @@
 """Check each row once: its rejection, or its formula, content key and reduced cell.
 
-Usable are whole cells, atoms apart, and labels that are numbers in physical ranges.
+A usable row has a complete cell without overlapping atoms, and finite labels in physical ranges.
 """
 
 import math
@@ -29,7 +29,7 @@ NOTHING_KNOWN: Final[Mapping[str, ReducedCell]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Examined:
-    """What curation derives from a usable row's crystal."""
+    """The properties that curation derives from a usable row's crystal."""
 
     formula: str
     content: str
@@ -53,8 +53,8 @@ def examine(
         symprec: tolerance of the space group, Å.
         workers: processes; the result does not depend on it.
         known: content key -> reduced cell, of crystals that were reduced before.
-        keep: called now and then with the cells reduced since, so that a killed run need not reduce them again; None =
-            not called.
+        keep: called from time to time with the new reduced cells, so that a killed run need not reduce them again; None
+            = not called.
 
     Returns:
         One result per record, in order.
@@ -127,10 +127,9 @@ def shortest_distance(crystal: Crystal, limit: float) -> float:
 
 
 def _label_problem(record: Record, limits: Validity) -> tuple[str, str] | None:
-    for label in columns.LABELS:
-        value = getattr(record, label)
+    for label, value in [*((label, getattr(record, label)) for label in columns.LABELS), *record.own_labels.items()]:
         if value is not None and not math.isfinite(value):
-            return "label_not_finite", f"{label} = {value}: labels are finite numbers or absent; mend or drop the row"
+            return "label_not_finite", f"{label} = {value}: labels must be finite or absent; correct or drop the row"
     for label in RANGED:
         low, high = getattr(limits, label)
         value = getattr(record, label)

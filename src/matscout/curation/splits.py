@@ -1,8 +1,8 @@
-"""Which rows train, validate and test: no test row has a near-duplicate in training, and no row changes sides.
+"""Assign rows to training, validation and test: no test row has a near-duplicate in training, and no row changes sides.
 
 Rows that match share a key. A row's fold is drawn from the seed and a key of the row itself (see `folds`), never from
-its rank or from its cluster's members. So rows added later leave old rows where they were; at most a training row that
-turns out to be a near-duplicate of a new held-out row becomes `unused`.
+its rank or from its cluster's members. So rows added later do not move old rows; only a training row that
+is a near-duplicate of a new held-out row becomes `unused`.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ def make_split(materials: pd.DataFrame, params: Split) -> pd.DataFrame:
     synthetic = materials[columns.SYNTHETIC].to_numpy(dtype=bool)
     folds[synthetic & ((folds != columns.TRAIN) | (not params.train_on_synthetic))] = columns.UNUSED
     if params.test > 0 and len(materials) > 0 and not (folds == columns.TEST).any():
-        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no genuine row"
+        message = f"split.strategy = {params.strategy!r} with held_out = {params.held_out!r} leaves no real row"
         raise ParameterError(f"{message} to test on; choose another strategy, held_out or a larger split.test")
     return pd.DataFrame({columns.MATERIAL_ID: materials[columns.MATERIAL_ID].to_numpy(), columns.FOLD: folds})
 
@@ -113,10 +113,10 @@ def write_split(materials: Path, params: Split, destination: Path) -> None:
 
 
 def exclude_matches(pool: pd.DataFrame, test_rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `pool` fit for pretraining a model that will be tested on `test_rows`.
+    """The rows of `pool` that may pretrain a model that is tested on `test_rows`.
 
-    Both are rows of curated tables, of one run or of two. Everything that could match a test row is
-    left out (see `match_keys`): somewhat more than what does, so no tolerance decides.
+    Both are rows of curated tables, of one run or of two. Every row that could match a test row is
+    left out (see `match_keys`). They are more than those that do match, so no tolerance matters.
     """
     return pool.loc[~match_keys(pool).isin(match_keys(test_rows))]
 

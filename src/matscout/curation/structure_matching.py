@@ -1,9 +1,9 @@
-"""Do two reduced cells show the same arrangement of atoms, and are they one material?
+"""Decide whether two reduced cells have the same arrangement of atoms, and whether they are the same material.
 
-pymatgen's matcher compares the arrangements, in both directions because it is directional. It is generous: it
-matches cubic and polar BaTiO3. So two cells are one material only if their space
-groups agree as well. A space group found at a tolerance flips under strain and noise smaller than that
-tolerance, though; a difference counts only where the two cells really differ by as much.
+pymatgen's matcher compares the arrangements, in both directions because it is directional. It is tolerant: it
+matches cubic and polar BaTiO3. Two cells are therefore the same material only if their space
+groups agree too. However, strain and noise below the tolerance can change the space group that is found, so
+a difference counts only if the two cells really differ by that much.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], 
         if not matcher.fit(structures[first], structures[second], symmetric=True, skip_structure_reduction=True):
             continue
         distances = matcher.get_rms_dist(structures[first], structures[second])
-        if distances is None:  # found at the very edge of the tolerances: one rounding away from no match
+        if distances is None:  # at the very edge of the tolerances, where rounding decides whether there is a match
             continue
         volumes = cells[first].volume_per_atom, cells[second].volume_per_atom
         rms, farthest = float(distances[0]), float(distances[1])

@@ -1,6 +1,6 @@
-"""Many short pieces of work over this machine's cores, with the same results in the same order.
+"""Distribute many short pieces of work over this machine's cores, with the same results in the same order.
 
-`held_for_each` keeps what workers need: a function, with the data it holds, is sent to each of them once.
+With `held_for_each`, a function and its data are sent to each worker only once.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def load_for_workers(*modules: str) -> None:
-    """Have the server that workers are forked from load these modules now, while this process loads its own.
+    """Let the server that forks the workers load these modules now, while this process loads its own.
 
     `parallel_stream` starts that server if it does not run yet, and then waits until it has loaded what this process
     has.
@@ -118,15 +118,15 @@ def held_for_each(
 ) -> None:
     """Call `function` for each item, in any order: here, or with `MATSCOUT_ENGINE=ray` on actors that hold it.
 
-    For functions that hold large data (a loaded ensemble) and write their own results, whole or not at all.
+    For functions that hold large data (a loaded ensemble) and write their own results atomically.
 
     Args:
-        function: picklable; its arrays lie once in a machine's shared memory, mapped read-only by all actors there.
+        function: picklable; its arrays are once in a machine's shared memory, mapped read-only by all actors there.
         items: what to call it with; picklable.
         workers: actors.
         description: description of the progress bar.
         unit: unit of the items, on the bar.
-        gpus: graphics cards of an actor; Ray shows it only those.
+        gpus: GPUs of an actor; Ray shows it only these.
 
     Raises:
         WorkerError: an item ended its actor each time that it was tried.

@@ -1,6 +1,6 @@
-"""How a process computes: threads and subnormals of floating-point arithmetic, and how it takes and frees memory.
+"""Settings of a process: threads and subnormals of floating-point arithmetic, and the use of memory.
 
-What concerns memory changes no result.
+The settings of memory change no result.
 """
 
 import atexit
@@ -29,16 +29,16 @@ def use_one_thread() -> None:
 
 
 def let_cublas_be_deterministic() -> None:
-    """Give cuBLAS the workspace without which it refuses determinism, unless the user has given it another."""
+    """Give cuBLAS the workspace that it needs to be deterministic, unless the user has set another."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def flush_subnormals() -> None:
-    """Let this thread, and those that it starts from now on, take subnormal results as zero.
+    """Treat subnormal results as zero in this thread and in those that it starts from now on.
 
     Numbers below 1.2e-38 (float32) or 2.2e-308 (float64) are handled in microcode on many processors: a few of them
-    make a layer several times as slow. The encoders avoid them at the source; what is left of them, in an
-    optimiser's moments, means zero. A new thread inherits the setting and one that already runs does not, so a
+    make a layer several times as slow. The encoders avoid them; the few that remain in an
+    optimiser's moments may be taken as zero. A new thread inherits the setting and one that already runs does not, so a
     process calls this before it computes. It imports torch: a worker that never does needs no flushing.
     """
     import torch
@@ -48,7 +48,7 @@ def flush_subnormals() -> None:
 
 @contextmanager
 def subnormals_flushed() -> Iterator[None]:
-    """`flush_subnormals` for a block of code: afterwards this thread computes as before.
+    """`flush_subnormals` for a block of code; the setting of the thread is restored afterwards.
 
     For code that runs in another program's process, whose numbers may be subnormal (SciPy's k-d tree overruns its stack
     where they are flushed).

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster, or on a Ray that is started here; a task is tried again when its worker dies."""
+"""Run tasks on a Ray cluster, or with Ray on this machine; a task is repeated if its worker dies."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ class RayEngine:
     Attributes:
         workers: tasks at once.
         cpus: cores that a task takes.
-        gpus: graphics cards that a task takes; Ray shows it only those.
+        gpus: GPUs that a task takes; Ray shows it only these.
         max_retries: how often a task starts again after its worker died, wherever there is room.
     """
 
@@ -54,7 +54,7 @@ class RayEngine:
 
 
 def ray_stream(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int) -> Iterator[Result]:
-    """Compute `function` of each item in short Ray tasks of one core each; a task whose worker died is tried again.
+    """Compute `function` of each item in short Ray tasks of one core each; a task is repeated if its worker dies.
 
     Ray keeps its worker processes, so what a function keeps in its process (a loaded ensemble) serves all items.
 
@@ -114,7 +114,7 @@ def connect(n_cores: int) -> Any:
         raise ParameterError(message) from error
     address = os.environ.get(ADDRESS_VARIABLE)
     here: dict[str, Any] = {
-        "address": "local",  # else Ray would join whatever runs on this machine
+        "address": "local",  # otherwise Ray would connect to a cluster that happens to run on this machine
         "num_cpus": max(os.cpu_count() or 1, n_cores),  # Ray counts cores, it does not bind them
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",  # reachable from this machine only
@@ -138,7 +138,7 @@ def result_of(ray: Any, reference: Any) -> Any:
         reference: reference of the task.
 
     Returns:
-        What the task's function returned.
+        The return value of the task's function.
 
     Raises:
         Exception: what the function raised.
@@ -150,7 +150,7 @@ def result_of(ray: Any, reference: Any) -> Any:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise WorkerError(
-            f"Ray gave a piece of work up after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
+            f"Ray gave up a piece of work after {MAX_RETRIES + 1} tries ({type(error).__name__}): its workers died, as "
             "when memory is short; run again (what was finished is kept), with fewer workers: MATSCOUT_WORKERS=1"
         ) from error
 

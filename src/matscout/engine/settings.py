@@ -1,4 +1,4 @@
-"""The one switch for where work runs: two environment variables, and options of commands that override them.
+"""Where work runs: two environment variables, and options of commands that override them.
 
 `MATSCOUT_ENGINE` is `local` (the default) or `ray`; `MATSCOUT_WORKERS` is how many worker processes run at once.
 Neither changes a result, so neither is a parameter and neither makes a stage run again.
@@ -14,7 +14,7 @@ WORKERS_VARIABLE = "MATSCOUT_WORKERS"
 ENGINE_VARIABLE = "MATSCOUT_ENGINE"
 LOCAL, RAY = "local", "ray"
 ENGINES = (LOCAL, RAY)
-INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker starts no workers of its own
+INSIDE_A_WORKER = {ENGINE_VARIABLE: LOCAL, WORKERS_VARIABLE: "1"}  # a worker does not start workers itself
 
 
 @dataclass(frozen=True)

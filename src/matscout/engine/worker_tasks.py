@@ -1,4 +1,4 @@
-"""Long tasks in worker processes, each known by its name, that report their end; here, each on its own GPU."""
+"""Run long, named tasks in worker processes that report when they end; on this machine, each on its own GPU."""
 
 import multiprocessing
 import os
@@ -17,17 +17,17 @@ from matscout.engine.process_setup import use_one_thread
 from matscout.engine.settings import INSIDE_A_WORKER
 from matscout.errors import MatscoutError
 
-DONE = ""  # in place of an error
+DONE = ""  # reported instead of an error
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of one call shares.
+    """The settings that all tasks of one call share.
 
     Attributes:
         function: called with the task's name; picklable.
         directory: directory to work in; on another machine, the same folder of a shared file system.
-        logs: folder; what the task `a` prints goes to `a.log` there.
+        logs: folder; the output of the task `a` goes to `a.log` in it.
         imports: modules that tasks need, to be loaded once where workers can share what is loaded.
     """
 
@@ -37,7 +37,7 @@ class Job:
     imports: tuple[str, ...] = ()
 
     def log_of(self, name: str) -> Path:
-        """Where the output of the task `name` goes."""
+        """The file for the output of the task `name`."""
         return self.logs / f"{name}.log"
 
 
@@ -45,9 +45,9 @@ class Engine(Protocol):
     """Runs tasks, each in a process of its own, so that a crash ends one task only."""
 
     def run(self, job: Job, names: list[str]) -> Generator[Mapping[str, str], None, None]:
-        """Run all tasks, as many at once as there is room, and yield now and then which have ended.
+        """Run all tasks, as many at once as there is room, and yield from time to time which have ended.
 
-        Closing it ends what still runs.
+        Closing it stops the tasks that still run.
 
         Yields:
             by name of a task that ended since the last time: its error, or `DONE`.
@@ -58,7 +58,7 @@ class Engine(Protocol):
 def run_task(job: Job, name: str, environment: Mapping[str, str]) -> str:
     """Run one task in this process, which must not do anything else afterwards.
 
-    It changes the environment, the working directory and where output goes.
+    It changes the environment, the working directory and the destination of output.
 
     Args:
         job: what the task shares with others.
@@ -89,7 +89,7 @@ def enter_worker() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process, started by `multiprocessing`, when the one that started it is killed.
+    """End this process, started by `multiprocessing`, if its parent process is killed.
 
     Otherwise it would keep running, and hold the locks that the next run needs.
     """
@@ -121,10 +121,10 @@ POLL_S = 0.5
 class LocalEngine:
     """Runs tasks in processes of their own.
 
-    They are forked from a server that has loaded what tasks import and has no threads: torch and MLflow take seconds.
+    They are forked from a server without threads that has loaded the imports of the tasks, which take seconds.
 
     Attributes:
-        environments: one a worker: the variables that its tasks get, such as `CUDA_VISIBLE_DEVICES`.
+        environments: one per worker: the variables that its tasks get, such as `CUDA_VISIBLE_DEVICES`.
     """
 
     environments: Sequence[Mapping[str, str]]
@@ -164,7 +164,7 @@ class _Worker:
 
 
 def _start(job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
-    """A process that may have processes of its own, as a shared training has: no daemon, which may not."""
+    """A process that may start processes itself, as a shared training does; a daemon may not."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(job.imports))
     receiver, sender = context.Pipe(duplex=False)
@@ -181,6 +181,6 @@ def _body(job: Job, name: str, environment: Mapping[str, str], sender: Connectio
 
 def _death(exit_code: int) -> str:
     if exit_code >= 0:
-        return f"its process left with code {exit_code} and no word"
+        return f"its process ended with code {exit_code} and no message"
     memory = "; the kernel does this when memory is short" if -exit_code == signal.SIGKILL else ""
     return f"its process was ended by {signal.Signals(-exit_code).name}{memory}"

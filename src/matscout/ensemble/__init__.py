@@ -1,1 +1,1 @@
-"""Members to one calibrated prediction, and the metrics that judge it."""
+"""Combine members into one calibrated prediction, and measure its errors."""

@@ -1,4 +1,4 @@
-"""Which members count, and how their point estimates become one: chosen on the validation fold."""
+"""Choose, on the validation fold, which members count and how their point estimates are combined."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ METHODS: tuple[Method, ...] = ("median", "mean", "stack")
 
 @dataclass(frozen=True)
 class Combination:
-    """How one target's members are combined.
+    """The combination of the members for one target.
 
     Attributes:
         method: `median` or `mean` of the members' point estimates, or `stack`: their weighted sum.
@@ -63,7 +63,7 @@ class Combination:
 def choose_combination(
     estimates: Mapping[str, Array], truth: Array, *, method: Method, drop_factor: float | None
 ) -> Combination:
-    """Drop harmful members and weigh the rest.
+    """Drop members that increase the error and weight the rest.
 
     Args:
         estimates: (n,) point estimates by member on validation rows, in the target's unit.

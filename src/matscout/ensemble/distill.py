@@ -1,10 +1,11 @@
-"""The stage `distill`: a fast member that learns the ensemble's answers, for the cascade of the stage `screen`.
+"""The stage `distill`: a fast member trained on the ensemble's predictions, for the cascade of the stage `screen`.
 
 Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv:1503.02531: the student learns the
-teacher's whole distribution, not its best guess. Here each crystal is taught by quantiles of the ensemble's
-distributions, one per row, so that the student's median is the ensemble's and its spread tells how sure the ensemble
-is. The crystals need no labels, so their number is limited by time alone. A few quantiles understate the spread. One
-temperature per target corrects this: the one that makes draws from the ensemble likeliest on crystals left out.
+teacher's whole distribution, not its best guess. Here the labels of each crystal are quantiles of the ensemble's
+distributions, one per row, so that the student's median is that of the ensemble and its spread shows the ensemble's
+uncertainty. The crystals need no labels of their own, so only time limits their number. A few quantiles understate
+the spread. One temperature per target corrects this: the one that makes draws from the ensemble likeliest on crystals
+held out from training.
 """
 
 import shutil
@@ -36,7 +37,7 @@ from matscout.training.train_member import UNTRACKED, train
 from matscout.training.training import Tracker, Training, TrainingInputs
 
 _TAUGHT: Final = "_taught"  # the column with a target's labels
-_FOLDS: Final = 10  # one validates, one tests
+_FOLDS: Final = 10  # one for validation, one for testing
 _LEVELS: Final = (1 / 6, 1 / 2, 5 / 6)  # of the quantiles that teach: the middles of thirds
 _DRAWS: Final = 8  # a crystal, from the ensemble's distributions
 
@@ -53,8 +54,8 @@ def distill(
 ) -> None:
     """Train the block `name` of `params.distilled` on the ensemble's predictions for some of the candidates.
 
-    Writes a member's files and `teacher.json` into the folder `destination`, which appears whole or not at all. A
-    killed run resumes after its last whole epoch.
+    Writes a member's files and `teacher.json` into the folder `destination`, which is either complete or absent. A
+    killed run resumes after its last complete epoch.
 
     Args:
         name: key of `params.distilled`.
@@ -63,7 +64,7 @@ def distill(
         ensemble: folder that `evaluate` wrote.
         candidates: `candidates.parquet`.
         destination: folder to write.
-        tracker: where the training's curves go beside `history.parquet`; by default nowhere.
+        tracker: where training curves are logged besides `history.parquet`; by default nowhere.
 
     Raises:
         ParameterError: no such block.
@@ -98,7 +99,7 @@ def _taught(target: str, params: Params) -> Target:
 def _write_lesson(
     name: str, params: Params, predictor: EnsemblePredictor, candidates: Path, work: Path
 ) -> tuple[TrainingInputs, dict[str, Mixture], dict[str, int]]:
-    """Crystals, answers and folds; the ensemble's distributions; how many are learnt, and why others are not."""
+    """Crystals, labels and folds; the ensemble's distributions; how many crystals are used, and why others are not."""
     block = params.distilled[name]
     ids, crystals = _chosen(candidates, block.crystals, block.member.training.seed)
     store, rejections = GraphStore.from_usable(ids, crystals, predictor.graphs)
@@ -137,11 +138,11 @@ def _copy_name(name: str, level: int) -> str:
 
 
 def chosen_rows(total: int, n: int, seed: int) -> NDArray[np.int64]:
-    """Choose at random which candidates the student learns.
+    """Choose the student's training candidates at random.
 
     Args:
         total: number of candidates.
-        n: how many to choose; all where there are fewer.
+        n: how many to choose; all if there are fewer.
         seed: seed of the draw.
 
     Returns:
@@ -175,7 +176,7 @@ def _compared(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """By target: what makes draws from the ensemble likeliest under the student, and its mean difference from it.
 
-    The former on the validation fold, the latter on the test fold: crystals that it did not learn.
+    The former on the validation fold, the latter on the test fold, which it was not trained on.
     """
     store, student = GraphStore.open(lesson.graphs), load_member(trained)
     split = pd.read_parquet(lesson.split).iloc[: len(next(iter(teaching.values())).components[0])]  # a crystal a row

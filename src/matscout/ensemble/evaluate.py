@@ -1,4 +1,4 @@
-"""The stage `evaluate`: from members to one calibrated prediction, tested on the real rows of the test fold."""
+"""The stage `evaluate`: combine and calibrate the members, and test them on the real rows of the test fold."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -87,7 +87,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Raises:
         StoreError: a member is missing, broken, or does not fit the others or the graphs.
-        InputError: the folds hold no usable rows, or synthetic ones where real ones are due.
+        InputError: the folds hold no usable rows, or synthetic rows where real ones are needed.
     """
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))

@@ -1,7 +1,7 @@
-"""The members: loaded, if they fit each other and the calibration, and run on rows of a graph store.
+"""Load the members, check that they fit each other and the calibration, and run them on rows of a graph store.
 
-They fit with the same targets, the same graphs, and the weights that were calibrated. Their outputs are distributions,
-and the embeddings behind them.
+Members fit if they have the same targets, the same graphs, and the calibrated weights. Their outputs are distributions
+and embeddings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from matscout.models.families.distribution import Distribution
 from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
 from matscout.models.saved_member import LoadedMember, MemberCard, load_member
 
-# what every member of one ensemble shares: the graphs that it was trained on and what it predicts
+# settings that all members of an ensemble share: those of their graphs and their targets
 SHARED_GRAPHS = ("asymmetric_unit", "symprec")
 SHARED_TARGET = ("label", "head")
 
@@ -88,7 +88,7 @@ def check_store(members: Sequence[LoadedMember], store: GraphStore) -> None:
         ]
         if card.graph["n_neighbors"] > settings["n_neighbors"]:
             differences.append(
-                f"it needs {card.graph['n_neighbors']} neighbours and the graphs hold {settings['n_neighbors']}"
+                f"it needs {card.graph['n_neighbors']} neighbours, but the graphs hold {settings['n_neighbors']}"
             )
         if differences:
             raise StoreError(
@@ -101,7 +101,7 @@ def check_weights(members: Sequence[LoadedMember], calibrated: Mapping[str, str]
     """Reject weights other than those that the calibration was fitted on.
 
     Args:
-        members: to be used.
+        members: the members.
         calibrated: SHA-256 of the weights by member, from calibration.json.
 
     Raises:

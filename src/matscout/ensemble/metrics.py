@@ -1,7 +1,7 @@
 """Metrics as pure functions of arrays: errors, calibration, coverage, curves, and bootstrap intervals over rows.
 
 Errors of point estimates, and how well a predicted spread ranks them; calibration of predicted distributions and
-coverage of intervals; the four curves that show how good error bars are, as plain lists for plots.
+coverage of intervals; the four curves that show the quality of the intervals, as plain lists for plots.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def roc_auc(is_positive: NDArray[np.bool_], score: Array) -> float:
 
 
 def sparsification_curve(error: Array, order_by: Array) -> Array:
-    """(n,): mean error of what is left after removing the 0, 1, .., n - 1 rows of largest `order_by`.
+    """(n,): mean error of the remaining rows after removing the 0, 1, .., n - 1 rows of largest `order_by`.
 
     Ties in `order_by` share their mean error, so that the curve does not depend on the order of rows.
     """

@@ -4,7 +4,7 @@ One temperature per target rises with the distance d from the training set, T(d)
 predicted the errors are. Members underestimate how much larger their errors are on crystals unlike those that trained
 them; the validation fold sets gamma.
 
-Conformal scores are taken in one of two families of nested intervals; a score says how far out a truth lies.
+Conformal scores belong to one of two families of nested intervals; a score measures how far out a label lies.
 
 `scaled`: the estimate plus and minus q times a scale of each row, for a symmetric distribution
 (Papadopoulos et al., "Normalized nonconformity measures for regression conformal prediction", 2008).
@@ -43,7 +43,7 @@ class Mixture:
 
     @classmethod
     def of(cls, components: Sequence[Distribution], weights: Array | None = None) -> "Mixture":
-        """With these weights, or with equal ones."""
+        """A mixture with these weights, or with equal ones."""
         if weights is None:
             weights = np.full(len(components), 1 / len(components))
         return cls(tuple(components), np.asarray(weights, dtype=np.float64))
@@ -70,7 +70,7 @@ class Mixture:
         return self._average([component.center() for component in self.components])
 
     def aleatoric_std(self) -> Array:
-        """(n,) root of the members' mean squared spread: the noise that the members agree is there."""
+        """(n,) root of the members' mean squared spread: the mean noise that the members predict."""
         return np.sqrt(self._average([component.spread() ** 2 for component in self.components]))
 
     def epistemic_std(self) -> Array:
@@ -164,7 +164,7 @@ class TargetOutputs:
 
 
 LOG_RANGE = (-3.0, 3.0)  # of T: 0.05 to 20
-EXPONENT_RANGE = (0.0, 2.0)  # far crystals are never trusted more
+EXPONENT_RANGE = (0.0, 2.0)  # distributions are never narrower for far crystals
 DISTANCE_RANGE = (0.25, 4.0)  # beyond the distances of a validation fold, T is constant
 
 
@@ -181,7 +181,7 @@ class Temperature:
 
 
 def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperature:
-    """The temperature of least negative log-likelihood on rows that trained no member.
+    """The temperature of least negative log-likelihood on rows that no member was trained on.
 
     Args:
         mixture: predictive distributions of n rows.
@@ -209,7 +209,9 @@ def fit_temperature(mixture: Mixture, distance: Array, truth: Array) -> Temperat
 
 Shape = Literal["scaled", "central"]
 
-LARGEST_PROBABILITY = 1 - 1e-9  # that a central interval encloses: a Laplace's own end is infinite
+LARGEST_PROBABILITY = (
+    1 - 1e-9
+)  # largest probability of a central interval, because the end of a Laplace distribution is infinite
 
 
 def scaled_scores(truth: Array, estimate: Array, scale: Array) -> Array:
@@ -250,7 +252,7 @@ def central_scores(truth: Array, mixture: Mixture) -> Array:
 
 
 def central_interval(quantile: Array, estimate: Array, mixture: Mixture) -> tuple[Array, Array]:
-    """Intervals between two quantiles of the mixture, widened to the estimate where that lies outside.
+    """Intervals between two quantiles of the mixture, widened to include the estimate.
 
     Widening loses no coverage. The estimate, a median over the members, can lie outside the mixture's interval.
 

@@ -91,7 +91,7 @@ class EnsemblePredictor:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is predicted."""
+        """Names of the targets."""
         return tuple(self.calibration.targets)
 
     @property
@@ -105,7 +105,7 @@ class EnsemblePredictor:
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
     def only(self, member: LoadedMember, targets: Mapping[str, TargetCalibration], reference: Reference) -> Self:
-        """One member in place of all, with a calibration of its own.
+        """One member instead of all, with its own calibration.
 
         Args:
             member: member that predicts.
@@ -132,7 +132,7 @@ class EnsemblePredictor:
         Args:
             store: graphs, built with `self.graphs`.
             rows: (n,) rows of the store; None = all.
-            sources: (n,) database of each row, for intervals of its own; None for candidates.
+            sources: (n,) database of each row, for its own intervals; None for candidates.
 
         Returns:
             One row per crystal, in the order of `rows`; columns as in `columns.py`, values in the targets' units.
@@ -157,13 +157,13 @@ class EnsemblePredictor:
     ) -> tuple[pd.DataFrame, dict[str, Mixture]]:
         """Predict crystals, with their whole distributions.
 
-        Crystals for which a member gives values that are not finite are left out: the ids in the table tell which
+        Crystals for which a member gives values that are not finite are left out; the ids in the table show which
         remain.
 
         Args:
             store: graphs, built with `self.graphs`.
             rows: (n,) rows of the store; None = all.
-            sources: (n,) database of each row, for intervals of its own; None for candidates.
+            sources: (n,) database of each row, for its own intervals; None for candidates.
 
         Returns:
             The table of `predict`, and each target's calibrated distributions of the same rows.

@@ -1,9 +1,8 @@
 """The release: the ensemble of the bundled sample that ships in the package, so that prediction needs no training.
 
 `python -m matscout.ensemble.release` makes it from a finished run. The folder `matscout/release/` holds the members'
-weights and cards, the calibration, the training set's embeddings in whole steps, the lowest known phase of each
-formula (the hull), and `release.json`: what it is, made from what, and the limits and goals that apply outside of a
-repository.
+weights and cards, the calibration, the rounded embeddings of the training set, the lowest known phase of each
+formula (the hull), and `release.json`: version, origin, and the limits and goals that apply outside a repository.
 """
 
 import argparse
@@ -41,7 +40,7 @@ ERRORS: Final = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNE
 
 @dataclass(frozen=True)
 class Answering:
-    """The ensemble that answers, and what belongs to it.
+    """The ensemble that is used, and what belongs to it.
 
     Attributes:
         members: folder of members.
@@ -62,21 +61,21 @@ class Answering:
 
     @cached_property
     def limits(self) -> Validity:
-        """Physical limits of crystals: of `params.yaml`, or outside of a repository of the release."""
+        """Physical limits of crystals, from `params.yaml` or, outside a repository, from the release."""
         if not self.is_release or _in_repository():
             return load_params().curation.validity
         return Validity.model_validate(card()["validity"])
 
     @cached_property
     def goals(self) -> dict[str, Goal]:
-        """Goals by name: of `params.yaml`, or outside of a repository of the release."""
+        """Goals by name, from `params.yaml` or, outside a repository, from the release."""
         if not self.is_release or _in_repository():
             return load_params().screening.goals
         return {name: Goal.model_validate(goal) for name, goal in card()["goals"].items()}
 
 
 def answering(members: Path | None = None, ensemble: Path | None = None) -> Answering:
-    """The ensemble of the named folders, else of this repository, else the release.
+    """The ensemble of the named folders, or of this repository, or the release.
 
     Args:
         members: folder of members; None = this repository's, if it has a whole ensemble.
@@ -161,7 +160,7 @@ def make_release(params: Params, *, root: Path = Path(), destination: Path = REL
 
 
 def lowest_rows(materials: Path) -> pd.DataFrame:
-    """Of the genuine rows with an aligned energy, the lowest of each formula: the hull's phases, by material id."""
+    """The lowest real row with an aligned energy of each formula, the phases of the hull, by material id."""
     names = [columns.MATERIAL_ID, columns.SPECIES, columns.FORMATION_ENERGY_ALIGNED, columns.SYNTHETIC]
     present = pq.read_schema(materials).names
     table = pd.read_parquet(materials, columns=[*names, *(name for name in ERRORS if name in present)])
@@ -173,7 +172,7 @@ def lowest_rows(materials: Path) -> pd.DataFrame:
 
 
 def machine_kind() -> str:
-    """What decides the last bits of a training besides its inputs: processor, its vector units, torch."""
+    """What affects the last digits of a training besides its inputs: processor, vector units, torch."""
     from importlib.metadata import version
 
     import torch

@@ -1,4 +1,4 @@
-"""One member of a calibrated ensemble on its own, for a first look at many crystals; also one distilled from it."""
+"""A single member of a calibrated ensemble, or one distilled from it, for the first step of a cascade."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,26 @@ from matscout.models.saved_member import LoadedMember, load_member
 
 @dataclass(frozen=True)
 class NoReference:
-    """Replaces the training set: no distance is computed, every crystal counts as an ordinary one."""
+    """Replaces the training set: no distance is computed, and no crystal counts as far."""
 
     def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) ones."""
         return np.ones(len(embeddings))
 
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,) False: not known."""
+        """(n,) False, because it is unknown."""
         return np.zeros(len(distance), dtype=bool)
 
     def is_known(self, formulas: Sequence[str]) -> NDArray[np.bool_]:
-        """(n,) False: not known."""
+        """(n,) False, because it is unknown."""
         return np.zeros(len(formulas), dtype=bool)
 
 
 def alone(predictor: EnsemblePredictor, name: str, *, stretch: float) -> EnsemblePredictor:
     """One member as an ensemble of one, with wider distributions.
 
-    A member alone does not show how far the others disagree with it, so its spread has to be widened before a candidate
-    is given up as unlikely. Its intervals are not calibrated.
+    A single member does not show how far the others disagree with it, so its spread is widened before a candidate
+    is dropped as unlikely. Its intervals are not calibrated.
 
     Args:
         predictor: the ensemble.
@@ -93,7 +93,7 @@ class Teacher:
         temperatures: temperatures of the student's distributions by target, so that they are as wide as the ensemble's.
         differences: mean absolute difference of the student's point estimates from the ensemble's by target, in the
             target's unit, on crystals that it did not learn.
-        crystals: how many were asked for, how many taught, and how many were not, by reason.
+        crystals: how many were requested, used in training, and left out, by reason.
     """
 
     members: Mapping[str, str]
@@ -128,10 +128,10 @@ class Teacher:
 
 
 def student(predictor: EnsemblePredictor, directory: Path) -> EnsemblePredictor:
-    """The distilled member in a folder in place of the ensemble `predictor`; its intervals are not calibrated.
+    """The distilled member in a folder instead of the ensemble `predictor`; its intervals are not calibrated.
 
     Raises:
-        StoreError: it is missing or broken, or other members taught it.
+        StoreError: it is missing or broken, or was trained on other members.
     """
     teacher = Teacher.load(Path(directory) / TEACHER_FILE)
     member = load_member(directory)
@@ -149,6 +149,6 @@ def _check(predictor: EnsemblePredictor, member: LoadedMember, teacher: Teacher)
     if taught_by != ours:
         differing = sorted(n for n in {*taught_by, *ours} if taught_by.get(n) != ours.get(n))
         raise StoreError(
-            f"{member.name!r} was taught by another ensemble (its member(s) {', '.join(differing)} differ); "
+            f"{member.name!r} was trained on another ensemble (its member(s) {', '.join(differing)} differ); "
             f"run `dvc repro distill@{member.name}`"
         )

@@ -1,4 +1,4 @@
-"""How far a material lies from the training set: nearest-neighbour distance between embeddings.
+"""The distance of a material from the training set, as the nearest-neighbour distance between embeddings.
 
 Mean distance to the k nearest training crystals in the members' standardised encoder outputs
 (Janet et al., "A quantitative uncertainty metric controls error in neural network-driven chemical
@@ -25,7 +25,7 @@ from matscout.graphs.compiled import compiled
 Array = NDArray[np.float32]
 
 N_NEAREST = 5
-FAR_QUANTILE = 0.99  # of the validation fold's distances: about one in a hundred usual crystals is flagged
+FAR_QUANTILE = 0.99  # quantile of the validation fold's distances: about one in a hundred ordinary crystals is flagged
 CHUNK_ROWS = 1024
 ROUNDING_STEP = 0.04  # of standardised embeddings, whose usual distance is 0.5; see `TrainingReference.rounded`
 LARGEST_STEP = 127  # fits a byte
@@ -118,7 +118,7 @@ class TrainingReference:
         return np.concatenate(chunks) / self.unit if chunks else np.empty(0)
 
     def is_far(self, distance: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,) whether a crystal lies farther out than nearly all validation crystals."""
+        """(n,) whether a crystal is farther from the training set than nearly all validation crystals."""
         return distance > self.far_limit
 
     def with_known(self, formulas: Sequence[str]) -> Self:
@@ -164,7 +164,7 @@ class TrainingReference:
         return squares if self.rounding is None else squares - self.rounding.moved.astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write as npz, atomically; the bytes hold no clock."""
+        """Write as npz, atomically and without a timestamp."""
         plain = {"mean": self.mean, "scale": self.scale, "unit": self.unit, "far_limit": self.far_limit}
         plain["known_formulas"] = self.known_formulas
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -203,7 +203,7 @@ class TrainingReference:
                 rounding,
             )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(f"{path} is missing or no whole reference ({error}); run `dvc repro evaluate`") from error
+            raise StoreError(f"{path} is missing or damaged ({error}); run `dvc repro evaluate`") from error
 
 
 @compiled

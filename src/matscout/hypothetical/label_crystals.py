@@ -67,7 +67,8 @@ def build_labels(
 ) -> None:
     """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
-    Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run with the same arguments resumes.
+    Finished parts wait in `.checkpoints/label-crystals/`, from which a killed run resumes, also with another `n` or
+    `n_similar`.
 
     Args:
         materials: curated table.
@@ -90,13 +91,14 @@ def build_labels(
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
-    drawn = [
-        item
-        for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)])
-        for item in itertools.islice(
-            draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within), size
-        )
-    ]
+    blocks: dict[str, tuple[list[Drawn], bool]] = {}  # and whether both potentials label it
+    for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)]):
+        draws = draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within)
+        items = list(itertools.islice(draws, size))
+        for place, start in enumerate(range(0, len(items), PART)):
+            block = items[start : start + PART]
+            blocks[f"{recipe.exchange}-{place:04d}-{len(block)}"] = block, place % SECOND_SHARE == 0
+    drawn = [item for block, _ in blocks.values() for item in block]
     if not drawn:
         raise InputError(
             f"no hypothetical crystal of the elements {', '.join(sorted(within))} can be drawn from {len(parents)} "
@@ -108,26 +110,27 @@ def build_labels(
         known = known.iloc[:0]
     else:
         before = None
-    starts = range(0, len(drawn), PART)
-    crystals = [[item.crystal(parents[item.parent_id]) for item in drawn[start : start + PART]] for start in starts]
     pieces = [known.iloc[start : start + PART] for start in range(0, len(known), PART)]
     facts = {name: load_potential(name).facts for name in (potential, second) if name}
     weights = {name: [told.version, told.weights_sha256] for name, told in facts.items()}
     settings = {
-        "n": n,
-        "n_similar": n_similar,
         "seed": seed,
         "potential": potential,
         "second": second,
         "weights": weights,
         "part": PART,
+        "within": sorted(within),
     }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
-        todo = [(number, block) for number, block in enumerate(crystals) if parts.file(_drawn(number), "npz") is None]
+        todo = [
+            (name, [item.crystal(parents[item.parent_id]) for item in block], is_labelled_twice)
+            for name, (block, is_labelled_twice) in blocks.items()
+            if parts.file(name, "npz") is None
+        ]
         _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
         todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
         _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
-        labelled = _joined(parts, [_drawn(number) for number in range(len(crystals))])
+        labelled = _joined(parts, list(blocks))
         energies = _joined(parts, [_known(number) for number in range(len(pieces))]) if pieces else {}
         _write(destination, (potential, second), (drawn, labelled), parents, (known, energies), before)
 
@@ -167,17 +170,12 @@ def label_own_crystals(
         write_json(folder / COUNT_NAME, {"drawn": own.n})
 
 
-def _drawn(number: int) -> str:
-    """Name of a part of the drawn crystals."""
-    return f"drawn-{number:04d}"
-
-
 def _known(number: int) -> str:
     """Name of a part of the known crystals."""
     return f"known-{number:04d}"
 
 
-def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, description: str) -> None:
+def _map(function: partial, tasks: Sequence[tuple[object, ...]], workers: int, description: str) -> None:
     """Run all tasks in `workers` processes; each task writes its own file."""
     if workers == 1:
         for task in progress(tasks, description=description, unit="part"):
@@ -188,16 +186,16 @@ def _map(function: partial, tasks: Sequence[tuple[int, object]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str | None, folder: Path, task: tuple[int, list[Crystal]]) -> None:
-    number, crystals = task
+def _label_part(potential: str, second: str | None, folder: Path, task: tuple[str, list[Crystal], bool]) -> None:
+    name, crystals, is_labelled_twice = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
-    rows = np.flatnonzero(np.isfinite(found.energy)) if number % SECOND_SHARE == 0 else np.zeros(0, dtype=np.int64)
+    rows = np.flatnonzero(np.isfinite(found.energy)) if is_labelled_twice else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
     if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
-    Parts(folder).save_arrays(_drawn(number), labels)
+    Parts(folder).save_arrays(name, labels)
 
 
 def _known_part(potential: str, second: str | None, folder: Path, task: tuple[int, pd.DataFrame]) -> None:

@@ -90,8 +90,8 @@ def known_pairs(
     if len(both) < offsets.min_pairs:
         raise InputError(
             f"{len(both)} training crystals have an energy by {potential}; at least curation.offsets.min_pairs = "
-            f"{offsets.min_pairs} must join its scale to DFT's. Set hypothetical.n: 0 to train without such labels, or "
-            "label crystals of your own"
+            f"{offsets.min_pairs} are needed to fit its energy scale. Set hypothetical.n: 0 to train without such "
+            "labels, or label crystals of your own"
         )
     formulas = [formula_key(species).replace(" ", "") for species in both[columns.SPECIES]]
     return Pairs(

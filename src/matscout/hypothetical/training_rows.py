@@ -7,6 +7,7 @@ duplicate or a parent.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.compositions import atomic_fractions, is_surely_metal
 from matscout.crystal import formula_key
-from matscout.curation.curate import MATERIALS_SCHEMA
+from matscout.curation.curate import MATERIALS_SCHEMA, with_own_labels
 from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.reference_offsets import OffsetFit, Pairs, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
@@ -130,15 +131,16 @@ def make_hypothetical(
         write_json(folder / SUMMARY_NAME, summary)
     with atomic_path(training, mark=MATERIALS_NAME) as folder:
         folder.mkdir()
-        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made), TRAINING_SCHEMA)
+        schema = with_own_labels(TRAINING_SCHEMA, list(curated))
+        write_parquet(folder / MATERIALS_NAME, _training_set(curated, made, schema.names), schema)
         write_parquet(folder / SPLIT_NAME, pd.concat([folds, made[list(folds.columns)]], ignore_index=True))
 
 
-def _training_set(curated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The curated rows, then the hypothetical ones, which are duplicates of nothing."""
+def _training_set(curated: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These columns of the curated rows, then the hypothetical ones, which are duplicates of nothing."""
     known = curated.assign(**{columns.CALCULATION: columns.BY_DFT})
     made = table.assign(**{columns.SYNTHETIC: False, columns.DUPLICATE_GROUP: table[columns.MATERIAL_ID]})
-    parts = [part.reindex(columns=TRAINING_SCHEMA.names) for part in (known, made) if len(part)]
+    parts = [part.reindex(columns=list(names)) for part in (known, made) if len(part)]
     return pd.concat(parts, ignore_index=True)
 
 

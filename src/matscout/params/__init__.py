@@ -17,7 +17,7 @@ from matscout.params.data import (
     Split,
     Validity,
 )
-from matscout.params.discovery import Candidates, Cascade, Goal, Objective, Relaxation, Routes, Screening
+from matscout.params.discovery import Candidates, Cascade, ElementGroups, Goal, Objective, Relaxation, Routes, Screening
 from matscout.params.learning import (
     Compute,
     Distilled,
@@ -42,6 +42,7 @@ __all__ = [
     "Curation",
     "Database",
     "Distilled",
+    "ElementGroups",
     "Encoder",
     "Ensemble",
     "FileImport",

@@ -1,12 +1,26 @@
 """Parameters of the data: databases, curation, graphs, split."""
 
+import re
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from matscout import columns
 from matscout.params.section import Count, ElementSymbol, Fraction, NonNegative, Positive, Section, Seed, check_range
+
+
+def _checked_label(name: str) -> str:
+    """A name of a new column, which must not be one of the curated table's."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) or name in TAKEN:
+        message = f"{name!r} is no name for a label: write small letters, digits and _, and none of our own columns"
+        raise ValueError(message)
+    return name
+
+
+TAKEN = frozenset(value for value in vars(columns).values() if isinstance(value, str))
+LabelName = Annotated[str, AfterValidator(_checked_label)]
 
 
 class Query(Section):
@@ -28,9 +42,9 @@ class Query(Section):
 class Service(Section):
     """How to ask a live service: politely, and how long to try."""
 
-    page_size: Count = Field(description="rows asked for at once")
+    page_size: Count = Field(description="rows per request")
     requests_per_second: Positive = Field(description="at most")
-    patience: NonNegative = Field(description="seconds that one request may spend failing and waiting; 0 = try once")
+    patience: NonNegative = Field(description="seconds that one request may be retried; 0 = try once")
 
 
 class FileImport(Section):
@@ -40,10 +54,15 @@ class FileImport(Section):
         "auto", "structure", "folder", "records", "cgcnn", "csv", "matbench", "extxyz", "optimade", "pymatgen",
         "lemat_bulk", "alexandria",
     ]  # fmt: skip
-    columns: dict[str, str] = Field(description="column or key in the file by our name, where they differ")
-    units: dict[str, str] = Field(description="unit in the file by our name, where it differs from ours")
-    functional: str = Field(description="of rows that don't state it, such as PBE")
-    licence: str | None = Field(default=None, description="owner and terms; null = those of the database of that name")
+    columns: dict[str, str] = Field(description="column or key in the file for each label, if the names differ")
+    units: dict[str, str] = Field(description="unit in the file for each label, if it differs from ours")
+    labels: dict[LabelName, str] = Field(
+        default_factory=dict, description="further labels to learn: column in the file by a name of your own"
+    )
+    functional: str = Field(description="functional of rows that do not state it, such as PBE")
+    licence: str | None = Field(
+        default=None, description="owner and licence; null = those of the database of that name"
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -63,7 +82,7 @@ class Database(Section):
     path: str = Field(description="file or folder read by the origins `sample`, `file` and, without endpoint, `bulk`")
     endpoint: str | None = Field(description="base URL of the service; of the origin `bulk` s3://bucket/prefix")
     optimade_endpoint: str | None = Field(description="base URL of an OPTIMADE service; at OQMD of its coordinates")
-    query: Query = Field(description="asked of the service; sample and file are taken whole")
+    query: Query = Field(description="sent to the service; sample and file are read whole")
     service: Service
     file: FileImport
 
@@ -79,7 +98,7 @@ class Database(Section):
                 message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
                 raise ValueError(message)
             if parts.query or parts.fragment:
-                message = f"{key} goes on with ? or #, and a key there would be stored with every run; end it before"
+                message = f"{key} continues with ? or #, and a key there would be stored with every run; leave it out"
                 raise ValueError(message)
             if parts.scheme == "s3" and (self.origin, key) == ("bulk", "endpoint") and parts.hostname:
                 continue
@@ -100,7 +119,9 @@ class Validity(Section):
     bulk_modulus: tuple[float, float] = Field(description="GPa")
     shear_modulus: tuple[float, float] = Field(description="GPa")
     max_atoms: Count
-    outlier: Positive = Field(description="most robust deviations of an energy from rows of the same chemistry")
+    outlier: Positive = Field(
+        description="largest deviation of an energy from rows of the same chemistry, in robust standard deviations"
+    )
 
     @model_validator(mode="after")
     def _ranges_hold_something(self) -> Self:
@@ -122,8 +143,8 @@ class Matching(Section):
 class Offsets(Section):
     """Reference offsets between databases, fitted on their duplicates."""
 
-    reference: str = Field(description="the database whose energy scale the others are moved to")
-    min_pairs: Count = Field(description="fewer duplicate pairs than this and no offset is fitted")
+    reference: str = Field(description="the database to whose energy scale the others are converted")
+    min_pairs: Count = Field(description="least number of duplicate pairs for a fit")
     ridge: Positive = Field(description="shrinkage of element terms towards a constant, in pairs")
     bootstrap: Count = Field(description="resamples for the confidence intervals")
     seed: Seed
@@ -143,8 +164,8 @@ class OwnLabels(Section):
     n: Annotated[int, Field(ge=0)] = Field(
         description="crystals to draw and label, about 0.1 s of a core each; 0 = none"
     )
-    elements: tuple[ElementSymbol, ...] | None = Field(description="that they may consist of; null = all")
-    potential: str = Field(description="that labels them: a name as in `relaxation.potential`")
+    elements: tuple[ElementSymbol, ...] | None = Field(description="elements that they may consist of; null = all")
+    potential: str = Field(description="potential that labels them: a name as in `relaxation.potential`")
     seed: Seed
 
 
@@ -153,14 +174,16 @@ class Hypothetical(Section):
 
     path: str = Field(description="folder of labels by a potential")
     n: Annotated[int, Field(ge=0)] = Field(description="labels to use, in their order; 0 = none")
-    per_epoch: Annotated[int, Field(ge=0)] = Field(description="drawn anew for each epoch, beside all known rows")
-    calibration: Fraction = Field(description="share that trains nothing and calibrates predictions of such crystals")
+    per_epoch: Annotated[int, Field(ge=0)] = Field(
+        description="drawn again for each epoch, in addition to all known rows"
+    )
+    calibration: Fraction = Field(description="share kept out of training, to calibrate predictions of such crystals")
     own: OwnLabels
 
     @model_validator(mode="after")
     def _own_labels_have_an_error(self) -> Self:
         if self.own.n and not self.n:
-            message = "own.n needs n above 0: the labels of `path` tell how far a potential's energies are off"
+            message = "own.n needs n above 0: the labels of `path` give the error of a potential's energies"
             raise ValueError(message)
         return self
 

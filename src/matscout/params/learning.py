@@ -32,7 +32,9 @@ class Recipe(Section):
     grad_clip: Positive = Field(description="largest gradient norm")
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay of the weight average; 0 = off")
     warmup: Fraction = Field(description="share of the steps before the peak learning rate")
-    schedule: Literal["one_cycle", "cosine"] = Field(description="of the learning rate, see `training/trainer.py`")
+    schedule: Literal["one_cycle", "cosine"] = Field(
+        description="schedule of the learning rate, see `training/trainer.py`"
+    )
     early_stopping: Count | None = Field(
         description="epochs without a better validation loss after which training stops at the best one; null = never"
     )
@@ -44,9 +46,11 @@ class Compute(Section):
     device: Literal["cpu", "cuda", "auto"]
     threads: Count = Field(description="torch threads of a training; another count gives other rounding")
     deterministic: bool
-    precision: Literal["float32", "bfloat16"] = Field(description="of the encoders in training; prediction is float32")
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="precision of the encoders in training; prediction is float32"
+    )
     compile: bool = Field(description="torch.compile the encoders: in training, and in screening on a GPU")
-    processes: Count = Field(description="a member's training is shared by so many processes, one a GPU or core")
+    processes: Count = Field(description="number of processes that share the training of a member, one per GPU or core")
 
 
 class MemberGraph(Section):
@@ -63,10 +67,10 @@ class MemberTraining(Section):
     lr_scale: Positive = Field(description="times model.lr")
     seed: Seed
     target_weights: dict[str, Positive] = Field(
-        default_factory=dict, description="by target: its weight in this member's loss, in place of targets.*.weight"
+        default_factory=dict, description="weight of each target in this member's loss, instead of targets.*.weight"
     )
     start: str | None = Field(
-        default=None, description="folder of a trained member of the same encoder to begin with; null = from nothing"
+        default=None, description="folder of a trained member with the same encoder to start from; null = from scratch"
     )
 
 
@@ -172,7 +176,7 @@ class FineTuned(Section):
         description="folder of a trained member, such as data/pretrained/all",
     )
     heads: Literal["continued", "fresh"] = Field(
-        description="continued: predictions begin as the start's where it has the target; fresh: from the labels alone"
+        description="continued: heads start from those of the start, if it has the target; fresh: from the labels alone"
     )
     member: Member
 
@@ -180,7 +184,9 @@ class FineTuned(Section):
 class Distilled(Section):
     """A fast member that learns the ensemble's answers, for `screening.cascade`."""
 
-    crystals: Count = Field(description="candidates that the ensemble answers for; a fifth of them is not learnt from")
+    crystals: Count = Field(
+        description="candidates that the ensemble predicts for it; a fifth are held out from training"
+    )
     member: Member
 
 
@@ -188,10 +194,11 @@ class Ensemble(Section):
     """How members become one calibrated prediction."""
 
     combine: Literal["median", "mean", "stack"] = Field(
-        description="of the members' point estimates; stack: weights fitted on the validation fold"
+        description="how the members' point estimates are combined; stack: weights fitted on the validation fold"
     )
     drop_factor: Annotated[float, Field(gt=1)] | None = Field(
-        description="a member whose validation MAE exceeds this times the median member's is left out; null = keep all"
+        description="a member whose validation MAE exceeds this times that of the median member is left out; null = "
+        "keep all"
     )
     bootstrap: Count = Field(description="resamples for the intervals of the metrics")
     seed: Seed

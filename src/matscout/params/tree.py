@@ -7,6 +7,17 @@ from typing import Annotated, Any, Self, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from matscout.columns import (
+    BAND_GAP_NOISE,
+    BY_RELAXATION,
+    ENERGY_ABOVE_HULL,
+    FORMATION_ENERGY_ALIGNED,
+    FORMATION_ENERGY_ALIGNED_STD,
+    FORMATION_ENERGY_NOISE,
+    LABELS,
+    PARENT_MADE,
+    RESOURCES,
+)
 from matscout.errors import ParameterError
 from matscout.layout import MEMBERS, PRETRAINED
 from matscout.params.data import Curation, Database, Graphs, Hypothetical, Split
@@ -15,6 +26,7 @@ from matscout.params.learning import Compute, Distilled, Ensemble, FineTuned, Me
 from matscout.params.section import Name, Section
 
 PARAMS_FILE = Path("params.yaml")
+NOISE = (FORMATION_ENERGY_NOISE, FORMATION_ENERGY_ALIGNED_STD, BAND_GAP_NOISE)
 
 Block = TypeVar("Block")
 
@@ -56,7 +68,7 @@ class Params(Section):
                 raise ValueError(message)
             if unknown := sorted(set(member.training.target_weights) - {base_target(name) for name in self.targets}):
                 message = (
-                    f"{path}.training.target_weights.{unknown[0]} weighs no target; choose from {sorted(self.targets)}"
+                    f"{path}.training.target_weights.{unknown[0]} is not a target; choose from {sorted(self.targets)}"
                 )
                 raise ValueError(message)
         first = self.screening.cascade
@@ -66,6 +78,37 @@ class Params(Section):
                 f"choose one of {sorted({**self.members, **self.distilled})}"
             )
             raise ValueError(message)
+        wanted = self.screening.goals[self.screening.goal].relaxed
+        if wanted and self.relaxation.potential is None:
+            message = (
+                f"screening.goals.{self.screening.goal} asks for {wanted[0].column}, which only a potential computes; "
+                "name one in relaxation.potential, or take the objective out"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        """What targets learn is a column of the training set; what the chosen goal asks for is predicted."""
+        free = {label for database in self.databases.values() for label in database.file.labels}
+        choices = {"label": {*LABELS, FORMATION_ENERGY_ALIGNED} | free, "noise": set(NOISE) | free}
+        for name, target in self.targets.items():
+            for key, known in choices.items():
+                column = getattr(target, key)
+                if column is not None and column not in known:
+                    message = (
+                        f"targets.{name}.{key} = {column!r} is no column with numbers; choose one of {sorted(known)}, "
+                        f"or name the column of your file in databases.<name>.file.labels"
+                    )
+                    raise ValueError(message)
+        predicted = {*self.targets, ENERGY_ABOVE_HULL, *RESOURCES, PARENT_MADE, *BY_RELAXATION}
+        for aim in self.screening.goals[self.screening.goal].objectives:
+            if aim.column not in predicted:
+                message = (
+                    f"screening.goals.{self.screening.goal} asks for {aim.column!r}, which is not predicted; choose "
+                    f"from {sorted(predicted)}, or make it a target (docs/models.md#add-a-target)"
+                )
+                raise ValueError(message)
         return self
 
     @model_validator(mode="after")

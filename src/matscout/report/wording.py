@@ -19,6 +19,8 @@ NAMES: Final = {
     columns.HHI_PRODUCTION: "HHI, production",
     columns.HHI_RESERVE: "HHI, reserves",
     columns.CRUSTAL_ABUNDANCE: "crustal abundance",
+    columns.VOLUME_CHANGE: "volume change without the ion",
+    columns.BULK_MODULUS_POTENTIAL: "bulk modulus by the potential",
     "materials_project": "Materials Project",
     "aflow": "AFLOW",
     "oqmd": "OQMD",

@@ -1,1 +1,1 @@
-"""Unfinished work that a killed run leaves for the next one: its place, its fingerprint, its locks and its parts."""
+"""Unfinished work that a killed run leaves for the next one: its folder, its fingerprint, its lock and its parts."""

@@ -1,6 +1,6 @@
-"""What unfinished work depends on, in one hash: other settings, inputs or code make another fingerprint.
+"""The fingerprint of unfinished work: one hash of its settings, inputs and code.
 
-The code is found, not listed: the files that a module imports, directly or not, except those that cannot change an
+The code consists of all files that a module imports, directly or not, except those that cannot change an
 output. `tests/project/test_dvc_yaml.py` checks the same files against the `deps` of each stage.
 """
 
@@ -30,12 +30,12 @@ UNDECIDING: Final = {
 
 
 def fingerprint(settings: Any, *, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()) -> str:
-    """Hash all that decides the result of a piece of work.
+    """Hash everything that determines the result of a piece of work.
 
     Args:
-        settings: the parameters, as what JSON can hold.
+        settings: the parameters, as JSON values.
         inputs: files and folders that are read.
-        code: names of modules that do the work; what they import counts too (`code_files`).
+        code: names of the modules that do the work; their imports count too (`code_files`).
         libraries: distributions whose version matters.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Parts of a long piece of work, each whole or absent, kept on disk until the whole is done.
+"""Parts of a long piece of work, each complete or absent, kept on disk until the work is done.
 
-A part's name holds the checksum of its content, so that a damaged part is noticed and made again.
+The name of a part contains the checksum of its content, so that a damaged part is detected and made again.
 """
 
 import logging
@@ -42,14 +42,14 @@ class Parts:
     def kept(
         cls, work: str, *, settings: Any, inputs: Sequence[Path], code: Sequence[str], libraries: Sequence[str] = ()
     ) -> Iterator[Self]:
-        """The parts of this very run, kept while the block runs.
+        """The parts of this run, kept while the block runs.
 
-        Parts that a killed run left are there; a run that ends well leaves none. They wait in
-        `.checkpoints/<work>/<fingerprint>/`. What other settings, inputs or code left there is removed.
+        Parts of a killed run are found again; a successful run leaves none. They are in
+        `.checkpoints/<work>/<fingerprint>/`. Parts from other settings, inputs or code are removed.
 
         Args:
             work: name of the stage; one process at a time works on its parts, others wait.
-            settings: the parameters, as what JSON can hold.
+            settings: the parameters, as JSON values.
             inputs: files and folders that are read.
             code: names of the modules that do the work.
             libraries: distributions whose version matters.
@@ -74,7 +74,7 @@ class Parts:
         return type(self)(folder)
 
     def file(self, name: str, kind: str) -> Path | None:
-        """The file or folder of that name and kind if its content is what was written.
+        """The file or folder of that name and kind, if its content is unchanged.
 
         Damaged ones are removed, with a warning. This object hashes a part only once.
         """
@@ -115,7 +115,7 @@ class Parts:
 
     @contextmanager
     def writing(self, name: str, kind: str) -> Iterator[Path]:
-        """A path for a file or a folder that replaces what had this name and kind before."""
+        """A path for a file or a folder that replaces an earlier one of this name and kind."""
         earlier = set(self.folder.glob(f"{name}.*.{kind}"))
         written = self.folder / f"{name}.{kind}"
         with atomic_path(written, final_name=lambda _: f"{name}.{checksum}.{kind}") as path:

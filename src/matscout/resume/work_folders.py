@@ -1,7 +1,7 @@
-"""Where unfinished work waits, and the lock that lets one process at a time work on it.
+"""The folders of unfinished work, and the lock that lets one process at a time work on it.
 
-Both folders lie outside DVC's outs: DVC removes a stage's outs before it runs, and `persist: true` would let stale work
-become the result after a parameter changed. They may be deleted at any time; only the time spent is lost.
+Both folders are outside DVC's outs: DVC removes a stage's outs before it runs, and `persist: true` would let stale work
+become the result after a parameter changed. They may be deleted at any time; this only loses time.
 """
 
 import logging
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def root() -> Path:
-    """The repository that DVC runs in (the main one, also for `dvc exp run --temp`), else the working directory.
+    """The repository that DVC runs in (the main one, also for `dvc exp run --temp`), or the working directory.
 
     The path is absolute, since workers of a cluster have another working directory.
     """
@@ -35,10 +35,10 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
 
     Args:
         path: path of the lock file, created where it is absent.
-        taken: makes the error to raise while another process holds the lock, from that process's id; None = wait.
+        taken: function from the id of a process that holds the lock to the error to raise; None = wait.
 
     Raises:
-        Exception: what `taken` makes.
+        Exception: the error that `taken` returns.
     """
     lock = FileLock(path)
     try:
@@ -46,7 +46,7 @@ def locked(path: Path, taken: Callable[[str], Exception] | None = None) -> Itera
     except Timeout as error:
         if taken is not None:
             raise taken(_holder(path)) from error
-        _LOG.warning("%s is held by process %s, which is at work on the same; waiting for it", path, _holder(path))
+        _LOG.warning("%s is held by process %s, which does the same work; waiting for it", path, _holder(path))
         _acquire(lock, timeout=-1)
     try:
         path.write_text(str(os.getpid()))

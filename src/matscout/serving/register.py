@@ -1,4 +1,4 @@
-"""`matscout register`: the trained ensemble in MLflow's model registry, with all that it needs to answer elsewhere."""
+"""`matscout register`: put the trained ensemble, with everything that it needs, into MLflow's model registry."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from matscout.params import Validity
 from matscout.training.tracking import EXPERIMENT, experiment_id, tracking_uri
 from matscout.training.training import git_commit
 
-# what a machine that only answers must install; the code of matscout itself travels with the model
+# packages that a serving machine must install; matscout's own code is part of the model
 REQUIREMENTS = (
     "ase",
     "moyopy",
@@ -64,7 +64,9 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         StoreError: a member or the calibration is missing or does not fit.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    predictor = EnsemblePredictor.load(members, ensemble)  # rejects what could not answer, before anything is logged
+    predictor = EnsemblePredictor.load(
+        members, ensemble
+    )  # fails before anything is logged if the ensemble cannot predict
     import mlflow
     from mlflow.models import infer_signature
 
@@ -92,9 +94,9 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
 
 
 def pinned() -> list[str]:
-    """What the machine that answers installs, as pip writes it: the public versions of those that are installed here.
+    """The requirements of the serving machine, as pip writes them: public versions of the packages installed here.
 
-    A build such as `2.13.0+cpu` is on no package index but its own; `2.13.0` is met by it and by every other build.
+    A build such as `2.13.0+cpu` is only on its own package index; `2.13.0` is met by it and by every other build.
     """
     return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, "mlflow")]
 

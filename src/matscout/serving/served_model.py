@@ -1,7 +1,7 @@
 """The ensemble as an MLflow model, defined by this file (models from code): CIF texts in, predictions out.
 
 MLflow runs this file when it loads the model. No pickle is involved: the artifacts beside it are the
-members' safetensors, the calibration and the limits of what counts as a crystal.
+members' safetensors, the calibration and the limits of a usable crystal.
 """
 
 import json
@@ -19,7 +19,7 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.params import Validity
 
 CIF = "cif"
-MOST_CHARACTERS = 1 << 20  # of one posted text: a request has a minute, and no crystal of 200 atoms has so many
+MOST_CHARACTERS = 1 << 20  # characters of one text: a request has a minute, and no crystal of 200 atoms needs so many
 ROCK_SALT = """data_NaCl
 _cell_length_a 5.64
 _cell_length_b 5.64
@@ -45,8 +45,8 @@ class EnsembleModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the members and their calibration once, when the server starts.
 
-        One crystal is answered before anyone asks: the first one compiles machine code for up to a minute, and
-        MLflow's server gives a request that long and no longer.
+        One crystal is predicted at once: the first prediction may compile machine code for up to a minute, which is the
+        time limit of a request to MLflow's server.
         """
         folders = {name: Path(path) for name, path in context.artifacts.items()}
         self.predictor = EnsemblePredictor.load(folders["members"], folders["ensemble"])
@@ -54,7 +54,7 @@ class EnsembleModel(PythonModel):
         predict_cifs([ROCK_SALT], self.predictor, self.limits)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
-        """One row for each row given, in their order.
+        """Predict one row for each given row, in their order.
 
         Args:
             context: unused; see `load_context`.
@@ -80,7 +80,7 @@ def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Vali
         limits: limits of a cell that can be predicted.
 
     Returns:
-        One row a text, in order, with `error` where it cannot be used.
+        One row per text, in order, with `error` if it cannot be used.
     """
     texts = {f"{number:06d}": cif for number, cif in enumerate(cifs)}
     return predict_texts(texts, predictor, limits, most=MOST_CHARACTERS)

@@ -1,1 +1,1 @@
-"""One database client a file, one record, one registry: raw rows in, records out."""
+"""Read databases and files into records: one file per database, one record schema, one registry."""

@@ -1,6 +1,6 @@
-"""The stage `acquire`: the databases, and how a snapshot of each is made."""
+"""The stage `acquire`: the known databases, and how a snapshot of each is made."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -49,13 +49,13 @@ def acquire(name: str, database: Database, destination: Path, *, refresh: bool =
     Args:
         name: name of the database in `params.databases`.
         database: its block.
-        destination: folder that holds pages and manifest afterwards; whole or absent.
+        destination: folder for pages and manifest; afterwards complete or absent.
         refresh: ask the service again even if the same query was fetched before.
 
     Raises:
-        ParameterError: no client of that name exists for the origin, or the block does not say where to ask.
+        ParameterError: there is no client of that name for the origin, or the block gives no endpoint.
         InputError: the sample or file cannot be used.
-        SourceError: the service cannot be reached or answers nonsense.
+        SourceError: the service cannot be reached or gives an unusable answer.
     """
     if database.origin in CLIENTS:
         download(name, database, CLIENTS[database.origin](name, database), Path(destination), refresh=refresh)
@@ -102,14 +102,23 @@ def _from_sample(name: str, database: Database, destination: Path) -> None:
     copy_snapshot(source, destination, name)
 
 
-def _labelled(items: Iterator[Record | Rejection], name: str, path: str) -> Iterator[Record | Rejection]:
-    """The items; after the last one an error if there were rows and not one of them has a label."""
+def _labelled(
+    items: Iterator[Record | Rejection], name: str, path: str, own: Mapping[str, str]
+) -> Iterator[Record | Rejection]:
+    """The items; after the last one an error if there were rows and not one has a label, or one of the file's `own`."""
     n_rows = n_labelled = 0
+    found: set[str] = set()
     for item in items:
         if isinstance(item, Record):
             n_rows += 1
-            n_labelled += any(getattr(item, label) is not None for label in columns.LABELS)
+            n_labelled += bool(item.own_labels) or any(getattr(item, label) is not None for label in columns.LABELS)
+            found |= set(item.own_labels)
         yield item
+    if n_rows and (absent := sorted(set(own) - found)):
+        raise InputError(
+            f"databases.{name}.file.labels.{absent[0]} = {own[absent[0]]!r}: none of {n_rows} rows of {path} has a "
+            "number there; name a column of the file"
+        )
     if n_rows and not n_labelled:
         raise InputError(
             f"databases.{name}.path = {path}: none of {n_rows} rows has a label ({', '.join(columns.LABELS)}); "
@@ -118,11 +127,12 @@ def _labelled(items: Iterator[Record | Rejection], name: str, path: str) -> Iter
 
 
 def _from_file(name: str, database: Database, destination: Path) -> None:
-    # the readers of many formats: no other origin needs them
+    # imported here, because only this origin needs the readers of many formats
     from matscout.sources.files.detect_format import detect
     from matscout.sources.files.import_file import import_file
 
-    items = _labelled(checked(import_file(Path(database.path), database.file, name), source=name), name, database.path)
+    read = checked(import_file(Path(database.path), database.file, name), source=name)
+    items = _labelled(read, name, database.path, database.file.labels)
     kind = detect(Path(database.path)) if database.file.format == "auto" else database.file.format
     own = database.file.licence
     terms = terms_of(name, file_format=kind) if own is None else Terms(licence=own, citation="")

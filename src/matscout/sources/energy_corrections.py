@@ -5,7 +5,7 @@ on another scale than those without. A scheme fits one number to each anion and 
 equal calculations and different schemes therefore differ by tenths of an eV/atom. All numbers are pymatgen's:
 
 - `mp2018`, used until 2020 (`MaterialsProjectCompatibility`; Jain et al., Phys. Rev. B 84, 045115, 2011): O by the
-  kind of oxide, S whatever its role, +U metals of oxides and fluorides. H, N, F and Cl have no number of their own;
+  kind of oxide, S in any role, +U metals of oxides and fluorides. H, N, F and Cl have no correction of their own;
   the *elements* were given fitted energies, which moves every compound that contains them.
 - `mp2020`, used since (`MaterialsProject2020Compatibility`; Wang et al., Sci. Rep. 11, 15496, 2021): O by the kind
   of oxide, S except in sulfates, ten more anions where they are anions, +U metals of oxides and fluorides. The

@@ -1,4 +1,4 @@
-"""Feedback: results of candidates, as the fourth source that curation reads.
+"""Feedback: results of candidates, the fourth source that curation reads.
 
 `matscout feedback` compares new files with the predictions that they test, and records each file that passes, with its
 hash, in `checked.json` beside them. Only such files are read: ids and units can be checked only where the ranking is.
@@ -57,7 +57,7 @@ def read_feedback(folder: Path) -> Iterator[Record | Rejection]:
         if receipt.get(file.name) != sha256_of(file):
             state = "was changed since it was checked" if file.name in receipt else "was not checked yet"
             raise InputError(
-                f"{file} {state}: run `matscout feedback {folder}`, which holds ids and units against the predictions"
+                f"{file} {state}: run `matscout feedback {folder}`, which compares ids and units with the predictions"
             )
         yield from read_results(file)
 
@@ -77,7 +77,7 @@ def read_receipt(folder: Path) -> dict[str, str]:
         SHA-256 of each checked file by name; empty if nothing was checked yet.
 
     Raises:
-        InputError: the receipt is no JSON object of that form.
+        InputError: `checked.json` is not a JSON object of that form.
     """
     path = Path(folder) / RECEIPT_NAME
     if not path.exists():
@@ -99,7 +99,7 @@ def _result(row: Mapping[str, Any]) -> Record:
     """One checked line.
 
     Raises:
-        RowError: it names no candidate, no functional, another unit than ours, or no whole crystal.
+        RowError: it names no candidate or no functional, has a wrong unit, or lacks a complete crystal.
     """
     if not CANDIDATE_ID.fullmatch(str(row.get(columns.MATERIAL_ID, ""))):
         detail = f"material_id = {row.get(columns.MATERIAL_ID)!r:.40} is not a candidate; ids look like ms-2f59651b072a"
@@ -112,6 +112,6 @@ def _result(row: Mapping[str, Any]) -> Record:
         raise RowError("wrong_unit", f"units = {units!r:.60} must map labels to units, or be left out")
     for label, unit in units.items():
         if columns.UNITS.get(label) != unit:
-            detail = f"{label} is given in {unit!r}; convert it to {columns.UNITS.get(label, 'a known label')}"
+            detail = f"{label} has the unit {unit!r}; convert it to {columns.UNITS.get(label, 'a known label')}"
             raise RowError("wrong_unit", detail)
     return parse_row(row, FEEDBACK_SOURCE)

@@ -1,4 +1,4 @@
-"""Checks that every parser shares: text, numbers, flags and cells in rows that services or people wrote."""
+"""Checks shared by all parsers: text, numbers, flags and cells in rows from services or users."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from matscout.sources.record import RowError
 NO_VALUE: Final = ("", "null", "None")  # as text: old AFLUX answers and CSV files
 TRUE: Final = ("true", "1", "yes")
 FALSE: Final = ("false", "0", "no", "")
-FLAT: Final = 1e-12  # volume over the product of the lengths, below which three vectors lie in a plane in any unit
+FLAT: Final = 1e-12  # volume over the product of the lengths below which three vectors count as coplanar
 MAX_TEXT: Final = 256  # characters of an identifier or a name
 YEARS: Final = (1800, 2200)
 ISOTOPES: Final = MappingProxyType({"D": "H", "T": "H"})  # one element: its crystals have one energy here
@@ -51,7 +51,7 @@ def parse_json(text: str | bytes) -> Any:
         The value.
 
     Raises:
-        RowError: it is none, or nests so deeply that no reader follows.
+        RowError: it is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -108,7 +108,7 @@ def text(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def checked_text(value: str, key: str) -> str:
-    """Reject what no table can hold: halves of characters, control characters, more than `MAX_TEXT` of them.
+    """Reject text that no table can hold: half characters, control characters, or more than `MAX_TEXT` characters.
 
     Args:
         value: the text.
@@ -155,6 +155,12 @@ def flag(row: Mapping[str, Any], key: str) -> bool | None:
 def number(row: Mapping[str, Any], key: str) -> float | None:
     """A label as float; absent, null and empty are None; text is read; NaN is kept for curation to reject."""
     return to_number(row.get(key), key)
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The labels that are there, as `number` reads them."""
+    found = {key: number(row, key) for key in row}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def to_number(value: Any, key: str) -> float | None:
@@ -254,7 +260,7 @@ def make_crystal(lattice: Any, species: Sequence[str], frac_coords: Any) -> Crys
     symbols = _symbols(species)
     coordinates = _array(frac_coords, "coordinates")
     if coordinates.ndim != 2 or coordinates.shape[1] != 3:
-        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers an atom"
+        detail = f"coordinates have the shape {coordinates.shape}; they must be one row of three numbers per atom"
         raise RowError("coordinates_malformed", detail)
     if len(coordinates) != len(symbols):
         message = f"{len(symbols)} species and {len(coordinates)} positions; they must be equal in number"

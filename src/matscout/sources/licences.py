@@ -1,4 +1,4 @@
-"""Licence and citation of databases, as their pages ask for."""
+"""Licences and citations of databases, as requested on their pages."""
 
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -1,7 +1,7 @@
-"""One material of one database, labels as published; how many rows each database loses; whether units can be right."""
+"""A record: one material of one database, with published labels. Also lost rows by database, and a check of units."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +15,9 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection, find_rejection
 from matscout.errors import InputError
 
-# What parsers raise on a row whose fields have other types than the format says.
+# Errors of parsers on a row whose fields have types other than the format requires.
 MALFORMED: Final = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-LOUD_SHARE: Final = 0.1  # of a source's rows: a larger loss is reported on the console
+LOUD_SHARE: Final = 0.1  # share of a source's rows; a larger loss is reported on the console
 RECORD_SCHEMA: Final = pa.schema(
     [
         (columns.MATERIAL_ID, pa.string()),
@@ -50,7 +50,7 @@ class Record:
         is_hubbard: whether a Hubbard U was used; None = not stated.
         pseudopotentials: their family, such as `PAW_PBE`; None = not known.
         energy_corrections: scheme of the formation energy: `mp2020`, `none`, ...; None = not known.
-        synthetic: made up, never to be tested on.
+        synthetic: whether it is a synthetic stand-in, which is never tested on.
         crystal: the relaxed cell.
         band_gap: eV; None = not published. Any label may be NaN: curation rejects it.
         formation_energy_per_atom: eV/atom.
@@ -59,9 +59,11 @@ class Record:
         shear_modulus: Voigt-Reuss-Hill average, GPa.
         year: year of the calculation or its entry; None = not stated.
         is_experimental: whether it has been made, as its database states; None = not stated.
-        band_gap_functional: band gap functional of the published gap; None = not stated. Where it is not `functional`,
+        band_gap_functional: functional of the published gap; None = not stated. Where it is not `functional`,
             `band_gap` is None.
         ytterbium_potential: `Yb_2` or `Yb_3`; None = no Yb, or not known.
+        own_labels: further labels of a lab's own file, in its units, by the names that `databases.<name>.file.labels`
+            gives them; a label that is absent has no key.
         file: page or file that held the row, for the quarantine.
         row: its number in that file, from 0; -1 = not known.
     """
@@ -83,6 +85,7 @@ class Record:
     is_experimental: bool | None = None
     band_gap_functional: str | None = None
     ytterbium_potential: str | None = None
+    own_labels: Mapping[str, float] = field(default_factory=dict)
     file: str = field(default="", compare=False)
     row: int = field(default=-1, compare=False)
 
@@ -130,7 +133,7 @@ def rejection_of(error: Exception, *, source: str, material_id: str, file: str, 
         reason, detail = error.reason, error.detail
     else:
         reason = "malformed_row"
-        detail = f"{type(error).__name__}: {error!s:.200}; a field has another type than the format says"
+        detail = f"{type(error).__name__}: {error!s:.200}; a field does not have the type that the format requires"
     return Rejection(source=source, material_id=material_id, file=file, row=row, reason=reason, detail=detail)
 
 
@@ -171,7 +174,7 @@ class Losses:
         self._first.setdefault(rejection.source, rejection)
 
     def warnings(self, where: Path) -> list[str]:
-        """A line for each source that loses much: how many rows, why, the first one, and where all are listed."""
+        """One line per source that loses many rows: their number, reasons, the first one, and where all are listed."""
         return [self._line(source, where) for source in sorted(self._reasons) if self._is_loud(source)]
 
     def _is_loud(self, source: str) -> bool:
@@ -185,7 +188,7 @@ class Losses:
         return f"{lost}; the first: {place}: {first.detail}; all of them: {where}"
 
 
-# No database has half of its rows outside: a median there means another unit, not odd materials.
+# Half of a database's rows never lie outside, so such a median means another unit, not unusual materials.
 MEDIAN_WINDOWS: Final = MappingProxyType(
     {
         columns.BAND_GAP: (0.0, 12.0),
@@ -204,7 +207,7 @@ def checked(items: Iterable[Record | Rejection], *, source: str) -> Iterator[Rec
     """Pass everything on; judge the medians of the first `SAMPLE_ROWS` records.
 
     Raises:
-        InputError: a median is impossible in our unit; the message names the parameter that states the unit.
+        InputError: a median is impossible in the expected unit; the message names the parameter that states the unit.
     """
     seen: list[Record] | None = []
     for item in items:

@@ -93,7 +93,7 @@ def test_a_result_beyond_belief_is_refused_alone_and_accepted_by_name(give, rank
         "it looks like the total energy per atom": total / structure.n_atoms,
         "it looks like the formation energy of the cell": (first[ENERGY] + 0.02) * structure.n_atoms,
         "it would fit in meV": (first[ENERGY] + 0.05) * 1000,
-        "it fits in no other unit that we know": first[ENERGY] + 1.234,
+        "it fits in no other known unit": first[ENERGY] + 1.234,
     }
     for words, value in readings.items():
 

@@ -54,11 +54,11 @@ def test_an_export_replaces_only_an_untouched_export(ranked, tmp_path):
     export_bundle(ranked, tmp_path / "out", top=1)
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
     (folder / "OUTCAR").write_text("three weeks of computing")
-    with pytest.raises(InputError, match="OUTCAR; give another folder"):
+    with pytest.raises(InputError, match="OUTCAR; choose another folder"):
         export_bundle(ranked, tmp_path / "out", top=1)
     (folder / "OUTCAR").unlink()
     (folder / "INCAR").write_text("ENCUT = 700")
-    with pytest.raises(InputError, match="INCAR; give another folder"):
+    with pytest.raises(InputError, match="INCAR; choose another folder"):
         export_bundle(ranked, tmp_path / "out", top=1)
     assert (folder / "INCAR").read_text() == "ENCUT = 700"
 

@@ -1,15 +1,24 @@
 """Chances of meeting a goal against sampling, and goals that make no sense."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from pydantic import ValidationError
+from scipy.stats import norm
 
-from matscout.discovery.rank.goals import check_goal, distance_outside, obeys_element_rules, window_probabilities
+from matscout.discovery.rank.goals import (
+    check_goal,
+    distance_outside,
+    measured_windows,
+    obeys_element_rules,
+    window_probabilities,
+)
 from matscout.discovery.stability.energy_above_hull import HullEnergy
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
-from matscout.params import Goal, Objective
+from matscout.params import ElementGroups, Goal, Objective
 
 GAP, ENERGY, HULL = "band_gap", "formation_energy_per_atom", "energy_above_hull"
 N = 6
@@ -131,14 +140,85 @@ def test_element_rules():
     assert obeys_element_rules(species, rules).tolist() == [False, False, True, False]
 
 
+def holds(symbols, *, all_of=(), any_of=(), none_of=()):
+    """The element groups by their definition."""
+    return (
+        all(symbol in symbols for symbol in all_of)
+        and all(any(symbol in symbols for symbol in group) for group in any_of)
+        and not any(symbol in symbols for symbol in none_of)
+    )
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {},
+        {"all_of": ("Li", "O")},
+        {"any_of": (("Mn", "Fe"),)},
+        {"any_of": (("Mn", "Fe"), ("O", "F"))},
+        {"all_of": ("Li",), "any_of": (("Mn", "Fe"),), "none_of": ("F", "O")},
+    ],
+)
+def test_element_groups_are_all_of_any_of_each_and_none_of(groups):
+    elements = ("Li", "Mn", "Fe", "O", "F")
+    species = [
+        [one for place, one in enumerate(elements) if chosen >> place & 1] for chosen in range(1, 2 ** len(elements))
+    ]
+    rules = goal(objective(GAP, (1, 2))).model_copy(update={"elements": ElementGroups(**groups)})
+    assert obeys_element_rules(species, rules).tolist() == [holds(symbols, **groups) for symbols in species]
+
+
+def test_old_and_new_rules_on_elements_hold_together():
+    rules = Goal(
+        description="",
+        objectives=(objective(GAP, (1, 2)),),
+        elements={"all_of": ["Li"], "any_of": ["Mn", "Fe"], "none_of": ["Pb"]},
+        require_elements=("O", "S"),
+        deny_elements=("As",),
+    )
+    assert rules.elements.any_of == (("Mn", "Fe"),)  # one group needs no second pair of brackets
+    species = [
+        ["Li", "Mn", "O"],
+        ["Li", "Mn"],
+        ["Mn", "O"],
+        ["Li", "O"],
+        ["Li", "Fe", "S", "As"],
+        ["Li", "Fe", "O", "Pb"],
+    ]
+    assert obeys_element_rules(species, rules).tolist() == [True, False, False, False, False, False]
+    assert rules.element_rules() == [
+        ("contains", "Li"),
+        ("contains at least one of", "Mn, Fe"),
+        ("contains at least one of", "O, S"),
+        ("does not contain", "Pb, As"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"elements": {"all_of": ["Li", "Xx"]}}, "'Xx' is not an element"),
+        ({"elements": {"any_of": [["Mn", "iron"]]}}, "did you mean Fe"),
+        ({"elements": {"none_of": ["pb"]}}, "did you mean Pb"),
+        ({"elements": {"any_of": [[]]}}, "at least 1"),
+        ({"elements": {"all_of": ["Pb"], "none_of": ["Pb"]}}, "must hold Pb, which"),
+        ({"elements": {"any_of": [["Mn", "Fe"]]}, "deny_elements": ["Fe", "Mn"]}, "must hold Mn or Fe, which"),
+        ({"elements": {"all_of": ["Li"]}, "allow_elements": ["O", "Mn"]}, "must hold Li, which"),
+        ({"require_elements": ["Pb"], "deny_elements": ["Pb"]}, "must hold Pb, which"),
+        ({"allow_elements": ["Pb"], "deny_elements": ["Pb"]}, "also denied"),
+    ],
+)
+def test_rules_on_elements_that_nothing_meets_are_refused_when_they_are_read(rules, words):
+    with pytest.raises(ValidationError, match=words):
+        Goal(description="", objectives=(objective(GAP, (1, 2)),), **rules)
+
+
 @pytest.mark.parametrize(
     ("nonsense", "words"),
     [
         (goal(objective("hardness", (1, 2))), "'hardness' is not a column here; choose from"),
         (goal(objective(GAP, (1, 2)), objective(GAP, (3, None))), "share no value"),
         (goal(objective(GAP, direction="minimize"), objective(GAP, direction="maximize")), "at once"),
-        (goal(objective(GAP, (1, 2)), allow=("Pb",), deny=("Pb",)), "also denied"),
-        (goal(objective(GAP, (1, 2)), require=("Pb",), deny=("Pb",)), "none of require_elements"),
     ],
 )
 def test_goals_that_make_no_sense_are_refused(nonsense, words):
@@ -150,3 +230,20 @@ def test_a_window_on_the_hull_needs_references(world):
     mixtures, members, _ = world
     with pytest.raises(InputError, match="needs reference phases"):
         window_probabilities(mixtures, members, [objective(HULL, (None, 0.1))], None)
+
+
+def test_windows_on_values_with_errors_are_gaussian_and_unknown_ones_are_never_met():
+    table = pd.DataFrame({"surface_energy": [1.0, 0.5, np.nan], "surface_energy_std": [0.2, 0.1, np.nan]})
+    aims = [objective("surface_energy", (None, 1.2)), objective("surface_energy", (0.6, None))]
+    found = measured_windows(table, [*aims, objective("surface_energy", direction="minimize")])
+    wanted = [norm(1.0, 0.2).cdf(1.2) - norm(1.0, 0.2).cdf(0.6), norm(0.5, 0.1).sf(0.6) - norm(0.5, 0.1).sf(1.2), 0.0]
+    np.testing.assert_allclose(found["surface_energy"], wanted, atol=1e-12)
+    assert measured_windows(table, [objective("surface_energy", direction="minimize")]) == {}
+
+
+def test_a_goal_needs_something_that_can_be_screened():
+    with pytest.raises(ValueError, match="add one that `screen` can predict"):
+        goal(objective("average_voltage", (3.0, None)))
+    wanted = goal(objective("average_voltage", (3.0, None)), objective(HULL, (None, 0.1)))
+    assert [aim.column for aim in wanted.screened] == [HULL]
+    assert [aim.column for aim in wanted.relaxed] == ["average_voltage"]

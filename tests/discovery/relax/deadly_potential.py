@@ -9,7 +9,7 @@ from pair_potential import load_potential as load_pairs
 
 from matscout.potentials.calculators import CalculatorPotential
 
-LIFE = 12  # evaluations: more than one crystal needs, fewer than all of them do
+LIFE = int(os.environ.get("LIFE", "12"))  # evaluations: more than one crystal needs, fewer than all of them do
 
 
 class Deadly(CalculatorPotential):

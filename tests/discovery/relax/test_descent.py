@@ -25,6 +25,9 @@ BLOCK = {
     "volume": (0.3, 3.0),
     "bonds": 0.6,
     "n_known": 20,
+    "properties": (),
+    "mobile_ions": ("Li", "Na", "Ca"),
+    "slab_atoms": 80,
     "seed": 17,
 }
 

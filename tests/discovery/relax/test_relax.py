@@ -15,7 +15,9 @@ import pytest
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax import relax as stage
+from matscout.discovery.relax.after_relaxation import NoValueError
 from matscout.discovery.relax.potential_judge import Comparison, Opinion, make_potential_judge
+from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import Inputs, choose, relax
 from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import final_ranking
@@ -24,7 +26,7 @@ from matscout.ensemble.mixture import Mixture
 from matscout.hypothetical.potential_scale import DISAGREEMENT_TO_ERROR
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
-from matscout.params import Relaxation, load_params
+from matscout.params import Objective, Relaxation, load_params
 from matscout.potentials.load_potential import load_potential
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -220,6 +222,53 @@ def test_the_same_run_gives_the_same_bytes_and_none_without_a_potential(known, p
     assert run(known, off, tmp_path).empty
 
 
+def with_goal(params, *objectives, properties=()):
+    """Parameters whose goal asks for more, and not for stability, which these few known phases cannot tell."""
+    name = params.screening.goal
+    goal = params.screening.goals[name]
+    kept = tuple(aim for aim in goal.objectives if aim.column != columns.ENERGY_ABOVE_HULL)
+    goal = goal.model_copy(update={"objectives": (*kept, *objectives)})
+    screening = params.screening.model_copy(update={"goals": {name: goal}})
+    relaxation = params.relaxation.model_copy(update={"properties": properties})
+    return params.model_copy(update={"screening": screening, "relaxation": relaxation})
+
+
+def test_a_goal_on_a_property_computes_it_and_counts_it(known, params, tmp_path):
+    for name in ("plain", "column", "asked"):
+        (tmp_path / name).mkdir()
+    plain = run(known, with_goal(params), tmp_path / "plain")
+    column = run(known, with_goal(params, properties=("bulk_modulus_potential",)), tmp_path / "column")
+    modulus, stays = "bulk_modulus_potential", ["c-new", "c-other"]
+    assert modulus not in plain
+    pd.testing.assert_frame_equal(column[plain.columns], plain)
+    assert (column.loc[stays, modulus] > 0).all()
+    assert column.drop(index=stays)[modulus].isna().all()
+    aim = Objective(column=modulus, window=(float(column.loc["c-new", modulus]), None), direction=None)
+    asked = run(known, with_goal(params, aim), tmp_path / "asked")
+    assert asked.loc["c-new", f"{modulus}_in_window"] == pytest.approx(0.5)
+    whole = plain.loc["c-new", columns.GOAL_PROBABILITY]
+    assert whole > 0
+    assert asked.loc["c-new", columns.GOAL_PROBABILITY] == pytest.approx(whole / 2)
+    summary = json.loads((tmp_path / "asked" / "relaxed" / "summary.json").read_text())
+    assert summary["properties"] == {modulus: {"n": 2, "failed_by_reason": {}}}
+
+
+def test_what_has_no_value_of_an_asked_property_meets_no_goal_and_ranks_behind(known, params, tmp_path, monkeypatch):
+    def only_of_rubidium(crystal, potential, settings):
+        if "Rb" not in crystal.species:
+            raise NoValueError("no_slab", "none")
+        return {columns.SURFACE_ENERGY: 1.0}, ""
+
+    monkeypatch.setenv("MATSCOUT_WORKERS", "1")  # in this process
+    monkeypatch.setitem(PROPERTIES, columns.SURFACE_ENERGY, (only_of_rubidium, (columns.SURFACE_ENERGY,)))
+    aim = Objective(column=columns.SURFACE_ENERGY, window=None, direction="minimize")
+    table = run(known, with_goal(params, aim), tmp_path)
+    assert table.loc["c-other", columns.RANK] == 1
+    assert (table.loc["c-new", columns.RANK], table.loc["c-new", columns.PARETO_FRONT]) == (2, False)
+    assert table.loc["c-new", "surface_energy_reason"] == "no_slab"
+    assert table.loc["c-new", columns.GOAL_PROBABILITY] == 0
+
+
 def test_the_first_by_rank_and_by_expected_improvement_are_chosen(tmp_path):
     ranked = write_ranked(tmp_path) / "ranked.parquet"
     names = list(CANDIDATES)
@@ -315,6 +364,7 @@ start(Path({folder!r}), {potential!r})
 def start(folder, potential):
     """Relax four crystals; what is left in `folder` of an earlier call is not done again."""
     block = {"n": 1, "cell": True, "symmetry": True, "force": 0.001, "steps": 300, "volume": (0.3, 3.0), "bonds": 1.0}
+    block |= {"properties": (), "mobile_ions": ("Li",), "slab_atoms": 1}
     settings = Relaxation(potential=potential, judge=None, trust_file=True, n_known=1, seed=1, **block)
     crystals = [caesium_chloride(a, b, 3.5) for a in METALS[:2] for b in HALOGENS[:2]]
     return relax_all([str(i) for i in range(4)], crystals, settings, Parts(folder), workers=1)

@@ -170,7 +170,7 @@ def test_a_member_alone_says_what_it_says_within_the_ensemble(outputs, ensemble,
 
 @pytest.fixture(scope="module")
 def distilled(outputs, ensemble, folder):
-    """A folder with a member beside the ensemble, which says it was taught by it."""
+    """A folder with a member beside the ensemble, which says it was trained on it."""
     fast = {"fast": outputs.params.members["cgcnn"]}
     params = outputs.params.model_copy(update={"members": fast})
     write_member(folder / "distilled", "fast", params, pd.read_parquet(outputs.materials))

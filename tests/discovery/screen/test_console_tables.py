@@ -37,12 +37,14 @@ def test_remarks_say_what_matters():
             stability_remark="no Se-Y phase known",
             far_from_training=True,
             unseen_elements="Po",
+            cell_remark="a layer in vacuum? no atom in 8.0 Å along c",
             known_formula="mp-149",
         )
     )
     assert said == [
         *(
             "never trained on Po",
+            "a layer in vacuum? no atom in 8.0 Å along c",
             "far from training",
             "stability not judged: no Se-Y phase known",
             "known formula (mp-149)",

@@ -379,10 +379,16 @@ def test_a_parent_that_was_made_can_be_asked_for(screen):
     assert ranked.loc[made, "goal_probability"].max() > 0
 
 
+def test_properties_of_relaxed_crystals_are_unknown_here_and_change_nothing(screen):
+    wanted = {"column": "average_voltage", "window": (3.0, None)}, {"column": "surface_energy", "direction": "minimize"}
+    without, asked = (pd.read_parquet(screen(goal(GAP, STABLE, *more)) / "ranked.parquet") for more in ((), wanted))
+    pd.testing.assert_frame_equal(without, asked)
+
+
 def test_crystals_without_parents_cannot_be_asked_for_made_ones(screen, candidates, tmp_path):
     candidates.drop(columns="parent_is_experimental").to_parquet(tmp_path / "given.parquet")
     asked = {"column": "parent_made", "window": (1.0, None)}
-    with pytest.raises(InputError, match="crystals given by themselves have no parents"):
+    with pytest.raises(InputError, match="crystals of your own have no parents"):
         screen(goal(GAP, asked), candidates=tmp_path / "given.parquet")
 
 
@@ -418,7 +424,8 @@ def test_a_goal_whose_stability_nobody_can_judge_is_told(screen, materials, tmp_
     assert not ranked["stability_judged"].any()
     assert summary["n_stability_not_judged"] == len(ranked)
     assert (summary["n_goal_met"], summary["nearest"]) == (0, [])
-    assert summary["outcome"] == f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+    reason = f"the stability of none of {len(ranked):,} can be judged"
+    assert summary["outcome"] == f"no candidate meets the goal, because {reason}"
     assert len(list((folder / "cif").iterdir())) == 6  # the list is ranked all the same
 
 

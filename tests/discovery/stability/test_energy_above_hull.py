@@ -125,7 +125,7 @@ def test_an_element_without_a_row_has_energy_zero_by_definition():
 def test_synthetic_rows_are_no_references(materials, tmp_path):
     table = pd.read_parquet(materials).assign(synthetic=True)
     table.to_parquet(tmp_path / "synthetic.parquet")
-    with pytest.raises(InputError, match="no genuine row"):
+    with pytest.raises(InputError, match="no real row"):
         References.read(tmp_path / "synthetic.parquet")
 
 

@@ -314,7 +314,7 @@ def test_a_cgcnn_folder_names_absent_cifs_and_absent_labels(tmp_path):
         ("empty.csv", b"", "is empty"),
         ("no_cif.csv", b"a,b\n1,2\n", "one must be 'cif'"),
         ("x.docx", b"hello", "unknown kind of file"),
-        ("frames.xyz", b"H 0 0 0\n", "where a number of atoms must stand"),
+        ("frames.xyz", b"H 0 0 0\n", "where a number of atoms is expected"),
         ("x.parquet", b"PAR1 no", "not a complete parquet"),
         ("none.jsonl", b"{broken\n", "holds no usable row; none.jsonl row 0: invalid_json"),
         ("absent.json", None, "does not exist"),

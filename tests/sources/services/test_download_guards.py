@@ -57,7 +57,7 @@ def test_a_link_out_of_an_answer_leads_to_the_host_that_was_asked(link, followed
 def test_a_manifest_names_no_file_outside_its_folder(tmp_path, page):
     manifest = json.loads((SAMPLE / "aflow" / "manifest.json").read_text()) | {"pages": {page: "0"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="no name of a file in the snapshot"):
+    with pytest.raises(InputError, match="not the name of a file in the snapshot"):
         read_manifest(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""Candidates as inputs of calculations, and results that come back."""
+"""Export candidates as inputs of calculations, and read the results."""

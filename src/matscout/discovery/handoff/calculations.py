@@ -90,7 +90,7 @@ def read_calculations(file: Path) -> Iterator[Calculation]:
     except RowError:
         raise
     except (SyntaxError, EOFError, zlib.error, UnicodeDecodeError, OSError) as error:
-        detail = f"{type(error).__name__}: {error!s:.120}; the run was killed or the file cut off in copying"
+        detail = f"{type(error).__name__}: {error!s:.120}; the run was killed, or the file is cut off"
         raise RowError("cut_off", detail) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         detail = f"{type(error).__name__}: {error!s:.120}; it is not in the form that VASP or atomate2 writes"
@@ -121,7 +121,7 @@ def _of_vasprun(file: Path) -> Calculation:
     settings = {**run.parameters, **run.incar}
     titles = [str(item["titel"]) for item in run.potcar_spec]
     if any(title.split()[0] != "PAW_PBE" for title in titles):
-        raise RowError("other_potentials", f"potentials {titles}; the labels are of PAW_PBE potentials")
+        raise RowError("other_potentials", f"potentials {titles}; matscout needs PAW_PBE pseudopotentials")
     faults = []
     if not run.converged_electronic:
         faults.append(f"the last electronic loop ended after NELM = {settings.get('NELM')} steps")
@@ -194,7 +194,7 @@ def _of_json(file: Path) -> Iterator[Calculation]:
 
 
 def _of_task(file: Path, task: Mapping[str, Any], named: str) -> Calculation:
-    """From a task document of atomate2 (emmet's `TaskDoc`)."""
+    """A calculation from a task document of atomate2 (emmet's `TaskDoc`)."""
     inputs, output = task["input"], task["output"]
     parameters = {**(inputs.get("parameters") or {}), **(inputs.get("incar") or {})}
     structure = Structure.from_dict(output.get("structure") or task["structure"])
@@ -224,7 +224,7 @@ def _of_task(file: Path, task: Mapping[str, Any], named: str) -> Calculation:
 
 
 def _of_entry(file: Path, entry: Mapping[str, Any]) -> Calculation:
-    """From a `ComputedStructureEntry`: its uncorrected energy; an entry does not state whether it is converged."""
+    """A calculation from a `ComputedStructureEntry`, with its uncorrected energy; it does not state convergence."""
     parameters = entry.get("parameters") or {}
     run_type = str(parameters.get("run_type") or "").upper()
     known = {"GGA": "PBE", "GGA+U": "PBE", "PBE": "PBE", "PBE+U": "PBE", **{name: META[name] for name in META}}

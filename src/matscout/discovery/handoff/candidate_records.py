@@ -1,6 +1,6 @@
 """Candidates as records: the card of their provenance, and OPTIMADE entries.
 
-The card says what a candidate was made from and what predicted it. Entries are one JSON object a line, for any server
+The card says what a candidate was made from and what predicted it. Entries are one JSON object per line, for any server
 or client that reads the standard.
 """
 
@@ -30,7 +30,7 @@ LIGANDS: Final = frozenset({"O", "F", "S", "Cl", "Se", "Br", "Te", "I", "N", "P"
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the files lie that a candidate's numbers come from.
+    """The files behind a candidate's predictions.
 
     Attributes:
         members: folder of members.
@@ -68,7 +68,7 @@ class Evidence:
         files: SHA-256 of tables and calibration.
         terms: licence and citation by source.
         sources: source by material id.
-        goal: name and definition of the goal that the ranking was made for; empty where that is not known.
+        goal: name and definition of the goal of the ranking; empty if unknown.
     """
 
     weights: dict[str, str]
@@ -121,7 +121,7 @@ def provenance_card(
 
 
 def warnings_of(species: Iterable[str]) -> list[str]:
-    """What the inputs do not cover."""
+    """Warnings about what the inputs do not cover."""
     symbols = set(species)
     found = []
     if symbols & MAGNETIC and symbols & LIGANDS:

@@ -17,23 +17,26 @@ from matscout.sources.feedback_files import feedback_files, read_receipt, read_r
 from matscout.sources.record import Record
 
 LABELS = (columns.FORMATION_ENERGY, columns.BAND_GAP)
-# What a label would be divided by if it were given in another unit than ours.
+# Factors by which a label would be divided if it were given in another unit.
 OTHER_UNITS = {"meV": 1e3, "kJ/mol": 96.485332, "kcal/mol": 23.060548, "Ha": 1 / 27.211386, "Ry": 1 / 13.605693}
 PER_CELL = "eV/cell"
 PBE = "PBE"  # functional of the predictions
 FAR = 3.0  # predicted standard deviations: a larger median error may be a wrong unit
 NEAR = 1.5  # and a smaller one in another unit shows that it is
 BEYOND = 8.0  # predicted standard deviations: a result farther off is more likely a mistake than a discovery
-LEAST_STD = {columns.FORMATION_ENERGY: 0.02, columns.BAND_GAP: 0.1}  # eV/atom, eV: a smaller one is not believed
-OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise: by which other functionals differ
+LEAST_STD = {
+    columns.FORMATION_ENERGY: 0.02,
+    columns.BAND_GAP: 0.1,
+}  # eV/atom, eV; smaller predicted errors are not trusted
+OTHER_SCALE = {columns.FORMATION_ENERGY: 0.2, columns.BAND_GAP: 1.0}  # likewise, for other functionals
 SHOWN = 5
 FEWEST = 3  # results before a unit is judged: one surprising crystal is not proof
 
 
 def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Compare the feedback files that are new or changed; notes in `checked.json` that they passed.
+    """Compare new or changed feedback files with the predictions; record files that pass in `checked.json`.
 
-    A file is checked once, because candidates of earlier rounds are in no later ranking.
+    A file is checked only once, because later rankings do not contain the candidates of earlier rounds.
 
     Args:
         folder: folder of the feedback files.
@@ -41,10 +44,10 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
         accept: ids of candidates whose results count however far from the predictions they are.
 
     Returns:
-        As `compare_feedback`.
+        The table of `compare_feedback`.
 
     Raises:
-        InputError: every file was checked before, or as `compare_feedback`; nothing is noted then.
+        InputError: every file was checked before, or for the reasons of `compare_feedback`; nothing is recorded then.
     """
     files = feedback_files(folder)
     receipt = read_receipt(folder)
@@ -59,7 +62,7 @@ def check_feedback(folder: Path, ranked: Path, *, accept: Sequence[str] = ()) ->
 def compare_feedback(
     files: Sequence[Path], ranked: Path, folder: Path, *, accept: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Results beside predictions, one row per candidate and label, and the lines that could not be read.
+    """Compare results with predictions, one row per candidate and label; also return the lines that could not be read.
 
     Args:
         files: record JSONL files in `folder`, as `sources.feedback` reads them.
@@ -75,13 +78,13 @@ def compare_feedback(
             predictions in another unit than ours, or a label more than `BEYOND` predicted standard deviations off.
     """
     if not files:
-        raise InputError(f"{folder} holds no *.jsonl: put one JSON object a line there, see its README.md")
+        raise InputError(f"{folder} holds no *.jsonl: write one JSON object per line there, see its README.md")
     items = [item for file in files for item in read_results(file)]
     rejections = [item for item in items if isinstance(item, Rejection)]
     records = [item for item in items if isinstance(item, Record)]
     if not items:
         names = ", ".join(file.name for file in files)
-        raise InputError(f"{names} in {folder} holds no line; write one JSON object a line, see its README.md")
+        raise InputError(f"{names} in {folder} holds no line; write one JSON object per line, see its README.md")
     if not records:
         raise InputError(
             f"none of {len(rejections)} line(s) in {folder} is a result; the first: {rejections[0].detail}"
@@ -155,7 +158,7 @@ def _check_unit(table: pd.DataFrame, label: str, sizes: dict[str, int]) -> None:
 
 
 def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: Sequence[str]) -> None:
-    """Reject results that are implausibly far off, and say what each one looks like."""
+    """Reject results that are implausibly far from the prediction, and suggest the mistake behind each."""
     if unknown := sorted(set(accept) - set(records)):
         raise InputError(
             f"--accept {unknown[0]}: no result of that id is to be checked; ids are {sorted(records)[:SHOWN]}"
@@ -169,18 +172,21 @@ def _check_distance(table: pd.DataFrame, records: Mapping[str, Record], accept: 
         if distance > BEYOND and row["candidate_id"] not in accept:
             figures = f"{row['computed']:.3f}, predicted {row['predicted']:.3f} {columns.UNITS[label]}"
             likely = _looks_like(record, label, row["predicted"], spread)
-            told.append(f"{row['candidate_id']} {label} {figures}: {distance:.0f} standard deviations off; {likely}")
+            told.append(
+                f"{row['candidate_id']} {label} {figures}: {distance:.0f} standard deviations from the "
+                f"prediction; {likely}"
+            )
     if told:
         more = f"\n  and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
         lines = "\n  ".join(told[:SHOWN])
         raise InputError(
-            f"{len(told)} result(s) lie more than {BEYOND:g} predicted standard deviations off, nothing was accepted:"
-            f"\n  {lines}{more}\ncorrect the file, or insist: matscout feedback --accept ID"
+            f"{len(told)} result(s) lie more than {BEYOND:g} standard deviations from the prediction, so nothing was "
+            f"accepted:\n  {lines}{more}\ncorrect the file, or accept them: matscout feedback --accept ID"
         )
 
 
 def _looks_like(record: Record, label: str, predicted: float, spread: float) -> str:
-    """What the number may be other than the label in our unit."""
+    """Suggest what the number may be instead of the label in the expected unit."""
     computed = float(getattr(record, label))
     readings = {f"it would fit in {unit}": computed / factor for unit, factor in OTHER_UNITS.items()}
     if label == columns.FORMATION_ENERGY:
@@ -194,7 +200,7 @@ def _looks_like(record: Record, label: str, predicted: float, spread: float) -> 
             readings["it looks like the total energy per atom"] = computed - elements
         readings["it looks like the formation energy of the cell"] = computed / n_atoms
     best = min(readings, key=lambda name: abs(readings[name] - predicted))
-    return best if abs(readings[best] - predicted) <= FAR * spread else "it fits in no other unit that we know"
+    return best if abs(readings[best] - predicted) <= FAR * spread else "it fits in no other known unit"
 
 
 def _misfit(computed: NDArray[np.float64], predicted: NDArray[np.float64], spread: NDArray[np.float64]) -> float:

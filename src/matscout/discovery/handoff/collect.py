@@ -35,7 +35,7 @@ U_TOLERANCE: Final = 0.01  # eV
 
 @dataclass(frozen=True)
 class Handed:
-    """A candidate of a hand-off.
+    """An exported candidate.
 
     Attributes:
         candidate_id: candidate id of the ranking.
@@ -72,17 +72,17 @@ class Collected:
 
 
 def collect(handoff: Path, feedback: Path) -> Collected:
-    """Read a hand-off's calculations; write those that can be compared into `feedback` as JSONL.
+    """Read the calculations of exported candidates, and write comparable results into `feedback` as JSONL.
 
     Args:
         handoff: folder that `matscout export` wrote and that calculations were run in or copied into.
-        feedback: folder of results; candidates that it holds already are left alone.
+        feedback: folder of results; candidates with a result in it are skipped.
 
     Returns:
-        What was written, and what was not, with the reasons.
+        The results that were written, and the rejected calculations with the reasons.
 
     Raises:
-        InputError: no hand-off, or no file of a calculation below it.
+        InputError: the folder is not an export, or holds no calculation.
     """
     handed = read_handoff(handoff)
     files = calculation_files(handoff)
@@ -114,7 +114,7 @@ def collect(handoff: Path, feedback: Path) -> Collected:
         name = candidate.candidate_id
         if name in best:
             worse = max(best[name], (order, calculation, row), key=lambda item: item[0])
-            detail = "another run of this candidate counts: a static one before a relaxation, then the lower energy"
+            detail = "another run of this candidate is used: static before relaxation, then the lowest energy"
             rejections.append(_reject(name, worse[1].file, handoff, "superseded", detail))
         if name not in best or order < best[name][0]:
             best[name] = (order, calculation, row)
@@ -166,7 +166,7 @@ def result_row(
 
     Args:
         calculation: calculation of the candidate.
-        candidate: what was handed off.
+        candidate: the exported candidate.
         own: the user's elements, eV/atom by symbol, by functional.
         present: file that holds a result of the candidate; None = no file does.
 
@@ -177,7 +177,9 @@ def result_row(
         RowError: it is not converged, its energy cannot be compared, or the candidate has a result.
     """
     if present is not None:
-        raise RowError("already_there", f"{present.name} holds a result of this candidate; take it out to replace it")
+        raise RowError(
+            "already_there", f"{present.name} already holds a result of this candidate; remove it to replace it"
+        )
     if calculation.not_converged:
         raise RowError("not_converged", f"{calculation.not_converged}; run it on")
     structure, functional = calculation.structure, calculation.functional
@@ -262,7 +264,7 @@ def _with_potentials(labels: Sequence[str]) -> dict[str, float]:
 
 
 def _check_settings(calculation: Calculation, candidate: Handed) -> None:
-    """Reject PBE energies that lie on another scale than the hand-off's settings.
+    """Reject PBE energies from settings other than those of the exported inputs.
 
     Raises:
         RowError: another U, other potentials or a lower cutoff.
@@ -270,7 +272,8 @@ def _check_settings(calculation: Calculation, candidate: Handed) -> None:
     u, wanted = calculation.hubbards, candidate.hubbards
     if any(abs(u.get(s, 0.0) - wanted.get(s, 0.0)) > U_TOLERANCE for s in {*u, *wanted}):
         detail = (
-            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with another U do not compare"
+            f"Hubbard U {_named(u)}, the hand-off's INCAR has {_named(wanted)}: energies with different U values "
+            "cannot be compared"
         )
         raise RowError("other_hubbard", detail)
     if calculation.potentials and sorted(calculation.potentials) != sorted(candidate.potentials):
@@ -307,7 +310,7 @@ def _described(calculation: Calculation, candidate: Handed) -> dict[str, Any]:
 
 
 def _candidate_of(calculation: Calculation, handed: Sequence[Handed]) -> Handed:
-    """Whose calculation it is: by the folder that it lies in, the id that it names, or a formula that only one has.
+    """The candidate of a calculation: by its folder, the id that it names, or a formula that only one candidate has.
 
     Raises:
         RowError: none of these decides.
@@ -332,7 +335,7 @@ def _folder_of(file: Path, handed: Sequence[Handed]) -> Handed | None:
 
 
 def _present(feedback: Path) -> dict[str, Path]:
-    """File by candidate, of the results that are there."""
+    """The file of each candidate that already has a result."""
     found: dict[str, Path] = {}
     for file in feedback_files(feedback):
         for identity in CANDIDATE.findall(file.read_text(errors="replace")):
@@ -341,7 +344,7 @@ def _present(feedback: Path) -> dict[str, Path]:
 
 
 def _write(rows: Sequence[Mapping[str, Any]], handoff: Path, feedback: Path) -> Path:
-    """A new file: one that was checked is never changed."""
+    """Write a new file, because a checked file is never changed."""
     path = next(p for p in _names(handoff.resolve().name, feedback) if not p.exists())
     write_bytes(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
     return path

@@ -40,16 +40,16 @@ def export_bundle(
     batch: bool = False,
     origins: Origins | None = None,
 ) -> pd.DataFrame:
-    """Write the hand-off of the first candidates, or of those named, into the folder `destination`.
+    """Export the first candidates, or those named, into the folder `destination`.
 
     The folder holds `candidates.csv`, `candidates.jsonl` (OPTIMADE), an atomate2 script and, for each
-    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`. The cell of a candidate
-    that was relaxed is the relaxed one; `unrelaxed.cif` lies beside it.
+    candidate, `candidate.cif`, `POSCAR`, `INCAR`, `KPOINTS`, `POTCAR.spec` and `card.json`. A relaxed
+    candidate has its relaxed cell, with `unrelaxed.cif` beside it.
 
     Args:
         ranked: `ranked.parquet` of the stage `screen`.
         relaxed: folder of the stage `relax`: what it relaxed comes first, in its order; None = none.
-        destination: folder that is absent, empty, or an earlier hand-off to which nobody has added anything.
+        destination: folder that is absent, empty, or an earlier export without changes.
         top: how many of the best, ignored where `ids` are given.
         ids: candidate ids, in the order wanted.
         batch: the diverse set to compute together instead of the best, at most `top` of it.
@@ -84,7 +84,7 @@ def export_bundle(
 
 
 def _check_untouched(destination: Path) -> None:
-    """Reject a hand-off that someone works in: what they added or changed exists nowhere else."""
+    """Do not overwrite an export that someone works in: what they added or changed exists nowhere else."""
     if not (destination / MARK).is_file():
         return
     try:
@@ -97,7 +97,8 @@ def _check_untouched(destination: Path) -> None:
     if own := sorted(name for name, sha256 in found.items() if name != MARK and written.get(name) != sha256):
         names = ", ".join(own[:SHOWN]) + (f" and {len(own) - SHOWN} more" if len(own) > SHOWN else "")
         raise InputError(
-            f"{destination} holds files that no export wrote or that were changed since: {names}; give another folder"
+            f"{destination} holds files that matscout did not export or that have changed since: {names}; choose "
+            "another folder"
         )
 
 
@@ -158,7 +159,7 @@ def _chosen(ranked: Path, relaxed: Path | None, top: int, ids: Sequence[str] | N
 
 
 def _relaxation(folder: Path | None) -> Mapping[str, Any] | None:
-    """What the stage `relax` tells of the potential; None without any."""
+    """The summary of the stage `relax`; None if nothing was relaxed."""
     path = None if folder is None else Path(folder) / SUMMARY_NAME
     if path is None or not path.is_file():
         return None
@@ -181,9 +182,9 @@ def _write_candidate(folder: Path, row: dict[str, Any], card: dict[str, Any]) ->
     return name
 
 
-POTCARS = "PBE_52"  # the oldest set that VASP still hands out; MPRelaxSet's own PBE is gone
-YTTERBIUM = {"Yb": columns.YB_3}  # with which the Materials Project computed all compounds of Yb anew, in 2023...
-YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that holds it
+POTCARS = "PBE_52"  # the oldest set that VASP still distributes; MPRelaxSet's own PBE set is not available
+YTTERBIUM = {"Yb": columns.YB_3}  # used by the Materials Project when it recomputed all Yb compounds in 2023...
+YTTERBIUM_POTCARS = "PBE_54"  # ...and the oldest set that contains it
 
 
 def write_vasp_inputs(structure: Structure, folder: Path) -> None:
@@ -196,7 +197,7 @@ def write_vasp_inputs(structure: Structure, folder: Path) -> None:
     has_ytterbium = "Yb" in structure.composition
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadInputSetWarning)  # it warns about the choice that POTCARS explains
-        warnings.simplefilter("ignore", UserWarning)  # and of electronegativities that nothing here uses
+        warnings.simplefilter("ignore", UserWarning)  # and about electronegativities, which are not used here
         inputs = MPRelaxSet(
             structure,
             user_potcar_functional=YTTERBIUM_POTCARS if has_ytterbium else POTCARS,
@@ -210,11 +211,11 @@ SCRIPT_NAME = "relax_with_atomate2.py"
 _TEMPLATE = '''"""Relax the exported candidates with the Materials Project's GGA workflow.
 
     pip install atomate2
-    python {name}                 # runs here, one after the other
+    python {name}                 # runs on this machine, one after the other
     python {name} --remote        # submits with jobflow-remote instead
 
 Then, in the repository: `matscout collect` this folder, `matscout feedback`, `dvc repro`. Task documents of a
-database count as well: save each as JSON anywhere below this folder.
+database can be collected too: save each as JSON anywhere below this folder.
 """
 
 import sys
@@ -253,6 +254,6 @@ if __name__ == "__main__":
 
 
 def workflow_script(ids: Mapping[str, str]) -> str:
-    """The script's text for candidates in folders beside it; ids by folder."""
+    """The text of the script for candidates in folders beside it; ids by folder."""
     lines = "\n".join(f'    "{name}": "{identity}",' for name, identity in ids.items())
     return _TEMPLATE.format(name=SCRIPT_NAME, candidates=lines)

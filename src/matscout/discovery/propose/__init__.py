@@ -1,1 +1,1 @@
-"""New candidates: substitution, prototypes, intermetallics, and the gates that they pass."""
+"""New candidates by substitution, prototypes and intermetallic rules, and the gates that they must pass."""

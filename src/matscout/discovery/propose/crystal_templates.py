@@ -192,7 +192,7 @@ def _shortest_distances(
     return shortest
 
 
-BLOCK = 10_000  # parents read before checking whether they suffice
+BLOCK = 10_000  # parents read before checking whether there are enough
 CHUNK = 500  # crystals a task
 PARALLEL_FROM = 3_000  # crystals: for fewer, starting processes takes longer than the work
 LARGEST_CELL = 4  # times max_atoms: a conventional cell holds up to four primitive ones

@@ -24,7 +24,7 @@ NOT_NEEDED = "passed_but_not_needed"
 
 
 class Attrition:
-    """Counts by gate, in the order in which gates first rejected something; intermetallics have their own."""
+    """Counts by gate, in the order in which gates first rejected something; intermetallics are counted separately."""
 
     def __init__(self) -> None:
         self._parents: dict[str, int] = {}

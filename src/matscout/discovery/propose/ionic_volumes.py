@@ -16,10 +16,10 @@ from matscout.discovery.propose.crystal_templates import Parent, Template
 from matscout.discovery.propose.gates import CONTACT, VOLUME
 from matscout.discovery.propose.oxidation_states import IonTable
 
-FEWEST_EXAMPLES = 3  # compounds with an ion that are needed before its volume counts as known
+FEWEST_EXAMPLES = 3  # least number of compounds with an ion for its volume to count as known
 RIDGE = 0.05  # keeps ions that always occur together from having volumes of opposite sign
-SCALE_RANGE = (0.5, 2.0)  # times the parent's volume: beyond it the parent is not a model of the child
-CLOSEST_CONTACT = 0.8  # times the typical bond length: below it atoms overlap
+SCALE_RANGE = (0.5, 2.0)  # limits of the volume relative to the parent; beyond them the parent is not a useful model
+CLOSEST_CONTACT = 0.8  # shortest contact relative to the typical bond length; below it atoms overlap
 
 
 def fit_ionic_volumes(table: IonTable, parents: Sequence[Parent]) -> NDArray[np.float64]:

@@ -11,9 +11,13 @@ from matscout.crystal import Crystal
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, POLYMORPHS
 
-MOST_STRUCTURES = 4  # of one formula: a shortlist of fifty arrangements of one compound is of no use
-LENGTH_TOLERANCE, SITE_TOLERANCE, ANGLE_TOLERANCE = 0.2, 0.3, 5.0  # of the matcher, as in curation; -, -, degrees
-ROUNDING = 1e-6  # of lengths and angles: what is within tolerance here is so for the matcher too
+MOST_STRUCTURES = 4  # structures per formula: fifty arrangements of one compound would be a useless shortlist
+LENGTH_TOLERANCE, SITE_TOLERANCE, ANGLE_TOLERANCE = (
+    0.2,
+    0.3,
+    5.0,
+)  # tolerances of the matcher, as in curation; -, -, degrees
+ROUNDING = 1e-6  # tolerances of lengths and angles, not stricter than those of the matcher
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class FormulaGroup:
 def judge(group: FormulaGroup) -> list[str | None]:
     """For each candidate of the group the gate that rejects it, or None.
 
-    Equal protostructure labels are the same structure; where labels differ, pymatgen's
+    Equal protostructure labels mean the same structure; if labels differ, pymatgen's
     `StructureMatcher` decides, since slightly distorted copies lose their label.
     """
     known, known_labels = _reduce_known(group.known)

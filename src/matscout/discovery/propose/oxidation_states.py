@@ -1,4 +1,4 @@
-"""Ions: which oxidation states occur, how to balance a formula, what replaces what."""
+"""Ions: which oxidation states occur, how to balance a formula, and which ions replace each other."""
 
 import json
 import math
@@ -17,11 +17,15 @@ from smact.utils.oxidation import ICSD24OxStatesFilter
 
 from matscout.crystal import ATOMIC_NUMBERS, SYMBOLS
 
-CONSENSUS = 3  # fewest ICSD reports of an oxidation state: the default of smact.screening.smact_validity
-LEAST_SHARE = 1.0  # percent of the element's reports; rarer states (Mo-, O2+) balance formulas that are not salts
-LAST_METAL = 94  # plutonium: beyond it no intermetallic compound is known well
+CONSENSUS = 3  # least number of ICSD reports of an oxidation state; the default of smact.screening.smact_validity
+LEAST_SHARE = (
+    1.0  # least share of the element's reports, in percent; rarer states (Mo-, O2+) balance formulas that are not salts
+)
+LAST_METAL = 94  # plutonium; intermetallics of heavier elements are not well known
 OXYGEN_IN_PAIRS = (-1, -0.5)  # of an atom in a peroxide and in a superoxide
-UNITS_BALANCED = 12  # formula units among which the atoms of one element may differ: AgO is Ag+ and Ag3+
+UNITS_BALANCED = (
+    12  # largest number of formula units among which charges of one element may differ: AgO is Ag+ and Ag3+
+)
 UNSEEN_LAMBDA = -5  # weight of a substitution that was never observed: pymatgen's default
 
 

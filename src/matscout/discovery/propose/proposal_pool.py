@@ -1,4 +1,4 @@
-"""The pool: every filling of every template that passed its gates, as compact arrays."""
+"""The pool of all fillings of templates that passed their gates, as compact arrays."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,7 @@ class Proposal:
 
     @property
     def substitution(self) -> str:
-        """What replaced what, by slot: `Sr2+>Ba2+ O2->O2-`."""
+        """The replacements, by slot: `Sr2+>Ba2+ O2->O2-`."""
         return " ".join(f"{old}>{new}" for old, new in zip(self.old, self.ions, strict=True))
 
 
@@ -150,7 +150,7 @@ class FrozenPool:
 
         Within a route this is a draw without replacement with probabilities proportional to the
         substitution probability (Gumbel top-k: Kool et al., ICML 2019; rows without one are equal).
-        Routes are interleaved by `shares`; where one runs out, the others continue.
+        Routes are interleaved by `shares`; if one is exhausted, the others continue.
         """
         weight = np.where(np.isfinite(self.probability) & (self.probability > 0), self.probability, 1.0)
         keys = -(np.log(weight.astype(np.float64)) + rng.gumbel(size=len(self)))

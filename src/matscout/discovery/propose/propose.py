@@ -1,4 +1,4 @@
-"""The stage `propose`: crystals that the curated set does not hold.
+"""The stage `propose`: crystals that are not in the curated set.
 
 Structures that a user drops into a folder join the candidates, or are rejected with a reason.
 """
@@ -94,7 +94,7 @@ def read_user_files(folder: Path, known: Known, *, workers: int) -> tuple[list[U
     new = []
     for candidate, key, structure, verdict, file in zip(found, keys, structures, verdicts, files, strict=True):
         if verdict is not None:
-            rejections.append(file.reject(verdict, "the same structure is there already"))
+            rejections.append(file.reject(verdict, "the same structure is already there"))
             continue
         known.users.setdefault(key, []).append(structure)
         new.append(candidate)

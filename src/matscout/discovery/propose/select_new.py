@@ -51,7 +51,7 @@ class Known:
     ) -> list[str | None]:
         """Compare new structures with known ones, with earlier candidates and with each other.
 
-        Formulas are independent of each other, so that any number of processes gives the same verdicts.
+        Formulas are independent, so any number of processes gives the same result.
 
         Args:
             keys: n formulas, one of each new structure.
@@ -104,7 +104,7 @@ def select(
     workers: int,
     shards: Parts,
 ) -> NDArray[np.int64]:
-    """Take the first rows of the pool that are new; fewer where the pool runs out.
+    """Take the first rows of the pool that are new; fewer if the pool is exhausted.
 
     Rows of one formula are judged together, bucket by bucket of formulas: the crystals of one bucket are in memory at a
     time, and a verdict takes one byte. A verdict depends on rows of its formula alone, so the size of the buckets

@@ -1,7 +1,7 @@
 """From the curated table to a pool of candidates that passed their gates, by three routes.
 
 - Ionic substitution: likely replacements of a known compound's ions that stay charge-neutral.
-- Prototype decoration: known arrangements of atoms, filled with ions that are far from any known filling.
+- Prototype decoration: known prototypes, filled with ions unlike any known filling.
 - Intermetallics: compounds of metals alone, whose elements are replaced by similar metals. Charges don't balance in a
   metal, so neither the probabilities of ionic substitution nor the charge gate apply. Instead, similarity to the parent
   counts: metals replace each other where size and electronegativity are close (Hume-Rothery's 15 % and Darken and

@@ -1,4 +1,4 @@
-"""Resources: what a crystal's elements cost, how rare they are, and how few countries they come from.
+"""Resources: price and abundance of a crystal's elements, and how few countries supply them.
 
 The tables are those of libraries, and as old as their sources: prices of pure elements by pymatgen
 (`costdb_elements.csv`, each with its reference, 2013 and 2019), Herfindahl-Hirschman indices by pymatgen (Gaultois et

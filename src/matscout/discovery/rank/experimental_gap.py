@@ -1,12 +1,12 @@
 """An estimate of the measured gap: PBE gaps lie well below it.
 
-`E_exp = 1.397 E_PBE + 0.328 eV`, a straight line through 431 nonmagnetic crystals that PBE calls no metals, of 472 of
-Borlido et al., J. Chem. Theory Comput. 15, 5069 (2019). It errs by 0.60 eV on average there, the PBE gap itself by
+`E_exp = 1.397 E_PBE + 0.328 eV`, a straight line through 431 nonmagnetic crystals that are not metals in PBE, of 472 of
+Borlido et al., J. Chem. Theory Comput. 15, 5069 (2019). Its mean error there is 0.60 eV, that of the PBE gap itself
 1.05 eV; 90 % of the measured gaps lie between 1.23 eV below and 1.38 eV above it. `python -m
 benchmarks.accuracy.experimental_gap` fits it again. The older line of Setyawan et al., ACS Comb. Sci. 13, 382 (2011),
 1.348 E_PBE + 0.913 eV, lies 0.5 eV too high on these crystals.
 
-The line adds no information to the PBE gap: it is a scale for reading it, not a target.
+The line adds no information to the PBE gap; it only converts it.
 """
 
 from typing import Final
@@ -19,17 +19,17 @@ from matscout import columns
 
 SLOPE: Final = 1.397
 INTERCEPT: Final = 0.328  # eV
-BELOW: Final = 1.23  # eV; nine measured gaps in ten lie between this far below the line ...
-ABOVE: Final = 1.38  # ... and this far above it
+BELOW: Final = 1.23  # eV; nine in ten measured gaps lie at most this far below the line ...
+ABOVE: Final = 1.38  # ... and at most this far above it
 
 
 def experimental_gap(pbe: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) eV; NaN where PBE says metal, of which the line knows nothing."""
+    """(n,) eV; NaN for metals in PBE, for which the line is not valid."""
     return np.where(pbe > 0, SLOPE * pbe + INTERCEPT, np.nan)
 
 
 def add_experimental_gap(table: pd.DataFrame) -> None:
-    """Add the estimate and its 90 % interval in place: the PBE gap's interval and the line's error in quadrature."""
+    """Add the estimate and its 90 % interval in place; the errors of gap and line add in quadrature."""
     if columns.BAND_GAP + columns.LO90 not in table:
         return
     pbe, low, high = (table[columns.BAND_GAP + end].to_numpy(np.float64) for end in ("", columns.LO90, columns.HI90))

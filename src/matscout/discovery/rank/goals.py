@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from matscout import columns
 from matscout.discovery.stability.energy_above_hull import HullEnergy
@@ -44,7 +46,7 @@ def check_goal(goal: Goal, available: Sequence[str]) -> None:
 
     Raises:
         InputError: an objective on something that is not predicted, windows on one column that share no
-            value, a column to be minimised and maximised, or element rules that leave nothing.
+            value, or a column to be minimised and maximised.
     """
     for aim in goal.objectives:
         if aim.column not in available:
@@ -59,18 +61,17 @@ def check_goal(goal: Goal, available: Sequence[str]) -> None:
             )
         if len({aim.direction for aim in aims if aim.direction is not None}) > 1:
             raise InputError(f"{column!r} cannot be minimised and maximised at once; keep one direction")
-    _check_elements(goal)
 
 
 def obeys_element_rules(species: Sequence[Sequence[str]], goal: Goal) -> NDArray[np.bool_]:
-    """(n,) whether each crystal has a required element, only allowed ones and none that is denied."""
-    required, denied = set(goal.require_elements), set(goal.deny_elements)
+    """(n,) whether each crystal has an element of each required group, only allowed ones and none that is denied."""
+    groups, denied = [set(group) for group in goal.one_of_each], goal.denied
     allowed = None if goal.allow_elements is None else set(goal.allow_elements)
     kept = []
     for symbols in species:
         present = set(symbols)
         kept.append(
-            (not required or bool(present & required))
+            all(present & group for group in groups)
             and not present & denied
             and (allowed is None or present <= allowed)
         )
@@ -78,11 +79,9 @@ def obeys_element_rules(species: Sequence[Sequence[str]], goal: Goal) -> NDArray
 
 
 def nothing_obeys(goal: Goal, n_crystals: int) -> str:
-    """What to say where `obeys_element_rules` lets nothing through."""
-    return (
-        f"none of {n_crystals:,} crystals obeys the goal's element rules: require {goal.require_elements}, "
-        f"allow {goal.allow_elements}, deny {goal.deny_elements}; loosen them or propose others"
-    )
+    """The message if no crystal passes `obeys_element_rules`."""
+    rules = "; ".join(f"{what} {symbols}" for what, symbols in goal.element_rules())
+    return f"none of {n_crystals:,} crystals obeys the goal's element rules: {rules}; loosen them or propose others"
 
 
 def window_probabilities(
@@ -126,6 +125,25 @@ def window_probabilities(
             single[aim.column] = np.minimum(single.get(aim.column, 1.0), inside)
             joint = joint * inside
     return single, joint
+
+
+def measured_windows(table: pd.DataFrame, aims: Sequence[Objective]) -> dict[str, Array]:
+    """P(value in window) of columns with a Gaussian error of their own, such as properties by a potential.
+
+    Args:
+        table: n rows with these columns and their `_std`; NaN = not known, which meets no window.
+        aims: objectives on such columns; several windows on one column are intersected.
+
+    Returns:
+        (n,) by column that has a window.
+    """
+    found: dict[str, Array] = {}
+    for column in dict.fromkeys(aim.column for aim in aims if aim.window is not None):
+        low, high = _intersection([a.window for a in aims if a.column == column and a.window is not None])
+        value, error = (table[name].to_numpy(np.float64) for name in (column, column + columns.STD))
+        inside = ndtr((high - value) / error) - ndtr((low - value) / error)
+        found[column] = np.where(np.isfinite(value), inside, 0.0)
+    return found
 
 
 def _hull_nodes(hull: HullEnergy | None) -> list[tuple[float, float]]:
@@ -198,17 +216,3 @@ def _on_target(aim: Objective, n_rows: int, hull_energy: Array | None) -> tuple[
 def _intersection(windows: Sequence[Window]) -> tuple[float, float]:
     ends = [bounds(window) for window in windows]
     return max((low for low, _ in ends), default=-np.inf), min((high for _, high in ends), default=np.inf)
-
-
-def _check_elements(goal: Goal) -> None:
-    denied = set(goal.deny_elements)
-    if goal.allow_elements is not None and not set(goal.allow_elements) - denied:
-        raise InputError(f"every element of allow_elements {list(goal.allow_elements)} is also denied; nothing is left")
-    reachable = set(goal.require_elements) - denied
-    if goal.allow_elements is not None:
-        reachable &= set(goal.allow_elements)
-    if goal.require_elements and not reachable:
-        raise InputError(
-            f"none of require_elements {list(goal.require_elements)} may be used: deny_elements and "
-            "allow_elements exclude them all"
-        )

@@ -1,4 +1,4 @@
-"""The Pareto front: which candidates no other one beats in every objective, how certain that is, and what each may add.
+"""The Pareto front: the candidates that no other dominates, how certain that is, and what each may add to the front.
 
 What a set of points dominates is measured exactly, as its hypervolume.
 """
@@ -22,7 +22,7 @@ COMPILE_FROM = 20_000  # points: for fewer, compiling takes longer than the work
 
 
 def rank_candidates(table: pd.DataFrame, objectives: Sequence[Objective | Mapping[str, Any]]) -> pd.DataFrame:
-    """Sort candidates: those that meet every window by Pareto front, the others by how likely they do.
+    """Sort candidates: those that meet every window by Pareto front, the others by the probability that they do.
 
     Each objective is one axis. A direction is the predicted value itself; a window is the probability
     of lying in it where the table holds `<column>_in_window`, else the distance from it. `goal_met`
@@ -162,16 +162,16 @@ def improvements(new: Points, points: Points, reference: NDArray[np.float64]) ->
 
 
 def _exclusive(point: NDArray[np.float64], others: Points, reference: NDArray[np.float64]) -> float:
-    """What `point` dominates and none of `others` does."""
+    """The volume that `point` dominates and none of `others` does."""
     if not (point < reference).all() or (others <= point).all(axis=1).any():
         return 0.0
     own = float(np.prod(reference - point))
-    limited = np.maximum(others, point)  # the part of each other that lies behind the point
+    limited = np.maximum(others, point)  # the part of each other point that lies behind this point
     return own - hypervolume(limited, reference)
 
 
 def _staircase(front: Points, reference: NDArray[np.float64]) -> float:
-    """Two objectives: the area under the stairs; `front` is sorted by the first, so it falls in the second."""
+    """The dominated area for two objectives; `front` is sorted by the first, so the second decreases."""
     right = np.append(front[1:, 0], reference[0])
     return float(((right - front[:, 0]) * (reference[1] - front[:, 1])).sum())
 
@@ -187,8 +187,8 @@ def draw_targets(
 ) -> dict[str, Array]:
     """Draw every target of all crystals jointly.
 
-    Each draw believes one member, in every target and for every crystal: members err together over similar crystals,
-    and a draw keeps that. Around the member's opinion crystals vary independently.
+    Each draw takes one member for all targets and crystals, because a member's errors are correlated over similar
+    crystals. Around the member's prediction, crystals vary independently.
 
     Args:
         mixtures: calibrated distributions of n_crystals, by target.

@@ -16,8 +16,9 @@ from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.gates import CONTACT
 from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
 from matscout.discovery.propose.novelty import first_match, primitive_cell
-from matscout.discovery.relax.descent import Descent
+from matscout.discovery.relax.descent import Descent, descend
 from matscout.params import Relaxation
+from matscout.potentials.potential import Potential
 
 VOLUME_CHANGED: Final = "volume_changed"
 BONDS_CHANGED: Final = "bonds_changed"
@@ -27,6 +28,19 @@ KNOWN_STRUCTURE: Final = "relaxed_into_known"
 SAME_AS: Final = "relaxed_into_candidate"
 RELAXED_INTO: Final = "relaxed_into"
 LARGEST_GAIN: Final = 1.0  # eV/atom; typical candidates gain a few hundredths
+
+
+class NoValueError(Exception):
+    """A potential has no answer for this crystal.
+
+    Args:
+        reason: in one word, for counting.
+        detail: value, rule and remedy.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -77,14 +91,43 @@ def settle(
     return found
 
 
+def at_rest(name: str, crystal: Crystal, potential: Potential, settings: Relaxation) -> Descent:
+    """Relax a crystal without which nothing can be said.
+
+    Args:
+        name: of the crystal in errors.
+        crystal: where to start.
+        potential: that pulls.
+        settings: see `descend`.
+
+    Raises:
+        NoValueError: it does not come to rest, or falls into a hole of the potential.
+    """
+    found = descend(name, crystal, potential, settings)
+    reason, detail = (found.reason, found.detail) if found.reason else (ENERGY_HOLE, _hole(found))
+    if detail:
+        raise NoValueError(reason, f"{name}: {detail}")
+    return found
+
+
+def _hole(descent: Descent) -> str:
+    """What was gained, where it is too much; else empty."""
+    gained = descent.energy_before - descent.energy_after
+    return (
+        f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
+        if gained > LARGEST_GAIN
+        else ""
+    )
+
+
 def _fault(before: Crystal, descent: Descent, settings: Relaxation) -> tuple[str, str]:
     """Reason and detail of the first limit that the change exceeds; empty if it exceeds none."""
     after = descent.crystal
     ratio, (low, high) = after.volume / before.volume, settings.volume
     if not low <= ratio <= high:
         return VOLUME_CHANGED, f"volume {ratio:.2f} times the original, outside relaxation.volume = [{low:g}, {high:g}]"
-    if (gained := descent.energy_before - descent.energy_after) > LARGEST_GAIN:
-        return ENERGY_HOLE, f"gained {gained:.2f} eV/atom, more than {LARGEST_GAIN:g}: a hole in the potential"
+    if hole := _hole(descent):
+        return ENERGY_HOLE, hole
     nearest = [distances_to_nearest(crystal) for crystal in (before, after)]
     change = float(np.abs(nearest[1] / nearest[0] - 1).max())
     if change > settings.bonds:

@@ -69,7 +69,7 @@ def descend(name: str, crystal: Crystal, potential: Potential, settings: Relaxat
     """
     unknown = sorted(set(crystal.species) - potential.elements)
     if unknown:
-        detail = f"{potential.facts.name} does not know {', '.join(unknown)}; relax with another potential"
+        detail = f"{potential.facts.name} does not support {', '.join(unknown)}; relax with another potential"
         return _failed(crystal, UNKNOWN_ELEMENT, detail)
     first = _try(name, crystal, potential, settings, BFGS)
     return first if not first.reason else _try(name, crystal, potential, settings, FIRE)

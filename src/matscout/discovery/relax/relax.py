@@ -16,6 +16,7 @@ from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
+from matscout.discovery.relax.potential_properties import REASON, asked_properties, properties_of_all
 from matscout.discovery.relax.relax_all import loaded, loaded_judge, relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
@@ -173,7 +174,10 @@ def relaxed_table(
     descents = relax_all(ids, crystals, settings, parts, workers=n_workers())
     settled = settle(ids, crystals, descents, settings, materials)
     stay = [place for place, found in enumerate(settled) if not found.reason]
-    judged, rejections = _judged(ids, settled, stay, judge, second, settings, others)
+    names = asked_properties(settings, judge.goal)
+    at_rest = [settled[place].descent.crystal for place in stay]
+    properties = properties_of_all(at_rest, names, settings, parts, workers=n_workers())
+    judged, rejections = _judged(ids, settled, stay, judge, second, settings, others, properties)
     settled = [_rejected(found, rejections.get(name)) for name, found in zip(ids, settled, strict=True)]
     facts = pd.DataFrame([_row(found) for found in settled]).assign(**{columns.CANDIDATE_ID: ids})
     known = chosen[[name for name in PROPOSED if name in chosen]]
@@ -194,6 +198,7 @@ def _judged(
     second: PotentialJudge,
     settings: Relaxation,
     others: pd.DataFrame,
+    properties: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Rejection]]:
     """The relaxed cells with combined predictions, ranked, and those that the ensemble cannot predict."""
     crystals = [settled[place].descent.crystal for place in stay]
@@ -211,6 +216,7 @@ def _judged(
     opinion = second.opinion(energies, kept)
     table, mixtures = with_verdict(predicted.table, predicted.mixtures, opinion, second.comparison.correlation)
     table = table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
+    table = pd.concat([table, properties.iloc[predicted.rows].set_axis(table.index)], axis=1)
     species = [crystal.species for crystal in kept]
     table[columns.ENERGY_ABOVE_KNOWN_HULL] = judge.above_known_hull(table, species)
     own = pd.DataFrame(table.assign(**{columns.SPECIES: species})[list(OF_RIVALS)])
@@ -234,6 +240,12 @@ def _row(found: Settled) -> dict[str, Any]:
 def _summary(table: pd.DataFrame, facts: Facts, second: PotentialJudge, params: Params) -> dict[str, Any]:
     stays = table[columns.RANK].notna().to_numpy(bool)
     best = table.loc[stays]
+    names = asked_properties(params.relaxation, params.screening.goals[params.screening.goal])
+    reasons = {name: Counter(best[name + REASON]) for name in names if name + REASON in best}
+    computed = {
+        name: {"n": counts.pop("", 0), "failed_by_reason": dict(sorted(counts.items()))}
+        for name, counts in reasons.items()
+    }
     return {
         "goal": params.screening.goal,
         "potential": facts.to_json(),
@@ -251,6 +263,7 @@ def _summary(table: pd.DataFrame, facts: Facts, second: PotentialJudge, params: 
         "offset_pairs": second.scale.fit.n_pairs,
         "against_dft": second.comparison.to_json(),
         "top": best[columns.CANDIDATE_ID].head(params.screening.top_k).tolist(),
+        **({"properties": computed} if computed else {}),
     }
 
 

@@ -11,6 +11,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.relax.potential_judge import make_potential_judge
+from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import relaxed_table
 from matscout.discovery.relax.relax_all import loaded, loaded_judge
 from matscout.discovery.relax.relaxed_table import OF_RIVALS
@@ -37,6 +38,7 @@ SHOWN_COLUMNS: Final = (
     columns.ENERGY_ABOVE_HULL,
     columns.BAND_GAP,
     columns.SPACE_GROUP,
+    *columns.BY_RELAXATION,
     "energy_gained",
     "judges_disagree",
     "relaxed_into",
@@ -45,7 +47,13 @@ SHOWN_COLUMNS: Final = (
 
 
 def relax_structures(
-    paths: Sequence[Path], goal: str, *, potential: str | None, members: Path, ensemble: Path
+    paths: Sequence[Path],
+    goal: str,
+    *,
+    potential: str | None,
+    members: Path,
+    ensemble: Path,
+    properties: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """Relax the crystals in files and predict them with ensemble and potential; see `relax.relax` for the table.
 
@@ -55,15 +63,18 @@ def relax_structures(
         potential: potential that relaxes and gives energies; None = those in params.yaml.
         members: folder of members.
         ensemble: folder of the calibration.
+        properties: of `potential_properties.PROPERTIES`, beside those of params.yaml and of the goal.
 
     Returns:
         One row per crystal that the ensemble can predict before its relaxation, best first; and the rejected ones.
 
     Raises:
-        InputError: no crystal can be used, the goal is not defined, or the potential is not available.
+        InputError: no crystal can be used, the goal or a property is not defined, or the potential is not available.
     """
+    if unknown := sorted(set(properties) - set(PROPERTIES)):
+        raise InputError(f"property {unknown[0]!r} is unknown; choose from {', '.join(PROPERTIES)}")
     params = load_params()
-    settings = params.relaxation
+    settings = params.relaxation.model_copy(update={"properties": (*params.relaxation.properties, *properties)})
     if potential is not None:
         settings = settings.model_copy(update={"potential": potential, "judge": None})
     facts, judging = loaded(settings).facts, loaded_judge(settings).facts

@@ -1,1 +1,1 @@
-"""Candidates predicted, scored and shortlisted."""
+"""Predict, score and shortlist candidates."""

@@ -1,4 +1,4 @@
-"""From crystals to predictions, stability and chances of meeting a goal; or to the reason why they have none."""
+"""Predictions, stability and the probability of meeting a goal for crystals, or the reason why there are none."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.rank.goals import (
     check_goal,
+    measured_windows,
     nothing_obeys,
     obeys_element_rules,
     window_column,
@@ -33,7 +34,7 @@ from matscout.discovery.stability.energy_above_hull import (
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
-from matscout.params import Goal
+from matscout.params import Goal, Objective
 
 Z90 = 1.6448536269514722  # half width of a Gaussian's central 90 %, in standard deviations
 NO_LAYER = 0  # of crystals that the element rules exclude
@@ -70,9 +71,12 @@ class Judge:
     goal: Goal
 
     def check(self) -> None:
-        """Reject a goal that these predictions cannot answer; see `goals.check_goal`."""
+        """Reject a goal that needs other predictions; see `goals.check_goal`."""
         stability = () if self.references is None else (columns.ENERGY_ABOVE_HULL,)
-        check_goal(self.goal, (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE))
+        check_goal(
+            self.goal,
+            (*self.predictor.targets, *stability, *columns.RESOURCES, columns.PARENT_MADE, *columns.BY_RELAXATION),
+        )
 
     def judge(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> ScoredCrystals:
         """One row per crystal that can be judged, in the given order; the others are named with their reasons.
@@ -96,21 +100,22 @@ class Judge:
         return above_known_hull(self.references, predicted, species)
 
     def among(self, rivals: Rivals) -> "Judge":
-        """The same judge of candidates that compete with these as well."""
+        """The same judge, for candidates that compete with these too."""
         return self if self.references is None else replace(self, references=self.references.with_rivals(rivals))
 
     def assess(
         self, predicted: pd.DataFrame, mixtures: Mapping[str, Mixture], species: Sequence[Sequence[str]]
     ) -> pd.DataFrame:
-        """The predictions for n crystals, and what follows from them.
+        """The predictions for n crystals, and the quantities derived from them.
 
         Beside the predictor's columns: an estimate of the measured gap, energy above the hull of all rivals with its
         interval and above that of the known phases alone, competing phases, missing references, whether stability
         could be judged and why not, what the elements cost, `<column>_in_window` for each window, `element_rules_met`
-        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged.
+        and `goal_probability`: 0 where the goal asks for a stability that cannot be judged. Objectives on properties of
+        relaxed crystals count where the table holds their columns.
 
         Args:
-            predicted: the predictor's table.
+            predicted: the predictor's table, perhaps with properties of relaxed crystals.
             mixtures: each target's calibrated distribution of the same rows.
             species: symbols of each crystal's atoms.
 
@@ -126,7 +131,9 @@ class Judge:
         table[list(certain)] = pd.DataFrame(certain, index=table.index)
         asked = {aim.column for aim in self.goal.objectives} & set(certain)
         exact = {name: certain[name] for name in sorted(asked)}
-        single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.objectives, hull, exact)
+        single, joint = window_probabilities(mixtures, self._weights(mixtures), self.goal.screened, hull, exact)
+        for column, probability in measured_windows(table, self._measured(table)).items():
+            single[column], joint = probability, joint * probability
         for column, probability in single.items():
             table[window_column(column)] = probability
         obeys = obeys_element_rules(species, self.goal)
@@ -135,8 +142,11 @@ class Judge:
         table[columns.ELEMENT_RULES_MET] = obeys
         counts = obeys
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
-            table[columns.GOAL_MET] = table[columns.STABILITY_JUDGED]  # what cannot be judged is not met
+            table[columns.GOAL_MET] = table[
+                columns.STABILITY_JUDGED
+            ]  # a goal on stability is not met if stability cannot be judged
             counts = obeys & table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        counts = counts & self._is_measured(table)
         table[columns.GOAL_PROBABILITY] = np.where(counts, joint, 0.0)
         return table
 
@@ -165,9 +175,9 @@ class Judge:
         if self._asks_for_made_parents:
             drawn[columns.PARENT_MADE] = parent_made(candidates)
         if self.references is None:
-            return drawn_costs(drawn, self.goal.objectives, None)
+            return drawn_costs(drawn, self.goal.screened, None)
         hulls = self.references.draw_hulls([crystal.element_counts for crystal in crystals], n_draws, rng, ids)
-        return drawn_costs(drawn, self.goal.objectives, hulls)
+        return drawn_costs(drawn, self.goal.screened, hulls)
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
         """See `predict_usable`."""
@@ -180,6 +190,15 @@ class Judge:
     def _asks_for_stability(self) -> bool:
         return any(aim.column == columns.ENERGY_ABOVE_HULL for aim in self.goal.objectives)
 
+    def _measured(self, table: pd.DataFrame) -> tuple[Objective, ...]:
+        """Objectives on properties of relaxed crystals that the table holds."""
+        return tuple(aim for aim in self.goal.relaxed if aim.column in table)
+
+    def _is_measured(self, table: pd.DataFrame) -> NDArray[np.bool_]:
+        """(n,) whether each crystal has a value of every such property."""
+        names = [aim.column for aim in self._measured(table)]
+        return np.asarray(np.isfinite(table[names].to_numpy(dtype=np.float64)).all(axis=1))
+
     @property
     def _asks_for_made_parents(self) -> bool:
         return any(aim.column == columns.PARENT_MADE for aim in self.goal.objectives)
@@ -188,7 +207,8 @@ class Judge:
         """Rank the crystals that obey the element rules; the others follow in their order, on no front.
 
         Where the goal asks for stability, those whose stability cannot be judged are on no front either and come
-        between the two, in the last layer: a lack of rivals is not an advantage.
+        between the two, in the last layer: a lack of rivals is not an advantage. So do relaxed crystals without a value
+        of a property that the goal asks for.
 
         Args:
             table: table of `assess`.
@@ -205,11 +225,13 @@ class Judge:
         judged = obeys.copy()
         if columns.STABILITY_JUDGED in table and self._asks_for_stability:
             judged &= table[columns.STABILITY_JUDGED].to_numpy(dtype=bool)
+        judged &= self._is_measured(table)
         parts = []
         if judged.any():
-            parts.append(rank_candidates(table.loc[judged], self.goal.objectives))
+            aims = (*self.goal.screened, *self._measured(table))
+            parts.append(rank_candidates(table.loc[judged], aims))
         if (unjudged := obeys & ~judged).any():
-            behind = rank_candidates(table.loc[unjudged], self.goal.objectives)
+            behind = rank_candidates(table.loc[unjudged], self.goal.screened)
             parts.append(behind.assign(**NOT_MET, **{columns.PARETO_LAYER: DEEPEST + 1}))
         if not obeys.all():
             parts.append(table.loc[~obeys].assign(**NOT_MET, **{columns.PARETO_LAYER: NO_LAYER}))
@@ -284,7 +306,7 @@ def parent_made(candidates: pd.DataFrame) -> NDArray[np.float64]:
     if columns.PARENT_IS_EXPERIMENTAL not in candidates:
         raise InputError(
             f"a goal on {columns.PARENT_MADE} needs candidates with {columns.PARENT_IS_EXPERIMENTAL}, as the stage "
-            "`propose` writes them; crystals given by themselves have no parents"
+            "`propose` writes them; crystals of your own have no parents"
         )
     return (candidates[columns.PARENT_IS_EXPERIMENTAL] == True).to_numpy(dtype=np.float64)  # noqa: E712 -- or null
 

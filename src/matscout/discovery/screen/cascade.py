@@ -1,4 +1,4 @@
-"""A cascade: one fast member screens every candidate, the whole ensemble those that could still reach the top.
+"""A cascade: one fast member predicts every candidate, the whole ensemble only the most promising ones.
 
 The fast member is one of the ensemble's own, or a distilled one that learnt the ensemble's answers.
 Off by default (`screening.cascade: null`): rows that the ensemble did not see are marked. `judged_by` names the
@@ -28,7 +28,7 @@ from matscout.params import Cascade
 from matscout.resume.parts import Parts
 
 ENSEMBLE: Final = "ensemble"
-STRETCH: Final = 1.5  # of the fast member's spread, so that candidates that it finds unlikely are kept
+STRETCH: Final = 1.5  # factor of the fast member's spread, so that unlikely candidates are kept too
 CALIBRATED: Final = (columns.STD, columns.LO90, columns.HI90, columns.ALEATORIC_STD, columns.EPISTEMIC_STD)
 
 
@@ -86,7 +86,7 @@ def judge_in_cascade(
 ) -> tuple[Judge, ScoredFile]:
     """Judge all candidates by the fast member, then its best share by the ensemble.
 
-    What the ensemble judged competes with all candidates, those that it did not reach as the member predicts them.
+    The candidates that the ensemble predicted compete with all others, which keep the member's predictions.
 
     Args:
         judge: judge with the whole ensemble.
@@ -134,7 +134,7 @@ def best_share(ranked: pd.DataFrame, keep: float) -> NDArray[np.bool_]:
 
 
 def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member: str) -> pa.Table:
-    """Merge what member and ensemble say of one shard.
+    """Merge the predictions of member and ensemble for one shard.
 
     A row that the ensemble reached is as the ensemble judged it, any other as the member did, without spreads. A row
     that was reached and that the ensemble could not judge is left out: it is in the quarantine.
@@ -162,7 +162,7 @@ def merged(first: pa.Table, second: pa.Table, reached: NDArray[np.bool_], member
 
 
 def rank_reached(judge: Judge, summary: pd.DataFrame) -> pd.DataFrame:
-    """Rank what the ensemble judged; the others follow by the member's chance, on no front, then excluded ones."""
+    """Rank the ensemble's candidates, then the others by the member's probability, then the excluded ones."""
     reached = (summary[columns.JUDGED_BY] == ENSEMBLE).to_numpy()
     ranked = judge.rank(summary.loc[reached])
     rest = summary.loc[~reached].sort_values(

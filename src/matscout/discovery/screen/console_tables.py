@@ -1,4 +1,4 @@
-"""Tables for a terminal: what `matscout predict` and `matscout screen` print of the wide tables that they write."""
+"""Tables for a terminal: short forms of the wide tables that `matscout predict` and `matscout screen` write."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
+from matscout.discovery.screen.unusual_cells import CELL_REMARK
 
 NARROWEST: Final = 80  # characters to which a table is cut; a wider terminal shows more of the last column
 NAME: Final = 14  # characters of a crystal's name
@@ -15,7 +16,7 @@ ENERGY_ABOVE_HULL: Final = "above hull, eV/at."
 
 
 def predicted_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """What is printed of predictions: each figure with its 90 % interval, in text."""
+    """The printed form of predictions: each value with its 90 % interval, as text."""
     rows = table.to_dict("records")
     shown = {
         "crystal": [_cut(str(row[columns.MATERIAL_ID]), NAME) for row in rows],
@@ -33,7 +34,7 @@ def predicted_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def screened_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Eight columns of a ranking: the figures in text, the chance of meeting the goal, and remarks."""
+    """Eight columns of a ranking: values as text, the probability of meeting the goal, and remarks."""
     shown = predicted_rows(table).drop(columns="would decay to", errors="ignore")
     shown.insert(0, "rank", table[columns.RANK].to_numpy())
     chance = [f"{100 * value:.0f} %" for value in table[columns.GOAL_PROBABILITY]]
@@ -42,7 +43,7 @@ def screened_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def collected_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What is printed of collected results."""
+    """The printed form of collected results."""
     shown = [
         {
             "candidate": row[columns.MATERIAL_ID],
@@ -74,7 +75,7 @@ def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
 
 
 def energy_above_hull(row: Mapping[str, Any]) -> str:
-    """The energy above the hull; where rivals are missing, a lower limit, since they could only raise it."""
+    """The energy above the hull; a lower limit if competing phases are missing, since they could only raise it."""
     if row[columns.STABILITY_JUDGED]:
         return with_interval(row, columns.ENERGY_ABOVE_HULL)
     least = row[columns.ENERGY_ABOVE_HULL]
@@ -88,10 +89,12 @@ def phases(row: Mapping[str, Any]) -> str:
 
 
 def remarks(row: Mapping[str, Any]) -> list[str]:
-    """What to know before trusting a row, most serious first."""
+    """Warnings about a row, most serious first."""
     found = []
     if symbols := str(row.get(columns.UNSEEN_ELEMENTS) or ""):
         found.append(f"never trained on {symbols}")
+    if remark := str(row.get(CELL_REMARK) or ""):
+        found.append(remark)
     if row.get(columns.FAR_FROM_TRAINING):
         found.append("far from training")
     if not row.get(columns.STABILITY_JUDGED, True):
@@ -104,7 +107,7 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
 
 
 def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
-    """Aligned lines for the terminal: the last column is cut, or put below its row where too little room is left.
+    """Aligned lines for the terminal; the last column is cut, or put below its row if there is too little room.
 
     Args:
         table: text and numbers.

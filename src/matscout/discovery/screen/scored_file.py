@@ -1,4 +1,4 @@
-"""A file of candidates, judged shard by shard and written in another order (memory: docs/discovery.md)."""
+"""A file of candidates, predicted shard by shard and written in rank order (memory: docs/discovery.md)."""
 
 # pyarrow.compute defines its functions on import
 # pyright: reportAttributeAccessIssue=false
@@ -379,7 +379,7 @@ def _is_whole(candidates: pa.Table) -> pa.ChunkedArray:
 
 
 def _plain(candidates: pa.Table) -> pa.Table:
-    """The types that every shard shares, whatever the file was written by."""
+    """The same column types for every shard, whatever wrote the file."""
     fields = []
     for field in candidates.schema:
         kind = pa.list_(field.type.value_type) if pa.types.is_list(field.type) else field.type

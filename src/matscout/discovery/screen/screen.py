@@ -1,4 +1,4 @@
-"""The stage `screen`, and the same for crystals of a user: ranked tables, and a summary of the result."""
+"""The stage `screen`, and the same for a user's crystals: ranked tables, and a summary of the result."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_di
 from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, summarise_quarantine
 from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
+from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -50,7 +51,7 @@ def screen(
 
     Writes `ranked.parquet` (sorted by rank, `SHARD_ROWS` a row group), `quarantine.parquet` (candidates that
     cannot be judged, each with its reason), `cif/` with the first `top_k` and `summary.json` into the folder
-    `destination`. Candidates are judged shard by shard; a killed run resumes with the shard that it was at.
+    `destination`. Candidates are judged shard by shard; a killed run resumes with the unfinished shard.
 
     Args:
         candidates: `candidates.parquet`.
@@ -187,11 +188,12 @@ def rank_structures(
             f"none of {len(named)} crystal(s) can be judged; the first, {first.material_id}: {first.detail}"
         )
     judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
+    judged.table[CELL_REMARK] = [cell_remark(crystals[row]) for row in judged.rows]
     return judge.rank(judged.table), judged.rejections
 
 
 def _references_told(references: References | None) -> dict[str, int]:
-    """How much is known of the hull itself; an error that is not known counts as none."""
+    """How well the hull itself is known; an unknown error counts as zero."""
     if references is None:
         return {}
     return {
@@ -221,7 +223,7 @@ NEAREST = 5
 
 
 def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[str, Any]:
-    """Counts, the outcome in words, and the candidates nearest to the goal.
+    """Counts, the outcome as a sentence, and the candidates nearest to the goal.
 
     Args:
         ranked: all candidates, best first.
@@ -260,15 +262,15 @@ def outcome(ranked: pd.DataFrame, goal: Goal) -> str:
     """One sentence: how many meet the goal, or how far the nearest is from it."""
     n_met = int(_flags(ranked, columns.GOAL_MET).sum())
     if n_met:
-        return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their median prediction"
+        return f"{n_met:,} of {len(ranked):,} candidates meet the goal by their point predictions"
     if not (found := _nearest(ranked, goal)):
-        return f"no candidate meets the goal: of none of {len(ranked):,} can the stability be judged"
+        return f"no candidate meets the goal, because the stability of none of {len(ranked):,} can be judged"
     nearest = found[0]
     gaps = ", ".join(
         f"{column} by {gap:.3g} {columns.UNITS.get(column, '')}" for column, gap in nearest["misses"].items()
     )
     return (
-        f"no candidate meets the goal by its median prediction; the nearest, {nearest['formula']} "
+        f"no candidate meets the goal by its point prediction; the nearest, {nearest['formula']} "
         f"({nearest['id']}), misses {gaps}"
     )
 
@@ -283,7 +285,7 @@ def _nearest(ranked: pd.DataFrame, goal: Goal) -> list[dict[str, Any]]:
         eligible = eligible.loc[_flags(eligible, columns.STABILITY_JUDGED)]
     misses = {
         aim.column: distance_outside(eligible[aim.column].to_numpy(), aim.window)
-        for aim in goal.objectives
+        for aim in goal.screened
         if aim.window is not None
     }
     if not misses or not len(eligible):

@@ -88,8 +88,9 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
         table[columns.PARENT_MADE] = parent_made(
             table.rename(columns={columns.IS_EXPERIMENTAL: columns.PARENT_IS_EXPERIMENTAL})
         )
-    table = table.loc[table[[aim.column for aim in judge.goal.objectives]].notna().to_numpy().all(axis=1)]
-    return costs(table, judge.goal.objectives) if len(table) else np.empty((0, len(judge.goal.objectives)))
+    aims = judge.goal.screened
+    table = table.loc[table[[aim.column for aim in aims]].notna().to_numpy().all(axis=1)]
+    return costs(table, aims) if len(table) else np.empty((0, len(aims)))
 
 
 def _labels_needed(goal: Goal, targets: list[str]) -> list[str]:

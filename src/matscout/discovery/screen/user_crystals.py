@@ -16,6 +16,7 @@ from matscout.crystal_checks import Rejection
 from matscout.curation.row_checks import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
+from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
@@ -190,6 +191,7 @@ def _predicted(
         rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
+    table[CELL_REMARK] = [cell_remark(crystals[row]) for row in table.index]
     table = table.reset_index(drop=True)
     if len(table):
         add_experimental_gap(table)
@@ -250,7 +252,7 @@ def check_table_name(path: Path, inputs: Sequence[Path] = ()) -> None:
     written = [path, _beside(path)]
     for given in inputs:
         if any(place.exists() and given.exists() and place.samefile(given) for place in written):
-            raise InputError(f"{given} is to be read, so nothing is written there; give -o another name than {path}")
+            raise InputError(f"{given} is an input and is not overwritten; give -o another name than {path}")
 
 
 def _beside(path: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Energies above the hull of competing phases."""
+"""Energies above the hull of competing phases, and whether they can be judged."""

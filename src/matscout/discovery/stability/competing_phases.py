@@ -1,4 +1,4 @@
-"""Phases: known ones, and hypothetical rivals with energies from predictions or a potential."""
+"""Competing phases: known ones, and hypothetical ones with energies from predictions or a potential."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from matscout.discovery.known_materials import formula_key
 KNOWN = ""  # computed by DFT for a crystal of a database
 PREDICTED = "predicted"  # by the ensemble, for a candidate
 POTENTIAL = columns.BY_POTENTIAL  # by a universal potential, for a hypothetical crystal
-CAUTION = 0.5  # standard errors by which a rival enters the hull above its energy (docs/discovery.md)
+CAUTION = 0.5  # standard errors above its predicted energy at which a competitor enters the hull (docs/discovery.md)
 FORMULAS_KEPT = 100_000
 
 
@@ -40,7 +40,7 @@ class Phase:
 
     @property
     def energy_in_hull(self) -> float:
-        """The energy with which it competes, eV/atom: the lowest of many uncertain energies lies too low."""
+        """The energy with which it competes, eV/atom: raised, as the lowest of many uncertain energies is too low."""
         return self.energy if self.calculation == KNOWN else self.energy + CAUTION * self.std
 
     @property
@@ -84,10 +84,11 @@ def lowest_phases(
 
 @dataclass(frozen=True)
 class Rivals:
-    """Of each formula's candidates below the hull of the known phases: the lowest, and the one that competes.
+    """For each formula, the lowest candidate below the hull of the known phases, and the one that competes.
 
-    These are two where another one has a smaller error than the lowest (`Phase.energy_in_hull`). Those above the hull
-    can lower none. Kept as sorted arrow columns, about 100 bytes a formula, so that a million candidates fit in memory.
+    These differ if another candidate has a smaller error than the lowest (`Phase.energy_in_hull`). Candidates above the
+    hull cannot lower it. Kept as sorted arrow columns, about 100 bytes per formula, so that a million candidates fit in
+    memory.
 
     Attributes:
         table: candidate_id, system (`O Sr Ti`), formula (`formula_key`), energy and std in eV/atom; sorted by system,
@@ -98,7 +99,7 @@ class Rivals:
 
     @classmethod
     def among(cls, candidates: Iterable[pd.DataFrame]) -> "Rivals":
-        """From parts of a table with id, species, predicted energy, its error and the energy above the known hull."""
+        """Build it from parts of a table: id, species, predicted energy, its error, energy above the known hull."""
         parts = [_below_known_hull(part) for part in candidates]
         table = pd.concat(parts, ignore_index=True) if parts else _below_known_hull(pd.DataFrame())
         in_hull = table.assign(energy=table["energy"] + CAUTION * table["std"])
@@ -111,7 +112,7 @@ class Rivals:
         return self.table.num_rows
 
     def of(self, elements: Iterable[str]) -> list[Phase]:
-        """Those that hold all of these elements and no other."""
+        """The candidates that contain all of these elements and no others."""
         first, count = self._places.get(" ".join(sorted(elements)), (0, 0))
         return [
             Phase(row[columns.CANDIDATE_ID], _counts(row["formula"]), row["energy"], row["std"], PREDICTED)

@@ -1,4 +1,4 @@
-"""Stability: how far a candidate lies above the mixture of other phases that it would decompose into."""
+"""Stability: the energy of a candidate above the mixture of phases that it would decompose into."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +22,10 @@ from matscout.progress import progress
 
 ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
 LARGEST_ENERGY = 8.0  # eV/atom
-LEAST_SHARE = 1e-6  # of the atoms: smaller ones are rounding
+LEAST_SHARE = 1e-6  # shares of the atoms; smaller ones are rounding errors
 SYSTEMS_KEPT = 5000  # chemical systems whose phases stay in memory; a million candidates have far more
-SLOW_FROM = 20_000  # compositions from which a progress bar is worth its line
-DEEPEST = 0.2  # eV/atom: stability counts as unknown for what lies deeper below the hull of other formulas
+SLOW_FROM = 20_000  # number of compositions from which a progress bar is shown
+DEEPEST = 0.2  # eV/atom: stability is unknown for candidates deeper below the hull of other formulas
 DEPTH_QUANTILE = 0.99  # of known phases' depths
 OTHERS_EDGES = (2, 4, 8, 16, 32)  # other known phases of the system: kinds with a depth limit each
 FEWEST_DEPTHS = 50  # of a kind; with fewer, a quantile is too uncertain and `DEEPEST` applies
@@ -46,7 +46,7 @@ class HullEnergy:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What a composition would decompose into.
+    """The decomposition of a composition.
 
     Attributes:
         energy: energy of the hull at this composition, eV/atom.
@@ -80,7 +80,7 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class System:
-    """What a composition of some elements may decompose into.
+    """The phases that a composition of some elements may decompose into.
 
     Attributes:
         phases: pure elements in order, then every known compound of the elements, then stand-ins and candidates.
@@ -141,7 +141,7 @@ class References:
         usable = _rows(materials, [columns.SYNTHETIC])
         if not usable:
             raise InputError(
-                f"{materials} has no genuine row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
+                f"{materials} has no real row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
             )
         usable += [] if hull is None else _hull_rows(hull)
         return cls.from_rows(usable, [] if stand_ins is None else _stand_in_rows(stand_ins))
@@ -152,7 +152,7 @@ class References:
         return cls(lowest_phases(rows, KNOWN), lowest_phases(stand_ins, POTENTIAL))
 
     def with_rivals(self, rivals: Rivals) -> "References":
-        """The same phases, and the candidates that compete as well."""
+        """The same phases, with competing candidates."""
         found = replace(self, rivals=rivals)
         found.__dict__["depth_limits"] = self.depth_limits  # of the known phases alone
         return found
@@ -192,7 +192,7 @@ class References:
         Args:
             counts: atoms by element.
             candidate: candidate whose hull it is. Hypothetical phases of its own formula take no part then: a stand-in
-                may be the same crystal, and of the candidates the lowest stands for the formula, so that the others lie
+                may be the same crystal, and the lowest candidate represents its formula, so that the others lie
                 above it. Null: everything takes part.
         """
         system = self.system(tuple(sorted(counts)))
@@ -383,15 +383,15 @@ class References:
 
 
 def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, str]:
-    """Tell whether a candidate's stability can be judged.
+    """Find out whether a candidate's stability can be judged.
 
     Args:
-        found: what it would decompose into.
-        energy: its own formation energy, eV/atom.
-        limit: how deep below the hull known phases lie, eV/atom; see `References.depth_limit`.
+        found: its decomposition.
+        energy: its formation energy, eV/atom.
+        limit: depth of known phases below the hull, eV/atom; see `References.depth_limit`.
 
     Returns:
-        Whether it can be judged; and why not, or what stands in for a known phase.
+        Whether it can be judged; and the reason if not, or the stand-ins for known phases.
     """
     if found.lacking:
         return False, f"no {', '.join(found.lacking)} phase known"
@@ -417,7 +417,7 @@ def energies_above_hull(
         formation_energies: (n,) eV/atom.
 
     Returns:
-        (n,) eV/atom; negative for what would be a new ground state.
+        (n,) eV/atom; negative for a new ground state.
     """
     return formation_energies - references.hull_energies(compositions)
 
@@ -438,7 +438,7 @@ def _is_hypothetical(system: System) -> NDArray[np.bool_]:
 
 
 def _lowest_of_formula(system: System, same: NDArray[np.bool_], candidate: str) -> Phase | None:
-    """The candidate that stands for the formula, unless it is this one."""
+    """The candidate that represents the formula, unless it is this one."""
     for place in np.flatnonzero(same).tolist():
         phase = system.phases[place]
         if phase.calculation == PREDICTED:
@@ -494,7 +494,7 @@ def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], f
         raise InputError(f"{where}: {formula!r}, {energy!r} is not a formula and energy ({error!s:.80})") from error
     if not -LARGEST_ENERGY <= value <= LARGEST_ENERGY:
         rule = f"a formation energy lies between {-LARGEST_ENERGY:g} and {LARGEST_ENERGY:g} eV/atom"
-        raise InputError(f"{where}: {formula} has {value:g}: {rule}; a total energy, or one of the cell, is none")
+        raise InputError(f"{where}: {formula} has {value:g}: {rule}; do not give a total energy, or one per cell")
     return species, value
 
 
@@ -503,6 +503,6 @@ def _stand_in_rows(path: Path) -> list[Row]:
     if kinds - {POTENTIAL}:
         raise InputError(
             f"{path} holds rows with {columns.CALCULATION} {sorted(map(str, kinds - {POTENTIAL}))}: stand-ins have "
-            f"{POTENTIAL!r}; rows computed by DFT belong into the curated table"
+            f"{POTENTIAL!r}; rows computed by DFT belong in the curated table"
         )
     return _rows(path)

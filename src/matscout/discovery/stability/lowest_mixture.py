@@ -1,4 +1,4 @@
-"""The lowest energy that known phases can mix to: a tiny linear programme, compiled."""
+"""The lowest energy of a mixture of known phases: a small linear programme, compiled."""
 
 import numpy as np
 from numba import njit

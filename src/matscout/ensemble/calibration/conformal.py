@@ -116,7 +116,7 @@ def fit_conformal(
         InputError: there is no calibration row at all.
     """
     if len(scores) == 0:
-        raise InputError("no validation row has this label: intervals need some; raise split.validation")
+        raise InputError("no validation row has this label, but intervals need some; raise split.validation")
     members = {POOLED: np.ones(len(scores), bool)} | {name: strata == name for name in sorted({*expected, *strata})}
     if len(set(sources)) > 1:
         keys = sorted(set(zip(sources.tolist(), strata.tolist(), strict=True)))
@@ -139,4 +139,4 @@ def _replace_infinite(quantiles: dict[float, float], name: str, scores: Array) -
         quantiles[level] = float(scores.max())
     n_rows = len(scores)
     promise = f"the largest score is used, which covers {n_rows / (n_rows + 1):.3f}"
-    return [f"{name}: {n_rows} rows cannot promise a level of {level:g}; {promise}" for level in short]
+    return [f"{name}: {n_rows} rows cannot guarantee a level of {level:g}; {promise}" for level in short]

@@ -194,7 +194,7 @@ def fit_tuning(
     drop_factor: float | None,
     scale_power: float = SCALE_POWER,
 ) -> Tuning:
-    """Fit combination and temperature on labelled rows that trained no member.
+    """Fit combination and temperature on labelled rows that no member was trained on.
 
     Args:
         outputs: outputs of the members for n rows.

@@ -1,14 +1,14 @@
-"""The ensemble beside what it must beat: single members, other ways to combine, baselines, constant widths.
+"""Compare the ensemble with single members, other ways to combine them, baselines, and constant widths.
 
-What scaling by the spread is worth shows beside intervals of one width for all rows, on the same test rows. A constant
-width of the same overall coverage covers too many easy rows and too few of those that are far from the training set or
-doubtful. So a second constant is wide enough that no stratum falls below `FLOOR`, which our intervals have to reach
-too.
+The value of scaling by the spread shows in comparison with intervals of one width for all rows, on the same test rows.
+A constant width with the same overall coverage covers too many easy rows and too few of those that are uncertain or far
+from the training set. A second constant is therefore wide enough that no stratum falls below `FLOOR`, which the scaled
+intervals have to reach too.
 
-The baselines are trained on the same rows: a constant, and gradient boosting on compositions. Its features are those of
-Ward et al., "A general-purpose machine learning framework for predicting properties of inorganic materials" (2016),
-section "composition-based": of the elements' tabulated properties the weighted mean, mean absolute deviation, minimum,
-maximum and range over the elements present, with the number of elements.
+The baselines are trained on the same rows: a constant, and gradient boosting on compositions. Its features are those
+of Ward et al., "A general-purpose machine learning framework for predicting properties of inorganic materials" (2016),
+section "composition-based": weighted mean, mean absolute deviation, minimum, maximum and range of the tabulated
+properties of the elements present, and the number of elements.
 """
 
 from collections.abc import Mapping

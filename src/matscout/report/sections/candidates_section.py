@@ -1,6 +1,7 @@
 """Candidates: how they were made, which gates rejected them, and how the relaxation changed the shortlist."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,6 +127,11 @@ def _words(run: Run) -> str:
             f"{wording.number(known['mae_ensemble'], 3)}. The error of the potential is optimistic, because it was "
             f"trained on {judge['training_data'] or 'most of these crystals'}."
         )
+    for name, counts in told.get("properties", {}).items():
+        failed = sum(counts["failed_by_reason"].values())
+        words += f" Candidates with {wording.name_of(name)}: {counts['n']}; without, for the reason given: {failed}."
+    if told.get("properties"):
+        words += " The error of a property is that of SevenNet-0 on crystals with published values."
     return words
 
 
@@ -144,6 +150,7 @@ def _table(kept: pd.DataFrame) -> Table:
         Column("atoms moved", "Å"),
         Column("volume", "change"),
         Column("space group", "before and after", numeric=False),
+        *(Column(wording.name_of(name), wording.unit_of(name)) for name in properties_in(kept.columns)),
     )
     rows = tuple(_row(row) for row in kept.to_dict("records"))
     return Table("relaxation", f"Before and after, {wording.plural(len(kept), 'candidate')}", heads, rows)
@@ -167,8 +174,48 @@ def _row(row: dict[str, Any]) -> Row:
         number_cell(row["moved"], 2),
         Cell(wording.percent(_volume_change(row)), _volume_change(row)),
         text_cell(groups[0] if groups[0] == groups[1] else " to ".join(groups), note),
+        *(_property_cell(row, name) for name in properties_in(row)),
     )
     return Row(cells, candidate=row[columns.CANDIDATE_ID])
+
+
+def properties_in(names: Iterable[str]) -> list[str]:
+    """Columns of properties by the potential that are there."""
+    present = set(names)
+    return [name for name in columns.BY_RELAXATION if name in present]
+
+
+def _property_cell(row: dict[str, Any], name: str) -> Cell:
+    if not math.isfinite(row[name]):
+        return Cell(text_cell(wording.DASH, _why_not(row, name)).html, math.nan)
+    value, error = _with_error(row, name)
+    return Cell(Markup('{} <span class="sub">± {}</span>').format(value, error), float(row[name]))
+
+
+def _with_error(row: dict[str, Any], name: str) -> tuple[str, str]:
+    found = (row[name], row[name + columns.STD])
+    if name == columns.VOLUME_CHANGE:
+        return wording.percent(found[0]), wording.percent(found[1])
+    digits = 0 if name == columns.BULK_MODULUS_POTENTIAL else 2
+    return wording.number(found[0], digits), wording.number(found[1], digits)
+
+
+def _why_not(row: dict[str, Any], name: str) -> str:
+    reason = row.get(f"{columns.AVERAGE_VOLTAGE if name == columns.VOLUME_CHANGE else name}_reason")
+    return str(reason or "").replace("_", " ")
+
+
+def _property_facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Each property with its error and how it came about, or why it has no value."""
+    facts: list[tuple[str, Any]] = []
+    for name in properties_in(row):
+        detail = row.get(f"{name}_detail") or ""
+        if math.isfinite(row[name]):
+            shown = " ± ".join(_with_error(row, name))
+            unit = wording.unit_of(name)
+            detail = Markup('{} <span class="sub">{}</span>').format(f"{shown} {unit}".strip(), detail)
+        facts.append((wording.name_of(name), detail or _why_not(row, name)))
+    return facts
 
 
 def _volume_change(row: dict[str, Any]) -> float:
@@ -196,4 +243,4 @@ def relaxation_facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
         facts.append(("potential", f"{wording.number(said, 2)} eV/atom, weight {weight}"))
     if row["judges_remark"]:
         facts.append(("ensemble and potential", row["judges_remark"]))
-    return facts
+    return facts + _property_facts(row)

@@ -39,14 +39,9 @@ def asked(run: Run) -> dict[str, Any]:
     """The objectives and element rules of the goal, as text."""
     goal = run.goal
     aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
-    elements = (
-        ("Contains at least one of", goal.require_elements),
-        ("Contains only", goal.allow_elements or ()),
-        ("Does not contain", goal.deny_elements),
-    )
-    aims += [{"what": what, "rule": ", ".join(symbols)} for what, symbols in elements if symbols]
+    aims += [{"what": wording.capital(what), "rule": symbols} for what, symbols in goal.element_rules()]
     name = wording.name_of(run.params.screening.goal)
-    intro = f"{wording.capital(name)} ({goal.description}), as defined in params.yaml."
+    intro = f"{wording.capital(name)} ({goal.description}), as defined in params.yaml: a filter, no figure of merit."
     others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
     return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
 

@@ -1,1 +1,1 @@
-"""Files that a lab already has: one reader a format, every one a stream of raw rows."""
+"""Files of a lab: one reader per format, each yielding raw rows."""

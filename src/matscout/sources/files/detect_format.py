@@ -1,4 +1,4 @@
-"""Which format a file has: by its name, then by its first bytes; and the reader of each."""
+"""Detect the format of a file by its name, then by its first bytes; and the reader of each format."""
 
 import csv
 import re
@@ -80,7 +80,7 @@ def _json_kind(head: bytes, *, is_lines: bool) -> str:
     try:
         row = parse_line(head.split(b"\n", 1)[0])
     except RowError:
-        return "records"  # a first line that is not an object decides nothing; the reader rejects it by its number
+        return "records"  # a first line that is not an object is not decisive; the reader rejects it by its number
     if "x-optimade" in row or {"type", "attributes"} <= row.keys():
         return "optimade"
     if is_lemat(row):
@@ -125,7 +125,7 @@ def _read_folder(folder: Path) -> Iterator[RawRow | Rejection]:
 
 
 def _told(reader: Reader, path: Path) -> Iterator[RawRow | Rejection]:
-    """A file of a folder that is no use as a whole is one row of the quarantine."""
+    """An unusable file of a folder is one row of the quarantine file."""
     try:
         yield from reader(path)
     except InputError as error:

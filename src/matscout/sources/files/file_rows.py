@@ -1,4 +1,4 @@
-"""Files as streams, plain or gzip, whose content is checked to be whole; and `RawRow`, which every reader yields."""
+"""Files as streams, plain or gzipped, checked to be complete; and `RawRow`, which every reader yields."""
 
 import codecs
 import gzip
@@ -17,8 +17,8 @@ from matscout.errors import InputError
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK: Final = 1 << 20  # bytes
-MOST_EXPANSION: Final = 200  # times; rows of crystals compress to a tenth, nothing but repetition to a hundredth
-FREE_EXPANSION: Final = 64 << 20  # bytes that may expand as they like
+MOST_EXPANSION: Final = 200  # largest expansion; rows of crystals compress to a tenth, only repetitions to a hundredth
+FREE_EXPANSION: Final = 64 << 20  # bytes up to which any expansion is allowed
 
 
 def is_gzip(path: Path) -> bool:
@@ -32,7 +32,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """The file's content, decompressed on the fly, after its checksum has been held against all of it.
 
     Raises:
-        InputError: it is damaged or cut off, or expands beyond reason.
+        InputError: it is damaged or cut off, or expands too much.
     """
     if is_gzip(path):
         _prove(path, *_identity(path))
@@ -87,7 +87,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _prove(path: Path, _changed: int, size: int) -> None:
-    """Decompress to the end once: gzip checks its checksum there, and a bomb is seen before anything holds it."""
+    """Decompress to the end once, because gzip has its checksum there and a decompression bomb is noticed in time."""
     limit = max(FREE_EXPANSION, MOST_EXPANSION * size)
     n_bytes = 0
     try:

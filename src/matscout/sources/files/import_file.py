@@ -1,4 +1,4 @@
-"""A lab's own file as records: columns mapped, units converted, bad rows told apart.
+"""Read a lab's own file as records: columns mapped, units converted, unusable rows rejected.
 
 Units are factors to ours (`columns.UNITS`; CODATA 2018).
 """
@@ -14,7 +14,7 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.errors import ParameterError
 from matscout.params import FileImport
-from matscout.sources.fields import flag, identifier, number, text, year_of
+from matscout.sources.fields import flag, identifier, number, numbers, text, year_of
 from matscout.sources.files.detect_format import READERS, detect, until_cut_off
 from matscout.sources.files.file_rows import RawRow
 from matscout.sources.formats.crystal_parser import check_bulk
@@ -49,11 +49,11 @@ ALIASES: Final = MappingProxyType(
 )
 
 
-# How files write the functionals that we know by another name.
+# Other names of functionals in files.
 FUNCTIONALS: Final = MappingProxyType(
     {"pbe": "PBE", "pbesol": "PBEsol", "ps": "PBEsol", "scan": "SCAN", "r2scan": "r2SCAN", "hse06": "HSE06"}
 )
-THEORETICAL: Final = "theoretical"  # the Materials Project's: nobody made it
+THEORETICAL: Final = "theoretical"  # of the Materials Project: the material has not been made
 
 
 def import_file(path: Path, options: FileImport, source: str) -> Iterator[Record | Rejection]:
@@ -117,6 +117,7 @@ def _record(row: RawRow, fields: dict[str, Any], material_id: str, options: File
         year=year_of(fields, columns.YEAR),
         is_experimental=not theoretical if made is None and theoretical is not None else made,
         band_gap_functional=gap_functional,
+        own_labels=numbers({ours: row.fields.get(theirs) for ours, theirs in options.labels.items()}),
         file=row.file,
         row=row.number,
         **labels,  # type: ignore[arg-type]

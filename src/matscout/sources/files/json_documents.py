@@ -25,7 +25,7 @@ from matscout.sources.formats.own_records import parse_line
 from matscout.sources.record import RowError
 
 CHUNK = 1 << 18  # characters; a value that is longer is read in chunks that grow with it
-MAX_VALUE = 1 << 26  # characters: a broken file must not be read into memory in search of a bracket
+MAX_VALUE = 1 << 26  # characters; a broken file must not be read into memory in search of a bracket
 WHITESPACE = " \t\r\n"
 LITERAL_ENDS = '}]"'  # a value that ends in one of these is whole; a number may continue in the next chunk
 
@@ -60,7 +60,7 @@ class JsonStream:
         if not character:
             raise EOFError("the JSON text ends in the middle")
         if character not in characters:
-            raise ValueError(f"found {character!r} where one of {characters!r} must stand")
+            raise ValueError(f"found {character!r} where one of {characters!r} is expected")
         self._position += 1
         return character
 
@@ -137,7 +137,7 @@ def read_documents(path: Path) -> Iterator[RawRow | Rejection]:
                 file=name, row=number, material_id=key or "", reason=document.reason, detail=document.detail
             )
         elif not isinstance(document, dict | str):
-            detail = f"{document!r:.60} where an object with a structure must stand"
+            detail = f"{document!r:.60} where an object with a structure is expected"
             yield Rejection(file=name, row=number, material_id=key or "", reason="structure_malformed", detail=detail)
         elif not _is_beside(document):
             labels = _labels_of(document) if isinstance(document, dict) else {}
@@ -242,7 +242,7 @@ def read_alexandria(path: Path) -> Iterator[RawRow | Rejection]:
         stated = {} if functional is None else {columns.FUNCTIONAL: functional}
         for number, entry in enumerate(_entries(file)):
             if not isinstance(entry, dict) or not isinstance(entry.get("structure"), dict):
-                detail = f"{entry!r:.60} where an entry with a structure must stand"
+                detail = f"{entry!r:.60} where an entry with a structure is expected"
                 yield Rejection(file=name, row=number, reason="structure_malformed", detail=detail)
                 continue
             data = entry["data"] if isinstance(entry.get("data"), dict) else {}

@@ -1,4 +1,4 @@
-"""Crystals that a user has as files, named: what `matscout predict`, `screen` and `data/own_candidates/` read."""
+"""Read a user's files as named crystals, for `matscout predict`, `screen` and `data/own_candidates/`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ def read_structures(paths: Sequence[Path]) -> Iterator[Record | Rejection]:
         InputError: a path does not exist, is of an unknown kind, or cannot be read as a whole.
     """
     paths = [Path(path) for path in paths]
-    kinds = [detect(path) for path in paths]  # before any is read, so that a misspelt path fails at once
+    kinds = [detect(path) for path in paths]  # checked before any is read, so that a misspelt path fails at once
     single = [path for path, kind in zip(paths, kinds, strict=True) if kind == "structure"]
     names = iter(unique_names(single))
     taken: dict[str, str] = {}  # file by name

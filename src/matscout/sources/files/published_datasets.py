@@ -31,7 +31,10 @@ from matscout.sources.record import RowError
 
 COLUMNS: Final = frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites", "immutable_id"})
 OWN: Final = frozenset({"functional", "cross_compatibility"})
-ENERGIES: Final = {"energy_corrected": columns.MP2020, "energy": columns.UNCORRECTED}  # the first that is there counts
+ENERGIES: Final = {
+    "energy_corrected": columns.MP2020,
+    "energy": columns.UNCORRECTED,
+}  # the first of these that exists is used
 BATCH_ROWS: Final = 1000
 
 References = Mapping[tuple[str, str, str], float]  # (energy's name, functional, element) -> eV/atom
@@ -147,7 +150,7 @@ def read_matbench(path: Path) -> Iterator[RawRow | Rejection]:
         label = index[number] if number < len(index) else number
         default_id = label if isinstance(label, str) else f"{stem}-{label}"
         if not isinstance(values, list) or len(values) != len(columns):
-            detail = f"{values!r:.60} where {len(columns)} values must stand: {columns}"
+            detail = f"{values!r:.60} where {len(columns)} values are expected: {columns}"
             yield Rejection(file=name, row=number, material_id=default_id, reason="count_mismatch", detail=detail)
             continue
         fields = dict(zip(columns, values, strict=True))

@@ -23,7 +23,7 @@ from matscout.sources.record import RowError
 
 ENDINGS: Final = (".cif", ".mcif", ".vasp", ".poscar", ".contcar")
 VASP_NAMES: Final = ("poscar", "contcar")
-UNTOLD: Final = ("readme", "license", "licence")  # files that explain a folder
+UNTOLD: Final = ("readme", "license", "licence")  # files that describe a folder
 
 
 def is_structure(path: Path) -> bool:
@@ -155,7 +155,7 @@ def _is_aside(place: Path) -> bool:
     return any(part.startswith(".") for part in place.parts) or place.name.lower().startswith(UNTOLD)
 
 
-ISOTOPE: Final = re.compile(r"^(\s*)[DT](?=\s)")  # ASE knows no isotopes; everywhere else they are hydrogen
+ISOTOPE: Final = re.compile(r"^(\s*)[DT](?=\s)")  # ASE does not know isotopes, which matscout reads as hydrogen
 COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -186,7 +186,7 @@ def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
         if not first.strip():
             continue
         if not COUNT.fullmatch(first.strip()):
-            message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms must stand"
+            message = f"line {line_number}: {first.strip()!r:.60} where a number of atoms is expected"
             if not frame:
                 raise InputError(f"{shown(path)}, {message}")
             yield f"{message}; the frames before the last one were kept"
@@ -202,7 +202,7 @@ def _frames(stream: IO[str], path: Path) -> Iterator[list[str] | str]:
 
 
 def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow | Rejection:
-    from ase.io import read as read_ase  # loads half of scipy: no other format needs it
+    from ase.io import read as read_ase  # imported here, because it loads much of scipy and no other format needs it
 
     name, n_atoms = shown(path.name), int(frame[0])
     if n_atoms > MAX_ATOMS_READ:
@@ -223,7 +223,7 @@ def _row(path: Path, number: int, frame: list[str], default_id: str) -> RawRow |
     try:
         frame = [*frame[:2], *(ISOTOPE.sub(r"\1H", line) for line in frame[2:])]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of keys that it keeps in other places: nothing here reads them
+            warnings.simplefilter("ignore")  # about keys that it stores elsewhere, which are not read here
             atoms = read_ase(io.StringIO("".join(frame)), format="extxyz")
     except Exception as error:  # noqa: BLE001 - ASE leaks whatever its parts raise
         detail = f"ASE reads no frame: {type(error).__name__}: {error!s:.200}"

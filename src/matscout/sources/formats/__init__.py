@@ -1,1 +1,1 @@
-"""From the text of a file or the row of a database to a record."""
+"""Parse the text of a file or the row of a database into a record."""

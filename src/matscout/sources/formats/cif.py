@@ -132,7 +132,7 @@ def parse_cif(text: str) -> Crystal:
         )
     if len(blocks) > 1:
         names = ", ".join(block.name for block in blocks[:5])
-        detail = f"{len(blocks)} data blocks hold crystals ({names}); write one crystal a file"
+        detail = f"{len(blocks)} data blocks hold crystals ({names}); write one crystal per file"
         raise RowError("several_crystals", detail)
     return crystal_of(blocks[0])
 
@@ -247,7 +247,7 @@ def _number(value: str | None, what: str) -> float | None:
         return float(found[1])
     if fraction := FRACTION.fullmatch(value):
         return float(f"{fraction[1]}1") * int(fraction[2]) / max(int(fraction[3]), 1)
-    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number of common size")
+    raise RowError("not_a_number", f"{what} = {value!r:.40} must be a number of ordinary size")
 
 
 def _lattice(block: Block) -> NDArray[np.float64]:
@@ -486,9 +486,11 @@ def _parse_operator(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]
                 shift[row] += value
             position = found.end()
         if position < len(part) or not part:
-            raise RowError("structure_malformed", f"symmetry operation {text!r:.60} is none; write it as 'x, y, z+1/2'")
+            raise RowError(
+                "structure_malformed", f"{text!r:.60} is not a symmetry operation; write it as 'x, y, z+1/2'"
+            )
     if len(parts) != 3 or abs(abs(np.linalg.det(rotation)) - 1) > 1e-6:
-        raise RowError("structure_malformed", f"symmetry operation {text!r:.60} is none; write it as 'x, y, z+1/2'")
+        raise RowError("structure_malformed", f"{text!r:.60} is not a symmetry operation; write it as 'x, y, z+1/2'")
     return rotation, shift
 
 
@@ -540,7 +542,7 @@ def _fitting(
             rule = "the symmetry is absent or leaves a choice, and no formula with Z or density decides it"
             raise RowError("symmetry_unclear", f"{rule}; list _space_group_symop_operation_xyz")
         if _are_too_near(crystal):
-            raise RowError("symmetry_unclear", f"as the space group is named, atoms come nearer than {NEAREST:g} Å")
+            raise RowError("symmetry_unclear", f"with the stated space group, atoms are closer than {NEAREST:g} Å")
     return crystal
 
 
@@ -628,7 +630,7 @@ def _options(site: Site, formula: Mapping[str, float] | None) -> tuple[str, ...]
         letters = found[1] if found else ""
         is_plain = letters in {element, "D", "T"} or _letters(site.label) == element or formula is not None
         if not is_plain and all(to_element(letter.upper()) for letter in letters):  # CO, HO, NO, CN: two atoms or one
-            detail = f"site {site.label}: type symbol {letters!r} is one element or two; write {element}, or a formula"
+            detail = f"site {site.label}: type symbol {letters!r} is one element or two; write {element} or a formula"
             raise RowError("element_unclear", detail)
         return (element,)
     letters = _letters(site.label)
@@ -662,7 +664,7 @@ def _check_volume(lattice: NDArray[np.float64], statement: Statement) -> None:
     volume = abs(float(np.linalg.det(lattice)))
     if statement.volume is not None and abs(volume / statement.volume - 1) > VOLUME_TOLERANCE:
         detail = (
-            f"lengths and angles span {volume:.2f} Å³, _cell_volume says {statement.volume:.2f}; one of them is wrong"
+            f"lengths and angles span {volume:.2f} Å³, but _cell_volume is {statement.volume:.2f}; one of them is wrong"
         )
         raise RowError("cell_disagrees", detail)
 
@@ -692,7 +694,7 @@ def _check_contents(crystal: Crystal, statement: Statement) -> bool:
     )
     if statement.units is not None and not has_units and not is_dense:
         found = " or ".join(f"{unit:g}" for unit in sorted(units))
-        detail = f"the cell holds {found} formula units, _cell_formula_units_Z says {statement.units:g}"
+        detail = f"the cell holds {found} formula units, but _cell_formula_units_Z is {statement.units:g}"
         raise RowError("formula_units_disagree", f"{detail}; check symmetry and sites")
     if statement.units is None and is_dense is False:
         raise RowError("density_disagrees", _density_detail(crystal, statement.density))
@@ -702,7 +704,7 @@ def _check_contents(crystal: Crystal, statement: Statement) -> bool:
 def _formula_fault(counts: Mapping[str, int], formula: Mapping[str, float]) -> RowError:
     found = " ".join(f"{element}{number}" for element, number in sorted(counts.items()))
     stated = " ".join(f"{element}{number:g}" for element, number in sorted(formula.items()))
-    detail = f"the sites give {found}, _chemical_formula_sum says {stated}"
+    detail = f"the sites give {found}, but _chemical_formula_sum is {stated}"
     heavy = ({e: n for e, n in counts.items() if e != "H"}, {e: n for e, n in formula.items() if e != "H"})
     if "H" in formula and heavy[0] and _same_ratios(*heavy):
         ratio = next(heavy[0][element] / heavy[1][element] for element in heavy[1])
@@ -728,4 +730,4 @@ def _has_density(crystal: Crystal, stated: float | None) -> bool | None:
 
 
 def _density_detail(crystal: Crystal, stated: float | None) -> str:
-    return f"the sites give {_mass_density(crystal):.2f} g/cm³, _exptl_crystal_density_diffrn says {stated}"
+    return f"the sites give {_mass_density(crystal):.2f} g/cm³, but _exptl_crystal_density_diffrn is {stated}"

@@ -110,7 +110,7 @@ def parse_document(document: Any, depth: int = 0) -> Crystal:
 def parse_cif_text(text: Any) -> Crystal:
     """The crystal of CIF text alone; see `parse_text`."""
     if not isinstance(text, str | bytes):
-        raise RowError("structure_missing", f"{text!r:.60} is no CIF text")
+        raise RowError("structure_missing", f"{text!r:.60} is not CIF text")
     return parse_text(text)
 
 
@@ -149,7 +149,7 @@ def parse_poscar(text: str) -> Crystal:
     row += is_selective
     mode = (_words(lines, row) or ["?"])[0][0].lower()
     if mode not in "cdkf":
-        raise RowError("unreadable_structure", f"line {row + 1} must say Direct or Cartesian")
+        raise RowError("unreadable_structure", f"line {row + 1} must be Direct or Cartesian")
     body = [_words(lines, number) for number in range(row + 1, row + 1 + n_atoms)]
     if any(len(words_of) < 3 for words_of in body):
         n_whole = sum(len(words_of) >= 3 for words_of in body)
@@ -198,11 +198,13 @@ def _check_end(rest: list[str]) -> None:
     """
     after = _words(rest, 0)[:3]
     if len(after) == 3 and all(_is_number(word) for word in after):
-        raise RowError("count_mismatch", "more positions follow than the numbers of atoms say; correct one of them")
+        raise RowError(
+            "count_mismatch", "there are more positions than the numbers of atoms state; correct one of them"
+        )
     begins = "\n".join(rest).strip().splitlines()
     is_frame = any("configuration=" in line.lower() for line in begins)
     if is_frame or (not begins[:1] == [] and not begins[0].lower().startswith("lattice") and _is_head(begins)):
-        raise RowError("several_crystals", "a second structure follows the first; write one a file")
+        raise RowError("several_crystals", "a second structure follows the first; write one per file")
 
 
 def _is_head(lines: list[str]) -> bool:
@@ -246,7 +248,7 @@ def _poscar_species(names: list[str] | None, counts: list[int], body: list[list[
         species = [str(symbol) for symbol in written]
         ends = list(itertools.accumulate(counts))
         if any(len(set(species[end - count : end])) > 1 for end, count in zip(ends, counts, strict=True)):
-            detail = f"the numbers of atoms {counts} part the positions elsewhere than the elements beside them"
+            detail = f"the numbers of atoms {counts} divide the positions differently from the elements beside them"
             raise RowError("elements_disagree", detail)
         return species
     if len(names) != len(counts):
@@ -438,16 +440,20 @@ def from_ase(atoms: Any) -> Crystal:
     return make_crystal(np.array(atoms.cell), atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=False))
 
 
+def empty_widths(crystal: Crystal) -> NDArray[np.float64]:
+    """(3,) Å: the widest slab without the centre of an atom between planes parallel to bc, ca and ab."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
+    levels = np.sort(crystal.frac_coords % 1.0, axis=0)
+    return np.diff(levels, axis=0, append=levels[:1] + 1).max(axis=0) * heights
+
+
 def check_bulk(crystal: Crystal) -> None:
     """Reject a slab, a wire or a molecule in a box: its cell repeats, its matter does not.
 
     Raises:
         RowError: more than `VACUUM` without an atom, all across the cell.
     """
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # Å between planes
-    for axis, height in enumerate(heights):
-        levels = np.sort(crystal.frac_coords[:, axis] % 1.0)
-        gap = float(np.diff(np.append(levels, levels[0] + 1)).max()) * float(height)
+    for axis, gap in enumerate(empty_widths(crystal)):
         if gap > VACUUM:
             detail = f"{gap:.1f} Å without an atom along {'abc'[axis]}: a slab, a molecule in a box or a cut-off cell"
             raise RowError("not_bulk", f"{detail}; matscout knows bulk crystals")

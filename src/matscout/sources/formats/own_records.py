@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from matscout import columns
 from matscout.crystal_checks import Rejection
-from matscout.sources.fields import flag, identifier, number, parse_json, required, text, whole_number, year_of
+from matscout.sources.fields import flag, identifier, number, numbers, parse_json, required, text, whole_number, year_of
 from matscout.sources.formats.crystal_parser import parse_document
 from matscout.sources.record import MALFORMED, Record, RowError, check_cell, rejection_of
 
 FORMAT: Final = "records"
+OWN_LABELS: Final = "own_labels"
 
 
 def rows_of(page: Mapping[str, Any]) -> Iterator[Any]:
@@ -36,7 +37,8 @@ def _plain(record: Record) -> dict[str, Any]:
     row = record.to_row()
     plain = {key: [float(x) for x in row[key]] for key in (columns.LATTICE, columns.FRAC_COORDS)}
     labels = {label: _speakable(row[label]) for label in columns.LABELS}
-    return row | plain | labels | {"file": record.file, "row": record.row}
+    own = {OWN_LABELS: {label: _speakable(value) for label, value in record.own_labels.items()}}
+    return row | plain | labels | (own if record.own_labels else {}) | {"file": record.file, "row": record.row}
 
 
 def _speakable(value: float | None) -> float | str | None:
@@ -105,6 +107,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         is_experimental=flag(row, columns.IS_EXPERIMENTAL),
         band_gap_functional=text(row, columns.BAND_GAP_FUNCTIONAL),
         ytterbium_potential=text(row, columns.YTTERBIUM),
+        own_labels=numbers(row.get(OWN_LABELS) or {}),
         file=str(row.get("file") or ""),
         row=whole_number(row, "row") or 0,
     )

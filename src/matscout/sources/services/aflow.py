@@ -72,7 +72,7 @@ def parse_row(row: Mapping[str, Any], source: str) -> Record:
         energy_corrections=columns.UNCORRECTED,
         synthetic=bool(flag(row, "synthetic")),
         crystal=parse_cell(row),
-        band_gap=None if gap is not None and gap < 0 else gap,  # AFLOW writes a negative gap for none computed
+        band_gap=None if gap is not None and gap < 0 else gap,  # AFLOW writes a negative gap if none was computed
         formation_energy_per_atom=number(row, "enthalpy_formation_atom"),
         energy_above_hull=None,
         bulk_modulus=number(row, "ael_bulk_modulus_vrh"),
@@ -148,7 +148,7 @@ FIELDS: Final = (
     "aflowlib_date", "ael_bulk_modulus_vrh",
 )  # fmt: skip
 NUMBERED: Final = re.compile(r"\d+ of \d+")
-TRIES_PER_SIZE: Final = 3  # before a page is asked for in smaller parts
+TRIES_PER_SIZE: Final = 3  # tries before a page is requested in smaller parts
 MOST_FAILING: Final = 0.1  # of a page's rows: more than this is not a row's fault
 FAILING: Final = "fails whenever it is asked for"
 SHORT_TRIES: Final = 2
@@ -173,7 +173,7 @@ class AflowClient:
         self._part = self._page_size
 
     def open(self) -> str | None:
-        """AFLUX states no version."""
+        """Check that the service answers; AFLUX states no version."""
         self._http.probe(self._url(1, 1))
 
     def total(self, cursor: Cursor | None) -> int | None:
@@ -223,7 +223,7 @@ class AflowClient:
             allowed: rows that may fail one by one.
 
         Raises:
-            GaveUpError: the service is out of order, or more rows fail than that.
+            GaveUpError: the service is down, or more rows fail than that.
         """
         url, smaller = self._url(start // size + 1, size), _smaller(size)
         try:
@@ -232,7 +232,9 @@ class AflowClient:
             if error.is_throttled:
                 raise
             if not self._answers():
-                return list(rows_of(self._http.json(url, check=_check)))  # an outage: with all patience
+                return list(
+                    rows_of(self._http.json(url, check=_check))
+                )  # an outage: retry for as long as `patience` allows
             if size == 1:
                 if not allowed:
                     raise
@@ -243,7 +245,7 @@ class AflowClient:
             rows += part
             if len(part) < smaller:
                 break
-        if None not in rows:  # it was the size, not a row
+        if None not in rows:  # the size of the page was the cause, not a row
             self._part = min(self._part, smaller)
         return rows
 

@@ -1,6 +1,6 @@
-"""What every client of a service shares: JSON over HTTP, paced and bounded; retries; and the `Fetcher` protocol.
+"""Shared by all clients: JSON over HTTP with limited rate and size, retries, and the `Fetcher` protocol.
 
-A failed try is repeated with jittered, growing waits, as the service asks where it does, and not for ever.
+A failed try is repeated with jittered, growing waits, or as the service asks, until `patience` is used up.
 """
 
 import json
@@ -57,7 +57,7 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
 
     Args:
         function: what to try.
-        what: for the message, such as a URL without secrets.
+        what: name for the message, such as a URL without secrets.
         patience: seconds after which no further try begins.
         max_tries: at most so many, not counting those that were throttled.
 
@@ -65,7 +65,7 @@ def patiently(function: Callable[[], Result], *, what: str, patience: float, max
         What `function` returns.
 
     Raises:
-        GaveUpError: the message tells tries, last failure and what to do.
+        GaveUpError: it failed for good; the message gives tries, last failure and remedy.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
@@ -136,7 +136,7 @@ class HttpClient:
         """The JSON answer of a GET.
 
         Args:
-            url: URL with its query, already encoded as the service likes it.
+            url: URL with its query, already encoded for the service.
             check: raises TransientError on an answer that is JSON but wrong.
             max_tries: at most so many, within the patience.
 
@@ -147,7 +147,7 @@ class HttpClient:
         return patiently(lambda: self._once(url, check), what=url, patience=self._patience, max_tries=max_tries)
 
     def probe(self, url: str) -> None:
-        """One quick request, so that no network means one clear error before any work.
+        """Send one quick request, so that a missing network is one clear error before any work.
 
         Raises:
             SourceError: nothing answers.
@@ -265,7 +265,7 @@ def unreachable(name: str, url: str, error: Exception) -> str:
     return f"{name}: {host} does not answer ({type(error).__name__}). {OFFLINE.format(name=name)}"
 
 
-Cursor = dict[str, Any]  # plain JSON: it stands in the journal
+Cursor = dict[str, Any]  # plain JSON, stored in the journal
 
 
 @dataclass(frozen=True)
@@ -274,9 +274,9 @@ class Page:
 
     Attributes:
         content: JSON in the shape of the service's answers.
-        ids: identifiers of its rows; none may stand in two pages.
-        next: where to go on; None = this was the last.
-        skipped: rows that the service holds or announces and that could not be had, by reason; one without an id of
+        ids: identifiers of its rows; none may be in two pages.
+        next: cursor of the next page; None = this was the last.
+        skipped: rows that the service announces or contains but does not deliver, by reason; one without an id of
             its own is not among `ids`.
     """
 
@@ -291,9 +291,9 @@ class Fetcher(Protocol):
 
     Attributes:
         format: format of the pages, one of `page_formats.FORMATS`.
-        query: what is asked, in the service's own words.
+        query: the query, in the service's own terms.
         endpoint: base URL.
-        client: what talks to the service, with its version.
+        client: name and version of the client.
     """
 
     format: str

@@ -41,15 +41,15 @@ from matscout.sources.services.http import (
 
 NAME: Final = "materials_project"
 FORMAT: Final = "materials_project_summary"
-PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation, says Jain et al. 2013; rows do not repeat it
+PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation (Jain et al. 2013); rows do not state it
 # Elements that the Materials Project computes with a Hubbard U beside oxygen or fluorine.
 HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W"})
 HUBBARD_ANIONS: Final = frozenset({"O", "F"})
 PLAIN_ID: Final = re.compile(r"(mp|mvc)-\d+")
 FUNCTIONAL: Final = "PBE"
 RUN_TYPES: Final = MappingProxyType({"GGA": FUNCTIONAL, "PBE": FUNCTIONAL, "PBESOL": "PBEsol", "R2SCAN": "r2SCAN"})
-GAP_ORIGINS: Final = ("band_gap", "electronic_structure", "structure")  # the first that a document names counts
-BESIDE: Final = ("thermo", "core")  # documents of other collections that a page holds beside its summaries
+GAP_ORIGINS: Final = ("band_gap", "electronic_structure", "structure")  # the first of these in a document is used
+BESIDE: Final = ("thermo", "core")  # documents of other collections in a page, beside its summaries
 THERMO_LABELS: Final = ("formation_energy_per_atom", "energy_above_hull")
 
 
@@ -176,7 +176,7 @@ THERMO_TYPE: Final = "GGA_GGA+U"
 CORE_FIELDS: Final = ["material_id", "run_types"]
 CONTROLLED: Final = "access_controlled_batch_ids"  # in the heartbeat: GNoME's, CC BY-NC and of another functional
 CONTROLLED_LICENCE: Final = "BY-NC"
-IDS_PER_REQUEST: Final = 200  # longer addresses are refused
+IDS_PER_REQUEST: Final = 200  # longer addresses are rejected
 SHORT_TRIES: Final = 3  # for a page with fewer rows than the service announces
 NOT_GIVEN: Final = "announced and not given"
 NOT_FREE: Final = "not free for commercial use"
@@ -188,7 +188,7 @@ class MaterialsProjectClient:
     """A `Fetcher` of summary pages, each with its thermo documents on the GGA(+U) hull and its run types.
 
     Raises:
-        SourceError: no key is set, or one that cannot be right.
+        SourceError: no key is set, or the key cannot be valid.
     """
 
     format = FORMAT
@@ -353,7 +353,7 @@ class MaterialsProjectClient:
             message = self._without_key(f"{NAME}: mp-api cannot start: {type(error).__name__}: {error}")
             raise SourceError(message) from None
         session = self._rester.session
-        # Tries are counted, paced and bounded here; the client's own would add to them unseen.
+        # Tries are counted and limited here; the client's own retries would add to them.
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=0))
         session.headers["user-agent"] = f"{user_agent()} mp-api/{version('mp-api')}"
@@ -413,7 +413,7 @@ def is_low(thermo: Mapping[str, Any], most: float | None) -> bool:
 
 
 def slim(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary without what its page need not repeat: who built it, and when each of its calculations ended."""
+    """A summary without fields that are not needed: its builder, and the end of each of its calculations."""
     kept = {key: value for key, value in document.items() if key not in {"builder_meta", "origins"}}
     origins = [origin for origin in document.get("origins") or () if isinstance(origin, Mapping)]
     return kept | {"origins": [{key: origin.get(key) for key in ("name", "task_id")} for origin in origins]}

@@ -1,10 +1,10 @@
-"""The Materials Project's bulk tables: what it recommends for large downloads, without a key, from S3 or a folder.
+"""The Materials Project's bulk tables, recommended for large downloads: read without a key from S3 or a folder.
 
 Two layouts are read, each with the collections `summary`, `thermo` and `materials`:
 
 - files: `<root>/<collection>/nelements=N/symmetry_number=M.jsonl.gz`, and for thermo a folder
   `thermo_type=GGA_GGA+U` above; the root ends in a release, such as `collections/2025-09-25`;
-- Delta tables: `<root>/<collection>/`, rows of several releases told apart by the column `version`; the newest is read.
+- Delta tables: `<root>/<collection>/`, rows of several releases, by the column `version`; the newest is read.
 
 Pages are those of the REST client, so that one parser reads both.
 """
@@ -104,7 +104,7 @@ class BulkClient:
         return self._tables.release()
 
     def total(self, cursor: Cursor | None) -> int | None:
-        """Not stated: the limit of the query."""
+        """Not stated by the service; the limit of the query."""
         return self._wanted.limit if cursor is not None else None
 
     def fetch(self, cursor: Cursor | None) -> Page:
@@ -354,11 +354,11 @@ class Folder:
 
 
 class Bucket:
-    """A public bucket of S3, or of a server that speaks its language (`AWS_ENDPOINT_URL_S3`); no key is sent.
+    """A public bucket of S3, or of a compatible server (`AWS_ENDPOINT_URL_S3`); no key is sent.
 
     Args:
         address: `s3://bucket/prefix`.
-        patience: seconds that one request may spend failing and waiting.
+        patience: seconds that one request may be retried.
     """
 
     def __init__(self, address: str, patience: float) -> None:

@@ -28,8 +28,8 @@ from matscout.sources.services.http import (
 
 NAME: Final = "oqmd"
 FORMAT: Final = "oqmd_rest_optimade"
-VOLUME_TOLERANCE: Final = 0.02  # relative: the two answers must describe the same cell
-PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation, says Saal et al. 2013; rows do not repeat it
+VOLUME_TOLERANCE: Final = 0.02  # relative difference within which the two answers describe the same cell
+PSEUDOPOTENTIALS: Final = "PAW_PBE"  # of every calculation (Saal et al. 2013); rows do not state it
 HUBBARD_ELEMENTS: Final = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 
 
@@ -103,7 +103,7 @@ FIELDS: Final = (
 )
 CELL_FIELDS: Final = "lattice_vectors,cartesian_site_positions,species_at_sites,_oqmd_entry_id"
 KEPT_ATTRIBUTES: Final = CELL_FIELDS.split(",")
-FIRST_WIDTH: Final = 10  # windows, in pages: ids are dense at first
+FIRST_WIDTH: Final = 10  # size of the first window, in pages; ids are dense at first
 LAST_ID: Final = 1 << 40
 WINDOW_TRIES: Final = 4
 
@@ -132,7 +132,7 @@ class OqmdClient:
         self._first_width = FIRST_WIDTH * self._page_size
 
     def open(self) -> str | None:
-        """OQMD states no version of its data."""
+        """Check that the service answers; OQMD states no version of its data."""
         self._http.probe(self._labels_url(0, 1, limit=1))
         self._http.probe(self._cells_url(0, 1))
 

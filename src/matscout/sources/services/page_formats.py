@@ -1,4 +1,4 @@
-"""How the pages of each format become records: one entry a format."""
+"""How the pages of each format become records: one entry per format."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,1 +1,1 @@
-"""A snapshot on disk: pages of raw rows and the manifest that guards them."""
+"""Snapshots on disk: pages of raw rows, and a manifest with their hashes."""

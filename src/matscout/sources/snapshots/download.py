@@ -60,7 +60,7 @@ class Journal:
         """Keep other processes out.
 
         Raises:
-            SourceError: another process is downloading the same.
+            SourceError: another process runs the same download.
         """
 
         def taken(holder: str) -> SourceError:
@@ -133,7 +133,7 @@ class Journal:
     def _append(self, line: dict[str, Any]) -> None:
         raw = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         with self._path.open("ab") as stream:
-            stream.truncate(self._size)  # a torn line that a kill left behind must not run into this one
+            stream.truncate(self._size)  # an incomplete line left by a kill must not run into this one
             stream.seek(0, os.SEEK_END)
             stream.write(raw)
             stream.flush()
@@ -142,7 +142,7 @@ class Journal:
         self._size += len(raw)
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
-        """The whole lines up to the first damaged one, and their bytes."""
+        """The complete lines up to the first damaged one, and their bytes."""
         lines: list[dict[str, Any]] = []
         size = 0
         if not self._path.exists():
@@ -169,8 +169,8 @@ def _whole_line(raw: bytes, keys: frozenset[str]) -> dict[str, Any] | None:
     return line if is_whole else None
 
 
-MAX_REPEATS = 4  # times that a page may hold rows of an earlier one before it counts as the service's fault
-MOST_REPEATED = 0.5  # of a page's rows: one that repeats more is an earlier page
+MAX_REPEATS = 4  # how often a page may repeat rows before this counts as the service's fault
+MOST_REPEATED = 0.5  # share of a page's rows; a page that repeats more is an earlier page
 REPEATED = "repeated by the service"
 
 
@@ -184,7 +184,7 @@ def download(name: str, database: Database, fetcher: Fetcher, destination: Path,
         database: its parameters.
         fetcher: asks the service.
         destination: folder of the snapshot, replaced as a whole.
-        refresh: discard what was fetched and start over.
+        refresh: discard fetched pages and start over.
 
     Raises:
         SourceError: the service cannot be reached, refuses, or contradicts itself; the disk is full.

@@ -1,4 +1,4 @@
-"""Snapshots: written whole, from records or from the bundled sample, and read lazily as records."""
+"""Snapshots: written from records or from the bundled sample, and read lazily as records."""
 
 import logging
 import shutil
@@ -96,7 +96,7 @@ def write_records(items: Iterable[Record | Rejection], destination: Path, **mani
         **manifest: the fields of `Manifest` that are known without the rows.
 
     Raises:
-        InputError: not one record is among `items`; the message tells why the first rows were rejected.
+        InputError: `items` contains no record; the message gives the reasons of the first rejections.
     """
     n_rows, pages, reasons, losses = 0, {}, [], Losses()
     bar = progress(description=f"import {manifest['source']}", unit="row")

@@ -1,4 +1,4 @@
-"""Files of a snapshot: gzip JSON pages, `manifest.json` with their origin and hashes, and the disk that they will take.
+"""Files of a snapshot: gzipped JSON pages, `manifest.json` with their origin and hashes, and the disk space needed.
 
 The same rows give the same bytes.
 """
@@ -25,7 +25,7 @@ SAFE_PAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Manifest(BaseModel):
-    """`manifest.json` of one snapshot; no clock in it, so equal rows give equal bytes."""
+    """`manifest.json` of one snapshot; without a timestamp, so equal rows give equal bytes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,7 +58,7 @@ class Manifest(BaseModel):
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, last of a snapshot's files; `skipped` stands in it only where rows were."""
+    """Write `manifest.json`, the last file of a snapshot; it contains `skipped` only if rows were skipped."""
     content = manifest.model_dump()
     if not manifest.skipped:
         del content["skipped"]
@@ -91,13 +91,13 @@ ROWS_PER_PAGE = 1000
 
 
 def page_bytes(content: Any) -> bytes:
-    """Compact JSON, gzip without clock, name or platform byte: equal content gives equal bytes."""
+    """Compact JSON, gzipped without timestamp, name or platform byte, so that equal content gives equal bytes."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return compress(text.encode())
 
 
 def compress(raw: bytes) -> bytes:
-    """Gzip `raw` with an empty name and no time."""
+    """Gzip `raw` without name and timestamp."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:
         stream.write(raw)
@@ -132,7 +132,7 @@ def read_page(path: Path, sha256: str | None = None) -> Any:
         The JSON content.
 
     Raises:
-        InputError: the file is absent, cut off, no JSON, or not the bytes that the manifest lists.
+        InputError: the file is absent, cut off, not JSON, or has another hash than the manifest lists.
     """
     path = Path(path)
     try:
@@ -164,7 +164,7 @@ def raw_bytes(n_rows: int) -> int:
 
 
 def pipeline_bytes(databases: Mapping[str, Database]) -> int:
-    """Bytes that the whole pipeline takes, DVC cache included, if every query of a service reaches its limit."""
+    """Bytes that the whole pipeline needs, DVC cache included, if every query reaches its limit."""
     n_rows = sum(database.query.limit for database in databases.values() if database.origin in LIVE)
     return FIXED_BYTES + raw_bytes(n_rows) + n_rows * BYTES_PER_ROW_LATER
 
@@ -178,7 +178,7 @@ def check_download_fits(folder: Path, n_rows: int, name: str) -> None:
         name: name of the database, for the message.
 
     Raises:
-        SourceError: the message names what is needed and what is free.
+        SourceError: the space is too small; the message gives the space needed and the space free.
     """
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     needed, free = MARGIN * raw_bytes(max(n_rows, 0)), shutil.disk_usage(existing).free
