@@ -1,4 +1,4 @@
-# Two commands: `make repro` runs the pipeline on the bundled sample, `make test` passes the tests.
+# Two commands: `make repro` runs the pipeline on the bundled sample, `make test` runs the tests.
 ifneq ($(firstword $(sort 3.82 $(MAKE_VERSION))),3.82)
 $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
@@ -10,12 +10,12 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help:
-	@echo "make repro   install what is missing, run the whole pipeline, show where the results are"
-	@echo "make test    install what is missing, run the tests"
-	@echo "make test-all   exhaustive tests of what make test samples (every stage killed, all random moments, ...)"
+	@echo "make repro   install if needed, run the whole pipeline, show where the results are"
+	@echo "make test    install if needed, run the tests"
+	@echo "make test-all   run the exhaustive tests, of which make test runs a sample"
 	@echo "make setup   install only"
 	@echo "make lint    ruff and pyright"
-	@echo "make bench   measure speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
+	@echo "make bench   measure the speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
 	@echo "make bench-accuracy   train on the benchmark rows of ../shared/data (hours, resumable), write docs/accuracy.md"
 	@echo "make bench-hypothetical   test on compounds that nobody has made (../shared/data, a minute), write docs/hypothetical.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
@@ -28,8 +28,8 @@ repro: setup
 	@.venv/bin/matscout repro
 	@.venv/bin/matscout results
 
-# three workers for two cores: a quarter of the time tests wait for processes and servers; a thread that waits must not
-# keep another's core
+# Three workers for two cores, because tests wait for processes and servers a quarter of the time. A waiting thread must
+# not keep another's core.
 test test-all: export OMP_WAIT_POLICY := passive
 test test-all: export OMP_NUM_THREADS := 1
 PYTEST := .venv/bin/python -m pytest -n 3 --no-loadscope-reorder

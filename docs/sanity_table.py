@@ -64,7 +64,7 @@ def predicted(predictor: EnsemblePredictor) -> pd.DataFrame:
 
 
 def labels_of(materials: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """By formula, labels and fold of the genuine curated crystal with the lowest formation energy."""
+    """By formula, labels and fold of the real curated crystal with the lowest formation energy."""
     real = materials.loc[~materials[columns.SYNTHETIC]].merge(split, on=columns.MATERIAL_ID)
     real = real.dropna(subset=[columns.FORMATION_ENERGY_ALIGNED]).sort_values(columns.FORMATION_ENERGY_ALIGNED)
     formula = [Crystal.from_row(row).reduced_formula for row in real.to_dict("records")]

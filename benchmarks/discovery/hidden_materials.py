@@ -14,7 +14,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from benchmarks.shared_rows import ROOT, read_rows
 from matscout.compositions import atomic_fractions
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.ensemble.comparison.baselines import composition_features
+from matscout.ensemble.comparison.compare_methods import composition_features
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot
 

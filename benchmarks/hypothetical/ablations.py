@@ -24,12 +24,12 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.engine.process_setup import flush_subnormals
 from matscout.files import write_json, write_parquet
-from matscout.graphs.store.graph_store import GraphStore
+from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import distributions, embed
 from matscout.models.saved_member import WEIGHTS_FILE, load_member
 from matscout.params import load_params
-from matscout.training.runs.training import Training, TrainingInputs
 from matscout.training.train_member import train
+from matscout.training.training import Training, TrainingInputs
 
 RESULTS = ROOT / "benchmarks" / "results" / "hypothetical_ablations.json"
 KEPT = ROOT / ".checkpoints" / "ablations"

@@ -24,7 +24,7 @@ from benchmarks.uncertainty.narrowest import narrowest_steps
 from matscout import columns
 from matscout.compositions import atomic_fractions
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.comparison.baselines import composition_features
+from matscout.ensemble.comparison.compare_methods import composition_features
 
 Array = NDArray[np.float64]
 Fit = Callable[["Rows", Array], Callable[["Rows"], Array]]

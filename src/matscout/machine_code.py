@@ -1,6 +1,6 @@
-"""Compile once, while matscout is installed, what the first run would compile: `python -m matscout.machine_code`.
+"""Compile during installation what the first run would otherwise compile: `python -m matscout.machine_code`.
 
-numba keeps machine code beside the sources. What is there already and is up to date stays.
+numba keeps machine code beside the sources. Existing machine code that is up to date is kept.
 """
 
 import numpy as np

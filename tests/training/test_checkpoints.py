@@ -1,4 +1,4 @@
-"""Killed anywhere, a training goes on and ends in the same bytes."""
+"""A training killed anywhere resumes and gives the same bytes."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ def test_killed_at_a_moment_it_ends_in_the_same_bytes(
     train(tiny_inputs, destination, dvc_root=dvc_root)
     assert sha256_of(destination) == uninterrupted[1]
     assert not (dvc_root / ".checkpoints" / MEMBER).exists()
-    note("a member's training", f"{moment}: {left}", "goes on; same bytes")
+    note("a member's training", f"{moment}: {left}", "resumes; same bytes")
 
 
 @pytest.mark.parametrize("moment", ["before an epoch is tracked", "after the last epoch"])
@@ -99,7 +99,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes_each_time(
         moment = f"{1000 * seconds:.0f} ms after {since}: {left_behind(folder, inputs[1])}"
         train(*inputs[:2], dvc_root=folder)
         assert sha256_of(folder / "member") == uninterrupted[1], moment
-        note("a member's training", moment, "goes on; same bytes")
+        note("a member's training", moment, "resumes; same bytes")
         kills += 1
         if kills == wanted:
             return

@@ -95,10 +95,10 @@ def _machine() -> Iterator[Finding]:
 
 def _disk(params: Params) -> Finding:
     free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
-    text = f"{free:.1f} GiB free here; a run of the whole pipeline with these parameters takes up to {needed:.1f} GiB"
+    text = f"{free:.1f} GiB free here; the whole pipeline with these parameters needs up to {needed:.1f} GiB"
     if free >= needed:
         return Finding("disk", "ok", text)
-    return Finding("disk", "problem", f"{text}: free some, or lower databases.*.query.limit")
+    return Finding("disk", "problem", f"{text}; free disk space, or lower databases.*.query.limit")
 
 
 def _lock_file() -> Finding:

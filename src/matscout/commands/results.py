@@ -41,7 +41,7 @@ def lines_of_results(root: Path) -> Iterator[str]:
         raise InputError(f"{root / PARAMS_FILE} not found: run from the repository root")
     missing = [path for _, path, _ in PLACES if not (root / path).exists()]
     if missing:
-        raise InputError(f"not made yet: {', '.join(missing)}; run `make repro`, or `dvc pull` where a cache is shared")
+        raise InputError(f"not made yet: {', '.join(missing)}; run `make repro`, or `dvc pull` if a cache is shared")
     yield "Results"
     for name, path, hint in PLACES:
         yield f"  {name:18} {path:32} {hint}"
@@ -52,8 +52,8 @@ def lines_of_results(root: Path) -> Iterator[str]:
         yield f"  {name:22} {command}"
     if is_to_commit(root):
         yield "Commit this run: git add -A && git commit -m 'First run'"
-        yield "  dvc.lock names the files that this machine made; another processor rounds differently. Whatever goes"
-        yield "  back to an older dvc.lock (git checkout, dvc checkout) puts its files in the place of yours."
+        yield "  dvc.lock lists the files that this machine made; another processor rounds differently. Going back to"
+        yield "  an older dvc.lock (git checkout, dvc checkout) replaces your files with those that it lists."
 
 
 def is_to_commit(root: Path) -> bool:

@@ -37,8 +37,7 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
     run_hypothetical,
 )
 from matscout.ensemble.calibration.target_calibration import LabelledRows
-from matscout.ensemble.comparison.baselines import baseline_predictions, composition_features
-from matscout.ensemble.comparison.compare_methods import LabelledPredictions
+from matscout.ensemble.comparison.compare_methods import LabelledPredictions, baseline_predictions, composition_features
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
 from matscout.ensemble.members import check_store, load_members, run_members
 from matscout.ensemble.metrics import Resampling

@@ -15,7 +15,7 @@ from matscout.graphs.pack_crystals import PackedGraphs
 
 
 def collate(packed: PackedGraphs, rows: NDArray[np.int64], *, n_neighbors: int, cutoff: float) -> CrystalGraph:
-    """Join crystals into one graph, with the nearest part of their edges (see `neighbor_shells`).
+    """Join crystals into one graph, with the nearest part of their edges (see `neighbor_search`).
 
     Args:
         packed: graphs of all crystals.

@@ -19,7 +19,7 @@ class CrystalGraph:
     """One or many crystals as one disconnected graph, edges grouped by centre and sorted by distance.
 
     Atoms are the symmetry-inequivalent ones of the primitive cell when the graph was built with
-    `asymmetric_unit` (Ruff et al., "Connectivity optimized nested line graph networks for crystal
+    `symmetry` (Ruff et al., "Connectivity optimized nested line graph networks for crystal
     structures", Digital Discovery 2024); `multiplicity` then weighs them in every per-crystal mean.
 
     Attributes:

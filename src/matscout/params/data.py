@@ -98,7 +98,7 @@ class Database(Section):
                 message = f"{key} holds a name or a password, which would be stored with every run; leave it out"
                 raise ValueError(message)
             if parts.query or parts.fragment:
-                message = f"{key} goes on with ? or #, and a key there would be stored with every run; end it before"
+                message = f"{key} continues with ? or #, and a key there would be stored with every run; leave it out"
                 raise ValueError(message)
             if parts.scheme == "s3" and (self.origin, key) == ("bulk", "endpoint") and parts.hostname:
                 continue

@@ -3,7 +3,7 @@
 import numpy as np
 
 from matscout.compositions import atomic_fractions
-from matscout.ensemble.comparison.baselines import baseline_predictions, composition_features
+from matscout.ensemble.comparison.compare_methods import baseline_predictions, composition_features
 from matscout.models.layers.element_embedding import element_table
 
 

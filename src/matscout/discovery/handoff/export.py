@@ -211,11 +211,11 @@ SCRIPT_NAME = "relax_with_atomate2.py"
 _TEMPLATE = '''"""Relax the exported candidates with the Materials Project's GGA workflow.
 
     pip install atomate2
-    python {name}                 # runs here, one after the other
+    python {name}                 # runs on this machine, one after the other
     python {name} --remote        # submits with jobflow-remote instead
 
 Then, in the repository: `matscout collect` this folder, `matscout feedback`, `dvc repro`. Task documents of a
-database count as well: save each as JSON anywhere below this folder.
+database can be collected too: save each as JSON anywhere below this folder.
 """
 
 import sys
@@ -254,6 +254,6 @@ if __name__ == "__main__":
 
 
 def workflow_script(ids: Mapping[str, str]) -> str:
-    """The script's text for candidates in folders beside it; ids by folder."""
+    """The text of the script for candidates in folders beside it; ids by folder."""
     lines = "\n".join(f'    "{name}": "{identity}",' for name, identity in ids.items())
     return _TEMPLATE.format(name=SCRIPT_NAME, candidates=lines)
