@@ -71,7 +71,7 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         (
             ("members", "cogn", "training", "target_weights"),
             {"bandgap": 0.1},
-            "members.cogn.training.target_weights.bandgap is not a target; choose from ['band_gap', 'formation",
+            "members.cogn.training.target_weights.bandgap is not a target; choose from ['average_voltage', 'band_gap', 'formation",
         ),
         (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
@@ -153,7 +153,7 @@ def test_params_are_frozen():
         (
             ("screening", "goals", "solar_absorber", "objectives", 0, "column"),
             "bulk_modulus",
-            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['band_gap'",
+            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['average_voltage', 'band_gap'",
         ),
         (("screening", "goals", "battery", "elements"), {"all_of": ["li"]}, "did you mean Li?"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
