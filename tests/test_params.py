@@ -71,7 +71,7 @@ def test_a_misspelt_key_anywhere_is_named_with_its_full_path(path):
         (
             ("members", "cogn", "training", "target_weights"),
             {"bandgap": 0.1},
-            "members.cogn.training.target_weights.bandgap is not a target; choose from ['average_voltage', 'band_gap', 'formation",
+            "members.cogn.training.target_weights.bandgap is not a target; choose from ['band_gap', 'formation",
         ),
         (("members", "cogn", "training", "target_weights"), {"band_gap": 0}, "target_weights.band_gap = 0"),
         (("screening", "goal"), "superconductor", "choose one of"),
