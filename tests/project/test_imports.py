@@ -77,6 +77,7 @@ MAY_LOAD = {
     "stage train": TRAINING,
     "doctor": set(),
     "results": set(),
+    "compare": {"pandas", "moyopy", "pymatgen.core"},
     "mend": set(),
     "repro": set(),
     "train": set(),
