@@ -153,7 +153,7 @@ def test_params_are_frozen():
         (
             ("screening", "goals", "solar_absorber", "objectives", 0, "column"),
             "bulk_modulus",
-            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['band_gap'",
+            "screening.goals.solar_absorber asks for 'bulk_modulus', which is not predicted; choose from ['average_voltage', 'band_gap'",
         ),
         (("screening", "goals", "battery", "elements"), {"all_of": ["li"]}, "did you mean Li?"),
         (("databases", "aflow", "endpoint"), "http://aflow.org/API/", "must begin with https://"),
