@@ -17,8 +17,7 @@ from benchmarks.shared_rows import ROOT
 from benchmarks.speed.graphs import machine
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.discovery.relax.descent import descend
-from matscout.discovery.relax.relax_all import loaded
+from matscout.discovery.relax.descent import descend, loaded
 from matscout.engine.process_setup import use_one_thread
 from matscout.files import write_json
 from matscout.params import load_params

@@ -97,6 +97,7 @@ COMPETING_PHASES: Final = "competing_phases"  # what the candidate would decay t
 MISSING_REFERENCES: Final = "missing_references"  # chemical systems without a known phase, comma-separated
 STABILITY_JUDGED: Final = "stability_judged"  # its rivals are known well enough to say how stable it is
 STABILITY_REMARK: Final = "stability_remark"  # why not, or what replaces a known phase; else empty
+CELL_REMARK: Final = "cell_remark"  # on a cell unlike any known crystal; empty for others
 KNOWN_FORMULA: Final = "known_formula"  # id of the lowest known phase of the same formula; empty = none is known
 HULL_STD: Final = "hull_energy_std"  # of the phases that it competes with
 ELEMENTAL_COST: Final = "elemental_cost"  # of the elements, by mass

@@ -75,6 +75,7 @@ MAY_LOAD = {
     "stage split": {"pandas", "pymatgen.core"},
     "stage summarize": {"pandas", "pymatgen.core"},
     "stage train": TRAINING,
+    "compare": {"pandas"},
     "doctor": set(),
     "results": set(),
     "compare": {"pandas", "moyopy", "pymatgen.core"},

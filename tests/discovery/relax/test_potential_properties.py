@@ -23,10 +23,21 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax import potential_properties
 from matscout.discovery.relax.descent import NOT_CONVERGED, UNKNOWN_ELEMENT, descend
-from matscout.discovery.relax.equation_of_state import NO_MINIMUM, bulk_modulus
-from matscout.discovery.relax.insertion_voltage import CHARGES, NO_HOST, NO_ION, average_voltage
-from matscout.discovery.relax.potential_properties import ERRORS, FAILED, PROPERTIES, properties_of_all
-from matscout.discovery.relax.surface_energy import NEGATIVE, NO_SLAB, surface_energy
+from matscout.discovery.relax.potential_properties import (
+    CHARGES,
+    ERRORS,
+    FAILED,
+    NEGATIVE,
+    NO_HOST,
+    NO_ION,
+    NO_MINIMUM,
+    NO_SLAB,
+    PROPERTIES,
+    average_voltage,
+    bulk_modulus,
+    properties_of_all,
+    surface_energy,
+)
 from matscout.params.discovery import MobileIon
 from matscout.potentials.calculators import CalculatorPotential, crystal_of
 from matscout.potentials.potential import EnergiesAndForces, Facts

@@ -16,10 +16,10 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax import relax as stage
 from matscout.discovery.relax.after_relaxation import NoValueError
+from matscout.discovery.relax.descent import relax_all
 from matscout.discovery.relax.potential_judge import Comparison, Opinion, make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import Inputs, choose, relax
-from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.discovery.relax.verdict import FARTHEST, combine
 from matscout.ensemble.mixture import Mixture

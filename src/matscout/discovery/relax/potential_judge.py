@@ -21,7 +21,7 @@ from matscout import columns
 from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
 from matscout.curation.reference_offsets import Pairs
-from matscout.discovery.relax.relax_all import loaded_judge
+from matscout.discovery.relax.descent import loaded_judge
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
 from matscout.hypothetical.potential_labels import CORRECTION, ENERGY, MANIFEST_NAME, SECOND_ENERGY, Labels

@@ -15,9 +15,9 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
+from matscout.discovery.relax.descent import loaded, loaded_judge, relax_all
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
 from matscout.discovery.relax.potential_properties import REASON, asked_properties, properties_of_all
-from matscout.discovery.relax.relax_all import loaded, loaded_judge, relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of

@@ -10,10 +10,10 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
+from matscout.discovery.relax.descent import loaded, loaded_judge
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import relaxed_table
-from matscout.discovery.relax.relax_all import loaded, loaded_judge
 from matscout.discovery.relax.relaxed_table import OF_RIVALS
 from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.user_crystals import usable_crystals

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
-from matscout.discovery.screen.unusual_cells import CELL_REMARK
 
 NARROWEST: Final = 80  # characters to which a table is cut; a wider terminal shows more of the last column
 NAME: Final = 14  # characters of a crystal's name
@@ -93,7 +92,7 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
     found = []
     if symbols := str(row.get(columns.UNSEEN_ELEMENTS) or ""):
         found.append(f"never trained on {symbols}")
-    if remark := str(row.get(CELL_REMARK) or ""):
+    if remark := str(row.get(columns.CELL_REMARK) or ""):
         found.append(remark)
     if row.get(columns.FAR_FROM_TRAINING):
         found.append("far from training")

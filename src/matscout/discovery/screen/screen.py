@@ -21,7 +21,7 @@ from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_di
 from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, summarise_quarantine
 from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
-from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
+from matscout.discovery.screen.unusual_cells import cell_remark
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -188,7 +188,7 @@ def rank_structures(
             f"none of {len(named)} crystal(s) can be judged; the first, {first.material_id}: {first.detail}"
         )
     judged.table.insert(1, columns.FORMULA, [crystals[row].reduced_formula for row in judged.rows])
-    judged.table[CELL_REMARK] = [cell_remark(crystals[row]) for row in judged.rows]
+    judged.table[columns.CELL_REMARK] = [cell_remark(crystals[row]) for row in judged.rows]
     return judge.rank(judged.table), judged.rejections
 
 

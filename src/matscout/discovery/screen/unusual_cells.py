@@ -12,7 +12,6 @@ from typing import Final
 from matscout.crystal import Crystal
 from matscout.sources.formats.crystal_parser import empty_widths
 
-CELL_REMARK: Final = "cell_remark"
 """Column with what is unusual about the cell; empty = nothing."""
 
 VACUUM_REMARKED: Final = 5.0

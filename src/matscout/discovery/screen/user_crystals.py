@@ -16,7 +16,7 @@ from matscout.crystal_checks import Rejection
 from matscout.curation.row_checks import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
 from matscout.discovery.screen.predict_usable import predict_usable
-from matscout.discovery.screen.unusual_cells import CELL_REMARK, cell_remark
+from matscout.discovery.screen.unusual_cells import cell_remark
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError
@@ -191,7 +191,7 @@ def _predicted(
         rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
-    table[CELL_REMARK] = [cell_remark(crystals[row]) for row in table.index]
+    table[columns.CELL_REMARK] = [cell_remark(crystals[row]) for row in table.index]
     table = table.reset_index(drop=True)
     if len(table):
         add_experimental_gap(table)
