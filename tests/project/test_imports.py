@@ -78,7 +78,6 @@ MAY_LOAD = {
     "compare": {"pandas"},
     "doctor": set(),
     "results": set(),
-    "compare": {"pandas", "moyopy", "pymatgen.core"},
     "mend": set(),
     "repro": set(),
     "train": set(),
