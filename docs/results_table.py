@@ -1,6 +1,7 @@
 """Write the results tables of README.md and docs/relaxation.md: python docs/results_table.py.
 
-Read metrics/*.json and, if they exist, hypothetical.json and potential_properties.json of benchmarks/results.
+Read metrics/*.json and, if they exist, hypothetical.json, relaxation.json and potential_properties.json of
+benchmarks/results.
 """
 
 import json
@@ -9,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MARKED = re.compile(r"(<!-- results: begin .*?-->\n).*?(<!-- results: end -->)", re.DOTALL)
+MARKED = r"(<!-- {name}: begin .*?-->\n).*?(<!-- {name}: end -->)"
 TARGETS = {"band_gap": ("band gap", "eV"), "formation_energy_per_atom": ("formation energy", "eV/atom")}
 BASELINES = ("median of training", "mean of training", "gradient boosting on composition")
 
 HYPOTHETICAL = ROOT / "benchmarks" / "results" / "hypothetical.json"
 PROPERTIES = ROOT / "benchmarks" / "results" / "potential_properties.json"
+RELAXATION = ROOT / "benchmarks" / "results" / "relaxation.json"
+RELAXED_ROWS = {
+    "combined verdict": "**combined prediction, relaxed cell**",
+    "ensemble, relaxed": "ensemble, relaxed cell",
+    "ensemble, unrelaxed": "ensemble, unrelaxed cell",
+    "published: sevennet_0": "SevenNet-0, published",
+    "published: mace_mp_0": "MACE-MP-0, published",
+    "published: chgnet_0.3.0": "CHGNet 0.3, published",
+    "published: alignn": "ALIGNN, published",
+}
 PROPERTY_ROWS = {  # by column: what it is compared with, unit, digits, whether its error is relative
     "surface_energy": ("lowest surface of metals, PBE (Tran et al. 2016)", "J/m²", 2, True),
     "average_voltage": ("lithium fully out, measured (Chevrier et al. 2010)", "V", 2, False),
@@ -31,9 +42,10 @@ ONE_LOOK = {"voronoi_rf": "Voronoi forest", "megnet": "MEGNet", "alignn": "ALIGN
 Metrics = dict[str, Any]
 
 
-def updated(readme: str, table: str) -> str:
-    """The README's text with `table` between the markers."""
-    return MARKED.sub(lambda found: f"{found[1]}{table}{found[2]}", readme)
+def updated(page: str, table: str, name: str = "results") -> str:
+    """The page's text with `table` between the markers of that name."""
+    marked = re.compile(MARKED.format(name=name), re.DOTALL)
+    return marked.sub(lambda found: f"{found[1]}{table}{found[2]}", page)
 
 
 def table_of(ensemble: Metrics, members: Metrics, hypothetical: Metrics | None = None) -> str:
@@ -73,6 +85,24 @@ def hypothetical_table(results: Metrics) -> str:
         f"DAF {_calls(exact)}. Published predictions of the same rows reach: {beside}. On all rows, weighted as on the "
         f"leaderboard of Matbench Discovery, it reaches {whole['f1_reweighted']:.2f} / {whole['daf_reweighted']:.1f}. "
         "[What this means for a new compound](docs/hypothetical.md)."
+    )
+    return "\n".join(lines) + f"\n\n{words}\n"
+
+
+def relaxation_table(results: Metrics) -> str:
+    """WBM's compounds relaxed and judged as the stage `relax` does, beside published models on the same rows."""
+    lines = ["| | F1 | DAF | MAE, eV/atom | bias |", "|---|---|---|---|---|"]
+    for key, title in RELAXED_ROWS.items():
+        score = results["scores"][key]
+        lines.append(
+            f"| {title} | {score['f1']:.2f} | {score['daf']:.1f} | {score['mae']:.3f} | {score['bias']:+.3f} |"
+        )
+    matched, known = results["relaxed_cells_that_match_dft"]
+    covered = 100 * results["coverage_90_of_the_verdict"]
+    words = (
+        f"{results['rows']} rows of WBM with an exact hull, {results['failed']} of them not relaxed. The 90 % "
+        f"intervals of the combined prediction contain {covered:.0f} % of the DFT energies. Of {known} rows whose "
+        f"relaxed DFT cell is known, {matched} relaxed to that structure."
     )
     return "\n".join(lines) + f"\n\n{words}\n"
 
@@ -131,7 +161,8 @@ def main() -> None:
     """Rewrite the pages in place."""
     readme, relaxation = ROOT / "README.md", ROOT / "docs" / "relaxation.md"
     readme.write_text(updated(readme.read_text(), table_of(*read_figures())))
-    relaxation.write_text(updated(relaxation.read_text(), properties_table(json.loads(PROPERTIES.read_text()))))
+    page = updated(relaxation.read_text(), properties_table(json.loads(PROPERTIES.read_text())))
+    relaxation.write_text(updated(page, relaxation_table(json.loads(RELAXATION.read_text())), "wbm"))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def run_raising(monkeypatch, error):
             "No space left on device: to/a; free",
         ),
         (OSError(errno.EROFS, "Read-only file system", "data/a"), "make the file system writable"),
-        (OSError(errno.EIO, "Input/output error", "data/a"), "Input/output error: data/a; the disk fails"),
+        (OSError(errno.EIO, "Input/output error", "data/a"), "Input/output error: data/a; the disk is failing"),
         (OSError(errno.ENOTDIR, "Not a directory", "data/a/b"), "Not a directory: data/a/b; a file is where"),
         (OSError(errno.ELOOP, "Too many levels of symbolic links", "data/a"), "data/a; check that path and its disk"),
         (OSError("Cannot write\nto sink"), "Cannot write to sink; check"),

@@ -49,7 +49,7 @@ def test_a_second_member_of_an_architecture_gets_its_size_and_keeps_its_seed(par
     resize("large", params_file, SIZES)
     members = load_params(params_file).members
     assert members["mine"].encoder == members["cgcnn"].encoder
-    assert (members["mine"].training.seed, members["mine"].training.lr_scale) == (77, 0.5)
+    assert (members["mine"].training.seed, members["mine"].training.lr_scale) == (77, 1.0)
 
 
 def test_every_architecture_has_a_size():

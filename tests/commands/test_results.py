@@ -81,3 +81,5 @@ def test_the_readme_s_figures_are_those_of_the_metrics():
     page = (ROOT / "docs" / "relaxation.md").read_text()
     properties = table.properties_table(json.loads(table.PROPERTIES.read_text()))
     assert table.updated(page, properties) == page, "run: python docs/results_table.py"
+    relaxed = table.relaxation_table(json.loads(table.RELAXATION.read_text()))
+    assert table.updated(page, relaxed, "wbm") == page, "run: python docs/results_table.py"

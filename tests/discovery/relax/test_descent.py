@@ -97,7 +97,7 @@ def test_the_result_does_not_depend_on_how_the_crystal_is_written():
 
 def test_failures_are_told_and_never_raised():
     unknown = descend("a", caesium_chloride(3.2, ("U", "Cl")), POTENTIAL, settings())
-    assert (unknown.reason, "does not know U" in unknown.detail) == (UNKNOWN_ELEMENT, True)
+    assert (unknown.reason, "does not support U" in unknown.detail) == (UNKNOWN_ELEMENT, True)
     slow = descend("a", caesium_chloride(3.6), POTENTIAL, settings(steps=1))
     assert slow.reason == NOT_CONVERGED
     assert "after 1 steps" in slow.detail
