@@ -54,7 +54,7 @@ def test_checked_results_reach_the_training_and_nothing_is_acquired_again(tiny, 
     assert lines[0]["material_id"] in tiny.run("matscout", "feedback").stdout
     output = tiny.dvc("repro", "split", "featurize").stdout
     first, *others = tiny.stages_run(output)
-    assert (first, sorted(others)) == ("curate", ["featurize", "hypothetical", "split"])
+    assert (first, sorted(others)) == ("curate", ["featurize", "hypothetical", "label", "split"])
     materials = pd.read_parquet(tiny.root / "data/curated/materials.parquet").set_index("material_id")
     came_back = materials[materials["source"] == "feedback"]
     assert sorted(came_back.index) == sorted(line["material_id"] for line in lines)

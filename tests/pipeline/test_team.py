@@ -111,7 +111,7 @@ def test_a_colleague_gets_everything_and_sends_back_one_member_alone(folder, s3,
     assert colleague.stages_run(colleague.dvc("repro").stdout) == []
 
     colleague.edit_params(lambda tree: tree["members"]["composition"]["training"].update(seed=99))
-    assert colleague.stages_run(colleague.dvc("repro", "train@composition").stdout) == ["train@composition"]
+    assert colleague.stages_run(colleague.dvc("repro", "train@composition").stdout) == ["check", "train@composition"]
     colleague.run("git", "commit", "-q", "-a", "-m", "another seed")
     member = "data/members/composition"
     for remote in remotes:

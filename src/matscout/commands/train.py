@@ -189,6 +189,7 @@ def _dvc(*arguments: str) -> int:
     return main(list(arguments))
 
 
+CHECK_STAGE = "check"
 INPUT_STAGES = ("featurize",)  # curate, split and hypothetical come before it
 PATIENCE_S = 20.0  # with a lock of DVC's
 
@@ -196,10 +197,12 @@ PATIENCE_S = 20.0  # with a lock of DVC's
 def changed_stages(names: Sequence[str]) -> list[str]:
     """Those of the stages, and of the stages before them, that `dvc repro` would run.
 
+    The stage `check` runs again with every change of `params.yaml` and changes no output, so it does not count.
+
     Raises:
         InputError: there is no DVC repository here, or another DVC command is running.
     """
-    return _answer(lambda repo: sorted(repo.status(targets=list(names), with_deps=True)))
+    return _answer(lambda repo: sorted(set(repo.status(targets=list(names), with_deps=True)) - {CHECK_STAGE}))
 
 
 def members_to_train(names: Sequence[str]) -> list[str]:
