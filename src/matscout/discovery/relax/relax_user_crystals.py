@@ -10,6 +10,7 @@ import pandas as pd
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
+from matscout.discovery.cif_files import cif_text
 from matscout.discovery.relax.descent import loaded, loaded_judge
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
@@ -134,14 +135,11 @@ def write_relaxed_cifs(folder: Path, table: pd.DataFrame) -> int:
     Raises:
         InputError: the folder holds other files.
     """
-    from pymatgen.io.cif import CifWriter
-
     with atomic_path(folder, mark=CIFS_MARK) as path:
         path.mkdir()
         (path / CIFS_MARK).write_text("Relaxed by a universal potential; see the table of `matscout relax`.\n")
         rested = table.loc[table["converged"].to_numpy(bool)]
         for place, row in enumerate(rested.to_dict("records"), start=1):
             name = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(row[columns.CANDIDATE_ID]))
-            structure = Crystal.from_row(row).to_structure()
-            (path / f"{place:04d}_{name}.cif").write_text(str(CifWriter(structure, symprec=0.01)))
+            (path / f"{place:04d}_{name}.cif").write_text(cif_text(Crystal.from_row(row)))
     return len(rested)
