@@ -31,6 +31,7 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.graphs.graph_store import GraphStore
 from matscout.params import load_params
+from matscout.resume.fingerprint import fingerprint
 from matscout.resume.parts import Parts
 
 RESULTS = ROOT / "benchmarks" / "results" / "relaxation.json"
@@ -84,7 +85,8 @@ def main() -> None:
     crystals = [descent.crystal for descent in descents]
     rested = np.array([not descent.reason for descent in descents])
     judging = loaded_judge(settings)
-    own = folder / str(settings.judge or settings.potential)
+    known = fingerprint([settings.n_known, settings.seed], inputs=[ROOT / "data" / "splits" / "split.parquet"], code=[])
+    own = folder / f"{settings.judge or settings.potential}-{known[:12]}"  # energies of these known crystals
     own.mkdir(exist_ok=True)
     second = make_potential_judge(
         judging.facts,
