@@ -215,7 +215,7 @@ def relaxing_table(results: Results) -> str:
     """What a relaxation costs, by number of atoms."""
     figures = results["relaxing"]
     lines = ["| atoms | candidates | mean atoms | steps | processor, s |", "|---|---|---|---|---|"]
-    for size, row in figures["by_size"].items():
+    for size, row in sorted(figures["by_size"].items(), key=lambda item: item[1]["atoms"]):
         cells = f"{row['candidates']:.0f} | {row['atoms']:.1f} | {row['steps']:.1f} | {row['seconds']:.2f}"
         lines.append(f"| {size} | {cells} |")
     words = (
