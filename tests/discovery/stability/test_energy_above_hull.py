@@ -183,9 +183,9 @@ def test_each_candidate_competes_with_known_phases_and_with_the_lowest_candidate
     for (name, species, energy, _), formula, result in zip(found, formulas, decomposed, strict=True):
         entries = [PDEntry(Composition(e), 0.0) for e in elements]
         entries += [PDEntry(Composition("".join(row[1])), row[2] * len(row[1])) for row in known]
-        entries += [
+        entries += [  # of another formula whichever is lowest with its caution, the surer one of two
             PDEntry(Composition("".join(row[1])), (row[2] + phases.CAUTION * row[3]) * len(row[1]))
-            for other, row in lowest.items()
+            for row, other in zip(found, formulas, strict=True)
             if other != formula
         ]
         diagram = PhaseDiagram(entries, elements=[Element(e) for e in elements])
