@@ -31,7 +31,6 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
 from matscout.graphs.graph_store import GraphStore
 from matscout.params import load_params
-from matscout.resume.fingerprint import fingerprint
 from matscout.resume.parts import Parts
 
 RESULTS = ROOT / "benchmarks" / "results" / "relaxation.json"
@@ -85,20 +84,16 @@ def main() -> None:
     crystals = [descent.crystal for descent in descents]
     rested = np.array([not descent.reason for descent in descents])
     judging = loaded_judge(settings)
-    known = fingerprint([settings.n_known, settings.seed], inputs=[ROOT / "data" / "splits" / "split.parquet"], code=[])
-    own = folder / f"{settings.judge or settings.potential}-{known[:12]}"  # energies of these known crystals
+    own = folder / str(settings.judge or settings.potential)
     own.mkdir(exist_ok=True)
     second = make_potential_judge(
-        judging.facts,
+        params,
         settings,
-        params.curation,
         materials=ROOT / "data" / "curated" / "materials.parquet",
         split=ROOT / "data" / "splits" / "split.parquet",
-        predictions=arguments.ensemble / "predictions.parquet",
+        ensemble=arguments.ensemble,
         labels=ROOT / params.hypothetical.path,
-        taught=params.hypothetical.n > 0,
         parts=Parts(own),
-        workers=n_workers(),
     )
     energies = judging.energies(crystals) / [crystal.n_atoms for crystal in crystals]
     opinion = second.opinion(np.where(rested, energies, np.nan), crystals)

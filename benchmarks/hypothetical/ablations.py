@@ -27,7 +27,7 @@ from matscout.files import write_json, write_parquet
 from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import distributions, embed
 from matscout.models.saved_member import WEIGHTS_FILE, load_member
-from matscout.params import load_params
+from matscout.params import Graphs, load_params
 from matscout.training.train_member import train
 from matscout.training.training import Training, TrainingInputs
 
@@ -89,7 +89,7 @@ def predicted(folder: Path, crystals: list[Crystal]) -> NDArray[np.float64]:
     """(n,) formation energies, NaN for a crystal without a graph; eV/atom."""
     loaded = load_member(folder)
     ids = [str(number) for number in range(len(crystals))]
-    store, _ = GraphStore.from_usable(ids, crystals, loaded.card.graphs)
+    store, _ = GraphStore.from_usable(ids, crystals, Graphs(**loaded.card.graphs))
     graph = loaded.card.graph
     rows = np.arange(len(store.ids))
     embeddings = embed(loaded.model, store, rows, n_neighbors=graph["n_neighbors"], cutoff=graph["cutoff"])

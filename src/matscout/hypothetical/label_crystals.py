@@ -7,7 +7,7 @@ parabolas through three volumes.
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,14 +91,9 @@ def build_labels(
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])
-    blocks: dict[str, tuple[list[Drawn], bool]] = {}  # and whether both potentials label it
-    for number, (recipe, size) in enumerate([(BROAD, n), (SIMILAR, n_similar)]):
-        draws = draw(parents, prototypes, barred=barred, seed=seed + number, recipe=recipe, within=within)
-        items = list(itertools.islice(draws, size))
-        for place, start in enumerate(range(0, len(items), PART)):
-            block = items[start : start + PART]
-            blocks[f"{recipe.exchange}-{place:04d}-{len(block)}"] = block, place % SECOND_SHARE == 0
-    drawn = [item for block, _ in blocks.values() for item in block]
+    draws = partial(draw, parents, prototypes, barred=barred, within=within)
+    blocks = _blocks([(draws(seed=seed, recipe=BROAD), n), (draws(seed=seed + 1, recipe=SIMILAR), n_similar)])
+    drawn = [item for block in blocks.values() for item in block]
     if not drawn:
         raise InputError(
             f"no hypothetical crystal of the elements {', '.join(sorted(within))} can be drawn from {len(parents)} "
@@ -123,8 +118,8 @@ def build_labels(
     }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [
-            (name, [item.crystal(parents[item.parent_id]) for item in block], is_labelled_twice)
-            for name, (block, is_labelled_twice) in blocks.items()
+            (name, [item.crystal(parents[item.parent_id]) for item in block])
+            for name, block in blocks.items()
             if parts.file(name, "npz") is None
         ]
         _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
@@ -170,6 +165,17 @@ def label_own_crystals(
         write_json(folder / COUNT_NAME, {"drawn": own.n})
 
 
+def _blocks(draws: Sequence[tuple[Iterator[Drawn], int]]) -> dict[str, list[Drawn]]:
+    """The first crystals of each draw in blocks of `PART`, by name of the part: number of the draw, place, length."""
+    blocks = {}
+    for number, (items, size) in enumerate(draws):
+        chosen = list(itertools.islice(items, size))
+        for place, start in enumerate(range(0, len(chosen), PART)):
+            block = chosen[start : start + PART]
+            blocks[f"drawn{number}-{place:04d}-{len(block)}"] = block
+    return blocks
+
+
 def _known(number: int) -> str:
     """Name of a part of the known crystals."""
     return f"known-{number:04d}"
@@ -186,16 +192,20 @@ def _map(function: partial, tasks: Sequence[tuple[object, ...]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str | None, folder: Path, task: tuple[str, list[Crystal], bool]) -> None:
-    name, crystals, is_labelled_twice = task
+def _label_part(potential: str, second: str | None, folder: Path, task: tuple[str, list[Crystal]]) -> None:
+    name, crystals = task
     found = least_energies(load_potential(potential), crystals)
     other = np.full(len(crystals), np.nan)
-    rows = np.flatnonzero(np.isfinite(found.energy)) if is_labelled_twice else np.zeros(0, dtype=np.int64)
+    rows = np.flatnonzero(np.isfinite(found.energy)) if _is_labelled_twice(name) else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
     if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
     labels = {"energy": found.energy, "scale": found.scale, "second": other}
     Parts(folder).save_arrays(name, labels)
+
+
+def _is_labelled_twice(part: str) -> bool:
+    return int(part.split("-")[1]) % SECOND_SHARE == 0
 
 
 def _known_part(potential: str, second: str | None, folder: Path, task: tuple[int, pd.DataFrame]) -> None:

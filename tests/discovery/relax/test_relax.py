@@ -333,16 +333,13 @@ def test_the_correlation_of_both_errors_is_measured():
 
 def test_the_potential_judge_joins_its_scale_to_the_known_energies(known, params, tmp_path):
     judge = make_potential_judge(
-        POTENTIAL.facts,
+        params,
         params.relaxation,
-        params.curation,
         materials=known / "materials.parquet",
         split=known / "split.parquet",
-        predictions=known / "ensemble" / "predictions.parquet",
+        ensemble=known / "ensemble",
         labels=None,
-        taught=False,
         parts=Parts(tmp_path),
-        workers=1,
     )
     crystals = [perovskite("Cs", "Na", "Cl"), perovskite("Cs", "Na", "O")]
     energies = np.array([POTENTIAL.energies([crystals[0]])[0] / 5, -1.0])

@@ -22,9 +22,10 @@ from ase.optimize import BFGS, FIRE
 from matscout.crystal import Crystal
 from matscout.engine import parallel_stream
 from matscout.errors import InputError, StoreError
+from matscout.files import sha256_of_json
 from matscout.params import Relaxation
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
-from matscout.potentials.load_potential import load_potential
+from matscout.potentials.load_potential import code_of, load_potential
 from matscout.potentials.potential import Potential
 from matscout.resume.parts import Parts
 
@@ -161,11 +162,12 @@ def relax_all(
     Returns:
         One relaxation per crystal, in the given order.
     """
-    todo = [(place, ids[place], crystal) for place, crystal in enumerate(crystals) if parts.table(_name(place)) is None]
+    names = [part_name("descent", [crystal], name) for name, crystal in zip(ids, crystals, strict=True)]
+    todo = [task for task in zip(names, ids, crystals, strict=True) if parts.table(task[0]) is None]
     function = partial(_relax_one, settings, parts.folder.resolve())
     for _ in parallel_stream(function, todo, workers=workers, description="relaxing", unit="crystal"):
         pass
-    return [_kept(parts, place) for place in range(len(crystals))]
+    return [_kept(parts, name) for name in names]
 
 
 def loaded(settings: Relaxation) -> Potential:
@@ -186,19 +188,27 @@ def loaded_judge(settings: Relaxation) -> Potential:
     return load_potential(settings.judge, trust_file=settings.trust_file)
 
 
-def _relax_one(settings: Relaxation, folder: Path, task: tuple[int, str, Crystal]) -> None:
-    place, name, crystal = task
+def _relax_one(settings: Relaxation, folder: Path, task: tuple[str, str, Crystal]) -> None:
+    part, name, crystal = task
     found = descend(name, crystal, loaded(settings), settings)
     row = asdict(found) | {"crystal": found.crystal.to_row()}
-    Parts(folder).save_table(_name(place), pa.Table.from_pylist([row]))
+    Parts(folder).save_table(part, pa.Table.from_pylist([row]))
 
 
-def _kept(parts: Parts, place: int) -> Descent:
-    if (table := parts.table(_name(place))) is None:
+def _kept(parts: Parts, name: str) -> Descent:
+    if (table := parts.table(name)) is None:
         raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
     (row,) = table.to_pylist()
     return Descent(**(row | {"crystal": Crystal.from_row(row["crystal"])}))
 
 
-def _name(place: int) -> str:
-    return f"descent-{place}"
+def part_name(work: str, crystals: Sequence[Crystal], name: str = "") -> str:
+    """Name of the part with the results of these very crystals; others in their place never take them over."""
+    rows = [[crystal.lattice.tolist(), crystal.species, crystal.frac_coords.tolist()] for crystal in crystals]
+    return f"{work}-{sha256_of_json([name, rows])[:16]}"
+
+
+def potentials_of(settings: Relaxation) -> list[Any]:
+    """What decides the results of the potentials, for a run's fingerprint: facts, and the code of a user's file."""
+    facts = [loaded(settings).facts.to_json(), loaded_judge(settings).facts.to_json()]
+    return [*facts, *(code_of(name) for name in (settings.potential, settings.judge) if name)]

@@ -21,8 +21,8 @@ from matscout import columns
 from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
 from matscout.curation.reference_offsets import Pairs
-from matscout.discovery.relax.descent import loaded_judge
-from matscout.engine import parallel_stream
+from matscout.discovery.relax.descent import loaded_judge, part_name
+from matscout.engine import n_workers, parallel_stream
 from matscout.errors import InputError, StoreError
 from matscout.hypothetical.potential_labels import CORRECTION, ENERGY, MANIFEST_NAME, SECOND_ENERGY, Labels
 from matscout.hypothetical.potential_scale import (
@@ -32,7 +32,7 @@ from matscout.hypothetical.potential_scale import (
     element_noise,
     known_pairs,
 )
-from matscout.params import Curation, Offsets, Relaxation
+from matscout.params import Offsets, Params, Relaxation
 from matscout.potentials.potential import Facts
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -152,38 +152,33 @@ class PotentialJudge:
 
 
 def make_potential_judge(
-    facts: Facts,
+    params: Params,
     settings: Relaxation,
-    curation: Curation,
     *,
     materials: Path,
     split: Path,
-    predictions: Path,
+    ensemble: Path,
     labels: Path | None,
-    taught: bool,
     parts: Parts,
-    workers: int,
 ) -> PotentialJudge:
     """Fit the potential's energy scale to that of DFT, and compare it with the ensemble on known validation crystals.
 
     Args:
-        facts: facts about the potential.
-        settings: the section `relaxation`.
-        curation: settings of the fit of offsets.
+        params: sections `curation` (how offsets are fitted) and `hypothetical` (whether labels trained the ensemble).
+        settings: the section `relaxation`, which names the potential.
         materials: curated table.
         split: material_id and fold.
-        predictions: predictions of known crystals by the ensemble.
+        ensemble: folder of predictions of known crystals.
         labels: folder of labels by potentials, or None. If this potential made them, no training crystal is computed.
-        taught: whether the ensemble was trained on such labels.
         parts: parts of this run, which keep computed energies.
-        workers: processes.
 
     Raises:
         InputError: there are too few known crystals for the fit.
     """
+    facts, offsets = loaded_judge(settings).facts, params.curation.offsets
     known = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
     known = known.loc[~known[columns.SYNTHETIC].astype(bool) & known[columns.FORMATION_ENERGY_ALIGNED].notna()]
-    found = _read_labels(labels, known, curation.offsets)
+    found = _read_labels(labels, known, offsets)
     small = known.loc[known[columns.SPECIES].map(len) <= LARGEST_KNOWN].sort_values(columns.MATERIAL_ID)
     validation = _some(small.loc[small[columns.FOLD] == columns.VALIDATION], settings.n_known, settings.seed)
     training = small.iloc[:0]
@@ -191,26 +186,27 @@ def make_potential_judge(
         training = _of_all_elements(small.loc[small[columns.FOLD] == columns.TRAIN], N_ALIGNED, settings.seed)
     rows = pd.concat([validation, training])
     crystals = [Crystal.from_row(row) for row in rows.to_dict("records")]
-    energies = _energies(crystals, settings, parts, workers)
-    pairs = _pairs(found, training, energies[len(validation) :], facts, known, curation.offsets)
-    scale = EnergyScale.of(pairs, curation.offsets, facts.corrections)
+    energies = _energies(crystals, settings, parts)
+    pairs = _pairs(found, training, energies[len(validation) :], facts, known, offsets)
+    scale = EnergyScale.of(pairs, offsets, facts.corrections)
     chosen = crystals[: len(validation)]
     aligned = scale.aligned(energies[: len(validation)], chosen)
     truth = validation[columns.FORMATION_ENERGY_ALIGNED].to_numpy(np.float64)
+    predictions = ensemble / "predictions.parquet"
     told = pd.read_parquet(predictions, columns=[columns.MATERIAL_ID, columns.FORMATION_ENERGY])
     said = told.drop_duplicates(columns.MATERIAL_ID).set_index(columns.MATERIAL_ID)[columns.FORMATION_ENERGY]
-    ensemble = said.reindex(validation[columns.MATERIAL_ID]).to_numpy(np.float64)
+    by_ensemble = said.reindex(validation[columns.MATERIAL_ID]).to_numpy(np.float64)
     usable = np.isfinite(aligned)
     return PotentialJudge(
         facts,
         scale,
-        Comparison.of(truth, aligned, ensemble),
+        Comparison.of(truth, aligned, by_ensemble),
         found if found is not None and found.table[SECOND_ENERGY].notna().to_numpy().any() else None,
         known,
-        curation.offsets,
+        offsets,
         (aligned - truth)[usable],
         atomic_fractions([crystal.species for crystal in chosen])[usable],
-        taught,
+        params.hypothetical.n > 0,
     )
 
 
@@ -263,24 +259,21 @@ def _of_all_elements(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return rows.iloc[sorted([*needed, *others[: max(0, n - len(needed))]])]
 
 
-def _energies(crystals: Sequence[Crystal], settings: Relaxation, parts: Parts, workers: int) -> Array:
+def _energies(crystals: Sequence[Crystal], settings: Relaxation, parts: Parts) -> Array:
     """(n,) energies of known crystals in their own cells, eV/atom; each finished piece is kept."""
     pieces = [crystals[start : start + CHUNK] for start in range(0, len(crystals), CHUNK)]
-    todo = [(number, piece) for number, piece in enumerate(pieces) if parts.table(_name(number)) is None]
+    names = [part_name("known", piece) for piece in pieces]
+    todo = [task for task in zip(names, pieces, strict=True) if parts.table(task[0]) is None]
     function = partial(_energies_of_piece, settings, parts.folder.resolve())
-    for _ in parallel_stream(function, todo, workers=workers, description="known crystals", unit="piece"):
+    for _ in parallel_stream(function, todo, workers=n_workers(), description="known crystals", unit="piece"):
         pass
-    found = [parts.table(_name(number)) for number in range(len(pieces))]
+    found = [parts.table(name) for name in names]
     if any(table is None for table in found):
         raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
     return np.concatenate([np.zeros(0), *(table.column(0).to_numpy() for table in found if table is not None)])
 
 
-def _energies_of_piece(settings: Relaxation, folder: Path, task: tuple[int, Sequence[Crystal]]) -> None:
-    number, crystals = task
+def _energies_of_piece(settings: Relaxation, folder: Path, task: tuple[str, Sequence[Crystal]]) -> None:
+    name, crystals = task
     energies = loaded_judge(settings).energies(crystals) / [crystal.n_atoms for crystal in crystals]
-    Parts(folder).save_table(_name(number), pa.table({ENERGY: energies}))
-
-
-def _name(number: int) -> str:
-    return f"known-{number}"
+    Parts(folder).save_table(name, pa.table({ENERGY: energies}))

@@ -15,7 +15,7 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
-from matscout.discovery.relax.descent import loaded, loaded_judge, relax_all
+from matscout.discovery.relax.descent import loaded, loaded_judge, potentials_of, relax_all
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
 from matscout.discovery.relax.potential_properties import REASON, asked_properties, properties_of_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
@@ -29,7 +29,6 @@ from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.models.inference import plan_inference
 from matscout.params import Params, Relaxation
-from matscout.potentials.load_potential import code_of
 from matscout.potentials.potential import Facts
 from matscout.resume.parts import Parts
 
@@ -86,7 +85,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
     if settings.potential is None:
         _write(destination, pd.DataFrame({columns.CANDIDATE_ID: pd.Series(dtype=str)}), {"potential": None})
         return
-    facts, judging = loaded(settings).facts, loaded_judge(settings).facts
+    facts = loaded(settings).facts
     plan = plan_inference(params.compute.device, compiled=params.compute.compile)
     predictor = EnsemblePredictor.load(inputs.members, inputs.ensemble, plan).for_hypothetical()
     references = References.read(inputs.materials, inputs.stand_ins, inputs.hull)
@@ -97,24 +96,20 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
         "relax",
         settings=[
             {name: tree[name] for name in ("relaxation", "screening", "curation", "compute")},
-            [facts.to_json(), judging.to_json()],
-            [code_of(name) for name in (settings.potential, settings.judge) if name],
+            potentials_of(settings),
         ],
         inputs=inputs.files(),
         code=[__name__],
     ) as parts:
         chosen = choose(inputs.screening / RANKED_NAME, settings.n)
         second = make_potential_judge(
-            judging,
+            params,
             settings,
-            params.curation,
             materials=inputs.materials,
             split=inputs.split,
-            predictions=inputs.ensemble / "predictions.parquet",
+            ensemble=inputs.ensemble,
             labels=inputs.labels,
-            taught=params.hypothetical.n > 0,
             parts=parts,
-            workers=n_workers(),
         )
         others = rivals_but(inputs.screening / RANKED_NAME, set(chosen[columns.CANDIDATE_ID]))
         table = relaxed_table(chosen, judge, second, settings, others, materials=inputs.materials, parts=parts)

@@ -11,7 +11,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import cif_text
-from matscout.discovery.relax.descent import loaded, loaded_judge
+from matscout.discovery.relax.descent import potentials_of
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import relaxed_table
@@ -19,13 +19,11 @@ from matscout.discovery.relax.relaxed_table import OF_RIVALS
 from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.user_crystals import usable_crystals
 from matscout.discovery.stability.energy_above_hull import References
-from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
 from matscout.files import atomic_path
 from matscout.layout import MATERIALS, SPLIT, STAND_INS
 from matscout.params import load_params
-from matscout.potentials.load_potential import code_of
 from matscout.resume.parts import Parts
 from matscout.sources.files.named_structures import USER_SOURCE
 
@@ -78,7 +76,6 @@ def relax_structures(
     settings = params.relaxation.model_copy(update={"properties": (*params.relaxation.properties, *properties)})
     if potential is not None:
         settings = settings.model_copy(update={"potential": potential, "judge": None})
-    facts, judging = loaded(settings).facts, loaded_judge(settings).facts
     goals = params.screening.goals
     if goal not in goals:
         raise InputError(f"goal {goal!r} is not defined in params.yaml; choose one of {sorted(goals)}")
@@ -100,30 +97,19 @@ def relax_structures(
     rows[columns.FORMULA] = [crystals[row].reduced_formula for row in judged.rows]
     named = judged.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
     chosen = judge.rank(pd.concat([named.reset_index(drop=True), rows], axis=1))
-    tree = params.model_dump(mode="json")
-    labels = Path(params.hypothetical.path)
+    labels = path if (path := Path(params.hypothetical.path)).is_dir() else None
     with Parts.kept(
         "relax_own",
         settings=[
             settings.model_dump(mode="json"),
-            tree["curation"],
-            [facts.to_json(), judging.to_json()],
-            [code_of(name) for name in (settings.potential, settings.judge) if name],
+            params.curation.model_dump(mode="json"),
+            potentials_of(settings),
         ],
-        inputs=[*paths, MATERIALS, SPLIT],
+        inputs=[*paths, MATERIALS, SPLIT, *([labels] if labels else [])],
         code=[__name__],
     ) as parts:
         second = make_potential_judge(
-            judging,
-            settings,
-            params.curation,
-            materials=MATERIALS,
-            split=SPLIT,
-            predictions=ensemble / "predictions.parquet",
-            labels=labels if labels.is_dir() else None,
-            taught=params.hypothetical.n > 0,
-            parts=parts,
-            workers=n_workers(),
+            params, settings, materials=MATERIALS, split=SPLIT, ensemble=ensemble, labels=labels, parts=parts
         )
         nobody = pd.DataFrame(columns=list(OF_RIVALS))
         return relaxed_table(chosen, judge, second, settings, nobody, materials=MATERIALS, parts=parts), rejections

@@ -12,8 +12,6 @@ from typing import Final
 from matscout.crystal import Crystal
 from matscout.sources.formats.crystal_parser import empty_widths
 
-"""Column with what is unusual about the cell; empty = nothing."""
-
 VACUUM_REMARKED: Final = 5.0
 """Å without an atom across a cell: 99.8 % of the sample's known crystals have less, and all have along two axes."""
 
