@@ -43,6 +43,7 @@ FOUNDATION = {
     "progress",
     "crystal",
     "crystal_checks",
+    "curated_table",
     "engine",
     "resume",
 }
@@ -192,3 +193,25 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, matscout; print(sorted({'torch', 'pymatgen', 'mlflow', 'pandas'} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+READERS = {"read_parquet", "read_table", "read_schema", "ParquetFile"}
+
+
+def reads_of_curated_tables(tree):
+    """Calls that read a parquet file whose name says that it is a curated table."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    readers = [call for call in calls if ast.unparse(call.func).split(".")[-1] in READERS]
+    return [call for call in readers if re.search(r"materials\b", ast.unparse(call.args[0]), re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("code", ["pd.read_parquet(materials)", "pq.read_table(root / MATERIALS, columns=names)"])
+def test_the_check_for_readers_of_the_curated_table_sees_them(code):
+    assert reads_of_curated_tables(ast.parse(code))
+
+
+def test_one_class_reads_the_curated_table():
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]:
+        if file.name != "potential_judge.py":
+            found = [ast.unparse(call) for call in reads_of_curated_tables(ast.parse(file.read_text()))]
+            assert not found, f"{file.relative_to(ROOT)}: {found}; use a view of CuratedTable"

@@ -124,7 +124,7 @@ IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull", "data/distill
 
 def test_every_data_folder_that_a_stage_reads_is_in_the_cache():
     """What is no out is absent after `dvc pull`: the names of the curated files come from the code that writes them."""
-    from matscout.curation import curated_table
+    from matscout import curated_table
 
     written = {f"data/curated/{value}" for key, value in vars(curated_table).items() if key.endswith("_NAME")}
     assert set(STAGES["curate"]["outs"]) == written

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.engine import parallel_map
-from matscout.errors import InputError, StoreError
+from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, write_json, write_parquet
 from matscout.graphs.neighbor_search import TIE_TOLERANCE
 from matscout.graphs.pack_crystals import ARRAYS, OFFSETS, CrystalBlock, PackedGraphs, join_offsets, pack_graphs
@@ -41,7 +42,7 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
         InputError: the table has no rows, an id twice, or a broken cell (the message names it).
     """
     materials, directory = Path(materials), Path(directory)
-    block = _read_block(materials)
+    block = CrystalBlock.from_table(CuratedTable(materials).crystals(), str(materials))
     firsts = range(0, len(block), _SHARD)
     described = {"format_version": FORMAT_VERSION, "settings": settings.model_dump(), "shard": _SHARD}
     with Parts.kept("featurize", settings=described, inputs=[materials], code=[__name__]) as parts:
@@ -58,18 +59,6 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
             counts = _merge(shards, temporary)
             write_index(temporary, np.array(block.ids, dtype=np.str_))
             write_sidecar(temporary, settings, counts)
-
-
-def _read_block(materials: Path) -> CrystalBlock:
-    names = [columns.MATERIAL_ID, columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS]
-    table = pq.read_table(materials, columns=names)
-    if table.num_rows == 0:
-        raise InputError(f"{materials} has no rows; look into quarantine.parquet beside it for the reasons")
-    block = CrystalBlock.from_table(table, str(materials))
-    ids, counts = np.unique(np.array(block.ids), return_counts=True)
-    if (most := counts.max()) > 1:
-        raise InputError(f"{materials}: material_id {ids[counts.argmax()]} occurs {most} times; it must be unique")
-    return block
 
 
 def _name(first: int) -> str:

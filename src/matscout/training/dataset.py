@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.errors import TrainingError
 from matscout.graphs.crystal_graph import CrystalGraph, crystals_between, inference_batches, training_batches
 from matscout.graphs.graph_store import GraphStore
@@ -180,12 +180,7 @@ def read_labels(materials: Path, names: Iterable[str]) -> pd.DataFrame:
     wanted = sorted(set(names))
     published = {name.split("@")[0] for name in wanted}
     of_class = [name for name in wanted if "@" in name]
-    classes = [columns.SOURCE, columns.FUNCTIONAL] if of_class else []
-    told = [columns.CALCULATION] if columns.CALCULATION in pq.read_schema(materials).names else []
-    wanted_columns = [columns.MATERIAL_ID, columns.SYNTHETIC, *told, *classes, *sorted(published)]
-    table = pd.read_parquet(materials, columns=wanted_columns)
-    if not told:
-        table[columns.CALCULATION] = columns.BY_DFT
+    table = CuratedTable(materials).labels(published, [columns.SOURCE, columns.FUNCTIONAL] if of_class else [])
     for name in of_class:
         column, _, one = name.partition("@")
         source, _, functional = one.partition("/")

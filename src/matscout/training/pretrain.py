@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.errors import InputError, TrainingError
 from matscout.params import Params, Target, block_of
 from matscout.training.dataset import class_label, read_labels
@@ -74,8 +75,7 @@ def database_targets(materials: Path, split: Path, params: Params) -> dict[str, 
     Raises:
         TrainingError: no class of rows has enough labels.
     """
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL])
-    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = CuratedTable(materials).with_folds(split, [columns.SOURCE, columns.FUNCTIONAL])
     published = {target: _published(target, settings) for target, settings in params.targets.items()}
     table = table.merge(read_labels(materials, published.values()), on=columns.MATERIAL_ID, validate="one_to_one")
     training = table.loc[table[columns.FOLD] == columns.TRAIN, :]
@@ -114,8 +114,7 @@ def check_whole_groups(materials: Path, split: Path) -> None:
     Raises:
         InputError: a material is in both; the message names its rows.
     """
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.DUPLICATE_GROUP])
-    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = CuratedTable(materials).with_folds(split, [columns.DUPLICATE_GROUP])
     trained = set(table.loc[table[columns.FOLD] == columns.TRAIN, columns.DUPLICATE_GROUP])
     held_out = table[columns.FOLD].isin([columns.VALIDATION, columns.TEST])
     torn = table.loc[held_out & table[columns.DUPLICATE_GROUP].isin(list(trained)), columns.DUPLICATE_GROUP].unique()

@@ -9,8 +9,7 @@ process that has to take its part in several passes (see `Trainer`) could not se
 are a few megabytes.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self, TypeVar
 
@@ -41,16 +40,6 @@ class Batch(Protocol):
     def part(self, start: int, stop: int) -> Self:
         """The rows `start` to `stop` - 1; the losses of a batch's parts add up to the batch's."""
         ...
-
-
-def parts(batch: Batch, most_rows: int | None) -> Iterator[Batch]:
-    """The batch in nearly equal parts of at most so many rows; the batch itself if it is one part."""
-    n_parts = math.ceil(batch.n_rows / most_rows) if most_rows else 1
-    if n_parts == 1:
-        yield batch
-        return
-    for number in range(n_parts):
-        yield batch.part(batch.n_rows * number // n_parts, batch.n_rows * (number + 1) // n_parts)
 
 
 def named(batch: Batch) -> str:

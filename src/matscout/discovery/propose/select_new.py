@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
-from matscout.discovery.known_materials import CuratedTable
+from matscout.discovery.known_materials import KnownMaterials
 from matscout.discovery.propose.crystal_templates import Template
 from matscout.discovery.propose.gates import DUPLICATE, IN_CURATED, NOT_NEEDED, POLYMORPHS, Attrition
 from matscout.discovery.propose.novelty import FormulaGroup, judge_all
@@ -37,7 +37,7 @@ class Known:
             search.
     """
 
-    curated: CuratedTable
+    curated: KnownMaterials
     users: dict[str, list[tuple[Crystal, str]]] = field(default_factory=dict)
     templates: dict[str, Template] = field(default_factory=dict)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.curated_table import CuratedTable
 from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.goals import obeys_element_rules
 from matscout.discovery.rank.pareto import costs, expected_improvement, front_probability
@@ -74,7 +74,7 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
     asks_for_made = any(aim.column == columns.PARENT_MADE for aim in judge.goal.objectives)
     names = [columns.SYNTHETIC, columns.SPECIES, *labels.values()]
     names += [columns.IS_EXPERIMENTAL] if asks_for_made else []
-    table = pq.read_table(materials, columns=names).to_pandas().rename(columns={v: k for k, v in labels.items()})
+    table = CuratedTable(materials).rows(names).rename(columns={v: k for k, v in labels.items()})
     usable = ~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[wanted].notna().to_numpy().all(axis=1)
     usable &= obeys_element_rules(table[columns.SPECIES].tolist(), judge.goal)
     table = table.loc[usable].reset_index(drop=True)
