@@ -100,7 +100,7 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))
     folds = read_folds(materials, split, params.targets)
-    has_hypothetical = (folds[columns.FOLD] == columns.CALIBRATION).any()
+    has_hypothetical = columns.CALIBRATION in set(folds[columns.FOLD])
     surrogates = load_surrogates(Path(params.ensemble.surrogates), loaded) if has_hypothetical else []
     check_store([*loaded, *surrogates], store)
     held_out = _run(loaded, store, folds)
