@@ -12,8 +12,7 @@ from benchmarks.uncertainty.members_and_rows import Inputs
 from matscout import columns
 from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.calibration.population_shift import reweighted_interval
-from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction
+from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction, reweighted_interval
 from matscout.ensemble.metrics import coverage, mean_width
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor

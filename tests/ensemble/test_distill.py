@@ -17,8 +17,7 @@ from small_outputs import ANIONS, CATIONS, binary, make_outputs, write_member
 from matscout import columns
 from matscout.ensemble.distill import distill
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, student
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, student
 from matscout.errors import InputError, ParameterError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.graph_store import GraphStore

@@ -59,7 +59,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.files import write_parquet
-from matscout.graphs import collate, pack_crystals
+from matscout.graphs import crystal_graph, pack_crystals
 from matscout.graphs.graph_store import GraphStore, build_store
 from matscout.machine_code import SETTINGS, compile_now
 from matscout.models.inference import embed

@@ -153,6 +153,11 @@ def test_every_section_of_params_is_tracked_by_a_stage_and_checked_by_the_first(
     assert tracked == set(PARAMS) == set(STAGES[BEFORE_ALL]["params"])
 
 
+def test_only_the_check_of_params_is_said_to_write_always_the_same():
+    constant = [name for name, stage in STAGES.items() if stage.get("meta", {}).get("constant_output")]
+    assert constant == [BEFORE_ALL]
+
+
 def test_the_check_of_params_comes_before_every_stage():
     """Else DVC would remove the outputs of a stage that runs before the check or beside it."""
     stages = expanded_stages(ROOT)

@@ -16,8 +16,7 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.engine import parallel_map
 from matscout.errors import InputError, StoreError
-from matscout.graphs.collate import ResidentGraphs, collate, count_edges
-from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.crystal_graph import CrystalGraph, ResidentGraphs, collate, count_edges
 from matscout.graphs.featurize import build_store, open_files
 from matscout.graphs.pack_crystals import ARRAYS, CrystalBlock, PackedGraphs, pack_graphs, pack_usable, whole_crystals
 from matscout.params import Graphs

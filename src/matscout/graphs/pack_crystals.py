@@ -17,8 +17,7 @@ from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.crystal_checks import Rejection, find_malformed
 from matscout.errors import InputError
 from matscout.graphs.compiled import compiled
-from matscout.graphs.lattice_geometry import FINE, cell_problem, overlap_problem, rejection_of
-from matscout.graphs.neighbor_search import search
+from matscout.graphs.neighbor_search import FINE, cell_problem, overlap_problem, rejection_of, search
 from matscout.graphs.symmetry import orbits_of
 from matscout.params import Graphs
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.graphs.compiled import compiled
-from matscout.graphs.lattice_geometry import inverse, product, reduce_lattice
+from matscout.graphs.neighbor_search import inverse, product, reduce_lattice
 
 
 @compiled

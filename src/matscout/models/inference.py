@@ -18,8 +18,7 @@ from torch import Tensor
 from matscout.engine import n_workers
 from matscout.engine.process_setup import keep_freed_memory, subnormals_flushed
 from matscout.errors import ParameterError
-from matscout.graphs.collate import ResidentGraphs
-from matscout.graphs.crystal_graph import CrystalGraph, inference_batches
+from matscout.graphs.crystal_graph import CrystalGraph, ResidentGraphs, inference_batches
 from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
 from matscout.models.families.registry import FAMILIES

@@ -10,7 +10,7 @@ from matscout.errors import TrainingError
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.architectures import build_encoder
 from matscout.models.families.registry import FAMILIES
-from matscout.models.layers.mlp import MLP
+from matscout.models.layers.message_passing import MLP
 
 
 class TargetHead(nn.Module):

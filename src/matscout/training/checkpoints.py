@@ -16,8 +16,7 @@ from typing import Any
 
 from matscout.errors import StoreError, TrainingError
 from matscout.files import atomic_path
-from matscout.resume.parts import Parts
-from matscout.resume.work_folders import CHECKPOINTS, locked, root
+from matscout.resume.parts import CHECKPOINTS, Parts, locked, root
 from matscout.training.training import Training, TrainingInputs
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
 from matscout.discovery.known_materials import KnownMaterials, formula_key
-from matscout.discovery.propose import select_new
+from matscout.discovery.propose import novelty
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, _broken_gate, propose
 from matscout.errors import InputError
@@ -158,15 +158,15 @@ def test_attrition_adds_up_for_salts_and_for_metals(attrition):
 def test_same_settings_same_bytes_whatever_the_workers_and_buckets(
     proposed, materials, settings, own, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(select_new, "BUCKET_ROWS", 90)
+    monkeypatch.setattr(novelty, "BUCKET_ROWS", 90)
     propose(materials, settings, tmp_path / "again", own=own, workers=2)
     for name in ("candidates.parquet", "attrition.json"):
         assert (tmp_path / "again" / name).read_bytes() == (proposed / name).read_bytes()
 
 
 def test_a_killed_run_goes_on_where_it_stopped(proposed, materials, settings, own, tmp_path, monkeypatch):
-    monkeypatch.setattr(select_new, "BUCKET_ROWS", 90)
-    judge, asked = select_new._judge_bucket, []
+    monkeypatch.setattr(novelty, "BUCKET_ROWS", 90)
+    judge, asked = novelty._judge_bucket, []
 
     def dies_in_the_third(pool, rows, *rest, **options):
         asked.append(len(rows))
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_where_it_stopped(proposed, materials, settings, ow
             raise KeyboardInterrupt
         return judge(pool, rows, *rest, **options)
 
-    monkeypatch.setattr(select_new, "_judge_bucket", dies_in_the_third)
+    monkeypatch.setattr(novelty, "_judge_bucket", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         propose(materials, settings, tmp_path / "out", own=own, workers=1)
     assert not (tmp_path / "out").exists()

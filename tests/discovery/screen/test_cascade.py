@@ -18,8 +18,7 @@ from matscout.discovery.screen.cascade import ENSEMBLE, STRETCH, best_share
 from matscout.discovery.screen.scored_file import PLACE
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, Teacher, alone
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, Teacher, alone
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace

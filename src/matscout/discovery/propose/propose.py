@@ -24,9 +24,9 @@ from matscout.discovery.known_materials import KnownMaterials, formula_key
 from matscout.discovery.propose.crystal_templates import Template, make_template
 from matscout.discovery.propose.gates import CHARGE, CONTACT, VOLUME, Attrition
 from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
+from matscout.discovery.propose.novelty import Known, select
 from matscout.discovery.propose.oxidation_states import ion_table
 from matscout.discovery.propose.proposal_pool import FrozenPool, Proposal
-from matscout.discovery.propose.select_new import Known, select
 from matscout.discovery.propose.substitution_routes import fill_templates
 from matscout.errors import InputError
 from matscout.files import SHARD_ROWS, atomic_path, write_json

@@ -11,8 +11,7 @@ from matscout import columns
 from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.ensemble_calibration import strata
 from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, fit_tuning
-from matscout.ensemble.combination import Method
-from matscout.ensemble.mixture import TargetOutputs
+from matscout.ensemble.mixture import Method, TargetOutputs
 from matscout.errors import InputError
 from matscout.models.families.registry import FAMILIES
 from matscout.params import Target
@@ -35,7 +34,7 @@ def fit_targets(
 
     Args:
         outputs: outputs of the members by target, for the rows of `validation`.
-        validation: rows of the validation fold, see `fold_labels.read_folds`.
+        validation: rows of the validation fold, see `read_folds`.
         targets: targets by name.
         method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
