@@ -425,7 +425,7 @@ def why_merged(
     curated: Annotated[Path, typer.Option(help="folder of the curated table")] = layout.CURATED,
 ) -> None:
     """Explain which rows are the same material as this one, and why."""
-    from matscout.curation.duplicate_search import why_merged as explain
+    from matscout.curation.explain_merge import why_merged as explain
 
     typer.echo(explain(material_id, curated))
 

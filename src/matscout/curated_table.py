@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from matscout import columns
 from matscout.errors import InputError
 from matscout.layout import CURATED
+
+if TYPE_CHECKING:  # stages that read crystals alone start without pandas
+    import pandas as pd
 
 MATERIALS_NAME: Final = "materials.parquet"
 QUARANTINE_NAME: Final = "quarantine.parquet"
@@ -50,7 +52,7 @@ class CuratedTable:
             )
         return tuple(pq.read_schema(self.path).names)
 
-    def rows(self, names: Iterable[str] | None = None, *, optional: Iterable[str] = ()) -> pd.DataFrame:
+    def rows(self, names: Iterable[str] | None = None, *, optional: Iterable[str] = ()) -> "pd.DataFrame":
         """Read columns by name.
 
         Args:
@@ -72,7 +74,7 @@ class CuratedTable:
         *,
         optional: Iterable[str] = (),
         complete: bool = False,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """Read columns by name, and the fold of each row.
 
         Args:
@@ -89,7 +91,7 @@ class CuratedTable:
         """
         asked = None if names is None else dict.fromkeys([columns.MATERIAL_ID, *names])
         table = self.rows(asked, optional=optional)
-        folds = pd.read_parquet(split)[[columns.MATERIAL_ID, columns.FOLD]]
+        folds = pq.read_table(split, columns=[columns.MATERIAL_ID, columns.FOLD]).to_pandas()
         if complete:
             lost = table.loc[~table[columns.MATERIAL_ID].isin(folds[columns.MATERIAL_ID]), columns.MATERIAL_ID]
             if len(lost):
@@ -99,7 +101,7 @@ class CuratedTable:
                 )
         return table.merge(folds, on=columns.MATERIAL_ID, validate="one_to_one")
 
-    def labels(self, names: Iterable[str], others: Iterable[str] = ()) -> pd.DataFrame:
+    def labels(self, names: Iterable[str], others: Iterable[str] = ()) -> "pd.DataFrame":
         """Read labels, and what calculated them.
 
         Args:
@@ -120,7 +122,7 @@ class CuratedTable:
             table[columns.CALCULATION] = columns.BY_DFT
         return table.loc[:, [*first, columns.CALCULATION, *rest]]
 
-    def phases(self) -> pd.DataFrame:
+    def phases(self) -> "pd.DataFrame":
         """Read the real rows that have an aligned formation energy: the known phases.
 
         Returns:
@@ -168,7 +170,7 @@ class CuratedTable:
         return pq.read_table(self.path, columns=list(dict.fromkeys([*names, *present])))
 
 
-def load_materials_database(curated: Path = CURATED) -> pd.DataFrame:
+def load_materials_database(curated: Path = CURATED) -> "pd.DataFrame":
     """Every usable row with its labels, its crystal and its duplicate group; columns and units as in `columns.py`.
 
     Args:

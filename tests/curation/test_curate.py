@@ -19,7 +19,7 @@ from matscout.curation import curate as module_table
 from matscout.curation import duplicate_search
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
-from matscout.curation.duplicate_search import why_merged
+from matscout.curation.explain_merge import why_merged
 from matscout.curation.splits import make_split
 from matscout.curation.structure_matching import reduce_crystal
 from matscout.errors import InputError

@@ -12,14 +12,16 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
 import yaml
 
 from matscout import layout
 from matscout.errors import InputError
 from matscout.params import PARAMS_FILE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLACES = (
     ("report", str(layout.REPORT), "open it in a browser"),
@@ -116,7 +118,7 @@ class Variant:
     params: Mapping[str, Any]
 
 
-def compare(names: Sequence[str] = (), *, members: bool = True, root: Path = Path()) -> pd.DataFrame:
+def compare(names: Sequence[str] = (), *, members: bool = True, root: Path = Path()) -> "pd.DataFrame":
     """One row a model: of each variant the ensemble, then its members.
 
     Args:
@@ -144,6 +146,8 @@ def compare(names: Sequence[str] = (), *, members: bool = True, root: Path = Pat
     if not variants:
         raise InputError(f"no variant has {METRICS[0]}; run `make repro`, and commit the run")
     rows = [row for variant in variants for row in _rows(variant, base, members=members)]
+    import pandas as pd  # `matscout results` starts without
+
     return pd.DataFrame(rows).fillna("")
 
 

@@ -13,15 +13,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import moyopy
 import numpy as np
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from matscout.crystal import Crystal
 from matscout.params import Matching
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
 
 # moyopy warns, for each crystal, that a supercell hides symmetry operations, which does not matter here
 logging.getLogger("moyo").setLevel(logging.ERROR)
@@ -120,6 +122,8 @@ def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], 
     Returns:
         The matches, in the order of `pairs`.
     """
+    from pymatgen.analysis.structure_matcher import StructureMatcher  # checks of rows alone need no matcher
+
     matcher = StructureMatcher(
         ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
     )
@@ -152,7 +156,7 @@ def _within_tolerance(displacement: float, strain: float, settings: Matching) ->
     return 2 * displacement <= settings.symprec and strain <= settings.strain
 
 
-def _strain(matcher: StructureMatcher, first: Structure, second: Structure) -> float:
+def _strain(matcher: "StructureMatcher", first: Structure, second: Structure) -> float:
     """Largest principal strain that takes one lattice to the other at equal volume; infinite if none is found.
 
     With metric tensors G = L L^T of matching bases the principal stretches are the roots of the
