@@ -274,6 +274,7 @@ def central_interval(quantile: Array, estimate: Array, mixture: Mixture) -> tupl
 
 Method = Literal["median", "mean", "stack"]
 
+NO_WEIGHT = 1e-6  # the solver's tolerance: a smaller weight is none
 METHODS: tuple[Method, ...] = ("median", "mean", "stack")
 
 
@@ -323,7 +324,7 @@ class Combination:
 def choose_combination(
     estimates: Mapping[str, Array], truth: Array, *, method: Method, drop_factor: float | None
 ) -> Combination:
-    """Drop members that increase the error and weight the rest.
+    """Drop members that increase the error and weight the rest; members that `stack` gives no weight are dropped too.
 
     Args:
         estimates: (n,) point estimates by member on validation rows, in the target's unit.
@@ -340,6 +341,7 @@ def choose_combination(
     weights = np.full(len(kept), 1 / len(kept))
     if method == "stack":
         weights = stacking_weights(np.stack([estimates[name] for name in kept], axis=1), truth)
+        kept, weights = [name for name, weight in zip(kept, weights, strict=True) if weight], weights[weights > 0]
     return Combination(method, dict(zip(kept, weights.tolist(), strict=True)), errors, drop_factor)
 
 
@@ -370,5 +372,5 @@ def stacking_weights(estimates: Array, truth: Array) -> Array:
         b_eq=[1.0],
         method="highs",
     )
-    weights = np.maximum(solution.x[:n_members], 0)
+    weights = np.where(solution.x[:n_members] > NO_WEIGHT, solution.x[:n_members], 0)
     return weights / weights.sum()
