@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_outputs import ANIONS, CATIONS, binary, make_outputs, write_member
+from small_outputs import ANIONS, CATIONS, binary, write_member
 
 from matscout import columns
 from matscout.ensemble.distill import distill
@@ -32,17 +32,6 @@ GAP, ENERGY = "band_gap", "formation_energy_per_atom"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("distill")
-
-
-@pytest.fixture(scope="module")
-def outputs(folder):
-    return make_outputs(folder)
-
-
-@pytest.fixture(scope="module")
-def ensemble(outputs, folder):
-    evaluate(outputs.members, **outputs.arguments(), destination=folder / "ensemble")
-    return folder / "ensemble"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +124,8 @@ import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distill import distill
 from matscout.training import fitting
+
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 def kill(run, record):
     if record.epoch == 3:

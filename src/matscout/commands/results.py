@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from matscout import layout
+from matscout import columns, layout
 from matscout.errors import InputError
 from matscout.params import PARAMS_FILE
 
@@ -179,10 +179,8 @@ def _rows(variant: Variant, base: Variant | None, *, members: bool) -> list[dict
 
 
 def _title(target: str, figures: Mapping[str, Any]) -> str | None:
-    from matscout.report.wording import key_of
-
     unit = next((found["unit"] for key in figures if (found := MAE.fullmatch(key)) and not found["target"]), None)
-    return None if unit is None else f"{key_of(target)}, {unit}"
+    return None if unit is None else f"{columns.key_of(target)}, {unit}"
 
 
 def _mae(figures: Mapping[str, Any]) -> float:
