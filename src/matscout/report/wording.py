@@ -8,9 +8,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from matscout import columns
-from matscout.columns import NAMES as NAMES
-from matscout.columns import key_of as key_of
-from matscout.columns import name_of as name_of
+from matscout.columns import name_of
 
 DASH: Final = "–"
 
