@@ -49,6 +49,7 @@ FOUNDATION = {
 }
 TOP = {"__init__", "cli", "commands", "machine_code", "serving", "stage"}  # use everything, used by nothing below
 LARGEST_ROOM = 15  # files
+MOST_FILES = 190  # join what changes together instead of adding small files
 
 
 def room_of(file):
@@ -137,6 +138,10 @@ def test_no_folder_is_crowded(top):
     for folder in {file.parent for file in files_of(top)}:
         files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= LARGEST_ROOM, f"{folder.relative_to(ROOT)} holds {len(files)} files; make rooms in it"
+
+
+def test_the_package_is_not_cut_into_more_files():
+    assert len(files_of(PACKAGE)) <= MOST_FILES
 
 
 def test_a_file_name_stands_for_one_file():
