@@ -1,4 +1,4 @@
-"""Compile a function to machine code once per machine: `@compiled`, and for arithmetic in bulk `@kernel`."""
+"""Compile a function to machine code once per machine: `@compiled`, and `@kernel` for loops over float32."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ def compiled(function: Function) -> Function:
 def kernel(function: Function) -> Function:
     """`compiled` for loops over float32: a product and the sum after it may be one instruction, rounded once.
 
-    Nothing else of `fastmath` is allowed: sums keep their order, and what is not a number stays one.
+    Nothing else of `fastmath` is allowed: sums keep their order, and NaN stays NaN.
     """
     return _compiled(function, fastmath={"contract"}, error_model="numpy")
 

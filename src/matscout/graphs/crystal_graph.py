@@ -284,7 +284,7 @@ def _collate(
 
 
 class ResidentGraphs:
-    """The graphs of a store in a device's memory; gives the batches that the store gives.
+    """The graphs of a store in the memory of a device; makes the same batches as the store.
 
     All members of an ensemble read the same graphs, which go to the device once: some 4 kB a crystal at 24 neighbours.
 
@@ -357,7 +357,7 @@ class ResidentGraphs:
 
 
 def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) lengths -> for each of their sum of places: the group that it belongs to, and its rank in the group."""
+    """Expand (n,) lengths of groups: the group of each member, and its rank in the group, (sum of lengths,) each."""
     group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     starts = counts.cumsum(0) - counts
     return group, torch.arange(len(group), device=counts.device) - starts[group]

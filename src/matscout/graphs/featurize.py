@@ -29,8 +29,8 @@ _SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
     """Write the graph store of a curated table; the same bytes for any number of workers.
 
-    Finished shards wait in `.checkpoints/featurize/` until the store is whole, so that a killed run resumes; another
-    table, other settings or other code start over. A damaged shard is made again.
+    Finished shards are kept in `.checkpoints/featurize/` until the store is complete, so that a killed run resumes. A
+    change of table, settings or code starts over, and a damaged shard is made again.
 
     Args:
         materials: of the table, parquet.
@@ -73,7 +73,7 @@ def _write_shard(task: tuple[CrystalBlock, Graphs, Path, str]) -> None:
 
 
 def _merge(shards: list[Path], directory: Path) -> dict[str, int]:
-    """Lay the shards one after the other, one array of one shard in memory at a time; the store's counts."""
+    """Concatenate the shards, with one array of one shard in memory at a time; return the counts of the store."""
     offsets = {name: join_offsets([_read_array(shard, name) for shard in shards]) for name in OFFSETS}
     n_atoms, n_edges = int(offsets["atom_offsets"][-1]), int(offsets["edge_offsets"][-1])
     for name in ARRAYS:
@@ -130,7 +130,7 @@ def write_index(directory: Path, ids: NDArray[np.str_]) -> None:
 
 
 def write_sidecar(directory: Path, settings: Graphs, counts: dict[str, int]) -> None:
-    """Write `store.json`, which describes the other files; these must be there.
+    """Write `store.json`, which describes the other files; write those first.
 
     Args:
         directory: of the store.

@@ -1,4 +1,4 @@
-"""The nearest periodic neighbours of atoms, in any cell: skewed, elongated, or of one atom; and their shells.
+"""The nearest periodic neighbours of atoms, and their shells, in any cell: skewed, elongated, or with one atom.
 
 Sorted by distance, an atom's edges fall into shells: a new shell begins where the distance jumps by
 more than `TIE_TOLERANCE`. Whole shells are kept or dropped, never a part of one, so that a graph does
@@ -165,7 +165,7 @@ def _sort_by_length(reduced: NDArray[np.float64], transform: NDArray[np.int64]) 
 
 @compiled
 def _subtract_pairs(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -> bool:
-    """Take from each vector the nearest whole number of each shorter one; whether any got shorter."""
+    """Subtract from each vector the nearest integer multiple of each shorter one; return whether any became shorter."""
     changed = False
     for long, short in ((1, 0), (2, 0), (2, 1)):
         dot = 0.0
@@ -179,7 +179,7 @@ def _subtract_pairs(reduced: NDArray[np.float64], transform: NDArray[np.int64]) 
 
 @compiled
 def _subtract_both(reduced: NDArray[np.float64], transform: NDArray[np.int64]) -> bool:
-    """Add +-1 times both shorter vectors to the longest; whether it got shorter."""
+    """Add +-1 times both shorter vectors to the longest; return whether it became shorter."""
     for s in (-1, 1):
         for t in (-1, 1):
             if _try(reduced, transform, 2, s, 0, t, 1):
@@ -340,7 +340,7 @@ def _gather(
 def _nearest(
     vectors: NDArray[np.float32], n_found: int, n_neighbors: int, radius: float
 ) -> tuple[NDArray[np.int64], int]:
-    """Order of the found edges by length, and how many are kept; 0 = the ball is too small to tell.
+    """Order the found edges by length, and count those that are kept; 0 = the ball is too small to decide.
 
     Equal lengths stay in the order of search: by atom, then by image.
     """

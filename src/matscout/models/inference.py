@@ -36,7 +36,7 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """What runs where, and how a device is kept busy.
+    """Device, batches and threads of a prediction.
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
@@ -73,12 +73,12 @@ ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
-    """The plan for a device: the one place that decides device, precision and compilation.
+    """Choose device, precision, batch size and compilation.
 
     A CPU core is fastest while a batch's activations stay in its own cache (about 45 crystals at 12
-    neighbours; `benchmarks/speed/batch_sizes.py`), and cores share nothing when each takes whole batches. So the
-    result does not depend on their number. A GPU wants much work at once, of crystals of one size, and the graphs in
-    its own memory; its second thread prepares the next batch.
+    neighbours; `benchmarks/speed/batch_sizes.py`), and each core takes whole batches, so the result does not
+    depend on the number of cores. A GPU is fastest with large batches of crystals of similar size and with the graphs
+    in its own memory; a second thread prepares the next batch.
 
     Args:
         device: `cpu`, `cuda`, or `auto`: cuda where there is one.
@@ -176,7 +176,7 @@ def _in_batches(
     plan: InferencePlan,
     description: str | None,
 ) -> Outputs:
-    """(n, width): what `forward`, a part of `model`, makes of the graphs; `description` None = no progress bar."""
+    """(n, width) outputs of `forward`, a part of `model`; without a `description` there is no progress bar."""
     rows = np.asarray(rows, dtype=np.int64)
     keep_freed_memory()  # otherwise each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
@@ -216,7 +216,7 @@ def _in_batches(
 
 
 def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> GraphStore | ResidentGraphs:
-    """The graphs where the plan wants them; in host memory, with a line in the log, if the device is full."""
+    """Put the graphs where the plan wants them, or leave them in host memory, with a warning, if the device is full."""
     if not plan.resident or isinstance(store, ResidentGraphs):
         return store
     try:
@@ -240,7 +240,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
-    """By target, the distributions of n crystals, from their (n, hidden_dim) embeddings; the model goes to the CPU."""
+    """Distributions of n crystals by target, from (n, hidden_dim) embeddings; moves the model to the CPU."""
     head = model.cpu().head
     with torch.inference_mode(), _one_torch_thread():
         outputs = head(torch.from_numpy(embeddings))

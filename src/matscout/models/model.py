@@ -14,7 +14,7 @@ from matscout.models.layers.message_passing import MLP
 
 
 class TargetHead(nn.Module):
-    """One target's layer, with the target's statistics as buffers so that no scaler travels beside the model.
+    """The layer of one target, with the statistics of the target as buffers, so that no separate scaler exists.
 
     A two-layer perceptron, whose outputs the family's `transform` turns into parameters in physical units.
 

@@ -1,8 +1,8 @@
 """The stage `pretrain`: one network for all databases, with a head for each.
 
-Databases differ in reference energies, functionals and corrections. Here nothing is moved to one scale: each class of
-rows, one database and functional, has its own head on the shared encoder, so that labels are learnt as published.
-Fine-tuning then continues with the head of the database that the target's labels belong to.
+Databases differ in reference energies, functionals and corrections. Their labels are not converted to one scale: each
+combination of database and functional has its own head on the shared encoder, which learns the labels as published.
+Fine-tuning continues with the head of the database to which the labels of the target belong.
 """
 
 from collections import Counter
@@ -49,7 +49,7 @@ def pretrain(
     Raises:
         ParameterError: no such block.
         InputError: one material is in the training fold and in a held-out one.
-        TrainingError: as for `train_member`, or no database has labels enough.
+        TrainingError: as for `train_member`, or no database has enough labels.
     """
     member = block_of("pretrained", params.pretrained, name)
     check_whole_groups(materials, split)
@@ -62,7 +62,7 @@ def database_targets(materials: Path, split: Path, params: Params) -> dict[str, 
     """Make one target for each target of `params` and class of rows with enough labels in the training fold.
 
     It is named `band_gap@oqmd` for the functional that most of the database's labels have, so that fine-tuning finds
-    it, and `band_gap@oqmd/SCAN` for any other. Labels are those published, which no offset has moved.
+    it, and `band_gap@oqmd/SCAN` for any other. The labels are the published ones, without offsets.
 
     Args:
         materials: of the curated table, parquet.

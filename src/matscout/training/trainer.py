@@ -1,7 +1,7 @@
-"""The training loop: it knows neither the architecture nor the tracker nor what a crystal is.
+"""The training loop, independent of architecture, tracker and crystals.
 
-Learning rates are pure functions of the step: no state to save or to lose. The resulting weights are an average over
-the last steps, or, on request, those of the best epoch.
+Learning rates depend only on the step, so a checkpoint needs no state of a schedule. The resulting weights are an
+average over the last steps or, on request, those of the best epoch.
 """
 
 import copy
@@ -225,7 +225,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken."""
+        """Restore the state that `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.average.n_updates = state["n_averaged"]
@@ -366,7 +366,7 @@ class EarlyStopping:
         return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore the state that `state_dict` returned."""
         self.epoch, self.loss, self.weights = state["epoch"], state["loss"], state["weights"]
 
 
