@@ -267,14 +267,7 @@ def cosine(step: int, *, total: int, peak: float, warmup: float) -> float:
 
     Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5, with one period.
 
-    Args:
-        step: index of the optimisation step, from 0.
-        total: number of steps of the whole training.
-        peak: largest learning rate.
-        warmup: share of the steps before the peak.
-
-    Returns:
-        The learning rate, positive.
+    Arguments and result as in `one_cycle`.
     """
     rise = warmup * total
     if step < rise:
