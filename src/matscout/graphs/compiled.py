@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+SETTINGS: Any = numba.config  # type: ignore[reportPrivateImportUsage]  # documented; filled when it is loaded
 FROZEN = (int, float, tuple)  # of module constants, which numba compiles into the code
 Function = TypeVar("Function", bound=Callable)
 
@@ -37,18 +38,18 @@ def inlined(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: Any) -> Function:
-    root, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_cache_folder(function))
+    root, SETTINGS.CACHE_DIR = SETTINGS.CACHE_DIR, str(_cache_folder(function))
     try:  # numba reads the setting while it decorates
         return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
     finally:
-        numba.config.CACHE_DIR = root
+        SETTINGS.CACHE_DIR = root
 
 
 def _cache_folder(function: Callable) -> Path:
     """Below NUMBA_CACHE_DIR, else beside the sources, else, where these are read-only, in the user's cache."""
     sources = Path(function.__code__.co_filename).parent
-    if numba.config.CACHE_DIR:
-        root = Path(numba.config.CACHE_DIR)
+    if SETTINGS.CACHE_DIR:
+        root = Path(SETTINGS.CACHE_DIR)
     elif os.access(sources, os.W_OK):
         root = sources / "__pycache__"
     else:

@@ -194,7 +194,7 @@ def _in_batches(
     def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
         chosen = rows[batch]
         name = f"{description or 'validate'} on {plan.device}"
-        parts, _ = in_parts_that_fit(lambda i, j: outputs_of_rows(chosen[i:j]), store.ids[chosen], name=name)
+        parts, _ = in_parts_that_fit(lambda i, j: outputs_of_rows(chosen[i:j]), store.ids[chosen].tolist(), name=name)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     pool = ThreadPoolExecutor(plan.n_threads)
