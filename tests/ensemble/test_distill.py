@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import small_outputs
 from small_outputs import ANIONS, CATIONS, binary, write_member
 
 from matscout import columns
@@ -27,6 +28,7 @@ N_CANDIDATES, N_ASKED, N_OVERLAPPING = 400, 390, 2
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's
 
 GAP, ENERGY = "band_gap", "formation_energy_per_atom"
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,6 @@ import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distill import distill
 from matscout.training import fitting
-
-outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 def kill(run, record):
     if record.epoch == 3:
