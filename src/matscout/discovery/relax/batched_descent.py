@@ -54,15 +54,15 @@ def engine_of(device: str | None) -> str:
 
 
 def in_batches(crystals: Sequence[Crystal], device: str) -> list[list[int]]:
-    """Indices of crystals in batches of at most `ATOMS` atoms, in their order; a larger crystal is a batch."""
+    """Indices of crystals in batches of similar size and at most `ATOMS` atoms; a larger crystal is a batch."""
     batches: list[list[int]] = []
     room = 0
-    for place, crystal in enumerate(crystals):
-        if not batches or crystal.n_atoms > room:
+    for place in sorted(range(len(crystals)), key=lambda place: crystals[place].n_atoms):
+        if not batches or crystals[place].n_atoms > room:
             batches.append([])
             room = ATOMS[device]
         batches[-1].append(place)
-        room -= crystal.n_atoms
+        room -= crystals[place].n_atoms
     return batches
 
 
@@ -107,12 +107,15 @@ def _descend(
     atoms = [_right_handed(starting_atoms(name, c, settings)) for name, c in zip(names, crystals, strict=True)]
     state: Any = ts.initialize_state(atoms, model.device, model.dtype)
     if settings.symmetry:
-        # Makes positions and cells exact. Symmetric forces and stresses keep them so; torch-sim 0.6.2 would adjust
-        # positions to the old cell while BFGS changes it, and end beside the minimum.
+        # Makes cells and positions exact; symmetric forces and stresses then keep them so. torch-sim 0.6.2 would adjust
+        # new positions as if the cell had not changed.
         kept = FixSymmetry.from_state(state, symprec=SYMPREC, adjust_positions=False, adjust_cell=False)
         state.constraints = [kept]
     start = _atoms_of(state)
     state = bfgs_init(state, model, cell_filter=ts.CellFilter.frechet if settings.cell else None)
+    state.max_atoms = torch.full_like(
+        state.max_atoms, int(state.max_atoms.max())
+    )  # 0.6.2 cuts off smaller cells' strain
     before, rows = state.energy.tolist(), torch.arange(len(crystals))
     volumes = torch.tensor([crystal.volume for crystal in crystals])
     for step in range(settings.steps + 1):
