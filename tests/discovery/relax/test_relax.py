@@ -194,6 +194,7 @@ def test_each_candidate_stays_or_leaves_for_a_reason(known, params, tmp_path):
     assert table.drop(index=stays.index)[columns.RANK].isna().all()
     summary = json.loads((tmp_path / "relaxed" / "summary.json").read_text())
     assert (summary["n_chosen"], summary["n_left_out"], summary["potential"]["name"]) == (6, 4, "pairs")
+    assert summary["relaxed_with"].startswith("ASE 3.")
     assert len(list((tmp_path / "relaxed" / "cif").iterdir())) == 2
 
 
