@@ -1,7 +1,7 @@
 """Relax many crystals at once with torch-sim: each evaluation of the potential serves all of a batch.
 
-Cohen et al., TorchSim: an efficient atomistic simulation engine in PyTorch, AI Sci. 1, 025003 (2025). The algorithm is
-that of `descent`: BFGS on atoms and the logarithm of the cell's deformation, with the same limits.
+Cohen et al., AI Sci. 1, 025003 (2025), doi:10.1088/3050-287X/ae1799. The algorithm is that of `descent`: BFGS on atoms
+and the logarithm of the cell's deformation, with the same limits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import CalculatorError
 
 from matscout.crystal import Crystal
 from matscout.discovery.relax.descent import EXPLODED, SYMPREC, Descent, moved, starting_atoms
@@ -88,7 +89,7 @@ def descend_together(
     try:
         for row, descent in _descend([names[p] for p in usable], [crystals[p] for p in usable], potential, settings):
             found[usable[row]] = descent
-    except RuntimeError:  # an odd cell, or too little memory; what came to rest before is kept
+    except (RuntimeError, CalculatorError, np.linalg.LinAlgError):  # an odd cell, or too little memory
         pass
     return found
 
