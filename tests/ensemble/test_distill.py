@@ -12,13 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_outputs import ANIONS, CATIONS, binary, make_outputs, write_member
+from small_outputs import ANIONS, CATIONS, binary, write_member
 
 from matscout import columns
 from matscout.ensemble.distill import distill
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, student
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, student
 from matscout.errors import InputError, ParameterError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.graph_store import GraphStore
@@ -33,17 +32,6 @@ GAP, ENERGY = "band_gap", "formation_energy_per_atom"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("distill")
-
-
-@pytest.fixture(scope="module")
-def outputs(folder):
-    return make_outputs(folder)
-
-
-@pytest.fixture(scope="module")
-def ensemble(outputs, folder):
-    evaluate(outputs.members, **outputs.arguments(), destination=folder / "ensemble")
-    return folder / "ensemble"
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +124,8 @@ import os, signal
 from tests_arguments import arguments
 from matscout.ensemble.distill import distill
 from matscout.training import fitting
+
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 def kill(run, record):
     if record.epoch == 3:

@@ -13,8 +13,7 @@ from matscout.ensemble.calibration import hypothetical_calibration
 from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibration
 from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.members import SURROGATES
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone
+from matscout.ensemble.predictor import EnsemblePredictor, alone
 from matscout.errors import StoreError
 from matscout.graphs.graph_store import GraphStore
 
