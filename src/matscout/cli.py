@@ -269,6 +269,7 @@ def screen(
 ) -> None:
     """Rank your own crystals by the probability that they meet a goal."""
     _show_only_long_work()
+    from matscout.discovery.rank.goals import not_known_yet
     from matscout.discovery.screen.user_crystals import check_table_name, screen_structures
     from matscout.ensemble.release import answering
 
@@ -282,6 +283,8 @@ def screen(
         from matscout.discovery.screen.console_tables import screened_rows, table_lines
 
         typer.echo("\n".join(table_lines(screened_rows(ranked.head(top)))))
+    if ignored := not_known_yet(who.goals[goal]):
+        typer.echo(f"goal {goal}: {ignored}; `matscout relax` computes them", err=True)
     _write_and_tell(ranked, rejections, out, who.told, done="ranked", only_json=as_json)
 
 
