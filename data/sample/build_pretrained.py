@@ -1,16 +1,22 @@
-"""Build `pretrained/`: encoders that have learnt the energies of hypothetical crystals, which members begin with.
+"""Build `pretrained/` or `surrogates/`: networks that have learned the energies of hypothetical crystals.
 
     python data/sample/build_pretrained.py [MEMBER ...] [--start FOLDER] [--out FOLDER]
+    python data/sample/build_pretrained.py --surrogates [NAME ...] [--out FOLDER]
+
+Members start from those in `pretrained`. Those in `surrogates` are larger and are never trained again: they predict
+hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
 
 Run after `dvc repro featurize`. Only labels by the potential are learned (fold `train` of data/hypothetical), no row
 of a database: the result knows no such row, whatever the split. Resumable; about ten minutes a member and core.
 `--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones were made
 in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all of them.
+The surrogates took TIMES of one core each.
 """
 
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -24,19 +30,36 @@ from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import HISTORY_FILE, train
 from matscout.training.training import Training, TrainingInputs
 
-DESTINATION = Path(__file__).parent / "pretrained"
+SAMPLE = Path(__file__).parent
 CRYSTALS = Path("data/hypothetical/crystals.parquet")
 GRAPHS = Path("data/graphs")
 EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A larger encoder of a member's architecture, and its training."""
+
+    member: str
+    hidden_dim: int
+    epochs: int
+    lr_scale: float
+
+
+SURROGATES = {
+    "surrogate_cogn": Surrogate("cogn", hidden_dim=128, epochs=32, lr_scale=0.6),
+    "surrogate_comformer": Surrogate("comformer", hidden_dim=96, epochs=20, lr_scale=0.6),
+}
 
 
 def main() -> None:
     """Parse the arguments, pretrain the members one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     params = load_params()
-    parser.add_argument("members", nargs="*", default=list(params.members))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="members or surrogates; by default all")
+    parser.add_argument("--surrogates", action="store_true", help="build surrogates, not the encoders of members")
     parser.add_argument("--start", type=Path, default=None, help="folder of encoders to begin with")
-    parser.add_argument("--out", type=Path, default=DESTINATION)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--crystals", type=Path, default=CRYSTALS)
     parser.add_argument("--graphs", type=Path, default=GRAPHS)
     parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
@@ -44,9 +67,13 @@ def main() -> None:
     flush_subnormals()
     with tempfile.TemporaryDirectory() as folder:
         materials, split = _tables(arguments.crystals, Path(folder))
-        for name in arguments.members:
-            destination = arguments.out / name
-            training = _energy_alone(params, name, arguments.epochs, arguments.start)
+        out = arguments.out or SAMPLE / ("surrogates" if arguments.surrogates else "pretrained")
+        for name in arguments.names or (SURROGATES if arguments.surrogates else params.members):
+            destination = out / name
+            if arguments.surrogates:
+                training = _of_surrogate(params, name, arguments.epochs)
+            else:
+                training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
             train(training, TrainingInputs(arguments.graphs, split, materials), destination, tracker)
             _tell_origin(destination, arguments.crystals)
@@ -74,6 +101,19 @@ def _energy_alone(params: Params, name: str, epochs: int | None, start: Path | N
     recipe = member.training.model_copy(update=own)
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
     return Training.of(name, member.model_copy(update={"training": recipe}), params, targets=targets)
+
+
+def _of_surrogate(params: Params, name: str, epochs: int | None) -> Training:
+    """The training of a surrogate, from random weights."""
+    surrogate = SURROGATES[name]
+    member = params.members[surrogate.member]
+    own = {"epochs": epochs or surrogate.epochs, "lr_scale": surrogate.lr_scale, "start": None, "target_weights": {}}
+    changes = {
+        "encoder": member.encoder.model_copy(update={"hidden_dim": surrogate.hidden_dim}),
+        "training": member.training.model_copy(update=own),
+    }
+    targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
+    return Training.of(name, member.model_copy(update=changes), params, targets=targets)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:
