@@ -8,6 +8,7 @@ WORKDIR /matscout
 COPY . .
 # setup takes torch's build for CPUs where it can be had; TORCH_ARGS="--index-url URL" names another index
 ARG TORCH_ARGS=""
+ENV PIP_NO_CACHE_DIR=1
 RUN git config --global --add safe.directory /matscout \
   && (git rev-parse >/dev/null 2>&1 || (git init -q && git add -A && git -c user.name=matscout -c user.email=matscout@example.org commit -qm "as built")) \
   && make setup

@@ -53,17 +53,18 @@ install_torch() {
     echo "setup: no NVIDIA GPU is here, so torch is installed in its build for CPUs" >&2
     install_cpu_torch && return
     echo "setup: that build could not be had (see above), so pip's default build is installed instead: it works on CPUs too, \
-but its CUDA packages make .venv 7.6 GB; TORCH_ARGS=\"--index-url URL\" names an index with builds for CPUs" >&2
+but its CUDA packages make .venv 6.7 GB; TORCH_ARGS=\"--index-url URL\" names an index with builds for CPUs" >&2
   fi
   # shellcheck disable=SC2086
   pip install --quiet "$TORCH" ${TORCH_ARGS:-}
 }
-echo "setup: installing into .venv (2.9 GB; a few minutes the first time)" >&2
+echo "setup: installing into .venv (2.9 GB, with CUDA packages 6.7 GB; a few minutes the first time)" >&2
 # torch first, and pinned: an open range, or a dependency's, would pull another build with gigabytes of CUDA packages
 install_torch || fail "torch could not be installed; see the message above"
 pip install --quiet --requirement requirements.txt || fail "the exact lock could not be installed; see the message above"
 pip install --quiet --no-deps --no-build-isolation --editable . || fail "matscout itself could not be installed"
 # here, once, and not in the first run; numba keeps it in __pycache__
-.venv/bin/python -m matscout.machine_code || fail "what matscout compiles could not be compiled; see the message above"
+echo "setup: compiling (about a minute)" >&2
+TQDM_DELAY=3600 .venv/bin/python -m matscout.machine_code || fail "what matscout compiles could not be compiled; see the message above"
 printf '%s' "$wanted" > .venv/installed
 echo "setup: done" >&2

@@ -138,12 +138,13 @@ def _line(name: str, values: list[float], mark: str = "") -> str:
 
 def _words(ensemble: Metrics) -> str:
     parts = []
-    for target, (name, unit) in TARGETS.items():
+    for target, (key, unit) in TARGETS.items():
+        name = PAGE_NAMES.get(key, key)
         figures = ensemble[target]
         low, high = (figures[f"MAE, 95 % interval {end} ({unit})"] for end in ("from", "to"))
         cover = figures["coverage of 90 % intervals"]
         parts.append(
-            f"For the {PAGE_NAMES.get(name, name)} ({figures['test crystals']} crystals), the 95 % bootstrap interval of the ensemble's "
+            f"For the {name} ({figures['test crystals']} crystals), the 95 % bootstrap interval of the ensemble's "
             f"MAE is {low:.3f} to {high:.3f} {unit}, and the 90 % intervals contain {100 * cover:.0f} % of the labels."
         )
     return f"Measured by `make repro` on the bundled sample. {' '.join(parts)}"

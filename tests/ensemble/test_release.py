@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from pymatgen.core import Lattice, Structure
 from newcomer import write_cifs
+from pymatgen.core import Lattice, Structure
 from small_outputs import ROOT, make_outputs
 from typer.testing import CliRunner
 

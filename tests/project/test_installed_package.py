@@ -45,7 +45,9 @@ def with_machine_code(packages):
 
 
 def clean():
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DVC", "MATSCOUT", "PYTEST"))}
+    return {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DVC", "MATSCOUT", "PYTEST"))
+    }
 
 
 def run(installed, *command):
@@ -84,7 +86,9 @@ def test_the_folder_is_ranked_by_a_goal(installed):
 
 
 def test_python_gives_the_same(installed):
-    code = "import matscout; t = matscout.predict('cifs/MgO.cif'); print(matscout.__file__); print(t['formula'].tolist())"
+    code = (
+        "import matscout; t = matscout.predict('cifs/MgO.cif'); print(matscout.__file__); print(t['formula'].tolist())"
+    )
     file, formulas = run(installed, "python", "-c", code).stdout.splitlines()
     assert Path(file).is_relative_to(installed / "venv")
     assert formulas == "['MgO']"

@@ -165,7 +165,9 @@ def test_a_desk_s_screen_shows_all_columns_of_every_table(browser, page):
 
 
 def test_the_shortlist_is_in_the_order_of_its_ranks(opened):
-    ranks = opened.run("[...document.querySelectorAll('#table-shortlist tbody tr')].map((row) => +row.cells[0].dataset.value)")
+    ranks = opened.run(
+        "[...document.querySelectorAll('#table-shortlist tbody tr')].map((row) => +row.cells[0].dataset.value)"
+    )
     assert len(ranks) > 20
     assert ranks == sorted(ranks)
 
