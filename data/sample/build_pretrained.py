@@ -1,16 +1,14 @@
-"""Build `pretrained/` or `surrogates/`: networks that have learned the energies of hypothetical crystals.
+"""Build `pretrained/`: networks that have learned the energies of hypothetical crystals.
 
-    python data/sample/build_pretrained.py [MEMBER ...] [--start FOLDER] [--out FOLDER]
-    python data/sample/build_pretrained.py --surrogates [NAME ...] [--out FOLDER]
+    python data/sample/build_pretrained.py [NAME ...] [--start FOLDER] [--out FOLDER]
 
-Members start from those in `pretrained`. Those in `surrogates` are larger and are never trained again: they predict
-hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
-
-Run after `dvc repro featurize`. Only labels by the potential are learned (fold `train` of data/hypothetical), no row
-of a database: the result knows no such row, whatever the split. Resumable; about ten minutes a member and core.
-`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones were made
-in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all of them.
-The surrogates took TIMES of one core each.
+Run after `dvc repro featurize`. Members start from those of their name; together with a larger one (`cogn_large`)
+they also predict hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
+Only labels by the potential are learned (fold `train` of data/hypothetical), no row of a database: the result knows no
+such row, whatever the split. Resumable; about ten minutes a member and core, 25 minutes for the large one.
+`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones of members
+were made in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all
+of them; the large one in one. `comformer` with 96 hidden dimensions was tried too and added nothing.
 """
 
 import argparse
@@ -30,14 +28,14 @@ from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import HISTORY_FILE, train
 from matscout.training.training import Training, TrainingInputs
 
-SAMPLE = Path(__file__).parent
+DESTINATION = Path(__file__).parent / "pretrained"
 CRYSTALS = Path("data/hypothetical/crystals.parquet")
 GRAPHS = Path("data/graphs")
 EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class Large:
     """A larger encoder of a member's architecture, and its training."""
 
     member: str
@@ -46,9 +44,8 @@ class Surrogate:
     lr_scale: float
 
 
-SURROGATES = {
-    "surrogate_cogn": Surrogate("cogn", hidden_dim=128, epochs=32, lr_scale=0.6),
-    "surrogate_comformer": Surrogate("comformer", hidden_dim=96, epochs=20, lr_scale=0.6),
+LARGE = {
+    "cogn_large": Large("cogn", hidden_dim=128, epochs=32, lr_scale=0.6),
 }
 
 
@@ -56,10 +53,9 @@ def main() -> None:
     """Parse the arguments, pretrain the members one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     params = load_params()
-    parser.add_argument("names", nargs="*", metavar="NAME", help="members or surrogates; by default all")
-    parser.add_argument("--surrogates", action="store_true", help="build surrogates, not the encoders of members")
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[*params.members, *LARGE])
     parser.add_argument("--start", type=Path, default=None, help="folder of encoders to begin with")
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=DESTINATION)
     parser.add_argument("--crystals", type=Path, default=CRYSTALS)
     parser.add_argument("--graphs", type=Path, default=GRAPHS)
     parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
@@ -67,11 +63,10 @@ def main() -> None:
     flush_subnormals()
     with tempfile.TemporaryDirectory() as folder:
         materials, split = _tables(arguments.crystals, Path(folder))
-        out = arguments.out or SAMPLE / ("surrogates" if arguments.surrogates else "pretrained")
-        for name in arguments.names or (SURROGATES if arguments.surrogates else params.members):
-            destination = out / name
-            if arguments.surrogates:
-                training = _of_surrogate(params, name, arguments.epochs)
+        for name in arguments.names:
+            destination = arguments.out / name
+            if name in LARGE:
+                training = _of_large(params, name, arguments.epochs)
             else:
                 training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
@@ -103,13 +98,13 @@ def _energy_alone(params: Params, name: str, epochs: int | None, start: Path | N
     return Training.of(name, member.model_copy(update={"training": recipe}), params, targets=targets)
 
 
-def _of_surrogate(params: Params, name: str, epochs: int | None) -> Training:
-    """The training of a surrogate, from random weights."""
-    surrogate = SURROGATES[name]
-    member = params.members[surrogate.member]
-    own = {"epochs": epochs or surrogate.epochs, "lr_scale": surrogate.lr_scale, "start": None, "target_weights": {}}
+def _of_large(params: Params, name: str, epochs: int | None) -> Training:
+    """The training of a larger encoder, from random weights."""
+    large = LARGE[name]
+    member = params.members[large.member]
+    own = {"epochs": epochs or large.epochs, "lr_scale": large.lr_scale, "start": None, "target_weights": {}}
     changes = {
-        "encoder": member.encoder.model_copy(update={"hidden_dim": surrogate.hidden_dim}),
+        "encoder": member.encoder.model_copy(update={"hidden_dim": large.hidden_dim}),
         "training": member.training.model_copy(update=own),
     }
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}

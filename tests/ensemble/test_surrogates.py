@@ -1,7 +1,6 @@
 """Surrogates of a potential: they count for hypothetical crystals, for their own targets, and nowhere else."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,7 @@ ENERGY, GAP = "formation_energy_per_atom", "band_gap"
 
 
 def write_surrogate(folder, params, **changes):
-    """An untrained network of the energy alone, named `learner`."""
+    """An untrained network of the energy alone, in the folder `learner`."""
     params = params.model_copy(
         update={
             "members": {"learner": params.members["cgcnn"]},
@@ -76,19 +75,19 @@ def test_known_crystals_do_not_see_the_surrogates(outputs, predictors):
     store = GraphStore.open(outputs.graphs)
     tables = [predictor.predict(store) for predictor in predictors]
     pd.testing.assert_frame_equal(*tables)
-    assert "learner" not in predictors[0].calibration.targets[ENERGY].tuning.combination.validation_mae
+    assert "pretrained_learner" not in predictors[0].calibration.targets[ENERGY].tuning.combination.validation_mae
 
 
 def test_the_energy_of_a_hypothetical_crystal_is_the_weighted_sum_over_members_and_surrogates(outputs, predictors):
     store = GraphStore.open(outputs.graphs)
     predictor = predictors[0].for_hypothetical()
     combination = predictor.calibration.targets[ENERGY].tuning.combination
-    assert set(combination.validation_mae) == {"cgcnn", "composition", "learner"}
-    assert combination.weights["learner"] > 0
+    assert set(combination.validation_mae) == {"cgcnn", "composition", "pretrained_learner"}
+    assert combination.weights["pretrained_learner"] > 0
     table = predictor.predict(store)
     learner = predictor.surrogates[0].model.eval()(store.batch(np.arange(len(store)), n_neighbors=6, cutoff=5.0))
     medians = {name: table[columns.member_column(ENERGY, name)] for name in ("cgcnn", "composition")}
-    medians["learner"] = learner[ENERGY].detach().numpy()[:, 0]
+    medians["pretrained_learner"] = learner[ENERGY].detach().numpy()[:, 0]
     expected = sum(weight * medians[name] for name, weight in combination.weights.items())
     np.testing.assert_allclose(table[ENERGY], expected, rtol=1e-4, atol=1e-5)
 
@@ -122,15 +121,14 @@ def test_without_hypothetical_crystals_the_surrogates_are_not_loaded(tmp_path):
 def test_a_surrogate_with_other_labels_or_graphs_is_rejected_with_the_difference(outputs, tmp_path):
     targets = {ENERGY: outputs.params.targets[ENERGY].model_dump() | {"label": "total_energy"}}
     write_surrogate(tmp_path / "labels", outputs.params, targets=targets)
-    with pytest.raises(StoreError, match=r"surrogate 'learner' .* does not fit .*label is 'total_energy' instead of"):
+    with pytest.raises(
+        StoreError, match=r"surrogate 'pretrained_learner' does not fit .*label is 'total_energy' instead of"
+    ):
         evaluated(outputs, tmp_path / "labels", tmp_path / "out")
     graphs = outputs.params.graphs.model_copy(update={"asymmetric_unit": False}).model_dump()
     write_surrogate(tmp_path / "graphs", outputs.params, graphs=graphs)
-    with pytest.raises(StoreError, match=r"surrogate 'learner' .*asymmetric_unit is False instead of True"):
+    with pytest.raises(StoreError, match=r"surrogate 'pretrained_learner' .*asymmetric_unit is False instead of True"):
         evaluated(outputs, tmp_path / "graphs", tmp_path / "out")
-    shutil.copytree(outputs.members / "cgcnn", tmp_path / "twin" / "cgcnn")
-    with pytest.raises(StoreError, match="a member is named 'cgcnn' too"):
-        evaluated(outputs, tmp_path / "twin", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -140,5 +138,5 @@ def test_a_surrogate_that_was_changed_after_the_calibration_is_rejected(outputs,
     calibration = json.loads((ensemble / "calibration.json").read_text())
     calibration["surrogates"][0]["weights_sha256"] = "f" * 64
     (ensemble / "calibration.json").write_text(json.dumps(calibration))
-    with pytest.raises(StoreError, match=r"'learner' has the weights .*calibration was fitted on ffff"):
+    with pytest.raises(StoreError, match=r"'pretrained_learner' has the weights .*calibration was fitted on ffff"):
         EnsemblePredictor.load(outputs.members, ensemble)

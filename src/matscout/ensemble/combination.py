@@ -23,7 +23,7 @@ class Combination:
 
     Attributes:
         method: `median` or `mean` of the members' point estimates, or `stack`: their weighted sum.
-        weights: weights by member that is kept, in order, sum 1; also the weights of the mixture.
+        weights: weights of the point estimates by member that is kept, in order, sum 1.
         validation_mae: validation MAE by member, including dropped ones, in the target's unit.
         drop_factor: a member is dropped above this times the median member's validation MAE.
     """
@@ -39,8 +39,12 @@ class Combination:
         return tuple(name for name in self.validation_mae if name not in self.weights)
 
     def mixture(self, members: Mapping[str, Distribution]) -> Mixture:
-        """The kept members' distributions as one."""
-        return Mixture.of([members[name] for name in self.weights], np.array(list(self.weights.values())))
+        """The kept members' distributions as one, with equal weights.
+
+        Weights that minimise the error of the point estimate leave few members, whose disagreement says less about
+        the error than that of all.
+        """
+        return Mixture.of([members[name] for name in self.weights])
 
     def point_estimate(self, estimates: Mapping[str, Array]) -> Array:
         """(n,) from the members' (n,) point estimates."""

@@ -42,6 +42,7 @@ from matscout.ensemble.comparison.target_report import RowFacts, measure_target
 from matscout.ensemble.members import (
     SURROGATES,
     check_store,
+    check_surrogates,
     copy_members,
     load_members,
     load_surrogates,
@@ -101,7 +102,8 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
     loaded = load_members(members, list(params.ensembled))
     folds = read_folds(materials, split, params.targets)
     has_hypothetical = columns.CALIBRATION in set(folds[columns.FOLD])
-    surrogates = load_surrogates(Path(params.ensemble.surrogates), loaded) if has_hypothetical else []
+    surrogates = load_surrogates(Path(params.ensemble.surrogates)) if has_hypothetical else []
+    check_surrogates(surrogates, loaded[0])
     check_store([*loaded, *surrogates], store)
     held_out = _run(loaded, store, folds)
     unmade = run_hypothetical(loaded, surrogates, store, folds, held_out.reference)
@@ -149,11 +151,13 @@ def _calibrate(
         method=params.ensemble.combine,
         drop_factor=params.ensemble.drop_factor,
     )
+    hypothetical = fit_hypothetical(unmade, targets, params)
+    used = {name for fitted in hypothetical.values() for name in fitted.tuning.combination.weights}
     return EnsembleCalibration(
         members={member.name: member.card.weights_sha256 for member in loaded},
-        surrogates={surrogate.name: surrogate.card.weights_sha256 for surrogate in surrogates},
+        surrogates={one.name: one.card.weights_sha256 for one in surrogates if one.name in used},
         targets=targets,
-        hypothetical=fit_hypothetical(unmade, targets, params),
+        hypothetical=hypothetical,
         metal_target=metal_target_of(params.targets),
         graphs=dict(loaded[0].card.graphs),
         elements=_elements(loaded),

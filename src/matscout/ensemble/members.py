@@ -2,12 +2,13 @@
 
 Members fit if they have the same targets, the same graphs, and the calibrated weights. Their outputs are distributions
 and embeddings. Surrogates stand beside the members: networks that learned a potential's energies of hypothetical
-crystals and nothing else. They count for hypothetical crystals only, and this run does not train them.
+crystals and nothing else, such as those that members start from. They count for hypothetical crystals only, and no
+stage trains them.
 """
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -26,6 +27,7 @@ from matscout.models.saved_member import CARD_FILE, LoadedMember, MemberCard, lo
 SHARED_GRAPHS = ("asymmetric_unit", "symprec")
 SHARED_TARGET = ("label", "head")
 SURROGATES: Final = "surrogates"  # their folder beside the calibration
+PREFIX: Final = "pretrained_"  # of a surrogate's name: members may be named as the networks that they start from
 
 
 def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
@@ -53,50 +55,58 @@ def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
     return members
 
 
-def load_surrogates(directory: Path, members: Sequence[LoadedMember]) -> list[LoadedMember]:
+def load_surrogates(directory: Path, names: Sequence[str] | None = None) -> list[LoadedMember]:
     """Load the surrogates of a folder.
 
     Args:
         directory: holds a folder for each surrogate, or none.
-        members: members of the ensemble that they stand beside.
+        names: names of the surrogates, that is their folders' with `PREFIX`; None = all of the folder.
 
     Returns:
         The surrogates, by name.
 
     Raises:
-        StoreError: a surrogate is broken or has a member's name, or its graphs or targets differ from the members';
-            the message names the differences.
+        StoreError: a surrogate is missing or broken, or two disagree.
     """
-    member, taken = members[0], {member.name for member in members}
-    names = [card.parent.name for card in sorted(Path(directory).glob(f"*/{CARD_FILE}"))]
-    found = load_members(directory, names) if names else []
-    for surrogate in found:
-        if surrogate.name in taken:
-            raise StoreError(
-                f"{Path(directory) / surrogate.name}: a member is named {surrogate.name!r} too; give the surrogate "
-                "another name"
-            )
+    if names is None:
+        names = [PREFIX + card.parent.name for card in sorted(Path(directory).glob(f"*/{CARD_FILE}"))]
+    if not names:
+        return []
+    loaded = load_members(directory, [name.removeprefix(PREFIX) for name in names])
+    return [replace(surrogate, name=PREFIX + surrogate.name) for surrogate in loaded]
+
+
+def check_surrogates(surrogates: Sequence[LoadedMember], member: LoadedMember) -> None:
+    """Reject surrogates that do not fit the members.
+
+    Args:
+        surrogates: networks with some of the members' targets.
+        member: one of the members.
+
+    Raises:
+        StoreError: graphs, element table or a target's label or head differ; the message names the differences.
+    """
+    ours = _shared(member.card)
+    for surrogate in surrogates:
         theirs = _shared(surrogate.card)
-        ours = {key: value for key, value in _shared(member.card).items() if key in theirs}
-        ours["targets"] = sorted(set(member.card.targets) & set(surrogate.card.targets))
-        if differences := _differences(ours, theirs):
+        common = {key: value for key, value in ours.items() if key in theirs}
+        common["targets"] = sorted(set(member.card.targets) & set(surrogate.card.targets))
+        if differences := _differences(common, theirs):
             raise StoreError(
-                f"the surrogate {surrogate.name!r} of {directory} does not fit member {member.name!r}: "
-                f"{'; '.join(differences)}; take it out of the folder that ensemble.surrogates names, or train it "
-                "with the same `targets` and `graphs` (data/sample/build_pretrained.py --surrogates)"
+                f"the surrogate {surrogate.name!r} does not fit member {member.name!r}: {'; '.join(differences)}; "
+                "name another folder as ensemble.surrogates, or an empty one"
             )
-    return found
 
 
 def copy_members(source: Path, destination: Path, names: Sequence[str]) -> None:
-    """Copy weights and cards of members, all that prediction needs of them.
+    """Copy weights and cards of members or surrogates, all that prediction needs of them.
 
     Args:
         source: holds a folder for each member.
         destination: gets a folder for each member; made if there is any.
-        names: names of the members.
+        names: names of the members or surrogates.
     """
-    for name in names:
+    for name in (name.removeprefix(PREFIX) for name in names):
         (destination / name).mkdir(parents=True)
         for file in (WEIGHTS_FILE, CARD_FILE):
             shutil.copyfile(source / name / file, destination / name / file)

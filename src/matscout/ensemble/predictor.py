@@ -20,7 +20,14 @@ from matscout.ensemble.calibration.ensemble_calibration import (
 )
 from matscout.ensemble.calibration.hypothetical_calibration import as_metals, surely_metals
 from matscout.ensemble.calibration.target_calibration import TargetCalibration
-from matscout.ensemble.members import SURROGATES, check_store, check_weights, load_members, run_members
+from matscout.ensemble.members import (
+    SURROGATES,
+    check_store,
+    check_weights,
+    load_members,
+    load_surrogates,
+    run_members,
+)
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
@@ -88,10 +95,8 @@ class EnsemblePredictor:
         calibration = EnsembleCalibration.load(Path(ensemble) / CALIBRATION_FILE)
         loaded = load_members(members, list(calibration.members))
         check_weights(loaded, calibration.members)
-        surrogates = []
-        if calibration.surrogates:
-            surrogates = load_members(Path(ensemble) / SURROGATES, list(calibration.surrogates))
-            check_weights(surrogates, calibration.surrogates)
+        surrogates = load_surrogates(Path(ensemble) / SURROGATES, list(calibration.surrogates))
+        check_weights(surrogates, calibration.surrogates)
         reference = TrainingReference.load(Path(ensemble) / REFERENCE_FILE)
         return cls(tuple(loaded), tuple(surrogates), calibration, reference, plan=plan)
 

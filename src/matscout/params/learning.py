@@ -202,8 +202,8 @@ class Ensemble(Section):
     )
     surrogates: str = Field(
         pattern=r"^[A-Za-z0-9_./-]+$",
-        description="folder of networks that learned a potential's energies; they count for hypothetical crystals; "
-        "an empty folder = none",
+        description="folder of networks that learned a potential's energies, which predict hypothetical crystals "
+        "beside the members; an empty folder = none",
     )
     bootstrap: Count = Field(description="resamples for the intervals of the metrics")
     seed: Seed
