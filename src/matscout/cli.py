@@ -101,7 +101,7 @@ def compare(
     members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
 ) -> None:
     """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
-    from matscout.commands.compare import compare as table_of
+    from matscout.commands.results import compare as table_of
     from matscout.discovery.screen.console_tables import table_lines
 
     typer.echo("\n".join(table_lines(table_of(names or (), members=members))))
@@ -121,7 +121,7 @@ def mend() -> None:
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
     """Run the pipeline like `dvc repro`, training one member per core at the same time."""
     from matscout.commands.train import reproduce
-    from matscout.engine.settings import Switch
+    from matscout.engine.process_setup import Switch
 
     raise typer.Exit(reproduce(Switch.read(engine, workers)))
 
@@ -136,7 +136,7 @@ def train(
 ) -> None:
     """Train members side by side, on cores, GPUs or Ray; `dvc repro` then only puts them in place."""
     from matscout.commands.train import make_engine, train_members
-    from matscout.engine.settings import Switch
+    from matscout.engine.process_setup import Switch
     from matscout.params import load_params
 
     switch, params = Switch.read(engine, workers), load_params()

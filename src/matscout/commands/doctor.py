@@ -23,11 +23,11 @@ import psutil
 
 from matscout import layout
 from matscout.engine import n_workers
-from matscout.engine.settings import Switch
+from matscout.engine.process_setup import Switch
 from matscout.errors import InputError, MatscoutError
 from matscout.files import write_bytes
 from matscout.params import Params, load_params
-from matscout.resume.work_folders import locked
+from matscout.resume.parts import locked
 from matscout.sources.snapshots.snapshot_files import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")

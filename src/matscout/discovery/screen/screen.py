@@ -18,10 +18,9 @@ from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.rank.goals import distance_outside
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
-from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, summarise_quarantine
+from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, cell_remark, summarise_quarantine
 from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
-from matscout.discovery.screen.unusual_cells import cell_remark
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
