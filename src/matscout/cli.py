@@ -195,19 +195,30 @@ def tune(
         )
 
 
-@app.command(epilog="Example: `matscout size large`")
-def size(
+@app.command(epilog="Example: `matscout profile notebook && matscout doctor`")
+def profile(
     name: Annotated[
-        str, typer.Argument(help="small (two cores), large (one GPU) or another file in sizes/", show_default=False)
+        str,
+        typer.Argument(
+            help="laptop (the bundled sample), notebook, workstation, gpu, cluster or another file in profiles/",
+            show_default=False,
+        ),
     ],
 ) -> None:
-    """Write larger or smaller members into params.yaml; comments, seeds and everything else stay."""
-    from matscout.commands.resize import resize
+    """Write databases, members and candidates that suit a machine into params.yaml; comments and seeds stay."""
+    from matscout.commands.profile import put_in
 
-    changes = resize(name)
+    changes = put_in(name)
     for path, (before, now) in changes.items():
         typer.echo(f"{path}: {before} -> {now}")
-    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml already has the size {name}")
+    told = "params.yaml written; now run: matscout doctor, then dvc repro"
+    typer.echo(told if changes else f"params.yaml already has the profile {name}")
+
+
+@app.command(hidden=True)
+def size(name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """The former name of `profile`; `small` is now the profile laptop, `large` the profile gpu."""
+    profile({"small": "laptop", "large": "gpu"}.get(name, name))
 
 
 @app.command(epilog="Examples: `matscout predict my.cif`; `matscout predict POSCAR my_cifs/ -o predictions.parquet`")
