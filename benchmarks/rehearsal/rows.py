@@ -116,7 +116,7 @@ def _twins(rows: list[LabelledCrystal], n: int, rng: np.random.Generator) -> Ite
     for place in range(n):
         row = rows[place % len(rows)]
         energy, gap = row.formation_energy + rng.normal(0, NOISE), row.band_gap + rng.normal(0, NOISE)
-        crystal = disguise(row.crystal, rng, max_atoms=60)
+        crystal = disguise(row.crystal, rng)
         yield LabelledCrystal(crystal, energy, max(0.0, gap) if row.band_gap else 0.0)
 
 
