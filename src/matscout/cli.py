@@ -70,15 +70,22 @@ def _options(
 @app.command(epilog="Example: `matscout doctor --online`")
 def doctor(
     online: Annotated[bool, typer.Option(help="also contact the databases")] = False,
+    forecast: Annotated[
+        bool, typer.Option(help="also time this machine and predict time, memory and disk of every stage")
+    ] = True,
 ) -> None:
-    """Check installation, settings, disk and network; exit with 1 if there is a problem."""
-    from matscout.commands.doctor import examine
+    """Check installation, settings, disk and network, and predict what the pipeline takes; exit with 1 on a problem."""
+    from matscout.commands.doctor import examine, predicted
+    from matscout.commands.forecast import forecast_lines
 
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
     problems = 0
-    for finding in examine(online=online):
+    told = predicted() if forecast else None
+    for finding in examine(online=online, told=told):
         problems += finding.status == "problem"
         typer.echo(f"{marks[finding.status]} {finding.topic:18} {finding.text}")
+    if told is not None:
+        typer.echo("\n".join(["", *forecast_lines(told)]))
     if problems:
         raise InputError(f"{problems} problem(s); the lines above say what to do")
 
