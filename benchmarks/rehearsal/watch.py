@@ -4,6 +4,7 @@ Memory is the proportional set size, so that memory that processes share counts 
 folder once, as blocks on the device.
 """
 
+import io
 import os
 import queue
 import signal
@@ -154,12 +155,14 @@ def run_watched(
 def _lines_of(process: subprocess.Popen[str], said: Any) -> "tuple[queue.Queue[str], threading.Thread]":
     """Lines as they come, and the thread that reads them, which ends with the last."""
     lines: queue.Queue[str] = queue.Queue()
+    stream = process.stdout or io.StringIO()
 
     def read() -> None:
-        for line in process.stdout or ():
-            said.write(line)
-            said.flush()
-            lines.put(line)
+        with stream:
+            for line in stream:
+                said.write(line)
+                said.flush()
+                lines.put(line)
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
