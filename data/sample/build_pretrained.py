@@ -1,16 +1,20 @@
-"""Build `pretrained/`: encoders that have learnt the energies of hypothetical crystals, which members begin with.
+"""Build `pretrained/`: networks that have learned the energies of hypothetical crystals.
 
-    python data/sample/build_pretrained.py [MEMBER ...] [--start FOLDER] [--out FOLDER]
+    python data/sample/build_pretrained.py [NAME ...] [--start FOLDER] [--out FOLDER]
 
-Run after `dvc repro featurize`. Only labels by the potential are learned (fold `train` of data/hypothetical), no row
-of a database: the result knows no such row, whatever the split. Resumable; about ten minutes a member and core.
-`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones were made
-in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all of them.
+Run after `dvc repro featurize`. Members start from those of their name; together with larger ones (`cogn_large`,
+`comformer_large`) they also predict hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
+Only labels by the potential are learned (fold `train` of data/hypothetical), no row of a database: the result knows no
+such row, whatever the split. Resumable; about ten minutes a member and core, half an hour a large one.
+`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones of members
+were made in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all
+of them; the large ones in one.
 """
 
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -30,11 +34,27 @@ GRAPHS = Path("data/graphs")
 EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
 
 
+@dataclass(frozen=True)
+class Large:
+    """A larger encoder of a member's architecture, and its training."""
+
+    member: str
+    hidden_dim: int
+    epochs: int
+    lr_scale: float
+
+
+LARGE = {
+    "cogn_large": Large("cogn", hidden_dim=128, epochs=32, lr_scale=0.6),
+    "comformer_large": Large("comformer", hidden_dim=96, epochs=20, lr_scale=0.6),
+}
+
+
 def main() -> None:
     """Parse the arguments, pretrain the members one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     params = load_params()
-    parser.add_argument("members", nargs="*", default=list(params.members))
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[*params.members, *LARGE])
     parser.add_argument("--start", type=Path, default=None, help="folder of encoders to begin with")
     parser.add_argument("--out", type=Path, default=DESTINATION)
     parser.add_argument("--crystals", type=Path, default=CRYSTALS)
@@ -44,9 +64,12 @@ def main() -> None:
     flush_subnormals()
     with tempfile.TemporaryDirectory() as folder:
         materials, split = _tables(arguments.crystals, Path(folder))
-        for name in arguments.members:
+        for name in arguments.names:
             destination = arguments.out / name
-            training = _energy_alone(params, name, arguments.epochs, arguments.start)
+            if name in LARGE:
+                training = _of_large(params, name, arguments.epochs)
+            else:
+                training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
             train(training, TrainingInputs(arguments.graphs, split, materials), destination, tracker)
             _tell_origin(destination, arguments.crystals)
@@ -74,6 +97,19 @@ def _energy_alone(params: Params, name: str, epochs: int | None, start: Path | N
     recipe = member.training.model_copy(update=own)
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
     return Training.of(name, member.model_copy(update={"training": recipe}), params, targets=targets)
+
+
+def _of_large(params: Params, name: str, epochs: int | None) -> Training:
+    """The training of a larger encoder, from random weights."""
+    large = LARGE[name]
+    member = params.members[large.member]
+    own = {"epochs": epochs or large.epochs, "lr_scale": large.lr_scale, "start": None, "target_weights": {}}
+    changes = {
+        "encoder": member.encoder.model_copy(update={"hidden_dim": large.hidden_dim}),
+        "training": member.training.model_copy(update=own),
+    }
+    targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
+    return Training.of(name, member.model_copy(update=changes), params, targets=targets)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:

@@ -14,6 +14,7 @@ from matscout.models.families.distribution import Distribution
 Array = NDArray[np.float64]
 Method = Literal["median", "mean", "stack"]
 
+NO_WEIGHT = 1e-6  # the solver's tolerance: a smaller weight is none
 METHODS: tuple[Method, ...] = ("median", "mean", "stack")
 
 
@@ -63,7 +64,7 @@ class Combination:
 def choose_combination(
     estimates: Mapping[str, Array], truth: Array, *, method: Method, drop_factor: float | None
 ) -> Combination:
-    """Drop members that increase the error and weight the rest.
+    """Drop members that increase the error and weight the rest; members that `stack` gives no weight are dropped too.
 
     Args:
         estimates: (n,) point estimates by member on validation rows, in the target's unit.
@@ -80,6 +81,7 @@ def choose_combination(
     weights = np.full(len(kept), 1 / len(kept))
     if method == "stack":
         weights = stacking_weights(np.stack([estimates[name] for name in kept], axis=1), truth)
+        kept, weights = [name for name, weight in zip(kept, weights, strict=True) if weight], weights[weights > 0]
     return Combination(method, dict(zip(kept, weights.tolist(), strict=True)), errors, drop_factor)
 
 
@@ -110,5 +112,5 @@ def stacking_weights(estimates: Array, truth: Array) -> Array:
         b_eq=[1.0],
         method="highs",
     )
-    weights = np.maximum(solution.x[:n_members], 0)
+    weights = np.where(solution.x[:n_members] > NO_WEIGHT, solution.x[:n_members], 0)
     return weights / weights.sum()

@@ -39,7 +39,15 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
 from matscout.ensemble.calibration.target_calibration import LabelledRows
 from matscout.ensemble.comparison.compare_methods import LabelledPredictions, baseline_predictions, composition_features
 from matscout.ensemble.comparison.target_report import RowFacts, measure_target
-from matscout.ensemble.members import check_store, load_members, run_members
+from matscout.ensemble.members import (
+    SURROGATES,
+    check_store,
+    check_surrogates,
+    copy_members,
+    load_members,
+    load_surrogates,
+    run_members,
+)
 from matscout.ensemble.metrics import Resampling
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference, reference_rows
@@ -79,27 +87,32 @@ def evaluate(members: Path, *, params: Params, materials: Path, graphs: Path, sp
 
     Args:
         members: folder of trained members, one folder each.
-        params: sections `members` and `finetuned` (names), `targets`, `ensemble`.
+        params: sections `members` and `finetuned` (names), `targets`, `ensemble`; `ensemble.surrogates` is the folder
+            of the surrogates.
         materials: curated table.
         graphs: folder of the graph store.
         split: material_id and fold.
-        destination: gets predictions.parquet, calibration.json, reference.npz and metrics.json.
+        destination: gets predictions.parquet, calibration.json, reference.npz, metrics.json and the surrogates.
 
     Raises:
-        StoreError: a member is missing, broken, or does not fit the others or the graphs.
+        StoreError: a member or surrogate is missing, broken, or does not fit the others or the graphs.
         InputError: the folds hold no usable rows, or synthetic rows where real ones are needed.
     """
     store = GraphStore.open(graphs)
     loaded = load_members(members, list(params.ensembled))
-    check_store(loaded, store)
     folds = read_folds(materials, split, params.targets)
+    has_hypothetical = columns.CALIBRATION in set(folds[columns.FOLD])
+    surrogates = load_surrogates(Path(params.ensemble.surrogates)) if has_hypothetical else []
+    check_surrogates(surrogates, loaded[0])
+    check_store([*loaded, *surrogates], store)
     held_out = _run(loaded, store, folds)
-    unmade = run_hypothetical(loaded, store, folds, held_out.reference)
-    calibration = _calibrate(loaded, held_out, unmade, params)
+    unmade = run_hypothetical(loaded, surrogates, store, folds, held_out.reference)
+    calibration = _calibrate(loaded, surrogates, held_out, unmade, params)
     with atomic_path(destination, mark=CALIBRATION_FILE) as folder:
         folder.mkdir()
         calibration.save(folder / CALIBRATION_FILE)
         held_out.reference.save(folder / REFERENCE_FILE)
+        copy_members(Path(params.ensemble.surrogates), folder / SURROGATES, list(calibration.surrogates))
         write_parquet(folder / PREDICTIONS_FILE, _table(calibration, held_out, params.targets))
         measured = _measure(calibration, held_out, folds, params)
         write_json(
@@ -124,7 +137,11 @@ def _run(loaded: list[LoadedMember], store: GraphStore, folds: pd.DataFrame) -> 
 
 
 def _calibrate(
-    loaded: list[LoadedMember], held_out: HeldOut, unmade: HypotheticalRows, params: Params
+    loaded: list[LoadedMember],
+    surrogates: list[LoadedMember],
+    held_out: HeldOut,
+    unmade: HypotheticalRows,
+    params: Params,
 ) -> EnsembleCalibration:
     validation = held_out.fold(columns.VALIDATION)
     targets = fit_targets(
@@ -134,10 +151,13 @@ def _calibrate(
         method=params.ensemble.combine,
         drop_factor=params.ensemble.drop_factor,
     )
+    hypothetical = fit_hypothetical(unmade, targets, params)
+    used = {name for fitted in hypothetical.values() for name in fitted.tuning.combination.weights}
     return EnsembleCalibration(
         members={member.name: member.card.weights_sha256 for member in loaded},
+        surrogates={one.name: one.card.weights_sha256 for one in surrogates if one.name in used},
         targets=targets,
-        hypothetical=fit_hypothetical(unmade, targets, params),
+        hypothetical=hypothetical,
         metal_target=metal_target_of(params.targets),
         graphs=dict(loaded[0].card.graphs),
         elements=_elements(loaded),

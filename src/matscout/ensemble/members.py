@@ -1,13 +1,16 @@
 """Load the members, check that they fit each other and the calibration, and run them on rows of a graph store.
 
 Members fit if they have the same targets, the same graphs, and the calibrated weights. Their outputs are distributions
-and embeddings.
+and embeddings. Surrogates stand beside the members: networks that learned a potential's energies of hypothetical
+crystals and nothing else, such as those that members start from. They count for hypothetical crystals only, and no
+stage trains them.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +18,16 @@ from numpy.typing import NDArray
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.errors import StoreError
 from matscout.graphs.graph_store import GraphStore
+from matscout.models import WEIGHTS_FILE
 from matscout.models.families.distribution import Distribution
 from matscout.models.inference import Embeddings, InferencePlan, distributions, embed, place_graphs
-from matscout.models.saved_member import LoadedMember, MemberCard, load_member
+from matscout.models.saved_member import CARD_FILE, LoadedMember, MemberCard, load_member
 
 # settings that all members of an ensemble share: those of their graphs and their targets
 SHARED_GRAPHS = ("asymmetric_unit", "symprec")
 SHARED_TARGET = ("label", "head")
+SURROGATES: Final = "surrogates"  # their folder beside the calibration
+PREFIX: Final = "pretrained_"  # of a surrogate's name: members may be named as the networks that they start from
 
 
 def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
@@ -47,6 +53,63 @@ def load_members(directory: Path, names: Sequence[str]) -> list[LoadedMember]:
             )
     check_agreement([member.card for member in members])
     return members
+
+
+def load_surrogates(directory: Path, names: Sequence[str] | None = None) -> list[LoadedMember]:
+    """Load the surrogates of a folder.
+
+    Args:
+        directory: holds a folder for each surrogate, or none.
+        names: names of the surrogates, that is their folders' with `PREFIX`; None = all of the folder.
+
+    Returns:
+        The surrogates, by name.
+
+    Raises:
+        StoreError: a surrogate is missing or broken, or two disagree.
+    """
+    if names is None:
+        names = [PREFIX + card.parent.name for card in sorted(Path(directory).glob(f"*/{CARD_FILE}"))]
+    if not names:
+        return []
+    loaded = load_members(directory, [name.removeprefix(PREFIX) for name in names])
+    return [replace(surrogate, name=PREFIX + surrogate.name) for surrogate in loaded]
+
+
+def check_surrogates(surrogates: Sequence[LoadedMember], member: LoadedMember) -> None:
+    """Reject surrogates that do not fit the members.
+
+    Args:
+        surrogates: networks with some of the members' targets.
+        member: one of the members.
+
+    Raises:
+        StoreError: graphs, element table or a target's label or head differ; the message names the differences.
+    """
+    ours = _shared(member.card)
+    for surrogate in surrogates:
+        theirs = _shared(surrogate.card)
+        common = {key: value for key, value in ours.items() if key in theirs}
+        common["targets"] = sorted(set(member.card.targets) & set(surrogate.card.targets))
+        if differences := _differences(common, theirs):
+            raise StoreError(
+                f"the surrogate {surrogate.name!r} does not fit member {member.name!r}: {'; '.join(differences)}; "
+                "name another folder as ensemble.surrogates, or an empty one"
+            )
+
+
+def copy_members(source: Path, destination: Path, names: Sequence[str]) -> None:
+    """Copy weights and cards of members or surrogates, all that prediction needs of them.
+
+    Args:
+        source: holds a folder for each member.
+        destination: gets a folder for each member; made if there is any.
+        names: names of the members or surrogates.
+    """
+    for name in (name.removeprefix(PREFIX) for name in names):
+        (destination / name).mkdir(parents=True)
+        for file in (WEIGHTS_FILE, CARD_FILE):
+            shutil.copyfile(source / name / file, destination / name / file)
 
 
 def check_agreement(cards: Sequence[MemberCard]) -> None:
@@ -137,8 +200,8 @@ class MemberOutputs:
     """Outputs of all members for n crystals.
 
     Attributes:
-        distributions: distributions by target, then by member.
-        embeddings: (n, sum of the members' hidden dimensions) float32, members side by side.
+        distributions: distributions by target, then by member, then by surrogate.
+        embeddings: (n, sum of the members' hidden dimensions) float32, members side by side, without the surrogates.
     """
 
     distributions: Mapping[str, Mapping[str, Distribution]]
@@ -169,6 +232,7 @@ def run_members(
     *,
     plan: InferencePlan,
     description: str,
+    surrogates: Sequence[LoadedMember] = (),
 ) -> MemberOutputs:
     """Run every member on some crystals of a store.
 
@@ -178,6 +242,7 @@ def run_members(
         rows: (n,) rows of the store.
         plan: where the encoders run, and how.
         description: description of the progress bars; the member's name is added.
+        surrogates: networks with some of the members' targets.
 
     Returns:
         Distributions and embeddings, in the order of `rows`.
@@ -193,14 +258,17 @@ def run_members(
             plan=plan,
             description=f"{description} {member.name}",
         )
-        for member in members
+        for member in (*members, *surrogates)
     ]
     by_member = {
         member.name: distributions(member.model, embedding)
-        for member, embedding in zip(members, embeddings, strict=True)
+        for member, embedding in zip((*members, *surrogates), embeddings, strict=True)
     }
     targets = members[0].model.head.kinds
     return MemberOutputs(
-        {target: {name: outputs[target] for name, outputs in by_member.items()} for target in targets},
-        np.concatenate(embeddings, axis=1),
+        {
+            target: {name: outputs[target] for name, outputs in by_member.items() if target in outputs}
+            for target in targets
+        },
+        np.concatenate(embeddings[: len(members)], axis=1),
     )

@@ -20,7 +20,14 @@ from matscout.ensemble.calibration.ensemble_calibration import (
 )
 from matscout.ensemble.calibration.hypothetical_calibration import as_metals, surely_metals
 from matscout.ensemble.calibration.target_calibration import TargetCalibration
-from matscout.ensemble.members import check_store, check_weights, load_members, run_members
+from matscout.ensemble.members import (
+    SURROGATES,
+    check_store,
+    check_weights,
+    load_members,
+    load_surrogates,
+    run_members,
+)
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
@@ -56,6 +63,7 @@ class EnsemblePredictor:
 
     Attributes:
         members: in the calibration's order.
+        surrogates: likewise; they predict hypothetical crystals beside the members.
         calibration: fitted by `evaluate`.
         reference: reference for the distance from the training set.
         hypothetical: whether it is calibrated for hypothetical crystals.
@@ -63,6 +71,7 @@ class EnsemblePredictor:
     """
 
     members: tuple[LoadedMember, ...]
+    surrogates: tuple[LoadedMember, ...]
     calibration: EnsembleCalibration
     reference: Reference
     hypothetical: bool = False
@@ -86,8 +95,10 @@ class EnsemblePredictor:
         calibration = EnsembleCalibration.load(Path(ensemble) / CALIBRATION_FILE)
         loaded = load_members(members, list(calibration.members))
         check_weights(loaded, calibration.members)
+        surrogates = load_surrogates(Path(ensemble) / SURROGATES, list(calibration.surrogates))
+        check_weights(surrogates, calibration.surrogates)
         reference = TrainingReference.load(Path(ensemble) / REFERENCE_FILE)
-        return cls(tuple(loaded), calibration, reference, plan=plan)
+        return cls(tuple(loaded), tuple(surrogates), calibration, reference, plan=plan)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -100,7 +111,7 @@ class EnsemblePredictor:
         return Graphs.model_validate(self.calibration.graphs)
 
     def for_hypothetical(self) -> Self:
-        """The predictor for hypothetical crystals: with their calibration, and metals recognised by composition."""
+        """The predictor for hypothetical crystals: their calibration, surrogates, and metals told by composition."""
         targets = {**self.calibration.targets, **self.calibration.hypothetical}
         return replace(self, calibration=replace(self.calibration, targets=targets), hypothetical=True)
 
@@ -116,9 +127,12 @@ class EnsemblePredictor:
             A predictor of this member alone.
         """
         calibration = replace(
-            self.calibration, members={member.name: member.card.weights_sha256}, targets=dict(targets)
+            self.calibration,
+            members={member.name: member.card.weights_sha256},
+            surrogates={},
+            targets=dict(targets),
         )
-        return replace(self, members=(member,), calibration=calibration, reference=reference)
+        return replace(self, members=(member,), surrogates=(), calibration=calibration, reference=reference)
 
     def predict(
         self,
@@ -168,9 +182,10 @@ class EnsemblePredictor:
         Returns:
             The table of `predict`, and each target's calibrated distributions of the same rows.
         """
-        check_store(self.members, store)
+        surrogates = self.surrogates if self.hypothetical else ()
+        check_store([*self.members, *surrogates], store)
         rows = np.arange(len(store)) if rows is None else np.asarray(rows, dtype=np.int64)
-        outputs = run_members(self.members, store, rows, plan=self.plan, description="predict")
+        outputs = run_members(self.members, store, rows, plan=self.plan, description="predict", surrogates=surrogates)
         finite = outputs.is_finite()
         if not finite.all():
             rows, outputs = rows[finite], outputs.take(finite)

@@ -1,8 +1,8 @@
 """The release: the ensemble of the bundled sample that ships in the package, so that prediction needs no training.
 
-`python -m matscout.ensemble.release` makes it from a finished run. The folder `matscout/release/` holds the members'
-weights and cards, the calibration, the rounded embeddings of the training set, the lowest known phase of each
-formula (the hull), and `release.json`: version, origin, and the limits and goals that apply outside a repository.
+`python -m matscout.ensemble.release` makes it from a finished run. The folder `matscout/release/` holds the weights and
+cards of members and surrogates, the calibration, the rounded embeddings of the training set, the lowest known phase of
+each formula (the hull), and `release.json`: version, origin, and the limits and goals that apply outside a repository.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import matscout
 from matscout import columns
 from matscout.crystal import formula_key
-from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE
+from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
+from matscout.ensemble.members import SURROGATES, copy_members
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, write_json, write_parquet
 from matscout.layout import ENSEMBLE, MATERIALS, MEMBERS
-from matscout.models import WEIGHTS_FILE
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import PARAMS_FILE, Goal, Params, Validity, load_params
 
@@ -148,10 +148,9 @@ def make_release(params: Params, *, root: Path = Path(), destination: Path = REL
         "goals": {name: goal.model_dump(mode="json") for name, goal in params.screening.goals.items()},
     }
     with atomic_path(destination, mark=CARD) as folder:
-        for name in names:
-            (folder / "members" / name).mkdir(parents=True)
-            for file in (WEIGHTS_FILE, CARD_FILE):
-                shutil.copyfile(members / name / file, folder / "members" / name / file)
+        copy_members(members, folder / "members", names)
+        surrogates = EnsembleCalibration.load(ensemble / CALIBRATION_FILE).surrogates
+        copy_members(ensemble / SURROGATES, folder / SURROGATES, list(surrogates))
         shutil.copyfile(ensemble / CALIBRATION_FILE, folder / CALIBRATION_FILE)
         TrainingReference.load(ensemble / REFERENCE_FILE).rounded().save(folder / REFERENCE_FILE)
         write_parquet(folder / HULL, hull)

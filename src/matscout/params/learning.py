@@ -200,5 +200,10 @@ class Ensemble(Section):
         description="a member whose validation MAE exceeds this times that of the median member is left out; null = "
         "keep all"
     )
+    surrogates: str = Field(
+        pattern=r"^[A-Za-z0-9_./-]+$",
+        description="folder of networks that learned a potential's energies, which predict hypothetical crystals "
+        "beside the members; an empty folder = none",
+    )
     bootstrap: Count = Field(description="resamples for the intervals of the metrics")
     seed: Seed

@@ -101,7 +101,7 @@ def test_measured_errors_are_those_against_the_potential():
     rng = np.random.default_rng(7)
     known = known_calibration(rng, 400)
     rows = hypothetical_rows(rng, 600, n_gaps=0)
-    calibration = EnsembleCalibration({}, known, fit_hypothetical(rows, known, PARAMS), GAP, {}, ())
+    calibration = EnsembleCalibration({}, {}, known, fit_hypothetical(rows, known, PARAMS), GAP, {}, ())
     measured = measure_hypothetical(calibration, rows, PARAMS.targets)
     labels = rows.table[columns.FORMATION_ENERGY_ALIGNED].to_numpy()
     error = calibration.hypothetical[ENERGY].predict(rows.outputs[ENERGY]).estimate - labels
@@ -160,8 +160,8 @@ def test_a_predictor_for_hypothetical_crystals_has_their_calibration_and_their_m
     own = fit_hypothetical(hypothetical_rows(rng, 300, n_gaps=0), known, PARAMS)
     embeddings = rng.normal(size=(20, 3)).astype(np.float32)
     reference = TrainingReference.fit(embeddings, embeddings)
-    calibration = EnsembleCalibration({}, known, own, GAP, {}, ("Na", "Cl"))
-    plain = predictor.EnsemblePredictor((), calibration, reference)
+    calibration = EnsembleCalibration({}, {}, known, own, GAP, {}, ("Na", "Cl"))
+    plain = predictor.EnsemblePredictor((), (), calibration, reference)
     ours = plain.for_hypothetical()
     assert ours.calibration.targets == {ENERGY: own[ENERGY], GAP: known[GAP]}
     assert plain.calibration.targets == known

@@ -22,7 +22,7 @@ from matscout.errors import StoreError
 from matscout.files import write_json
 from matscout.graphs.graph_store import GraphStore
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 CALIBRATION_FILE = "calibration.json"
 REFERENCE_FILE = "reference.npz"
 
@@ -33,6 +33,7 @@ class EnsembleCalibration:
 
     Attributes:
         members: SHA-256 of each member's weights, in the members' order.
+        surrogates: the same of the surrogates, which count in `hypothetical` only.
         targets: calibration by target, for crystals such as those that databases hold.
         hypothetical: the same for hypothetical crystals, by target; a target that is absent here uses `targets`.
         metal_target: the hurdle target whose zeros are metals; None = there is none, and one stratum.
@@ -41,6 +42,7 @@ class EnsembleCalibration:
     """
 
     members: dict[str, str]
+    surrogates: dict[str, str]
     targets: dict[str, TargetCalibration]
     hypothetical: dict[str, TargetCalibration]
     metal_target: str | None
@@ -51,7 +53,8 @@ class EnsembleCalibration:
         """Write as JSON, atomically."""
         content = {
             "format_version": FORMAT_VERSION,
-            "members": [{"name": name, "weights_sha256": sha256} for name, sha256 in self.members.items()],
+            "members": _weights_json(self.members),
+            "surrogates": _weights_json(self.surrogates),
             "targets": {name: target.to_json() for name, target in self.targets.items()},
             "target_order": list(self.targets),
             "hypothetical": {name: target.to_json() for name, target in self.hypothetical.items()},
@@ -89,12 +92,17 @@ class EnsembleCalibration:
             raise ValueError(f"format version {content['format_version']!r}")
         return cls(
             {member["name"]: member["weights_sha256"] for member in content["members"]},
+            {surrogate["name"]: surrogate["weights_sha256"] for surrogate in content["surrogates"]},
             {name: TargetCalibration.from_json(content["targets"][name]) for name in content["target_order"]},
             {name: TargetCalibration.from_json(target) for name, target in sorted(content["hypothetical"].items())},
             content["metal_target"],
             content["graphs"],
             tuple(content["elements"]),
         )
+
+
+def _weights_json(weights: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "weights_sha256": sha256} for name, sha256 in weights.items()]
 
 
 Array = NDArray[np.float64]
@@ -156,8 +164,8 @@ def prediction_table(
         table[target + columns.LO90], table[target + columns.HI90] = low, high
         table[target + columns.ALEATORIC_STD] = prediction.mixture.aleatoric_std()
         table[target + columns.EPISTEMIC_STD] = prediction.mixture.epistemic_std()
-        for member, distribution in outputs[target].members.items():
-            table[columns.member_column(target, member)] = distribution.median()
+        for member in calibration.members:
+            table[columns.member_column(target, member)] = outputs[target].members[member].median()
     if calibration.metal_target is not None:
         table[columns.METAL_PROBABILITY] = mixtures[calibration.metal_target].probability_zero()
     return pd.DataFrame(table)

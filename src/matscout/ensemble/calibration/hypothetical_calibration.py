@@ -58,12 +58,17 @@ class HypotheticalRows:
 
 
 def run_hypothetical(
-    loaded: Sequence[LoadedMember], store: GraphStore, folds: pd.DataFrame, reference: TrainingReference
+    loaded: Sequence[LoadedMember],
+    surrogates: Sequence[LoadedMember],
+    store: GraphStore,
+    folds: pd.DataFrame,
+    reference: TrainingReference,
 ) -> HypotheticalRows:
-    """Run all members on the fold `calibration`, which may be empty.
+    """Run all members and surrogates on the fold `calibration`, which may be empty.
 
     Args:
         loaded: the members.
+        surrogates: the surrogates.
         store: graphs of the training set.
         folds: see `fold_labels.read_folds`.
         reference: reference for the distance from the training set.
@@ -75,7 +80,7 @@ def run_hypothetical(
     if table.empty:
         return HypotheticalRows(table, {})
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
-    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical")
+    outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical", surrogates=surrogates)
     return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
 
 
