@@ -75,6 +75,7 @@ def doctor(
     ] = True,
 ) -> None:
     """Check installation, settings, disk and network, and predict what the pipeline takes; exit with 1 on a problem."""
+    _show_only_long_work()
     from matscout.commands.doctor import examine, predicted
     from matscout.commands.forecast import forecast_lines
 
@@ -222,7 +223,7 @@ def profile(
     typer.echo(told if changes else f"params.yaml already has the profile {name}")
 
 
-@app.command(hidden=True)
+@app.command(hidden=True, epilog="Example: `matscout profile gpu`")
 def size(name: Annotated[str, typer.Argument(show_default=False)]) -> None:
     """The former name of `profile`; `small` is now the profile laptop, `large` the profile gpu."""
     profile({"small": "laptop", "large": "gpu"}.get(name, name))

@@ -138,7 +138,9 @@ def test_a_run_is_killed_in_its_stage_with_all_its_processes_and_measured(tmp_pa
     assert [(run.stage, run.killed) for run in killed.runs] == [("dvc", False), ("one", False), ("two", True)]
     assert killed.runs[-1].wall_s >= 3.0
     assert killed.runs[-1].peak_memory_gb > 0.06  # the child's array
-    assert not [line for line in process_commands() if "held = bytes([1]) * 60_000_000" in line and " -c import time" in line]
+    assert not [
+        line for line in process_commands() if "held = bytes([1]) * 60_000_000" in line and " -c import time" in line
+    ]
     again = watched(tmp_path)
     assert again.status == 0
     assert [run.stage for run in again.runs] == ["dvc", "one", "two", "three"]

@@ -55,27 +55,28 @@ class Cost:
 
 SAMPLE_ROWS: Final = 7117
 COSTS: Final[Mapping[str, Cost]] = {
-    "curate": Cost(5.0, 5.0, 1.3, 0.15, 0.8, 0.6, 15.0, 0.3),
-    "split": Cost(3.0, 0.05, 1.0, 0.0, 0.0, 0.3, 2.0, 0.01),
-    "hypothetical": Cost(4.0, 0.2, 1.0, 0.0, 0.0, 0.6, 8.0, 0.25),
-    "featurize": Cost(4.0, 0.1, 2.0, 0.0, 0.9, 0.4, 3.0, 1.4),
-    "evaluate": Cost(10.0, 0.3, 1.5, 0.0, 0.0, 0.8, 12.0, 0.6),
-    "propose": Cost(8.0, 0.8, 1.0, 0.0, 0.7, 0.7, 2.0, 0.17),
-    "screen": Cost(6.0, 0.3, 1.0, 0.0, 0.0, 0.7, 2.0, 0.47),
-    "relax": Cost(30.0, 1200.0, 1.0, 0.0, 0.5, 1.5, 0.0, 5.0),
-    "report": Cost(8.0, 0.1, 1.0, 0.0, 0.0, 0.8, 5.0, 0.05),
-    "summarize": Cost(5.0, 0.02, 1.0, 0.0, 0.0, 0.5, 2.0, 0.02),
+    "curate": Cost(4.0, 4.9, 2.2, 0.1, 0.8, 0.5, 18.0, 0.3),
+    "split": Cost(0.7, 0.02, 1.0, 0.0, 0.0, 0.17, 1.0, 0.01),
+    "hypothetical": Cost(4.0, 0.06, 1.0, 0.0, 0.0, 0.3, 5.0, 0.3),
+    "featurize": Cost(2.5, 0.025, 2.0, 0.0, 0.9, 0.5, 4.0, 1.5),
+    "evaluate": Cost(12.0, 0.2, 1.0, 0.0, 0.0, 0.8, 2.0, 1.2),
+    "propose": Cost(6.0, 0.5, 1.0, 0.3, 0.7, 0.4, 1.0, 0.2),
+    "screen": Cost(5.0, 0.1, 1.0, 0.0, 0.0, 0.7, 1.0, 0.5),
+    "relax": Cost(20.0, 400.0, 1.0, 0.0, 0.9, 1.2, 0.0, 1.0),
+    "report": Cost(5.0, 0.1, 1.0, 0.0, 0.0, 0.5, 5.0, 0.8),
+    "summarize": Cost(3.0, 0.02, 1.0, 0.0, 0.0, 0.3, 2.0, 0.02),
 }
-PIECE_S: Final = 0.14  # of the machine of record, for `_piece`
-STEPS_TO_TRAINING: Final = 1.25  # a training over its bare steps: batches, loss, averages, checkpoints, validation
+PIECE_S: Final = 0.24  # of the machine of record, for `_piece`
+STEPS_TO_TRAINING: Final = 1.5  # a training over its bare steps: batches, loss, averages, checkpoints, validation
 LIVE_EDGES: Final = 2.0  # time of a member per crystal of a live service, over the sample's
+REFERENCE_ROWS: Final = 20_000  # largest number of training crystals that `evaluate` predicts
 TRAINING_GB: Final = 0.6  # memory of a training
 TRAINING_KB: Final = 3.0  # and per row
-MEMBER_KB: Final = 2000.0  # disk of a member
-START_S: Final = 6.0  # of a training: imports and reading
+MEMBER_KB: Final = 700.0  # disk of a member
+START_S: Final = 6.5  # of a training: imports and reading
 DVC_S: Final = 2.0  # of DVC itself, around each stage
-RAW_KB: Final = {"sample": 0.2, "live": 0.5}
-ACQUIRE_MS: Final = {"sample": 0.3, "live": 0.8}
+RAW_KB: Final = {"sample": 0.2, "live": 0.4}
+ACQUIRE_MS: Final = {"sample": 0.05, "live": 2.0}
 REQUESTS_PER_PAGE: Final = {"materials_project": (1, 1 / 100), "aflow": (1, 0.0), "oqmd": (2, 0.0)}  # and per row
 ANSWER_S: Final = 1.0  # of a live service, for one request
 BYTES_PER_FILE_ROW: Final = 600  # of a user's own file
@@ -185,8 +186,10 @@ def forecast(params: Params, rows: Mapping[str, tuple[int, str]], speed: Speed) 
         for name, member in params.members.items()
     ]
     stages += trained
-    predicted_ms = sum(speed.prediction.values())
-    add("evaluate", known, live=live, members_ms=predicted_ms * size)
+    predicted_ms = sum(speed.prediction.values()) * (2 if params.ensemble.surrogates else 1)  # as many beside them
+    held_out = round((1 - share) * known) + round(params.hypothetical.calibration * hypothetical)
+    evaluated = min(REFERENCE_ROWS, round(share * known) + hypothetical) + held_out
+    add("evaluate", evaluated, live=live, members_ms=predicted_ms)
     add("propose", params.candidates.n)
     add("screen", params.candidates.n, members_ms=predicted_ms)
     relaxed = 2 * params.relaxation.n + params.relaxation.n_known if params.relaxation.potential else 0
@@ -323,7 +326,7 @@ def _quickest(work: Callable[[], object], *, by_wall: bool = False) -> float:
 def _acquired(name: str, database: Database, rows: int, basis: str, speed: Speed) -> StageForecast:
     """A snapshot: its processor time, or the requests at the rate that is allowed."""
     kind = "live" if database.origin in LIVE else "sample"
-    seconds = 3.0 * speed.general + rows * ACQUIRE_MS[kind] / 1000 * speed.general
+    seconds = 1.0 * speed.general + rows * ACQUIRE_MS[kind] / 1000 * speed.general
     if database.origin in LIVE:
         per_page, per_row = REQUESTS_PER_PAGE.get(name, (1, 0.0))
         requests = rows * (per_page / database.service.page_size + per_row)
