@@ -9,6 +9,7 @@ from imports import ROOT
 from matscout.commands.forecast import (
     COSTS,
     DVC_S,
+    LIVE_EDGES,
     START_S,
     STEPS_TO_TRAINING,
     Speed,
@@ -124,6 +125,14 @@ def test_a_live_service_is_as_slow_as_its_rate_limit(params, speed, tmp_path):
     assert asked["oqmd"] == (80_000, "assumed")
     told = by_stage(forecast(live, asked, speed))["acquire@oqmd"]
     assert told.minutes * 60 == pytest.approx(2 * 80_000 / 100 + DVC_S)  # labels and cells, a request each second
+
+
+def test_crystals_of_a_live_service_train_as_long_as_their_edges(params, speed):
+    live = changed(params, lambda tree: [block.update(origin="api") for block in tree["databases"].values()])
+    few, many = (by_stage(forecast(each, rows(7000), speed))["train@cogn"] for each in (params, live))
+    assert few.rows == many.rows
+    seconds = params.members["cogn"].training.epochs * 0.8 * 8400 * (LIVE_EDGES - 1) * 1e-3 * STEPS_TO_TRAINING
+    assert (many.minutes - few.minutes) * 60 == pytest.approx(seconds)
 
 
 def test_rows_are_counted_in_the_sample(params, monkeypatch):
