@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,7 @@ class Setting:
     members: tuple[str, ...] | None
     epochs: int | None
     candidates: int | None
+    relax: bool = True
 
     def params(self, text: str, port: int) -> dict[str, Any]:
         """params.yaml of the run."""
@@ -74,6 +76,8 @@ class Setting:
                 member["training"]["epochs"] = self.epochs
         if self.candidates:
             tree["candidates"]["n"] = self.candidates
+        if not self.relax:
+            tree["relaxation"] |= {"potential": None, "judge": None}
         return tree
 
 
@@ -136,12 +140,21 @@ class Rehearsal:
             chance = random.Random(f"{self.setting.seed} {len(self.state['attempts'])}")
             waiting = {s: chance.uniform(*KILL_AFTER_S) for s in kills if s not in self.state["killed"]}
             command = [sys.executable, "-m", "dvc", "repro", *([until] if until else [])]
-            log, began = self.folder / "repro.log", time.monotonic()
-            watched = run_watched(command, self.clone, self._environment(), kills=waiting, budget_gb=budget_gb, log=log)
-            self.state["wall_s"] += time.monotonic() - began
-            self.state["attempts"].append(asdict(watched))
-            self.state["killed"] += [run.stage for run in watched.runs if run.killed]
-            self.save()
+            log, before, began = self.folder / "repro.log", self.state["wall_s"], time.monotonic()
+            self.state["attempts"].append({"runs": [], "disk": [], "status": None})
+
+            def note(known: Watched, before: float = before, began: float = began) -> None:
+                self.state["wall_s"] = before + time.monotonic() - began
+                self.state["attempts"][-1] = asdict(known)
+                self.state["killed"] = [
+                    run["stage"] for each in self.state["attempts"] for run in each["runs"] if run["killed"]
+                ]
+                self.save()
+
+            watched = run_watched(
+                command, self.clone, self._environment(), kills=waiting, budget_gb=budget_gb, log=log, note=note
+            )
+            note(watched)
             if watched.over_budget:
                 sys.exit(f"{self.clone} takes more than its budget of {budget_gb} GB")
             mend = str(Path(sys.executable).parent / "matscout")
@@ -258,6 +271,7 @@ def main() -> None:
     parser.add_argument("--members", nargs="+", help="default: all of the profile")
     parser.add_argument("--epochs", type=int, help="of each member; default: the profile's")
     parser.add_argument("--candidates", type=int, help="default: the profile's")
+    parser.add_argument("--no-relax", action="store_true", help="leave out the relaxation of the best candidates")
     parser.add_argument("--kill", nargs="*", default=list(KILLED), help="stages in which the run is killed")
     parser.add_argument("--paced", action="store_true", help="keep the services' rate limits (half an hour for OQMD)")
     parser.add_argument("--budget", type=float, default=15.0, help="GB that the clone may take, its cache included")
@@ -275,7 +289,9 @@ def main() -> None:
         members,
         arguments.epochs,
         arguments.candidates,
+        not arguments.no_relax,
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = arguments.folder.resolve()
     rehearsal = Rehearsal(folder, setting)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +95,7 @@ def run_watched(
     kills: Mapping[str, float],
     budget_gb: float,
     log: Path,
+    note: Callable[[Watched], None] = lambda _: None,
 ) -> Watched:
     """Run a `dvc repro`, measure its stages, and kill it and all its processes.
 
@@ -105,6 +106,7 @@ def run_watched(
         kills: seconds after the start of a stage, by stage; the first that gets so far ends the run.
         budget_gb: disk that the folder may take; it is killed above.
         log: file to add its output to.
+        note: called with what is known after each stage.
 
     Returns:
         What was measured.
@@ -120,34 +122,39 @@ def run_watched(
             text=True,
             start_new_session=True,
         )
-        lines, reader = _lines_of(process, said)
-        sample = _Sample(process.pid)
-        run, started, used = StageRun(BETWEEN), time.monotonic(), 0.0
-        for poll in range(sys.maxsize):
-            if ended := process.poll() is not None:
-                reader.join()
-            stage = _next_stage(lines, wait_s=0.0 if ended else POLL_S)
-            if not ended:
-                sample.look()
-                run.peak_memory_gb = max(run.peak_memory_gb, sample.memory_gb)
-            if poll % DISK_EVERY == 0 or stage or ended:
-                used_gb = disk_gb(folder)
-                watched.disk.append((round(time.monotonic() - began, 1), round(used_gb, 3)))
-                run.peak_disk_gb = max(run.peak_disk_gb, used_gb)
-                watched.over_budget = used_gb > budget_gb
-            is_due = time.monotonic() - started > kills.get(run.stage, float("inf"))
-            if (is_due or watched.over_budget) and not ended:
+        try:
+            lines, reader = _lines_of(process, said)
+            sample = _Sample(process.pid)
+            run, started, used = StageRun(BETWEEN), time.monotonic(), 0.0
+            for poll in range(sys.maxsize):
+                if ended := process.poll() is not None:
+                    reader.join()
+                stage = _next_stage(lines, wait_s=0.0 if ended else POLL_S)
+                if not ended:
+                    sample.look()
+                    run.peak_memory_gb = max(run.peak_memory_gb, sample.memory_gb)
+                if poll % DISK_EVERY == 0 or stage or ended:
+                    used_gb = disk_gb(folder)
+                    watched.disk.append((round(time.monotonic() - began, 1), round(used_gb, 3)))
+                    run.peak_disk_gb = max(run.peak_disk_gb, used_gb)
+                    watched.over_budget = used_gb > budget_gb
+                is_due = time.monotonic() - started > kills.get(run.stage, float("inf"))
+                if (is_due or watched.over_budget) and not ended:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    run.killed = True
+                    process.wait()
+                    continue
+                if stage or ended:
+                    run.wall_s, run.processor_s = time.monotonic() - started, sample.processor_s - used
+                    run.load = os.getloadavg()[0]
+                    watched.runs.append(run)
+                    note(watched)
+                    run, started, used = StageRun(stage or BETWEEN), time.monotonic(), sample.processor_s
+                if ended and not stage:
+                    break
+        finally:  # of this process
+            if process.poll() is None:  # this process is stopped, and so is what it watches
                 os.killpg(process.pid, signal.SIGKILL)
-                run.killed = True
-                process.wait()
-                continue
-            if stage or ended:
-                run.wall_s, run.processor_s = time.monotonic() - started, sample.processor_s - used
-                run.load = os.getloadavg()[0]
-                watched.runs.append(run)
-                run, started, used = StageRun(stage or BETWEEN), time.monotonic(), sample.processor_s
-            if ended and not stage:
-                break
     watched.status = process.returncode
     return watched
 

@@ -223,7 +223,7 @@ def profile(
     typer.echo(told if changes else f"params.yaml already has the profile {name}")
 
 
-@app.command(hidden=True, epilog="Example: `matscout profile gpu`")
+@app.command(hidden=True)
 def size(name: Annotated[str, typer.Argument(show_default=False)]) -> None:
     """The former name of `profile`; `small` is now the profile laptop, `large` the profile gpu."""
     profile({"small": "laptop", "large": "gpu"}.get(name, name))
