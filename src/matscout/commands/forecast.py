@@ -62,7 +62,7 @@ COSTS: Final[Mapping[str, Cost]] = {
     "evaluate": Cost(12.0, 0.2, 1.0, 0.0, 0.0, 0.8, 2.0, 1.2),
     "propose": Cost(6.0, 0.5, 1.0, 0.3, 0.7, 0.4, 1.0, 0.2),
     "screen": Cost(5.0, 0.1, 1.0, 0.0, 0.0, 0.7, 1.0, 0.5),
-    "relax": Cost(20.0, 400.0, 1.0, 0.0, 0.9, 1.2, 0.0, 1.0),
+    "relax": Cost(20.0, 400.0, 3.5, 0.0, 0.9, 2.1, 0.0, 1.0),
     "report": Cost(5.0, 0.1, 1.0, 0.0, 0.0, 0.5, 5.0, 0.8),
     "summarize": Cost(3.0, 0.02, 1.0, 0.0, 0.0, 0.3, 2.0, 0.02),
 }
@@ -193,7 +193,7 @@ def forecast(params: Params, rows: Mapping[str, tuple[int, str]], speed: Speed) 
     add("propose", params.candidates.n)
     add("screen", params.candidates.n, members_ms=predicted_ms)
     relaxed = 2 * params.relaxation.n + params.relaxation.n_known if params.relaxation.potential else 0
-    add("relax", relaxed)
+    add("relax", relaxed, live=live)
     add("report", known)
     add("summarize", known)
     workers = max(1, speed.cores // (params.compute.threads * params.compute.processes))
