@@ -64,3 +64,15 @@ def test_json_keeps_everything(rng):
     read = Combination.from_json(json.loads(json.dumps(combination.to_json(), sort_keys=True)))
     assert read == combination
     assert list(read.weights) == list(combination.weights)
+
+
+def test_weights_are_those_of_the_estimate_and_the_mixture_has_all_members_equally(rng):
+    members, truth = laplace_world(rng, 300)
+    estimates = {name: member.median() for name, member in members.members.items()}
+    estimates |= {next(iter(estimates)): truth}  # the first is always right, so that it gets all the weight
+    combination = choose_combination(estimates, truth, method="stack", drop_factor=None)
+    np.testing.assert_allclose(combination.point_estimate(estimates), truth, atol=1e-6)
+    mixture = combination.mixture(members.members)
+    np.testing.assert_allclose(mixture.weights, 1 / len(estimates))
+    expected = np.mean([member.cdf(truth) for member in members.members.values()], axis=0)
+    np.testing.assert_allclose(mixture.cdf(truth), expected)

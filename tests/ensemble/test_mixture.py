@@ -172,3 +172,13 @@ def test_weights_choose_the_member():
     mixture = Mixture.of([first, second], np.array([0.0, 1.0]))
     assert mixture.median()[0] == pytest.approx(5)
     np.testing.assert_allclose(mixture.log_density(np.full(1, 5.0)), second.log_density(np.full(1, 5.0)))
+
+
+def test_a_moved_mixture_is_the_same_elsewhere():
+    rng = np.random.default_rng(3)
+    mixture = Mixture.of([Laplace(rng.normal(size=50), rng.uniform(0.1, 2, 50)) for _ in range(3)])
+    by, value = rng.normal(size=50), rng.normal(size=50)
+    moved = mixture.moved(by)
+    np.testing.assert_allclose(moved.cdf(value + by), mixture.cdf(value))
+    np.testing.assert_allclose(moved.quantile(0.3), mixture.quantile(0.3) + by, atol=1e-9)
+    np.testing.assert_allclose(moved.std(), mixture.std())

@@ -14,7 +14,6 @@ from matscout.models.families.distribution import Distribution
 Array = NDArray[np.float64]
 Method = Literal["median", "mean", "stack"]
 
-NO_WEIGHT = 1e-6  # the solver's tolerance: a smaller weight is none
 METHODS: tuple[Method, ...] = ("median", "mean", "stack")
 
 
@@ -24,7 +23,7 @@ class Combination:
 
     Attributes:
         method: `median` or `mean` of the members' point estimates, or `stack`: their weighted sum.
-        weights: weights by member that is kept, in order, sum 1; also the weights of the mixture.
+        weights: weights of the point estimates by member that is kept, in order, sum 1.
         validation_mae: validation MAE by member, including dropped ones, in the target's unit.
         drop_factor: a member is dropped above this times the median member's validation MAE.
     """
@@ -40,8 +39,12 @@ class Combination:
         return tuple(name for name in self.validation_mae if name not in self.weights)
 
     def mixture(self, members: Mapping[str, Distribution]) -> Mixture:
-        """The kept members' distributions as one."""
-        return Mixture.of([members[name] for name in self.weights], np.array(list(self.weights.values())))
+        """The kept members' distributions as one, with equal weights.
+
+        Weights that minimise the error of the point estimate leave few members, whose disagreement says less about
+        the error than that of all.
+        """
+        return Mixture.of([members[name] for name in self.weights])
 
     def point_estimate(self, estimates: Mapping[str, Array]) -> Array:
         """(n,) from the members' (n,) point estimates."""
@@ -64,7 +67,7 @@ class Combination:
 def choose_combination(
     estimates: Mapping[str, Array], truth: Array, *, method: Method, drop_factor: float | None
 ) -> Combination:
-    """Drop members that increase the error and weight the rest; members that `stack` gives no weight are dropped too.
+    """Drop members that increase the error and weight the rest.
 
     Args:
         estimates: (n,) point estimates by member on validation rows, in the target's unit.
@@ -81,7 +84,6 @@ def choose_combination(
     weights = np.full(len(kept), 1 / len(kept))
     if method == "stack":
         weights = stacking_weights(np.stack([estimates[name] for name in kept], axis=1), truth)
-        kept, weights = [name for name, weight in zip(kept, weights, strict=True) if weight], weights[weights > 0]
     return Combination(method, dict(zip(kept, weights.tolist(), strict=True)), errors, drop_factor)
 
 
@@ -112,5 +114,5 @@ def stacking_weights(estimates: Array, truth: Array) -> Array:
         b_eq=[1.0],
         method="highs",
     )
-    weights = np.where(solution.x[:n_members] > NO_WEIGHT, solution.x[:n_members], 0)
+    weights = np.maximum(solution.x[:n_members], 0)
     return weights / weights.sum()

@@ -120,6 +120,10 @@ class Mixture:
         center = self._average([component.mode() for component in self.components])
         return replace(self, components=tuple(component.tempered(center, temperature) for component in self.components))
 
+    def moved(self, by: Array) -> "Mixture":
+        """The same mixture elsewhere: (n,) is added to every value."""
+        return replace(self, components=tuple(component.moved(by) for component in self.components))
+
     def crps(self, truth: Array) -> Array:
         """(n,) continuous ranked probability score: integral of (F(y) - [y >= truth])^2 dy.
 

@@ -167,6 +167,17 @@ class Distribution:
         """
         raise NotImplementedError
 
+    def moved(self, by: Floats) -> Self:
+        """The same distributions elsewhere; families with a fixed zero have none.
+
+        Args:
+            by: (n,) in the target's unit, added to every value.
+
+        Returns:
+            The moved distributions.
+        """
+        raise NotImplementedError
+
     def median(self) -> Floats:
         """(n,): the point estimate that minimises the expected absolute error."""
         return self.quantile(0.5)

@@ -90,6 +90,10 @@ class Laplace(Distribution):
         """Distance from `center` and scale times `temperature`."""
         return replace(self, loc=center + temperature * (self.loc - center), scale=temperature * self.scale)
 
+    def moved(self, by: Floats) -> Self:
+        """The same widths about other locations."""
+        return replace(self, loc=self.loc + by)
+
 
 def loc_and_scale(raw: Tensor, center: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """Location and scale in physical units from the last two columns of a head's raw outputs.
