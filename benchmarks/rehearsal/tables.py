@@ -21,10 +21,12 @@ def _section(facts: dict[str, Any]) -> str:
     setting = facts["setting"]
     members = ", ".join(f"`{name}`" for name in setting["members"]) if setting["members"] else "all six"
     epochs = f"{setting['epochs']} epoch(s)" if setting["epochs"] else "the profile's epochs"
+    is_trained = any(stage.startswith("train@") for stage in facts["stages"])
+    trained = f"members: {members}, {epochs}" if is_trained else "without training"
     pace = "the services' rate limits kept" if setting["paced"] else "no rate limits"
     killed = ", ".join(f"`{stage}`" for stage in facts["killed"]) or "no stage"
     told = (
-        f"{facts['machine']}; commit {facts['commit']}; members: {members}, {epochs}; {pace}. Killed in {killed}. "
+        f"{facts['machine']}; commit {facts['commit']}; {trained}; {pace}. Killed in {killed}. "
         f"Largest disk of the folder {facts['peak_disk_gb']:.2f} GB; at the end data {facts['outputs_gb']:.2f} GB and "
         f"cache {facts['cache_gb']:.2f} GB."
     )

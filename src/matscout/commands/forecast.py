@@ -89,7 +89,7 @@ class Speed:
     Attributes:
         general: time of a fixed piece of work over that of the machine of record.
         training: ms for a step's share of one crystal of the sample, by member.
-        prediction: ms for one crystal of the sample, by member.
+        prediction: ms for one crystal of the sample, by member and surrogate.
         cores: that may be used.
     """
 
@@ -186,7 +186,7 @@ def forecast(params: Params, rows: Mapping[str, tuple[int, str]], speed: Speed) 
         for name, member in params.members.items()
     ]
     stages += trained
-    predicted_ms = sum(speed.prediction.values()) * (2 if params.ensemble.surrogates else 1)  # as many beside them
+    predicted_ms = sum(speed.prediction.values())
     held_out = round((1 - share) * known) + round(params.hypothetical.calibration * hypothetical)
     evaluated = min(REFERENCE_ROWS, round(share * known) + hypothetical) + held_out
     add("evaluate", evaluated, live=live, members_ms=predicted_ms)
@@ -269,9 +269,10 @@ def _piece(crystals: Sequence[Crystal]) -> None:
 
 
 def _members(params: Params, crystals: Sequence[Crystal]) -> tuple[dict[str, float], dict[str, float]]:
-    """Milliseconds per crystal of a training step and of a prediction, by member."""
+    """Milliseconds per crystal of a training step, by member, and of a prediction, by member and surrogate."""
     import torch
 
+    from matscout.ensemble.members import load_surrogates
     from matscout.graphs.graph_store import GraphStore
     from matscout.models.inference import embed
     from matscout.models.model import build_model
@@ -302,6 +303,9 @@ def _members(params: Params, crystals: Sequence[Crystal]) -> tuple[dict[str, flo
                     torch.cuda.synchronize()
 
             training[name] = 1000 * _quickest(step, by_wall=device == "cuda") / len(crystals)
+        for surrogate in load_surrogates(Path(params.ensemble.surrogates)):
+            predict = partial(embed, surrogate.model, store, rows, **surrogate.card.graph)
+            prediction[surrogate.name] = 1000 * _quickest(predict) / len(crystals)
     finally:
         torch.set_num_threads(threads)
     return training, prediction
