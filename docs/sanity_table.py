@@ -12,6 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.curated_table import load_materials_database
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.graphs.graph_store import GraphStore
 
@@ -98,7 +99,7 @@ def main() -> None:
     """Rewrite docs/models.md in place."""
     data = ROOT / "data"
     predictor = EnsemblePredictor.load(data / "members", data / "ensemble")
-    materials = pd.read_parquet(data / "curated" / "materials.parquet")
+    materials = load_materials_database(data / "curated")
     labels = labels_of(materials, pd.read_parquet(data / "splits" / "split.parquet"))
     PAGE.write_text(updated(PAGE.read_text(), table_of(predicted(predictor), labels)))
 

@@ -15,7 +15,7 @@ from matscout.crystal_checks import (
     Rejection,
     find_rejection,
 )
-from matscout.graphs.lattice_geometry import FINE, cell_problem, rejection_of
+from matscout.graphs.neighbor_search import FINE, cell_problem, rejection_of
 
 
 def cell(lattice=(4, 4, 4), frac=((0, 0, 0), (0.5, 0.5, 0.5))):

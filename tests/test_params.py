@@ -108,6 +108,20 @@ def test_a_goal_on_relaxed_crystals_needs_a_potential():
         check_params(tree)
 
 
+@pytest.mark.parametrize(
+    ("goal", "named"), [("battery", ["average_voltage", "volume_change"]), ("catalyst", ["surface_energy"])]
+)
+def test_goals_on_voltages_and_surfaces_name_them_and_the_default_goal_does_not(goal, named):
+    tree = copy.deepcopy(TREE)
+    tree["screening"]["goal"] = goal
+    screening = check_params(tree).screening
+    assert [aim.column for aim in screening.goals[goal].relaxed] == named
+    assert not screening.goals[TREE["screening"]["goal"]].relaxed
+    tree["relaxation"]["potential"] = None
+    with pytest.raises(ParameterError, match=f"goals.{goal} asks for {named[0]}, .*name one in relaxation.potential"):
+        check_params(tree)
+
+
 def test_all_mistakes_are_told_at_once():
     tree = copy.deepcopy(TREE)
     tree["model"]["lrr"] = tree["model"].pop("lr")

@@ -26,6 +26,7 @@ from benchmarks.accuracy.errors_by_group import errors_by_group
 from benchmarks.accuracy.trainings import Training, changed, chosen, judged, recipe, rows_of, setting, times, train_all
 from benchmarks.uncertainty.members_and_rows import BENCH6K_FOLDS, ROOT
 from matscout.commands.tune import tune
+from matscout.curated_table import CuratedTable
 from matscout.files import write_json
 from matscout.params import check_params, load_params
 from matscout.training.train_member import METRICS_FILE, UNTRACKED
@@ -51,7 +52,7 @@ def ensemble_part(name: str, work: Path, members: list[str] | None, n_train: int
         "model": params.model.model_dump(mode="json"),
         "times": times(here, list(params.members)),
         "targets": {target: kept_of(figures) for target, figures in metrics["targets"].items()},
-        "groups": errors_by_group(predictions, pd.read_parquet(inputs.materials), list(params.targets)),
+        "groups": errors_by_group(predictions, CuratedTable(inputs.materials).rows(), list(params.targets)),
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.encoders import cogn
 from matscout.models.layers import element_embedding
-from matscout.models.layers.segments import segment_sum
+from matscout.models.layers.message_passing import segment_sum
 
 
 @contextmanager

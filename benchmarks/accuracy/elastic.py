@@ -22,6 +22,7 @@ from benchmarks.accuracy.trainings import Training, chosen, judged, setting, tra
 from benchmarks.shared_rows import ROOT, SHARED, crystal_of, order, read_file
 from benchmarks.uncertainty.members_and_rows import Inputs
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.engine import n_workers
 from matscout.files import write_json, write_parquet
 from matscout.graphs.graph_store import build_store
@@ -81,7 +82,7 @@ def inputs_of(source: str, params: Params, work: Path) -> Inputs:
 
 def figures_of(metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
     """Errors on test rows, GPa, and how many of them lie in the 90 % interval."""
-    table = pd.read_parquet(inputs.materials).merge(pd.read_parquet(inputs.split), on=columns.MATERIAL_ID)
+    table = CuratedTable(inputs.materials).with_folds(inputs.split)
     found: dict[str, Any] = {"rows": table[columns.FOLD].value_counts().sort_index().to_dict()}
     for target in KEYS:
         figures = metrics["targets"][target]

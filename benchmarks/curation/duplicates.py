@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.curation.disguised_rows import disguise, record_of
 from benchmarks.shared_rows import SHARED, crystal_of, read_file
+from matscout.curated_table import load_materials_database
 from matscout.curation.curate import curate_records
 from matscout.params import Curation
 from matscout.sources.record import Record
@@ -78,7 +79,7 @@ def _pairs(counts: pd.Series) -> float:
 def _curate(records: list[Record], params: Curation, workers: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     with tempfile.TemporaryDirectory() as folder:
         curate_records(records, [], {}, params, Path(folder), workers=workers)
-        table = pd.read_parquet(Path(folder) / "materials.parquet").set_index("material_id")
+        table = load_materials_database(Path(folder)).set_index("material_id")
         return table, pd.read_parquet(Path(folder) / "duplicates.parquet")
 
 

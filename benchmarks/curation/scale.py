@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.curation.disguised_rows import disguise, record_of, substitute
 from benchmarks.shared_rows import crystal_of, file_of, read_file
+from matscout.curated_table import load_materials_database
 from matscout.curation.curate import curate_records
 from matscout.curation.splits import make_split
 from matscout.params import load_params
@@ -46,7 +46,7 @@ def measure(n: int, workers: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         curate_records(records, [], {}, params.curation, Path(folder), workers=workers)
         curated = time.perf_counter()
-        materials = pd.read_parquet(Path(folder) / "materials.parquet")
+        materials = load_materials_database(Path(folder))
         summary = json.loads((Path(folder) / "summary.json").read_text())
         split = make_split(materials, params.split)
     ended = time.perf_counter()

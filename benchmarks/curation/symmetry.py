@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.curation.disguised_rows import disguise, record_of
 from benchmarks.shared_rows import SHARED, crystal_of, file_of, read_file
+from matscout.curated_table import load_materials_database
 from matscout.curation.curate import curate_records
 from matscout.params import Curation
 from matscout.sources.record import Record
@@ -116,7 +117,7 @@ def _curate(records: list[Record], params: Curation, workers: int) -> tuple[pd.D
     """Kept rows by id with their volume per atom (Å³), edges, refused rows."""
     with tempfile.TemporaryDirectory() as folder:
         curate_records(records, [], {}, params, Path(folder), workers=workers)
-        table = pd.read_parquet(Path(folder) / "materials.parquet").set_index("material_id")
+        table = load_materials_database(Path(folder)).set_index("material_id")
         volumes = [abs(np.linalg.det(np.reshape(lattice, (3, 3)))) for lattice in table["lattice"]]
         table["volume_per_atom"] = np.array(volumes) / table["n_atoms"]
         edges = pd.read_parquet(Path(folder) / "duplicates.parquet")

@@ -1,4 +1,4 @@
-"""Volumes of atoms in known crystals, for `discovery/screen/unusual_cells.py`.
+"""Volumes of atoms in known crystals, for `discovery/screen/predict_usable.py`.
 
     python -m benchmarks.discovery.atomic_volumes
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from matscout.crystal import SYMBOLS
-from matscout.discovery.screen.unusual_cells import VACUUM_REMARKED, empty_widths, volume_ratio
+from matscout.discovery.screen.predict_usable import VACUUM_REMARKED, empty_widths, volume_ratio
 from matscout.hypothetical.draw_crystals import fit_atomic_volumes
 from matscout.sources.record import Record
 from matscout.sources.snapshots.snapshot import read_snapshot

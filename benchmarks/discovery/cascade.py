@@ -29,8 +29,7 @@ from matscout.discovery.screen.cascade import STRETCH, best_share
 from matscout.discovery.screen.scored_file import PLACE
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.distill import chosen_rows, distill
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, alone, student
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, alone, student
 from matscout.files import sha256_of_json, write_json
 from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed

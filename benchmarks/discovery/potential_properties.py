@@ -34,7 +34,8 @@ MODULI = SHARED / "mp_elasticity_3191" / "mp_elasticity.jsonl.gz"
 MOST_ATOMS = 8
 
 # lowest low-index surface, J/m2, PBE: Tran et al., Sci. Data 3, 160080 (2016), doi:10.1038/sdata.2016.80, data set
-# doi:10.5061/dryad.f2n6f; (1 1 1) of the fcc metals, (1 1 0) of the bcc ones
+# doi:10.5061/dryad.f2n6f; (1 1 1) of the fcc metals, (1 1 0) of the bcc ones. docs/relaxation.md says which of these
+# values, and of those below, a second source confirms.
 SURFACES = {
     "Al": 0.795,
     "Ni": 1.924,

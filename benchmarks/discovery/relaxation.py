@@ -23,8 +23,9 @@ from benchmarks.shared_rows import ROOT, SHARED, order, read_file
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.propose.novelty import first_match, primitive_cell
-from matscout.discovery.relax.descent import loaded_judge, relax_all
+from matscout.discovery.relax.descent import loaded_judge
 from matscout.discovery.relax.potential_judge import make_potential_judge
+from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.verdict import combine
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from benchmarks.speed.graphs import machine
 from matscout.commands.train import INPUTS
-from matscout.engine.settings import n_cores
+from matscout.engine.process_setup import n_cores
 from matscout.files import sha256_of, write_json
 from matscout.params import Params, check_params, load_params
 from matscout.training.train_member import METRICS_FILE, train_member

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.shared_rows import ROOT, order, read_rows, table_of
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.engine import n_workers
 from matscout.files import write_parquet
 from matscout.graphs.graph_store import build_store
@@ -58,7 +59,7 @@ def mp_inputs(params: Params, work: Path, *, small: bool) -> Inputs:
 
 def hold_out(inputs: Inputs, work: Path, element: str) -> tuple[Inputs, list[str]]:
     """The same rows with every crystal that holds `element` in no fold; and those crystals' ids."""
-    materials = pd.read_parquet(inputs.materials, columns=[columns.MATERIAL_ID, columns.SPECIES, columns.SYNTHETIC])
+    materials = CuratedTable(inputs.materials).rows([columns.MATERIAL_ID, columns.SPECIES, columns.SYNTHETIC])
     holds = np.array([element in species for species in materials[columns.SPECIES]])
     real = ~materials[columns.SYNTHETIC].to_numpy(bool)
     held = set(materials.loc[holds, columns.MATERIAL_ID])

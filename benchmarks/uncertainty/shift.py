@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from benchmarks.uncertainty.members_and_rows import Inputs
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.conformal import conformal_quantile
-from matscout.ensemble.calibration.population_shift import reweighted_interval
-from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction
+from matscout.ensemble.calibration.target_calibration import TargetCalibration, TargetPrediction, reweighted_interval
 from matscout.ensemble.metrics import coverage, mean_width
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -33,7 +33,7 @@ def measure_shift(params: Params, inputs: Inputs, members: Path, ensemble: Path,
     validation = pd.read_parquet(ensemble / "predictions.parquet")
     validation = validation[validation[columns.FOLD] == columns.VALIDATION]
     test = pd.read_parquet(ensemble / "predictions.parquet").query("fold == 'test'")
-    labels = pd.read_parquet(inputs.materials).set_index(columns.MATERIAL_ID)
+    labels = CuratedTable(inputs.materials).rows().set_index(columns.MATERIAL_ID)
     figures: dict[str, Any] = {
         "n": len(new),
         "flagged": share_flagged(new),

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.uncertainty.narrowest import narrowest_steps
 from matscout import columns
 from matscout.compositions import atomic_fractions
+from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.conformal import conformal_quantile
 from matscout.ensemble.comparison.compare_methods import composition_features
 
@@ -162,7 +163,7 @@ N_STEPS, FLOOR = (5, 10), 0.85
 
 def measure_widths(predictions: Path, materials: Path, targets: list[str]) -> dict[str, Any]:
     """By target, `ways`: every way's mean width, coverage and ranking of errors; `limits`: of `narrowest_steps`."""
-    species = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SPECIES])
+    species = CuratedTable(materials).rows([columns.MATERIAL_ID, columns.SPECIES])
     table = pd.read_parquet(predictions).merge(species, on=columns.MATERIAL_ID)
     return {target: _measure(table, target, targets) for target in targets}
 

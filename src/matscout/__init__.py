@@ -33,7 +33,7 @@ _HOME = {
     "distill": "matscout.ensemble.distill",
     "draw_crystal_graph": "matscout.report.figures.graph_picture",
     "evaluate": "matscout.ensemble.evaluate",
-    "load_materials_database": "matscout.curation.curated_table",
+    "load_materials_database": "matscout.curated_table",
     "load_member": "matscout.models.saved_member",
     "load_params": "matscout.params",
     "predict": "matscout.discovery.screen.user_crystals",

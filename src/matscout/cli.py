@@ -109,7 +109,7 @@ def compare(
     members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
 ) -> None:
     """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
-    from matscout.commands.compare import compare as table_of
+    from matscout.commands.results import compare as table_of
     from matscout.discovery.screen.console_tables import table_lines
 
     typer.echo("\n".join(table_lines(table_of(names or (), members=members))))
@@ -129,7 +129,7 @@ def mend() -> None:
 def repro(workers: WorkersOption = None, engine: EngineOption = None) -> None:
     """Run the pipeline like `dvc repro`, training one member per core at the same time."""
     from matscout.commands.train import reproduce
-    from matscout.engine.settings import Switch
+    from matscout.engine.process_setup import Switch
 
     raise typer.Exit(reproduce(Switch.read(engine, workers)))
 
@@ -144,7 +144,7 @@ def train(
 ) -> None:
     """Train members side by side, on cores, GPUs or Ray; `dvc repro` then only puts them in place."""
     from matscout.commands.train import make_engine, train_members
-    from matscout.engine.settings import Switch
+    from matscout.engine.process_setup import Switch
     from matscout.params import load_params
 
     switch, params = Switch.read(engine, workers), load_params()
@@ -288,6 +288,7 @@ def screen(
 ) -> None:
     """Rank your own crystals by the probability that they meet a goal."""
     _show_only_long_work()
+    from matscout.discovery.rank.goals import not_known_yet
     from matscout.discovery.screen.user_crystals import check_table_name, screen_structures
     from matscout.ensemble.release import answering
 
@@ -301,6 +302,8 @@ def screen(
         from matscout.discovery.screen.console_tables import screened_rows, table_lines
 
         typer.echo("\n".join(table_lines(screened_rows(ranked.head(top)))))
+    if ignored := not_known_yet(who.goals[goal]):
+        typer.echo(f"goal {goal}: {ignored}; `matscout relax` computes them", err=True)
     _write_and_tell(ranked, rejections, out, who.told, done="ranked", only_json=as_json)
 
 

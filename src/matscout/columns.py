@@ -1,4 +1,4 @@
-"""Column names, targets and units of every table that matscout writes: defined once."""
+"""Column names, targets, units and names in prose of every table that matscout writes: defined once."""
 
 from types import MappingProxyType
 from typing import Final
@@ -146,3 +146,38 @@ UNITS: Final = MappingProxyType(
         BULK_MODULUS_POTENTIAL: "GPa",
     }
 )
+
+NAMES: Final = MappingProxyType(  # in prose: columns, databases and architectures
+    {
+        BAND_GAP: "PBE band gap",
+        FORMATION_ENERGY: "formation energy",
+        ENERGY_ABOVE_HULL: "energy above hull",
+        BULK_MODULUS: "bulk modulus",
+        SHEAR_MODULUS: "shear modulus",
+        ELEMENTAL_COST: "cost of the elements",
+        HHI_PRODUCTION: "HHI, production",
+        HHI_RESERVE: "HHI, reserves",
+        CRUSTAL_ABUNDANCE: "crustal abundance",
+        VOLUME_CHANGE: "volume change without the ion",
+        BULK_MODULUS_POTENTIAL: "bulk modulus by the potential",
+        "materials_project": "Materials Project",
+        "aflow": "AFLOW",
+        "oqmd": "OQMD",
+        "cgcnn": "CGCNN",
+        "megnet": "MEGNet",
+        "alignn": "ALIGNN",
+        "cogn": "coGN",
+        "comformer": "ComFormer",
+        "composition": "composition only",
+    }
+)
+
+
+def name_of(key: str) -> str:
+    """A column, database or member as prose: `band_gap` -> `band gap`."""
+    return NAMES.get(key, key.replace("_", " "))
+
+
+def key_of(name: str) -> str:
+    """The name as a key of `metrics/`, which does not include the functional."""
+    return name_of(name).removeprefix("PBE ")

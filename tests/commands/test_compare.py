@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from matscout.cli import app
-from matscout.commands.compare import compare
+from matscout.commands.results import compare
 from matscout.errors import InputError
 
 HASH = "ab" + "c" * 38

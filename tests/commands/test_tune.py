@@ -12,7 +12,7 @@ from tiny_training import MEMBER, kill_self, tiny_params, write_tiny_inputs
 from matscout import columns, files
 from matscout.errors import ParameterError, TrainingError
 from matscout.params import check_params
-from matscout.training import train_member, trial
+from matscout.training import train_member
 from matscout.training.trainer import Trainer
 from matscout.training.training import TrainingInputs, member_training
 
@@ -141,7 +141,7 @@ def test_a_hopeless_trial_ends_early(inputs):
 
     training = member_training(MEMBER, tiny_params())
     told_of = {"hopeless": hopeless, "tell": told.append}
-    trial.run_trial(training, TrainingInputs(**inputs), train_member.UNTRACKED, **told_of)
+    tune.run_trial(training, TrainingInputs(**inputs), train_member.UNTRACKED, **told_of)
     assert asked == [2, 5]  # of 4 epochs
     assert told[0].ended == "pruned"
 

@@ -20,8 +20,8 @@ from matscout.curation import duplicate_search
 from matscout.curation import row_checks as module_examine
 from matscout.curation.curate import MATERIALS_SCHEMA, curate, curate_records, leave_out_other_gaps
 from matscout.curation.explain_merge import why_merged
-from matscout.curation.reduced_cell import reduce_crystal
 from matscout.curation.splits import make_split
+from matscout.curation.structure_matching import reduce_crystal
 from matscout.errors import InputError
 from matscout.params import load_params
 from matscout.sources.record import Record

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from matscout.crystal import Crystal
 from matscout.curation.duplicate_search import complete_link
-from matscout.curation.reduced_cell import content_key, reduce_crystal, space_group_number
-from matscout.curation.structure_matching import match_pairs
+from matscout.curation.structure_matching import content_key, match_pairs, reduce_crystal, space_group_number
 from matscout.params import load_params
 
 MATCHING = load_params().curation.matching

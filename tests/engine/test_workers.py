@@ -17,8 +17,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from matscout.engine import held_for_each, n_workers, parallel_map
+from matscout.engine.process_setup import Switch
 from matscout.engine.ray_engine import RayEngine
-from matscout.engine.settings import Switch
 from matscout.engine.worker_tasks import DONE, Job, LocalEngine
 from matscout.errors import ParameterError, WorkerError
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from matscout.crystal import Crystal
+from matscout.ensemble.evaluate import evaluate
 from matscout.graphs.graph_store import build_store
 from matscout.models.model import build_model
 from matscout.models.saved_member import MemberCard, save_member
@@ -105,3 +106,17 @@ def make_outputs(root: Path) -> Outputs:
     for name in params.members:
         write_member(made.members, name, params, materials)
     return made
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """The outputs, made once for the module that names this fixture: `outputs = small_outputs.outputs`."""
+    return make_outputs(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def ensemble(outputs, tmp_path_factory):
+    """Folder of the calibration of the members in `outputs`."""
+    folder = tmp_path_factory.mktemp("evaluated") / "ensemble"
+    evaluate(outputs.members, **outputs.arguments(), destination=folder)
+    return folder

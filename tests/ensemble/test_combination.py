@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_members import laplace_world
 
-from matscout.ensemble.combination import Combination, choose_combination, stacking_weights
+from matscout.ensemble.mixture import Combination, choose_combination, stacking_weights
 
 
 @pytest.fixture

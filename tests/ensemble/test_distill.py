@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_outputs import ANIONS, CATIONS, binary, make_outputs, write_member
+import small_outputs
+from small_outputs import ANIONS, CATIONS, binary, write_member
 
 from matscout import columns
 from matscout.ensemble.distill import distill
 from matscout.ensemble.evaluate import evaluate
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, student
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, student
 from matscout.errors import InputError, ParameterError, StoreError
 from matscout.files import sha256_of
 from matscout.graphs.graph_store import GraphStore
@@ -28,22 +28,12 @@ N_CANDIDATES, N_ASKED, N_OVERLAPPING = 400, 390, 2
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's
 
 GAP, ENERGY = "band_gap", "formation_energy_per_atom"
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("distill")
-
-
-@pytest.fixture(scope="module")
-def outputs(folder):
-    return make_outputs(folder)
-
-
-@pytest.fixture(scope="module")
-def ensemble(outputs, folder):
-    evaluate(outputs.members, **outputs.arguments(), destination=folder / "ensemble")
-    return folder / "ensemble"
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import small_outputs
 import torch
-from small_outputs import binary, make_materials, make_outputs, write_member
+from small_outputs import binary, make_materials, write_member
 
 from matscout import columns
 from matscout.ensemble.calibration.ensemble_calibration import FORMAT_VERSION
@@ -22,19 +23,9 @@ from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.registry import FAMILIES
 from matscout.models.inference import ON_CPU
 
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
+
 TARGETS = ("formation_energy_per_atom", "band_gap")
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    return make_outputs(tmp_path_factory.mktemp("outputs"))
-
-
-@pytest.fixture(scope="module")
-def ensemble(outputs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("evaluated") / "ensemble"
-    evaluate(outputs.members, **outputs.arguments(), destination=folder)
-    return folder
 
 
 @pytest.fixture

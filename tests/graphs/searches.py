@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from matscout.errors import InputError
 from matscout.graphs import symmetry
-from matscout.graphs.lattice_geometry import FINE, cell_problem, overlap_problem, rejection_of
-from matscout.graphs.neighbor_search import search
+from matscout.graphs.neighbor_search import FINE, cell_problem, overlap_problem, rejection_of, search
 
 
 class Neighbors(NamedTuple):

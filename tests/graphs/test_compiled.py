@@ -43,7 +43,8 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, fo
 
 def test_importing_compiles_nothing():
     code = (
-        "from matscout.graphs import pack_crystals as p, collate as c; print(p._pack.signatures, c._collate.signatures)"
+        "from matscout.graphs import crystal_graph as c, pack_crystals as p; "
+        "print(p._pack.signatures, c._collate.signatures)"
     )
     assert run(ROOT, code) == "[] []"
 
@@ -59,7 +60,7 @@ from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.files import write_parquet
-from matscout.graphs import collate, pack_crystals
+from matscout.graphs import crystal_graph, pack_crystals
 from matscout.graphs.graph_store import GraphStore, build_store
 from matscout.machine_code import SETTINGS, compile_now
 from matscout.models.inference import embed
@@ -89,7 +90,7 @@ with tempfile.TemporaryDirectory() as folder:
         reference = TrainingReference.fit(np.repeat(embeddings, 8, axis=0), embeddings)
         reference.save(folder / "reference.npz")
         TrainingReference.load(folder / "reference.npz").distance(embeddings)
-called = [pack_crystals._pack, collate._collate, collate._count_edges, lowest_mixture]
+called = [pack_crystals._pack, crystal_graph._collate, crystal_graph._count_edges, lowest_mixture]
 print(all(f.signatures for f in called), [name for name, found in signatures().items() if found != before.get(name)])
 """
 

@@ -6,8 +6,7 @@ from awkward_cells import random_cell
 from searches import nearest_neighbors
 
 from matscout.errors import InputError
-from matscout.graphs.lattice_geometry import reduce_lattice
-from matscout.graphs.neighbor_search import TIE_TOLERANCE
+from matscout.graphs.neighbor_search import TIE_TOLERANCE, reduce_lattice
 
 
 def brute_force(lattice, frac_coords, center, n_neighbors):

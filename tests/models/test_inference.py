@@ -14,10 +14,10 @@ from matscout.models.inference import (
     InferencePlan,
     distributions,
     embed,
-    is_out_of_memory,
     place_graphs,
     plan_inference,
 )
+from matscout.models.short_memory import is_out_of_memory
 from matscout.params import Graphs
 
 SETTINGS = {"n_neighbors": 6, "cutoff": 5.0}
@@ -175,12 +175,12 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_the_log_says_so(
     monkeypatch.setattr(tiny_model.encoder, "forward", short_of_memory(tiny_model.encoder, most, error))
     found = embed(tiny_model, store, rows, **SETTINGS, plan=InferencePlan(max_edges=10_000, workers=2))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert f"memory of cpu is short for {len(rows)} crystals" in caplog.text
+    assert f"on cpu: {len(rows)} crystals at once need more memory than there is" in caplog.text
 
 
 def test_a_crystal_too_large_for_the_memory_is_named(store, tiny_model, monkeypatch):
     monkeypatch.setattr(tiny_model.encoder, "forward", short_of_memory(tiny_model.encoder, 0, MemoryError()))
-    with pytest.raises(InputError, match=r"triclinic does not fit into the memory of cpu.*leave it out"):
+    with pytest.raises(InputError, match=r"on cpu: triclinic alone needs more memory than there is.*leave it out"):
         embed(tiny_model, store, store.rows_of(["triclinic"]), **SETTINGS)
 
 

@@ -43,11 +43,13 @@ FOUNDATION = {
     "progress",
     "crystal",
     "crystal_checks",
+    "curated_table",
     "engine",
     "resume",
 }
 TOP = {"__init__", "cli", "commands", "machine_code", "serving", "stage"}  # use everything, used by nothing below
 LARGEST_ROOM = 15  # files
+MOST_FILES = 190  # join what changes together instead of adding small files
 
 
 def room_of(file):
@@ -138,6 +140,10 @@ def test_no_folder_is_crowded(top):
         assert len(files) <= LARGEST_ROOM, f"{folder.relative_to(ROOT)} holds {len(files)} files; make rooms in it"
 
 
+def test_the_package_is_not_cut_into_more_files():
+    assert len(files_of(PACKAGE)) <= MOST_FILES
+
+
 def test_a_file_name_stands_for_one_file():
     names = [file.name for file in files_of(PACKAGE)]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
@@ -192,3 +198,25 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, matscout; print(sorted({'torch', 'pymatgen', 'mlflow', 'pandas'} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+READERS = {"read_parquet", "read_table", "read_schema", "ParquetFile"}
+
+
+def reads_of_curated_tables(tree):
+    """Calls that read a parquet file whose name says that it is a curated table."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    readers = [call for call in calls if ast.unparse(call.func).split(".")[-1] in READERS]
+    return [call for call in readers if re.search(r"materials\b", ast.unparse(call.args[0]), re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("code", ["pd.read_parquet(materials)", "pq.read_table(root / MATERIALS, columns=names)"])
+def test_the_check_for_readers_of_the_curated_table_sees_them(code):
+    assert reads_of_curated_tables(ast.parse(code))
+
+
+def test_one_class_reads_the_curated_table():
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]:
+        if file.parent != PACKAGE / "discovery" / "relax":  # reads it by itself, in blocks
+            found = [ast.unparse(call) for call in reads_of_curated_tables(ast.parse(file.read_text()))]
+            assert not found, f"{file.relative_to(ROOT)}: {found}; use a view of CuratedTable"

@@ -124,7 +124,7 @@ IN_GIT = {"data/feedback", "data/own_candidates", "data/own_hull", "data/distill
 
 def test_every_data_folder_that_a_stage_reads_is_in_the_cache():
     """What is no out is absent after `dvc pull`: the names of the curated files come from the code that writes them."""
-    from matscout.curation import curated_table
+    from matscout import curated_table
 
     written = {f"data/curated/{value}" for key, value in vars(curated_table).items() if key.endswith("_NAME")}
     assert set(STAGES["curate"]["outs"]) == written
@@ -151,6 +151,11 @@ def test_every_section_of_params_is_tracked_by_a_stage_and_checked_by_the_first(
     others = [stage for name, stage in STAGES.items() if name != BEFORE_ALL]
     tracked = {param.split(".")[0] for stage in others for param in stage.get("params", [])}
     assert tracked == set(PARAMS) == set(STAGES[BEFORE_ALL]["params"])
+
+
+def test_only_the_check_of_params_is_said_to_write_always_the_same():
+    constant = [name for name, stage in STAGES.items() if stage.get("meta", {}).get("constant_output")]
+    assert constant == [BEFORE_ALL]
 
 
 def test_the_check_of_params_comes_before_every_stage():

@@ -17,6 +17,7 @@ from matscout.files import sha256_of
 from matscout.report.page import render, write_report
 from matscout.report.run import Run
 from matscout.report.sections import shortlist_section
+from matscout.report.sections.candidates_section import relaxation
 from matscout.report.wording import linked
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,6 +64,15 @@ def test_properties_by_the_potential_stand_with_their_errors_or_the_reason_why_n
     assert '<span class="sub note">no slab</span>' in text
     assert '1.30 ± 0.16 J/m² <span class="sub">(1 1 1), lowest</span>' in text
     assert "Candidates with surface energy: 21; without, for the reason given: 1." in text
+
+
+def test_properties_that_the_goal_names_are_said_to_count_only_once_relaxed(fake_data, params):
+    words = relaxation(Run(fake_data, params))["words"]
+    assert "did not count" not in words
+    screening = params.screening.model_copy(update={"goal": "battery"})
+    words = relaxation(Run(fake_data, params.model_copy(update={"screening": screening})))["words"]
+    told = "Before, average voltage and volume change without the ion did not count; a candidate without a value ranks last."
+    assert told in words
 
 
 @pytest.mark.parametrize(

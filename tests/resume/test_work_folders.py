@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from matscout.resume.parts import Parts
-from matscout.resume.work_folders import locked, root
+from matscout.resume.parts import Parts, locked, root
 
 processes = multiprocessing.get_context("spawn")
 

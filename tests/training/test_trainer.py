@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from matscout.errors import TrainingError
+from matscout.errors import InputError, TrainingError
 from matscout.training.trainer import Optimisation, Trainer, WeightAverage, cosine, one_cycle
 
 
@@ -314,7 +314,7 @@ def test_a_crystal_that_alone_needs_too_much_memory_is_named():
             return super().forward(x)
 
     trainer = Trainer(OneTooLarge(8), l1, recipe(), steps_per_epoch=4, name="train tiny")
-    with pytest.raises(TrainingError, match=r"train tiny: row-17 alone needs more memory .*99 GiB.*max_atoms"):
+    with pytest.raises(InputError, match=r"train tiny: row-17 alone needs more memory .*99 GiB.*max_atoms"):
         fit(trainer, rows())
 
 

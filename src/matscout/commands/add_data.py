@@ -17,9 +17,8 @@ from matscout import columns
 from matscout.errors import InputError, ParameterError
 from matscout.files import write_bytes
 from matscout.params import PARAMS_FILE, FileImport, check_params
-from matscout.sources.files.detect_format import read_any
 from matscout.sources.files.file_rows import RawRow
-from matscout.sources.files.import_file import ALIASES, KNOWN, import_file
+from matscout.sources.files.import_file import ALIASES, KNOWN, import_file, read_any
 from matscout.sources.record import Record, Rejection
 
 PIPELINE: Final = Path("dvc.yaml")

@@ -24,11 +24,11 @@ import psutil
 from matscout import layout
 from matscout.commands.forecast import Forecast, forecast, measure_speed, rows_of_databases
 from matscout.engine import n_workers
-from matscout.engine.settings import Switch
+from matscout.engine.process_setup import Switch
 from matscout.errors import InputError, MatscoutError
 from matscout.files import write_bytes
 from matscout.params import Params, load_params
-from matscout.resume.work_folders import locked
+from matscout.resume.parts import locked
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (

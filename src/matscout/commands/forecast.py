@@ -55,7 +55,7 @@ class Cost:
 
 SAMPLE_ROWS: Final = 7117
 COSTS: Final[Mapping[str, Cost]] = {
-    "curate": Cost(4.0, 4.9, 2.2, 0.1, 0.8, 0.5, 18.0, 0.3),
+    "curate": Cost(4.0, 4.9, 2.2, 0.1, 0.8, 0.5, 8.0, 0.3),
     "split": Cost(0.7, 0.02, 1.0, 0.0, 0.0, 0.17, 1.0, 0.01),
     "hypothetical": Cost(4.0, 0.06, 1.0, 0.0, 0.0, 0.3, 5.0, 0.3),
     "featurize": Cost(2.5, 0.025, 2.0, 0.0, 0.9, 0.5, 4.0, 1.5),
@@ -262,7 +262,7 @@ def _crystals() -> list[Crystal]:
 
 def _piece(crystals: Sequence[Crystal]) -> None:
     """What curation spends most of its time with: pymatgen, spglib and small arrays."""
-    from matscout.curation.reduced_cell import reduce_crystal
+    from matscout.curation.structure_matching import reduce_crystal
 
     for crystal in crystals:
         reduce_crystal(crystal, 0.1)
@@ -376,5 +376,5 @@ def forecast_lines(told: Forecast) -> Iterator[str]:
     alone = sum(stage.minutes for stage in told.stages if _is_training(stage))
     yield (
         f"With matscout repro, which trains {told.workers} members at a time; dvc repro takes "
-        f"{told.minutes - told.training_minutes + alone:.1f} minutes. On an idle machine; within a factor of 1.5."
+        f"{told.minutes - told.training_minutes + alone:.1f} minutes. On an idle machine; expect a factor of 1.5."
     )

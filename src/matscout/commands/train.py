@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from matscout import layout
+from matscout.engine.process_setup import RAY, Switch, n_cores, visible_cards
 from matscout.engine.ray_engine import RayEngine
-from matscout.engine.settings import RAY, Switch, n_cores, visible_cards
 from matscout.engine.worker_tasks import DONE, Engine, Job, LocalEngine
 from matscout.errors import InputError, ParameterError, TrainingError
 from matscout.params import Compute, Member, Params, load_params
 from matscout.progress import progress
-from matscout.resume.work_folders import CHECKPOINTS, root
+from matscout.resume.parts import CHECKPOINTS, root
 from matscout.training.checkpoints import epochs_saved, is_kept
 from matscout.training.training import TrainingInputs, member_training
 
@@ -189,7 +189,6 @@ def _dvc(*arguments: str) -> int:
     return main(list(arguments))
 
 
-CHECK_STAGE = "check"
 INPUT_STAGES = ("featurize",)  # curate, split and hypothetical come before it
 PATIENCE_S = 20.0  # with a lock of DVC's
 
@@ -197,12 +196,18 @@ PATIENCE_S = 20.0  # with a lock of DVC's
 def changed_stages(names: Sequence[str]) -> list[str]:
     """Those of the stages, and of the stages before them, that `dvc repro` would run.
 
-    The stage `check` runs again with every change of `params.yaml` and changes no output, so it does not count.
+    A stage that `dvc.yaml` marks with `meta: {constant_output: true}` does not count: whatever it runs for, the stages
+    after it stay up to date.
 
     Raises:
         InputError: there is no DVC repository here, or another DVC command is running.
     """
-    return _answer(lambda repo: sorted(set(repo.status(targets=list(names), with_deps=True)) - {CHECK_STAGE}))
+
+    def changed(repo: Any) -> list[str]:
+        constant = {stage.addressing for stage in repo.index.stages if (stage.meta or {}).get("constant_output")}
+        return sorted(set(repo.status(targets=list(names), with_deps=True)) - constant)
+
+    return _answer(changed)
 
 
 def members_to_train(names: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.crystal_checks import Rejection
+from matscout.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.align_energies import align, label_noise
-from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, SUMMARY_NAME
 from matscout.curation.duplicate_search import (
     EDGE_SCHEMA,
     Compared,

@@ -18,13 +18,11 @@ import pyarrow as pa
 
 from matscout import columns
 from matscout.crystal import Crystal
-from matscout.curation.reduced_cell import Block, ReducedCell
-from matscout.curation.structure_matching import Match, match_pairs, same_up_to_mirror
+from matscout.curation.structure_matching import Block, Match, ReducedCell, match_pairs, same_up_to_mirror
 from matscout.engine import parallel_map
 from matscout.params import Matching
 from matscout.resume.fingerprint import fingerprint
-from matscout.resume.parts import FOLDER_DIGITS, Parts
-from matscout.resume.work_folders import CHECKPOINTS, root
+from matscout.resume.parts import CHECKPOINTS, FOLDER_DIGITS, Parts, root
 
 COMPARING: Final = "matscout.curation.structure_matching"
 LIBRARIES: Final = ("pymatgen", "moyopy", "numpy")

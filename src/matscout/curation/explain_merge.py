@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matscout import columns
-from matscout.curation.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME
+from matscout.curated_table import DUPLICATES_NAME, MATERIALS_NAME, QUARANTINE_NAME, CuratedTable
 from matscout.errors import InputError
 
 NEEDED = (
@@ -43,10 +43,7 @@ def why_merged(material_id: str, curated: Path) -> str:
     Raises:
         InputError: the table is absent, or the id is unknown.
     """
-    path = Path(curated) / MATERIALS_NAME
-    if not path.is_file():
-        raise InputError(f"{path} not found: run `dvc repro curate` first, or pass the folder with --curated")
-    materials = pd.read_parquet(path, columns=list(NEEDED)).set_index(columns.MATERIAL_ID)
+    materials = CuratedTable(Path(curated) / MATERIALS_NAME).rows(NEEDED).set_index(columns.MATERIAL_ID)
     if material_id not in materials.index:
         raise InputError(_absence(material_id, materials, Path(curated)))
     edges = pd.read_parquet(Path(curated) / DUPLICATES_NAME)

@@ -17,7 +17,7 @@ import numpy as np
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import MIN_DISTANCE, Rejection, find_rejection
-from matscout.curation.reduced_cell import ReducedCell, content_key, reduce_crystal
+from matscout.curation.structure_matching import ReducedCell, content_key, reduce_crystal
 from matscout.engine import parallel_stream
 from matscout.params import Validity
 from matscout.sources.record import Record

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.errors import InputError, ParameterError
 from matscout.files import write_parquet
 from matscout.params import Split
@@ -108,8 +109,7 @@ def write_split(materials: Path, params: Split, destination: Path) -> None:
         params: shares of the folds, and the seed.
         destination: destination of `split.parquet`.
     """
-    table = pd.read_parquet(materials, columns=list(NEEDED))
-    write_parquet(destination, make_split(table, params), SPLIT_SCHEMA)
+    write_parquet(destination, make_split(CuratedTable(materials).rows(NEEDED), params), SPLIT_SCHEMA)
 
 
 def exclude_matches(pool: pd.DataFrame, test_rows: pd.DataFrame) -> pd.DataFrame:

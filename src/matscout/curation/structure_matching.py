@@ -1,22 +1,91 @@
-"""Decide whether two reduced cells have the same arrangement of atoms, and whether they are the same material.
+"""Reduced cells, and whether two of them are the same material.
 
-pymatgen's matcher compares the arrangements, in both directions because it is directional. It is tolerant: it
-matches cubic and polar BaTiO3. Two cells are therefore the same material only if their space
-groups agree too. However, strain and noise below the tolerance can change the space group that is found, so
-a difference counts only if the two cells really differ by that much.
+A crystal's reduced cell, primitive and Niggli-reduced, does not depend on how the crystal was written down. pymatgen's
+matcher compares the arrangements of atoms, in both directions because it is directional. It is tolerant: it matches
+cubic and polar BaTiO3. Two cells are therefore the same material only if their space groups agree too. However, strain
+and noise below the tolerance can change the space group that is found, so a difference counts only if the two cells
+really differ by that much.
 """
 
+import hashlib
+import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import moyopy
 import numpy as np
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from matscout.curation.reduced_cell import ReducedCell
+from matscout.crystal import Crystal
 from matscout.params import Matching
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+# moyopy warns, for each crystal, that a supercell hides symmetry operations, which does not matter here
+logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
+# The matcher compares cells of one formula and one number of atoms only: such a block is closed under matching.
+Block = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class ReducedCell:
+    """What the matcher needs of one crystal.
+
+    Attributes:
+        crystal: the primitive, Niggli-reduced cell.
+        space_group: number (1-230) of the cell as published, at the tolerance asked for.
+    """
+
+    crystal: Crystal
+    space_group: int
+
+    @property
+    def block(self) -> Block:
+        """Reduced formula and atoms in the primitive cell."""
+        return self.crystal.reduced_formula, self.crystal.n_atoms
+
+    @property
+    def volume_per_atom(self) -> float:
+        """Å³ per atom."""
+        return self.crystal.volume / self.crystal.n_atoms
+
+
+def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
+    """The primitive Niggli cell (pymatgen's, so that the matcher agrees) and the space group (moyo's).
+
+    Raises:
+        ValueError: no space group or no reduced cell could be found.
+    """
+    structure = crystal.to_structure()
+    # a cell that holds k primitive ones holds a multiple of k atoms of each element
+    if math.gcd(*crystal.element_counts.values()) > 1:
+        structure = structure.get_primitive_structure()
+    reduced = structure.get_reduced_structure(reduction_algo="niggli")
+    return ReducedCell(Crystal.from_structure(reduced), space_group_number(crystal, symprec))
+
+
+def space_group_number(crystal: Crystal, symprec: float) -> int:
+    """International number of the space group at `symprec` (Å).
+
+    Raises:
+        ValueError: moyo finds no symmetry at all, not even the identity.
+    """
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), [int(z) for z in crystal.atomic_numbers])
+    return int(moyopy.MoyoDataset(cell, symprec=symprec).number)
+
+
+def content_key(crystal: Crystal) -> str:
+    """32 hex digits of the cell as written: equal keys are equal cells, atom for atom."""
+    digest = hashlib.sha256("\0".join(crystal.species).encode())
+    digest.update(np.ascontiguousarray(crystal.lattice, dtype="<f8").tobytes())
+    digest.update(np.ascontiguousarray(crystal.frac_coords, dtype="<f8").tobytes())
+    return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -53,6 +122,8 @@ def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], 
     Returns:
         The matches, in the order of `pairs`.
     """
+    from pymatgen.analysis.structure_matcher import StructureMatcher  # checks of rows alone need no matcher
+
     matcher = StructureMatcher(
         ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
     )
@@ -85,7 +156,7 @@ def _within_tolerance(displacement: float, strain: float, settings: Matching) ->
     return 2 * displacement <= settings.symprec and strain <= settings.strain
 
 
-def _strain(matcher: StructureMatcher, first: Structure, second: Structure) -> float:
+def _strain(matcher: "StructureMatcher", first: Structure, second: Structure) -> float:
     """Largest principal strain that takes one lattice to the other at equal volume; infinite if none is found.
 
     With metric tensors G = L L^T of matching bases the principal stretches are the roots of the

@@ -1,4 +1,4 @@
-"""The curated table as discovery reads it: parents, references and what counts as known."""
+"""The known materials of the curated table: parents of candidates, and what counts as known."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,33 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
-from matscout.errors import InputError
-
-COLUMNS = (
-    columns.MATERIAL_ID,
-    columns.SYNTHETIC,
-    columns.DUPLICATE_GROUP,
-    columns.IS_EXPERIMENTAL,
-    columns.N_ATOMS,
-    columns.LATTICE,
-    columns.SPECIES,
-    columns.FRAC_COORDS,
-)
+from matscout.curated_table import CuratedTable
 
 
 @dataclass(frozen=True)
-class CuratedTable:
-    """Rows of `materials.parquet`, kept as arrow so that hundreds of thousands fit in memory."""
+class KnownMaterials:
+    """The curated crystals, kept as arrow so that hundreds of thousands fit in memory."""
 
     table: pa.Table
 
     @classmethod
-    def read(cls, path: Path) -> "CuratedTable":
+    def read(cls, path: Path) -> "KnownMaterials":
         """Read the columns that discovery needs.
 
         Args:
@@ -44,15 +32,8 @@ class CuratedTable:
         Raises:
             InputError: the file is missing, lacks a column or has no rows.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path} not found: run the stage `curate` first")
-        missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
-        if missing:
-            raise InputError(f"{path} lacks the columns {missing}; it needs {list(COLUMNS)}: rerun the stage `curate`")
-        table = pq.read_table(path, columns=list(COLUMNS))
-        if not table.num_rows:
-            raise InputError(f"{path} has no rows, so there is nothing to start from; see quarantine.parquet beside it")
+        others = (columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.IS_EXPERIMENTAL, columns.N_ATOMS)
+        table = CuratedTable(path).crystals(others)
         return cls(table.sort_by(columns.MATERIAL_ID).combine_chunks())
 
     def __len__(self) -> int:
@@ -111,4 +92,4 @@ class CuratedTable:
 
     def crystal(self, row: int) -> Crystal:
         """The crystal of one row."""
-        return Crystal.from_row({name: self.table.column(name)[row].as_py() for name in COLUMNS[-3:]})
+        return Crystal.from_row({name: self.table.column(name)[row].as_py() for name in columns.CRYSTAL})

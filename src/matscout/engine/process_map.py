@@ -13,9 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any, TypeVar
 
-from matscout.engine.process_setup import collect_garbage_rarely
+from matscout.engine.process_setup import RAY, WORKERS_VARIABLE, Switch, collect_garbage_rarely, n_workers
 from matscout.engine.ray_engine import MAX_RETRIES, connect, ray_stream, result_of
-from matscout.engine.settings import RAY, WORKERS_VARIABLE, Switch, n_workers
 from matscout.engine.worker_tasks import end_with_parent, enter_worker
 from matscout.errors import WorkerError
 from matscout.progress import progress

@@ -13,8 +13,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from matscout.engine.process_setup import use_one_thread
-from matscout.engine.settings import INSIDE_A_WORKER
+from matscout.engine.process_setup import INSIDE_A_WORKER, use_one_thread
 from matscout.errors import MatscoutError
 
 DONE = ""  # reported instead of an error

@@ -24,8 +24,7 @@ from matscout.crystal import Crystal
 from matscout.ensemble.calibration.target_calibration import parts_of
 from matscout.ensemble.members import run_members
 from matscout.ensemble.mixture import Mixture, fit_temperature
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, Teacher
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, Teacher
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_parquet
 from matscout.graphs.graph_store import GraphStore, build_store

@@ -37,8 +37,13 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
     run_hypothetical,
 )
 from matscout.ensemble.calibration.target_calibration import LabelledRows
-from matscout.ensemble.comparison.compare_methods import LabelledPredictions, baseline_predictions, composition_features
-from matscout.ensemble.comparison.target_report import RowFacts, measure_target
+from matscout.ensemble.comparison.compare_methods import (
+    LabelledPredictions,
+    RowFacts,
+    baseline_predictions,
+    composition_features,
+    measure_target,
+)
 from matscout.ensemble.members import (
     SURROGATES,
     check_store,

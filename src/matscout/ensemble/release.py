@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 import matscout
 from matscout import columns
 from matscout.crystal import formula_key
+from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.ensemble_calibration import CALIBRATION_FILE, REFERENCE_FILE, EnsembleCalibration
 from matscout.ensemble.members import SURROGATES, copy_members
 from matscout.ensemble.training_distance import TrainingReference
@@ -35,7 +35,6 @@ from matscout.params import PARAMS_FILE, Goal, Params, Validity, load_params
 RELEASE: Final = Path(matscout.__file__).parent / "release"
 CARD: Final = "release.json"  # also the mark of a folder that may be replaced
 HULL: Final = "hull.parquet"
-ERRORS: Final = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)
 
 
 @dataclass(frozen=True)
@@ -160,10 +159,7 @@ def make_release(params: Params, *, root: Path = Path(), destination: Path = REL
 
 def lowest_rows(materials: Path) -> pd.DataFrame:
     """The lowest real row with an aligned energy of each formula, the phases of the hull, by material id."""
-    names = [columns.MATERIAL_ID, columns.SPECIES, columns.FORMATION_ENERGY_ALIGNED, columns.SYNTHETIC]
-    present = pq.read_schema(materials).names
-    table = pd.read_parquet(materials, columns=[*names, *(name for name in ERRORS if name in present)])
-    table = table.loc[~table[columns.SYNTHETIC].astype(bool) & table[columns.FORMATION_ENERGY_ALIGNED].notna()]
+    table = CuratedTable(materials).phases()
     table["formula"] = [formula_key(list(symbols)) for symbols in table[columns.SPECIES]]
     table = table.sort_values([columns.FORMATION_ENERGY_ALIGNED, columns.MATERIAL_ID]).drop_duplicates("formula")
     table[columns.SPECIES] = [_one_formula_unit(key) for key in table["formula"]]
@@ -199,8 +195,7 @@ def _md5(path: Path) -> str:
 
 
 def _n_real(materials: Path) -> int:
-    synthetic = pq.read_table(materials, columns=[columns.SYNTHETIC]).column(0).to_pylist()
-    return len(synthetic) - sum(map(bool, synthetic))
+    return int((~CuratedTable(materials).rows([columns.SYNTHETIC])[columns.SYNTHETIC].to_numpy(bool)).sum())
 
 
 def _one_formula_unit(key: str) -> list[str]:

@@ -1,6 +1,7 @@
-"""Compile a function to machine code once per machine: `@compiled`, and for arithmetic in bulk `@kernel`."""
+"""Compile a function to machine code once per machine: `@compiled`, and `@kernel` for loops over float32."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+SETTINGS: Any = numba.config  # type: ignore[reportPrivateImportUsage]  # documented; filled when it is loaded
 FROZEN = (int, float, tuple)  # of module constants, which numba compiles into the code
 Function = TypeVar("Function", bound=Callable)
 
@@ -15,9 +17,9 @@ Function = TypeVar("Function", bound=Callable)
 def compiled(function: Function) -> Function:
     """Compile at the first call, without the interpreter lock, and keep the machine code on disk.
 
-    numba's cache looks at the file of a function only, so that editing a *called* function in another
-    file would leave stale machine code in use. Here the cache is stamped with the content of every file of the
-    function's folder and of the folders of what it calls: change one, and all that lean on it are compiled anew.
+    numba knows only the file of a function: after an edit of a *called* function in another file it would go on using
+    stale machine code. So the folder of the machine code is named after the content of every source file in the folders
+    of the function and of what it calls.
     """
     return _compiled(function)
 
@@ -25,7 +27,7 @@ def compiled(function: Function) -> Function:
 def kernel(function: Function) -> Function:
     """`compiled` for loops over float32: a product and the sum after it may be one instruction, rounded once.
 
-    Nothing else of `fastmath` is allowed: sums keep their order, and what is not a number stays one.
+    Nothing else of `fastmath` is allowed: sums keep their order, and NaN stays NaN.
     """
     return _compiled(function, fastmath={"contract"}, error_model="numpy")
 
@@ -36,14 +38,27 @@ def inlined(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: Any) -> Function:
-    dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
-    if (kept := getattr(dispatcher, "_cache", None)) is not None:  # None where NUMBA_DISABLE_JIT is set, for debuggers
-        kept._cache_file._source_stamp = _stamp(function)  # noqa: SLF001
-    return cast("Function", dispatcher)
+    root, SETTINGS.CACHE_DIR = SETTINGS.CACHE_DIR, str(_cache_folder(function))
+    try:  # numba reads the setting while it decorates
+        return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
+    finally:
+        SETTINGS.CACHE_DIR = root
 
 
-def _stamp(function: Callable) -> str:
-    """Sources (as SHA-256) of the folders of a function and of what it calls, and constants, from other files too."""
+def _cache_folder(function: Callable) -> Path:
+    """Below NUMBA_CACHE_DIR, else beside the sources, else, where these are read-only, in the user's cache."""
+    sources = Path(function.__code__.co_filename).parent
+    if SETTINGS.CACHE_DIR:
+        root = Path(SETTINGS.CACHE_DIR)
+    elif os.access(sources, os.W_OK):
+        root = sources / "__pycache__"
+    else:
+        root = Path.home() / ".cache" / "matscout"
+    return root / f"machine_code-{_content_hash(function)}"
+
+
+def _content_hash(function: Callable) -> str:
+    """Hash of the folders of a function and of what it calls, and of constants, which may be from other files."""
     folders: set[Path] = set()
     constants: dict[str, Any] = {}
     waiting, seen = [function], set()
@@ -55,11 +70,12 @@ def _stamp(function: Callable) -> str:
             folders.add(Path(names.__code__.co_filename).parent)
             waiting += [value.py_func for value in names.__globals__.values() if hasattr(value, "py_func")]
     limits = sorted((name, repr(value)) for name, value in constants.items() if not name.startswith("__"))
-    return "".join([repr(limits), *(_folder_stamp(folder) for folder in sorted(folders))])
+    content = "".join([repr(limits), *(_folder_hash(folder) for folder in sorted(folders))])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @cache
-def _folder_stamp(folder: Path) -> str:
+def _folder_hash(folder: Path) -> str:
     """SHA-256 of the sources in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):

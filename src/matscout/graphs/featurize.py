@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.engine import parallel_map
-from matscout.errors import InputError, StoreError
+from matscout.errors import StoreError
 from matscout.files import atomic_path, sha256_of, write_json, write_parquet
 from matscout.graphs.neighbor_search import TIE_TOLERANCE
 from matscout.graphs.pack_crystals import ARRAYS, OFFSETS, CrystalBlock, PackedGraphs, join_offsets, pack_graphs
@@ -28,8 +29,8 @@ _SHARDS_PER_WORKER = 16  # starting a process costs as much as some ten shards
 def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: int) -> None:
     """Write the graph store of a curated table; the same bytes for any number of workers.
 
-    Finished shards wait in `.checkpoints/featurize/` until the store is whole, so that a killed run resumes; another
-    table, other settings or other code start over. A damaged shard is made again.
+    Finished shards are kept in `.checkpoints/featurize/` until the store is complete, so that a killed run resumes. A
+    change of table, settings or code starts over, and a damaged shard is made again.
 
     Args:
         materials: of the table, parquet.
@@ -41,7 +42,7 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
         InputError: the table has no rows, an id twice, or a broken cell (the message names it).
     """
     materials, directory = Path(materials), Path(directory)
-    block = _read_block(materials)
+    block = CrystalBlock.from_table(CuratedTable(materials).crystals(), str(materials))
     firsts = range(0, len(block), _SHARD)
     described = {"format_version": FORMAT_VERSION, "settings": settings.model_dump(), "shard": _SHARD}
     with Parts.kept("featurize", settings=described, inputs=[materials], code=[__name__]) as parts:
@@ -60,18 +61,6 @@ def build_store(materials: Path, directory: Path, settings: Graphs, *, workers: 
             write_sidecar(temporary, settings, counts)
 
 
-def _read_block(materials: Path) -> CrystalBlock:
-    names = [columns.MATERIAL_ID, columns.LATTICE, columns.SPECIES, columns.FRAC_COORDS]
-    table = pq.read_table(materials, columns=names)
-    if table.num_rows == 0:
-        raise InputError(f"{materials} has no rows; look into quarantine.parquet beside it for the reasons")
-    block = CrystalBlock.from_table(table, str(materials))
-    ids, counts = np.unique(np.array(block.ids), return_counts=True)
-    if (most := counts.max()) > 1:
-        raise InputError(f"{materials}: material_id {ids[counts.argmax()]} occurs {most} times; it must be unique")
-    return block
-
-
 def _name(first: int) -> str:
     """Name of the shard that begins with a row."""
     return f"{first:08d}"
@@ -84,7 +73,7 @@ def _write_shard(task: tuple[CrystalBlock, Graphs, Path, str]) -> None:
 
 
 def _merge(shards: list[Path], directory: Path) -> dict[str, int]:
-    """Lay the shards one after the other, one array of one shard in memory at a time; the store's counts."""
+    """Concatenate the shards, with one array of one shard in memory at a time; return the counts of the store."""
     offsets = {name: join_offsets([_read_array(shard, name) for shard in shards]) for name in OFFSETS}
     n_atoms, n_edges = int(offsets["atom_offsets"][-1]), int(offsets["edge_offsets"][-1])
     for name in ARRAYS:
@@ -141,7 +130,7 @@ def write_index(directory: Path, ids: NDArray[np.str_]) -> None:
 
 
 def write_sidecar(directory: Path, settings: Graphs, counts: dict[str, int]) -> None:
-    """Write `store.json`, which describes the other files; these must be there.
+    """Write `store.json`, which describes the other files; write those first.
 
     Args:
         directory: of the store.

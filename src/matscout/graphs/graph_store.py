@@ -1,4 +1,4 @@
-"""The graph store: all crystals' graphs, in memory or memory-mapped from a folder; also that of one structure."""
+"""The graph store: the graphs of many crystals, in memory or memory-mapped from a folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +16,7 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.engine import parallel_map
 from matscout.errors import InputError, StoreError
-from matscout.graphs.collate import ResidentGraphs, collate, count_edges
-from matscout.graphs.crystal_graph import CrystalGraph
+from matscout.graphs.crystal_graph import CrystalGraph, ResidentGraphs, collate, count_edges
 from matscout.graphs.featurize import build_store, open_files
 from matscout.graphs.pack_crystals import ARRAYS, CrystalBlock, PackedGraphs, pack_graphs, pack_usable, whole_crystals
 from matscout.params import Graphs
@@ -42,11 +41,11 @@ class GraphStore:
 
     @classmethod
     def open(cls, directory: Path, *, verify: bool = False) -> Self:
-        """Memory-map a store written by `build_store`; nothing is read until it is asked for.
+        """Memory-map a store that `build_store` wrote; data are read on access.
 
         Args:
-            directory: the store's folder.
-            verify: hash every file as well as check its size.
+            directory: folder of the store.
+            verify: whether to check the hash of every file, and not only its size.
 
         Raises:
             StoreError: missing, cut off, altered, or of another format version.

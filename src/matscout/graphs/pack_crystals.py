@@ -1,7 +1,7 @@
 """From a block of crystals to packed graphs, in one compiled loop.
 
-A block is many crystals as a few flat arrays: what goes to a worker. Packed graphs are many graphs as a few flat
-arrays: what comes back, is stored, mapped and cut into batches.
+A block holds many crystals as a few flat arrays and is sent to a worker. The worker returns packed graphs: many graphs
+as a few flat arrays, which are stored, memory-mapped and cut into batches.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,7 @@ from matscout.crystal import ATOMIC_NUMBERS, Crystal
 from matscout.crystal_checks import Rejection, find_malformed
 from matscout.errors import InputError
 from matscout.graphs.compiled import compiled
-from matscout.graphs.lattice_geometry import FINE, cell_problem, overlap_problem, rejection_of
-from matscout.graphs.neighbor_search import search
+from matscout.graphs.neighbor_search import FINE, cell_problem, overlap_problem, rejection_of, search
 from matscout.graphs.symmetry import orbits_of
 from matscout.params import Graphs
 
@@ -45,7 +44,7 @@ class PackedGraphs:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """At least one part, one after the other."""
+        """Concatenate one or more parts."""
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
         for name in OFFSETS:
             joined[name] = join_offsets([getattr(part, name) for part in parts])
@@ -57,7 +56,7 @@ OFFSETS = ("atom_offsets", "edge_offsets")
 
 
 def join_offsets(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Offsets of arrays that are laid one after the other."""
+    """Offsets of concatenated arrays."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.diff(part) for part in parts]))])
 
 
@@ -150,7 +149,7 @@ class CrystalBlock:
 
 
 def whole_crystals(crystals: Sequence[Crystal]) -> tuple[list[int], list[Rejection]]:
-    """Rows of the crystals that a block can hold, and what is wrong with the others."""
+    """Rows of the crystals that a block can hold, and the rejections of the others."""
     found = [find_malformed(crystal) for crystal in crystals]
     rejections = [replace(malformed, row=row) for row, malformed in enumerate(found) if malformed is not None]
     return [row for row, malformed in enumerate(found) if malformed is None], rejections
@@ -200,7 +199,7 @@ def pack_graphs(block: CrystalBlock, settings: Graphs) -> PackedGraphs:
 
 
 def pack_usable(block: CrystalBlock, settings: Graphs) -> tuple[PackedGraphs, list[Rejection]]:
-    """Neighbour graphs of the crystals that have one, in their order, and why the others have none."""
+    """Neighbour graphs of the usable crystals, in their order, and the rejections of the others."""
     symprec = settings.symprec if settings.asymmetric_unit else 0.0
     problems, values, arrays = _pack(
         block.lattices, block.offsets, block.numbers, block.frac_coords, settings.n_neighbors, symprec

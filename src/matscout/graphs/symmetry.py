@@ -1,4 +1,4 @@
-"""The asymmetric unit: which atoms of a cell are copies of one another under its space group.
+"""The asymmetric unit: the orbits of the atoms of a cell under its space group.
 
 Only the partition into orbits is needed here, not the group's name or its standard setting, which is
 what general symmetry finders (spglib, moyo) spend most of their time on. The search follows theirs:
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matscout.graphs.compiled import compiled
-from matscout.graphs.lattice_geometry import inverse, product, reduce_lattice
+from matscout.graphs.neighbor_search import inverse, product, reduce_lattice
 
 
 @compiled

@@ -23,6 +23,7 @@ from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
+from matscout.curated_table import CuratedTable
 from matscout.errors import InputError
 from matscout.files import atomic_path, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
@@ -87,7 +88,7 @@ def build_labels(
     Raises:
         InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
     """
-    curated = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
+    curated = CuratedTable(materials).with_folds(split)
     training = curated.loc[(curated[columns.FOLD] == columns.TRAIN) & ~curated[columns.SYNTHETIC].astype(bool)]
     parents, prototypes = _parents(training)
     barred = frozenset(formula_key(species) for species in curated[columns.SPECIES])

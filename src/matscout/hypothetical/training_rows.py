@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.compositions import atomic_fractions, is_surely_metal
 from matscout.crystal import formula_key
+from matscout.curated_table import MATERIALS_NAME, CuratedTable
 from matscout.curation.curate import MATERIALS_SCHEMA, with_own_labels
-from matscout.curation.curated_table import MATERIALS_NAME
 from matscout.curation.reference_offsets import OffsetFit, Pairs, fit_offset, held_out_residuals
 from matscout.files import atomic_path, write_json, write_parquet
 from matscout.hypothetical.draw_crystals import LARGEST_CELL, VOLUME_JITTER
@@ -111,7 +111,7 @@ def make_hypothetical(
     Raises:
         InputError: the labels are missing, or too few known crystals align the scales.
     """
-    curated, folds = pd.read_parquet(materials), pd.read_parquet(split)
+    curated, folds = CuratedTable(materials).rows(), pd.read_parquet(split)
     known = curated.merge(folds, on=columns.MATERIAL_ID, validate="one_to_one")
     table, summary = CRYSTALS_SCHEMA.empty_table().to_pandas(), {"rows": 0}
     made = table  # rows that join the curated ones

@@ -1,7 +1,6 @@
-"""One model's outputs for rows of a graph store: embeddings, then parameters or distributions.
+"""The outputs of one model for rows of a graph store: embeddings, then parameters or distributions.
 
-This is the only loop that predicts: for members, for the validation during a training, and for students. Where memory
-is short for a batch, it takes half of it at a time.
+Members, students and the validation during training all predict with this loop.
 """
 
 import logging
@@ -18,64 +17,18 @@ from torch import Tensor
 
 from matscout.engine import n_workers
 from matscout.engine.process_setup import keep_freed_memory, subnormals_flushed
-from matscout.errors import InputError, ParameterError
-from matscout.graphs.collate import ResidentGraphs
-from matscout.graphs.crystal_graph import CrystalGraph, inference_batches
+from matscout.errors import ParameterError
+from matscout.graphs.crystal_graph import CrystalGraph, ResidentGraphs, inference_batches
 from matscout.graphs.graph_store import GraphStore
 from matscout.models.families.distribution import Distribution
 from matscout.models.families.registry import FAMILIES
 from matscout.models.model import CrystalModel, encoder_of
+from matscout.models.short_memory import in_parts_that_fit, is_out_of_memory
 from matscout.progress import progress
-
-# in torch's RuntimeError where the CPU's allocator fails; its other errors are defects and are raised
-CPU_WORDS = ("can't allocate memory", "not enough memory")
 
 _LOG = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
 Outputs = NDArray[np.float32]
-
-
-def halving(compute: Callable[[Rows], Outputs], rows: Rows, ids: NDArray[np.str_], device: str) -> Outputs:
-    """Compute outputs of rows; where memory is short, of half of them at a time, down to one row.
-
-    Halves are other batches, so the last bits of their outputs may differ, as with any other batch size.
-
-    Args:
-        compute: from (n,) rows to (n, ...) outputs.
-        rows: (n,) of a store.
-        ids: material ids of all rows of the store, for the message.
-        device: where `compute` works.
-
-    Returns:
-        (n, ...), in the order of `rows`.
-
-    Raises:
-        InputError: memory is short for one row.
-    """
-    try:
-        return compute(rows)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(rows) == 1:
-            raise InputError(
-                f"{ids[rows[0]]} does not fit into the memory of {device}, alone in its batch; leave it out, "
-                "take a smaller cell of it, or use a machine with more memory"
-            ) from error
-        told = type(error).__name__
-    # outside of the handler, where the traceback no longer holds the tensors
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
-    middle = len(rows) // 2
-    _LOG.warning("memory of %s is short for %d crystals (%s): trying %d at a time", device, len(rows), told, middle)
-    return np.concatenate([halving(compute, half, ids, device) for half in (rows[:middle], rows[middle:])])
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory is short: Python's, CUDA's, or the CPU allocator's, which has no class."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_WORDS)
 
 
 Embeddings = NDArray[np.float32]
@@ -83,7 +36,7 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """What runs where, and how a device is kept busy.
+    """Device, batches and threads of a prediction.
 
     Attributes:
         max_edges: edges per batch; a larger crystal is a batch of its own.
@@ -120,12 +73,12 @@ ON_CPU = InferencePlan(max_edges=4_000)
 
 
 def plan_inference(device: str, *, compiled: bool = False) -> InferencePlan:
-    """The plan for a device: the one place that decides device, precision and compilation.
+    """Choose device, precision, batch size and compilation.
 
     A CPU core is fastest while a batch's activations stay in its own cache (about 45 crystals at 12
-    neighbours; `benchmarks/speed/batch_sizes.py`), and cores share nothing when each takes whole batches. So the
-    result does not depend on their number. A GPU wants much work at once, of crystals of one size, and the graphs in
-    its own memory; its second thread prepares the next batch.
+    neighbours; `benchmarks/speed/batch_sizes.py`), and each core takes whole batches, so the result does not
+    depend on the number of cores. A GPU is fastest with large batches of crystals of similar size and with the graphs
+    in its own memory; a second thread prepares the next batch.
 
     Args:
         device: `cpu`, `cuda`, or `auto`: cuda where there is one.
@@ -158,7 +111,8 @@ def embed(
 ) -> Embeddings:
     """Run the encoder on some crystals of a store.
 
-    A batch for which memory is short is halved, down to one crystal; the log says so.
+    A batch for which memory is short is taken in parts (`short_memory.py`). Parts are other batches, so the last bits
+    of their outputs may differ, as with any other batch size.
 
     Args:
         model: put onto the device and into evaluation mode for the call, and back afterwards.
@@ -222,7 +176,7 @@ def _in_batches(
     plan: InferencePlan,
     description: str | None,
 ) -> Outputs:
-    """(n, width): what `forward`, a part of `model`, makes of the graphs; `description` None = no progress bar."""
+    """(n, width) outputs of `forward`, a part of `model`; without a `description` there is no progress bar."""
     rows = np.asarray(rows, dtype=np.int64)
     keep_freed_memory()  # otherwise each batch waits for the kernel to clear its pages again
     store = place_graphs(store, plan)
@@ -238,7 +192,10 @@ def _in_batches(
             return forward(store.batch(some, **settings).to(plan.device)).float().cpu().numpy()
 
     def outputs_of_batch(batch: NDArray[np.int64]) -> Outputs:
-        return halving(outputs_of_rows, rows[batch], store.ids, plan.device)
+        chosen = rows[batch]
+        name = f"{description or 'validate'} on {plan.device}"
+        parts, _ = in_parts_that_fit(lambda i, j: outputs_of_rows(chosen[i:j]), store.ids[chosen].tolist(), name=name)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     pool = ThreadPoolExecutor(plan.n_threads)
     try:
@@ -259,7 +216,7 @@ def _in_batches(
 
 
 def place_graphs(store: GraphStore | ResidentGraphs, plan: InferencePlan) -> GraphStore | ResidentGraphs:
-    """The graphs where the plan wants them; in host memory, with a line in the log, if the device is full."""
+    """Put the graphs where the plan wants them, or leave them in host memory, with a warning, if the device is full."""
     if not plan.resident or isinstance(store, ResidentGraphs):
         return store
     try:
@@ -283,7 +240,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def distributions(model: CrystalModel, embeddings: Embeddings) -> dict[str, Distribution]:
-    """By target, the distributions of n crystals, from their (n, hidden_dim) embeddings; the model goes to the CPU."""
+    """Distributions of n crystals by target, from (n, hidden_dim) embeddings; moves the model to the CPU."""
     head = model.cpu().head
     with torch.inference_mode(), _one_torch_thread():
         outputs = head(torch.from_numpy(embeddings))

@@ -10,11 +10,11 @@ from matscout.errors import TrainingError
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.architectures import build_encoder
 from matscout.models.families.registry import FAMILIES
-from matscout.models.layers.mlp import MLP
+from matscout.models.layers.message_passing import MLP
 
 
 class TargetHead(nn.Module):
-    """One target's layer, with the target's statistics as buffers so that no scaler travels beside the model.
+    """The layer of one target, with the statistics of the target as buffers, so that no separate scaler exists.
 
     A two-layer perceptron, whose outputs the family's `transform` turns into parameters in physical units.
 

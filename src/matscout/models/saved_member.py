@@ -1,7 +1,7 @@
 """A trained member on disk: `weights.safetensors` and `member.json`, which says how to use them.
 
 The card holds everything that prediction needs and that could differ from training: architecture,
-graph settings, targets, the element table's hash. Loading rejects what does not agree.
+graph settings, targets, the element table's hash. Loading rejects a member whose card and weights disagree.
 """
 
 import json
@@ -71,7 +71,7 @@ class LoadedMember:
 def save_member(directory: Path, model: CrystalModel, card: MemberCard) -> None:
     """Write weights and card of a member.
 
-    The card goes last, so that a folder with a card has whole weights.
+    The card is written last, so that a folder with a card has complete weights.
 
     Args:
         directory: of the member, made where absent.

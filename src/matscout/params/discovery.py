@@ -185,6 +185,10 @@ class Relaxation(Section):
         description="average_voltage takes out the first of them that a crystal holds"
     )
     slab_atoms: Count = Field(description="surface_energy skips larger slabs")
+    batches: Literal["auto", "always", "never"] = Field(
+        description="relax many candidates at once with torch-sim: auto = on a GPU, where it is installed; always = on "
+        "a CPU too; never = one by one"
+    )
     seed: Seed
 
     @model_validator(mode="after")

@@ -19,19 +19,19 @@ GROUP: Final = "matscout.potentials"
 FUNCTION: Final = "load_potential"
 
 
-def _sevennet(name: str) -> Potential:
+def _sevennet(name: str, device: str) -> Potential:
     from matscout.potentials.sevennet import SevenNet
 
-    return SevenNet.load(name)
+    return SevenNet.load(name, device)
 
 
-def _chgnet(name: str) -> Potential:
+def _chgnet(name: str, device: str) -> Potential:
     from matscout.potentials.chgnet import CHGNet
 
-    return CHGNet.load(name)
+    return CHGNet.load(name, device)
 
 
-POTENTIALS: Final[dict[str, Callable[[], Potential]]] = {
+POTENTIALS: Final[dict[str, Callable[[str], Potential]]] = {
     "sevennet-0": partial(_sevennet, "7net-0"),
     "sevennet-l3i5": partial(_sevennet, "7net-l3i5"),
     "chgnet": partial(_chgnet, "0.3.0"),
@@ -40,19 +40,20 @@ POTENTIALS: Final[dict[str, Callable[[], Potential]]] = {
 
 
 @cache
-def load_potential(name: str, *, trust_file: bool = False) -> Potential:
-    """A potential by its name, loaded once per process.
+def load_potential(name: str, *, trust_file: bool = False, device: str = "cpu") -> Potential:
+    """A potential by its name, loaded once per process and device.
 
     Args:
         name: one of `POTENTIALS`, an entry point of the group `matscout.potentials`, or a Python file that ends in
             `.py` and has a function `load_potential()`.
         trust_file: whether such a file may be run.
+        device: cpu or cuda, for one of `POTENTIALS`; the others run where their own code decides.
 
     Raises:
         InputError: the potential is unknown, its package is not installed, or its file is not trusted.
     """
     if name in POTENTIALS:
-        return POTENTIALS[name]()
+        return POTENTIALS[name](device)
     if name.endswith(".py"):
         return _from_file(Path(name), trusted=trust_file)
     found = {point.name: point for point in entry_points(group=GROUP)}

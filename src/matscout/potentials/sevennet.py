@@ -18,6 +18,7 @@ from matscout.potentials.potential import EnergiesAndForces, Facts, from_voigt, 
 from matscout.potentials.weights import check_weights
 
 BATCH: Final = 4  # cells at once; larger batches overflow a CPU's cache and are slower
+GPU_ATOMS: Final = 1000  # atoms at once on a GPU, so that they fit into a small one
 VOIGT: Final = [0, 1, 2, 4, 5, 3]  # sevenn's xx, yy, zz, xy, yz, xz in the usual order
 CITATION: Final = "Y. Park et al., J. Chem. Theory Comput. 20, 4857 (2024), doi:10.1021/acs.jctc.4c00190"
 SHIPPED: Final = {  # SHA-256 by name, of sevenn 0.13.0
@@ -131,7 +132,10 @@ class SevenNet:
         """Indices of the supported crystals, in batches of similar size."""
         usable = [row for row, crystal in enumerate(crystals) if self.elements >= set(crystal.species)]
         usable.sort(key=lambda row: crystals[row].n_atoms)
-        yield from (usable[start : start + BATCH] for start in range(0, len(usable), BATCH))
+        size = BATCH
+        if self.device.type != "cpu" and usable:
+            size = max(1, GPU_ATOMS // crystals[usable[-1]].n_atoms)
+        yield from (usable[start : start + size] for start in range(0, len(usable), size))
 
     def _graphs(self, crystals: Sequence[Crystal]) -> Any:
         from ase import Atoms

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal
+from matscout.curated_table import MATERIALS_NAME, CuratedTable
 from matscout.errors import InputError
 from matscout.params import Goal, Member, Params
 from matscout.sources.snapshots.snapshot_files import Manifest, read_manifest
@@ -57,9 +58,8 @@ class Run:
     @cached_property
     def materials(self) -> pd.DataFrame:
         """The curated table without lattices and coordinates."""
-        path = self.data / "curated" / "materials.parquet"
-        skip = {columns.LATTICE, columns.FRAC_COORDS}
-        return read_table(path, "curate", columns=[c for c in names_of(path, "curate") if c not in skip])
+        table = CuratedTable(self.data / "curated" / MATERIALS_NAME)
+        return table.rows(name for name in table.names if name not in {columns.LATTICE, columns.FRAC_COORDS})
 
     @cached_property
     def quarantine(self) -> pd.DataFrame:

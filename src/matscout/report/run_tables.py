@@ -12,7 +12,6 @@ import pandas as pd
 from pymatgen.core import Element
 
 from matscout import columns
-from matscout.report import wording
 from matscout.report.run import Run
 from matscout.report.wording import name_of
 
@@ -72,7 +71,7 @@ def scores(run: Run, target: str) -> pd.DataFrame:
     """Test MAE of the ensemble, each member and each baseline: `key`, `name`, `kind`, `value`, `low`, `high`."""
     figures = run.ensemble["targets"][target]
     rows = [{"key": "ensemble", "name": "ensemble", "kind": "ensemble", **ensemble_error(run.ensemble, target)}]
-    for kind, names in (("members", wording.NAMES), ("baselines", BASELINES)):
+    for kind, names in (("members", columns.NAMES), ("baselines", BASELINES)):
         rows += [
             {"key": key, "name": names.get(key, key), "kind": kind.removesuffix("s"), **entry["mae"]}
             for key, entry in figures[kind].items()

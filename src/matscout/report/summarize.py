@@ -258,7 +258,7 @@ def members_document(run: Run) -> dict[str, Any]:
             "parameters": member.metrics["n_parameters"],
             "epochs": member.metrics["epochs"],
             **{
-                f"{wording.key_of(target)}: {fold} MAE{_in(target)}": _round(member.metrics[fold]["mae"][target])
+                f"{columns.key_of(target)}: {fold} MAE{_in(target)}": _round(member.metrics[fold]["mae"][target])
                 for target in run.targets
                 for fold in (columns.VALIDATION, columns.TEST)
             },
@@ -283,7 +283,7 @@ def screening_document(run: Run) -> dict[str, Any]:
         "candidates": len(top),
         "mean probability of meeting the goal": _mean(top[columns.GOAL_PROBABILITY].to_numpy()),
     }
-    shortlist |= {f"mean {wording.key_of(wording.titled(t))}": _mean(top[t].to_numpy()) for t in run.targets}
+    shortlist |= {f"mean {columns.key_of(wording.titled(t))}": _mean(top[t].to_numpy()) for t in run.targets}
     return {
         "candidates": len(ranked),
         "candidates by route": _counts(ranked[columns.ROUTE].to_numpy()),

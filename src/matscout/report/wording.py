@@ -8,35 +8,9 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from matscout import columns
+from matscout.columns import name_of
 
-NAMES: Final = {
-    columns.BAND_GAP: "PBE band gap",
-    columns.FORMATION_ENERGY: "formation energy",
-    columns.ENERGY_ABOVE_HULL: "energy above hull",
-    columns.BULK_MODULUS: "bulk modulus",
-    columns.SHEAR_MODULUS: "shear modulus",
-    columns.ELEMENTAL_COST: "cost of the elements",
-    columns.HHI_PRODUCTION: "HHI, production",
-    columns.HHI_RESERVE: "HHI, reserves",
-    columns.CRUSTAL_ABUNDANCE: "crustal abundance",
-    columns.VOLUME_CHANGE: "volume change without the ion",
-    columns.BULK_MODULUS_POTENTIAL: "bulk modulus by the potential",
-    "materials_project": "Materials Project",
-    "aflow": "AFLOW",
-    "oqmd": "OQMD",
-    "cgcnn": "CGCNN",
-    "megnet": "MEGNet",
-    "alignn": "ALIGNN",
-    "cogn": "coGN",
-    "comformer": "ComFormer",
-    "composition": "composition only",
-}
 DASH: Final = "–"
-
-
-def name_of(key: str) -> str:
-    """A column, database or member as prose: `band_gap` -> `band gap`."""
-    return NAMES.get(key, key.replace("_", " "))
 
 
 def unit_of(column: str) -> str:
@@ -47,11 +21,6 @@ def unit_of(column: str) -> str:
 def capital(text: str) -> str:
     """The text with a capital first letter; the rest is unchanged."""
     return text[:1].upper() + text[1:]
-
-
-def key_of(name: str) -> str:
-    """The name as a key of `metrics/`, which does not include the functional."""
-    return name_of(name).removeprefix("PBE ")
 
 
 def titled(column: str) -> str:

@@ -128,8 +128,7 @@ def _labelled(
 
 def _from_file(name: str, database: Database, destination: Path) -> None:
     # imported here, because only this origin needs the readers of many formats
-    from matscout.sources.files.detect_format import detect
-    from matscout.sources.files.import_file import import_file
+    from matscout.sources.files.import_file import detect, import_file
 
     read = checked(import_file(Path(database.path), database.file, name), source=name)
     items = _labelled(read, name, database.path, database.file.labels)

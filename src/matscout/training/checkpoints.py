@@ -1,8 +1,8 @@
-"""Checkpoints of a training, which survive a kill at any moment: whole or absent, locked, two kept.
+"""Checkpoints of a training. A kill at any moment leaves the last one intact; the last two are kept.
 
-They wait in `.checkpoints/<member>/<fingerprint>/`. The fingerprint hashes parameters, code and inputs, so that a
-changed training starts over and an unchanged one resumes. A member that `matscout train` trained before its stage runs
-is a part beside them, until the stage puts it in its place; the stage then imports neither torch nor MLflow.
+They are in `.checkpoints/<member>/<fingerprint>/`. The fingerprint hashes parameters, code and inputs, so that a
+changed training starts over and an unchanged one resumes. A member that `matscout train` has trained before its
+stage runs is kept beside them until the stage moves it to its folder; the stage then imports neither torch nor MLflow.
 """
 
 import io
@@ -16,8 +16,7 @@ from typing import Any
 
 from matscout.errors import StoreError, TrainingError
 from matscout.files import atomic_path
-from matscout.resume.parts import Parts
-from matscout.resume.work_folders import CHECKPOINTS, locked, root
+from matscout.resume.parts import CHECKPOINTS, Parts, locked, root
 from matscout.training.training import Training, TrainingInputs
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class CheckpointStore:
             old.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The latest state that is whole, or None if there is none; warns of the damaged ones, which it removes."""
+        """The latest undamaged state, or None. Damaged ones are removed, with a warning."""
         for file in reversed(epoch_files(self.directory)):
             if self._parts.file(file.name.partition(".")[0], KIND) is None:
                 continue
@@ -56,7 +55,7 @@ class CheckpointStore:
         return None
 
     def delete(self) -> None:
-        """Remove the folder: the training is done and its weights are written."""
+        """Remove the folder, once the weights of the finished training are written."""
         shutil.rmtree(self.directory)
         _lock_file(self.directory).unlink(missing_ok=True)
         with suppress(OSError):  # not empty: another variant of this member is being trained
@@ -122,7 +121,7 @@ def decode(content: bytes, file: Path) -> dict[str, Any]:
         The checkpoint.
 
     Raises:
-        StoreError: torch cannot read it, or would have to run code of the file.
+        StoreError: torch cannot read it, or the file would run code.
     """
     import torch
 
@@ -156,12 +155,12 @@ def keep_member(directory: Path) -> None:
 
 
 def is_kept(name: str, fingerprint: str) -> bool:
-    """Whether the member waits for its stage, whole."""
+    """Whether a complete member is kept for its stage."""
     return Parts(checkpoint_directory(name, fingerprint)).file(MEMBER_PART, MEMBER_KIND) is not None
 
 
 def take_member(training: Training, inputs: TrainingInputs, destination: Path) -> bool:
-    """Put the member that was trained beforehand in its place.
+    """Move a member that was trained beforehand to its folder.
 
     A damaged one is removed, and training resumes from the last checkpoint.
 

@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.errors import TrainingError
 from matscout.graphs.crystal_graph import CrystalGraph, crystals_between, inference_batches, training_batches
 from matscout.graphs.graph_store import GraphStore
@@ -31,14 +31,14 @@ MAX_EDGES = 8_000  # of a batch without gradients: its activations stay in the c
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Crystals and what is known of them.
+    """Crystals and their labels.
 
     Attributes:
         inputs: graphs of n crystals.
         labels: by target, (n,) float32, NaN where missing.
         noise: by target, (n,) float32, standard deviation of the label, NaN where unknown.
         material_ids: n names.
-        counts: by target, labelled rows of the batch that this one is a part of; None = it is a whole batch.
+        counts: by target, labelled rows of the whole batch if this is a part of one; None = this is a whole batch.
     """
 
     inputs: CrystalGraph
@@ -75,9 +75,10 @@ class Fold:
         noise: by target, (n,) float32, NaN where unknown.
         store: graphs of all materials.
         rows: (n,) rows of the store.
-        is_known: (n,) whether DFT gave the labels; the others are hypothetical crystals that a potential labelled.
-        per_epoch: of the others, how many an epoch draws.
-        graph: the part of the stored graph that the member sees.
+        is_known: (n,) whether the labels come from DFT; a potential labelled the other rows, which are hypothetical
+            crystals.
+        per_epoch: number of rows labelled by a potential that an epoch draws.
+        graph: neighbours and cutoff of the member, a part of the stored graph.
         device: where batches go.
     """
 
@@ -171,7 +172,7 @@ def class_label(column: str, source: str, functional: str) -> str:
 
 
 def read_labels(materials: Path, names: Iterable[str]) -> pd.DataFrame:
-    """material_id, synthetic, calculation, and one column a name.
+    """Read labels of the published columns, or of one database and functional.
 
     Args:
         materials: training set, or curated table, whose rows all come from DFT.
@@ -180,12 +181,7 @@ def read_labels(materials: Path, names: Iterable[str]) -> pd.DataFrame:
     wanted = sorted(set(names))
     published = {name.split("@")[0] for name in wanted}
     of_class = [name for name in wanted if "@" in name]
-    classes = [columns.SOURCE, columns.FUNCTIONAL] if of_class else []
-    told = [columns.CALCULATION] if columns.CALCULATION in pq.read_schema(materials).names else []
-    wanted_columns = [columns.MATERIAL_ID, columns.SYNTHETIC, *told, *classes, *sorted(published)]
-    table = pd.read_parquet(materials, columns=wanted_columns)
-    if not told:
-        table[columns.CALCULATION] = columns.BY_DFT
+    table = CuratedTable(materials).labels(published, [columns.SOURCE, columns.FUNCTIONAL] if of_class else [])
     for name in of_class:
         column, _, one = name.partition("@")
         source, _, functional = one.partition("/")
@@ -308,7 +304,7 @@ def multi_task_loss(
 
 
 def fold_outputs(model: CrystalModel, fold: Fold) -> dict[str, Tensor]:
-    """By target, (n, n_params) on the CPU, in the fold's order."""
+    """Outputs of the model by target, (n, n_params) on the CPU, in the order of the fold."""
     plan = InferencePlan(max_edges=MAX_EDGES, workers=torch.get_num_threads(), device=str(fold.device))
     return head_outputs(model, fold.store, fold.rows, **fold.graph.model_dump(), plan=plan)
 

@@ -1,9 +1,9 @@
-"""A member in training: its model, the weights it starts from, what is minimised, and the epochs that are left.
+"""A member in training: its model, its starting weights, its objective, and the remaining epochs.
 
-Weights may come from a trained member of the same encoder. The encoder's weights always come along. A head may come
-with its target's statistics, so that predictions begin exactly as the start's and few rows suffice to correct them; a
-fresh one begins at the statistics of the labels. Device, threads and determinism are set for the training and restored
-after it.
+A training may start from a trained member with the same encoder. It always takes over the weights of the encoder. It
+may also take over a head with the statistics of its target: predictions then begin exactly as those of the start, and
+few rows suffice to correct them. A new head begins with the statistics of the labels. Device, threads and determinism
+are set for the training and restored after it.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Start:
 
     @property
     def taken(self) -> dict[str, Any]:
-        """What a training takes over, for its fingerprint."""
+        """Identity of the starting weights, for the fingerprint of the training."""
         return {"weights_sha256": self.weights_sha256, "continued": sorted(self.heads)}
 
     def put_into(self, model: CrystalModel) -> None:
@@ -110,14 +110,14 @@ def load_start(training: Training) -> Start | None:
 
 
 def _continued(loaded: LoadedMember, targets: Mapping[str, Target], database: str) -> dict[str, str]:
-    """By target, the start's head that it continues."""
+    """The head of the start that each target continues, by target."""
     kinds = loaded.model.head.kinds
     names = {target: next((n for n in (target, f"{target}@{database}") if n in kinds), "") for target in targets}
     return {target: name for target, name in names.items() if kinds.get(name) == targets[target].head}
 
 
 def _differences(card: MemberCard, member: Member) -> list[str]:
-    """What the start has that the member has not, in words."""
+    """Differences between the encoders of the start and of the member, in words."""
     theirs = _description(card.architecture, card.graph, card.encoder)
     ours = _description(member.architecture, member.graph.model_dump(), member.encoder.model_dump())
     keys = ["architecture"] if card.architecture != member.architecture else sorted(theirs | ours)
@@ -252,7 +252,7 @@ def prepared(
     processes: Processes = ALONE,
     folds: Sequence[str] = (columns.TRAIN, columns.VALIDATION, columns.TEST),
 ) -> Iterator[Prepared]:
-    """A member as its last checkpoint left it, or untrained where there is none.
+    """Yield a member in the state of its last checkpoint, or untrained if there is none.
 
     Args:
         training: what is trained, and how.
@@ -283,7 +283,7 @@ def prepared(
 
 
 def fit(ready: Prepared, watch: Callable[[EpochRecord], None] = lambda _: None) -> None:
-    """Train the epochs that are left, with a checkpoint and the tracker's points after each.
+    """Train the remaining epochs; after each, write a checkpoint and send its figures to the tracker.
 
     Args:
         ready: from `prepared`.

@@ -1,8 +1,8 @@
 """The stage `pretrain`: one network for all databases, with a head for each.
 
-Databases differ in reference energies, functionals and corrections. Here nothing is moved to one scale: each class of
-rows, one database and functional, has its own head on the shared encoder, so that labels are learnt as published.
-Fine-tuning then continues with the head of the database that the target's labels belong to.
+Databases differ in reference energies, functionals and corrections. Their labels are not converted to one scale: each
+combination of database and functional has its own head on the shared encoder, which learns the labels as published.
+Fine-tuning continues with the head of the database to which the labels of the target belong.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.errors import InputError, TrainingError
 from matscout.params import Params, Target, block_of
 from matscout.training.dataset import class_label, read_labels
@@ -48,7 +49,7 @@ def pretrain(
     Raises:
         ParameterError: no such block.
         InputError: one material is in the training fold and in a held-out one.
-        TrainingError: as for `train_member`, or no database has labels enough.
+        TrainingError: as for `train_member`, or no database has enough labels.
     """
     member = block_of("pretrained", params.pretrained, name)
     check_whole_groups(materials, split)
@@ -61,7 +62,7 @@ def database_targets(materials: Path, split: Path, params: Params) -> dict[str, 
     """Make one target for each target of `params` and class of rows with enough labels in the training fold.
 
     It is named `band_gap@oqmd` for the functional that most of the database's labels have, so that fine-tuning finds
-    it, and `band_gap@oqmd/SCAN` for any other. Labels are those published, which no offset has moved.
+    it, and `band_gap@oqmd/SCAN` for any other. The labels are the published ones, without offsets.
 
     Args:
         materials: of the curated table, parquet.
@@ -74,8 +75,7 @@ def database_targets(materials: Path, split: Path, params: Params) -> dict[str, 
     Raises:
         TrainingError: no class of rows has enough labels.
     """
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.SOURCE, columns.FUNCTIONAL])
-    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = CuratedTable(materials).with_folds(split, [columns.SOURCE, columns.FUNCTIONAL])
     published = {target: _published(target, settings) for target, settings in params.targets.items()}
     table = table.merge(read_labels(materials, published.values()), on=columns.MATERIAL_ID, validate="one_to_one")
     training = table.loc[table[columns.FOLD] == columns.TRAIN, :]
@@ -114,8 +114,7 @@ def check_whole_groups(materials: Path, split: Path) -> None:
     Raises:
         InputError: a material is in both; the message names its rows.
     """
-    table = pd.read_parquet(materials, columns=[columns.MATERIAL_ID, columns.DUPLICATE_GROUP])
-    table = table.merge(pd.read_parquet(split), on=columns.MATERIAL_ID, validate="one_to_one")
+    table = CuratedTable(materials).with_folds(split, [columns.DUPLICATE_GROUP])
     trained = set(table.loc[table[columns.FOLD] == columns.TRAIN, columns.DUPLICATE_GROUP])
     held_out = table[columns.FOLD].isin([columns.VALIDATION, columns.TEST])
     torn = table.loc[held_out & table[columns.DUPLICATE_GROUP].isin(list(trained)), columns.DUPLICATE_GROUP].unique()

@@ -1,16 +1,14 @@
-"""The processes that share a training: one alone, or a group, each on its GPU or cores.
+"""The processes that share a training: a single one, or a group, each on its own GPU or cores.
 
-All of a group hold the whole model and take the same steps: each computes the gradient of its part of a batch, and the
-parts' gradients are added up over the processes, so that a step is that of one process up to rounding. Only the first
-process validates, writes checkpoints and sends curves to the tracker.
+Every process of a group holds the whole model and takes the same steps: it computes the gradient of its part of a
+batch, and these gradients are summed over the processes. A step is therefore that of a single process, up to rounding.
+Only the first process validates, writes checkpoints and sends curves to the tracker.
 
-`DistributedDataParallel` sends gradients while they are still computed. Here they go once a step, when all are there: a
-process that has to take its part in several passes (see `Trainer`) could not send them earlier, and they
-are a few megabytes.
+`DistributedDataParallel` sends gradients while others are still being computed. Here they are sent once a step, a few
+megabytes at a time, because a process that takes its part in several passes (see `Trainer`) has them only at the end.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self, TypeVar
 
@@ -43,16 +41,6 @@ class Batch(Protocol):
         ...
 
 
-def parts(batch: Batch, most_rows: int | None) -> Iterator[Batch]:
-    """The batch in nearly equal parts of at most so many rows; the batch itself if it is one part."""
-    n_parts = math.ceil(batch.n_rows / most_rows) if most_rows else 1
-    if n_parts == 1:
-        yield batch
-        return
-    for number in range(n_parts):
-        yield batch.part(batch.n_rows * number // n_parts, batch.n_rows * (number + 1) // n_parts)
-
-
 def named(batch: Batch) -> str:
     """The first few rows' names and how many more there are."""
     ids = ", ".join(batch.material_ids[:N_IDS_SHOWN])
@@ -63,7 +51,7 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """Those that take the steps of one training together."""
+    """The processes that take the steps of one training together."""
 
     @property
     def is_first(self) -> bool:

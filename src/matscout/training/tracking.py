@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from matscout.errors import TrainingError
 from matscout.files import sha256_of_json
 from matscout.params import Params
-from matscout.resume.work_folders import CHECKPOINTS, locked, root
+from matscout.resume.parts import CHECKPOINTS, locked, root
 from matscout.training.training import Provenance, experiment_name, flatten, git_commit
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def train_member(
     A killed run resumes after its last whole epoch and gives the same bytes as one that was not killed. `destination`
     appears whole or not at all.
 
-    With `compute.processes` above 1, processes are spawned, which import the script that calls this: let it do so under
+    With `compute.processes` above 1, the spawned processes import the calling script again: call this function under
     `if __name__ == "__main__":`.
 
     Args:
@@ -114,7 +114,7 @@ def train_beforehand(training: Training, inputs: TrainingInputs, tracker: Tracke
 
 
 def launch(training: Training, inputs: TrainingInputs, tracker: Tracker) -> None:
-    """Train to the last checkpoint in `compute.processes` processes; with one, do nothing: this process is enough.
+    """Train to the last checkpoint in `compute.processes` processes; with one, do nothing, since this process trains.
 
     Args:
         training: what is trained, and how.

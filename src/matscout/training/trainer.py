@@ -1,11 +1,10 @@
-"""The training loop: it knows neither the architecture nor the tracker nor what a crystal is.
+"""The training loop, independent of architecture, tracker and crystals.
 
-Learning rates are pure functions of the step: no state to save or to lose. The resulting weights are an average over
-the last steps, or, on request, those of the best epoch.
+Learning rates depend only on the step, so a checkpoint needs no state of a schedule. The resulting weights are an
+average over the last steps or, on request, those of the best epoch.
 """
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,12 +14,11 @@ from typing import Any, Final, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from matscout.errors import DivergedError, TrainingError
+from matscout.errors import DivergedError
+from matscout.models.short_memory import in_parts_that_fit
 from matscout.params import MemberTraining, Recipe
 from matscout.progress import progress
-from matscout.training.processes import Alone, Batch, Processes, named, parts
-
-logger = logging.getLogger(__name__)
+from matscout.training.processes import Alone, Batch, Processes, named
 
 ALONE = Alone()
 DIVERGED = 1e4  # losses are standardised: an untrained model's is about 1 a target
@@ -129,7 +127,7 @@ class Trainer:
 
         Raises:
             DivergedError: a loss or gradient is not finite or beyond reason; names the batch's rows.
-            TrainingError: a row alone does not fit into memory; names it.
+            InputError: a row alone does not fit into memory; names it.
         """
         total = self.how.epochs * self.steps_per_epoch
         with progress(description=self.name, total=total, done=self.step, unit="step") as bar:
@@ -181,18 +179,14 @@ class Trainer:
 
     def _own_gradients(self, batch: Batch, epoch: int) -> float:
         """Set the gradients of this process's rows, in parts where they need too much memory; return their loss."""
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)  # a part that failed may have left some
-            total, part = 0.0, batch
-            try:
-                for part in parts(batch, self.most_rows):
-                    total += self._backward(part, epoch)
-            except torch.OutOfMemoryError as error:
-                self._take_fewer(part, error)
-            else:
-                return total
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+
+        def add_gradients(start: int, stop: int) -> float:
+            if start == 0:  # a part that failed may have left some
+                self.optimizer.zero_grad(set_to_none=True)
+            return self._backward(batch.part(start, stop) if stop - start < batch.n_rows else batch, epoch)
+
+        losses, self.most_rows = in_parts_that_fit(add_gradients, batch.material_ids, self.most_rows, name=self.name)
+        return sum(losses)
 
     def _backward(self, part: Batch, epoch: int) -> float:
         loss = self.loss(self.forward(part.inputs), part)
@@ -200,22 +194,6 @@ class Trainer:
         self._check("loss", value, part, epoch)
         loss.backward()
         return value
-
-    def _take_fewer(self, part: Batch, error: torch.OutOfMemoryError) -> None:
-        """Halve the rows taken at once, from now on."""
-        if part.n_rows == 1:
-            raise TrainingError(
-                f"{self.name}: {part.material_ids[0]} alone needs more memory than there is ({error}); leave it out "
-                "(curation.validity.max_atoms), make the member smaller, or take a device with more memory"
-            ) from error
-        self.most_rows = (part.n_rows + 1) // 2
-        logger.warning(
-            "%s: %d crystals at once need more memory than there is; from now on steps are taken in parts of at most "
-            "%d, whose gradients add up",
-            self.name,
-            part.n_rows,
-            self.most_rows,
-        )
 
     def _lr(self) -> float:
         total = self.how.epochs * self.steps_per_epoch
@@ -247,7 +225,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken."""
+        """Restore the state that `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.average.n_updates = state["n_averaged"]
@@ -289,14 +267,7 @@ def cosine(step: int, *, total: int, peak: float, warmup: float) -> float:
 
     Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5, with one period.
 
-    Args:
-        step: index of the optimisation step, from 0.
-        total: number of steps of the whole training.
-        peak: largest learning rate.
-        warmup: share of the steps before the peak.
-
-    Returns:
-        The learning rate, positive.
+    Arguments and result as in `one_cycle`.
     """
     rise = warmup * total
     if step < rise:
@@ -388,7 +359,7 @@ class EarlyStopping:
         return {"epoch": self.epoch, "loss": self.loss, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore the state that `state_dict` returned."""
         self.epoch, self.loss, self.weights = state["epoch"], state["loss"], state["weights"]
 
 

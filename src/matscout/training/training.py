@@ -18,7 +18,7 @@ from matscout.files import sha256_of
 from matscout.models import WEIGHTS_FILE
 from matscout.params import Compute, Member, Params, Recipe, Target
 from matscout.resume.fingerprint import code_hash, fingerprint
-from matscout.resume.work_folders import root
+from matscout.resume.parts import root
 
 CONTINUED, FRESH = "continued", "fresh"
 

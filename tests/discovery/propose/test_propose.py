@@ -11,8 +11,8 @@ from pymatgen.core import Element, Lattice, Species, Structure
 from smact.screening import smact_validity
 
 from matscout.crystal import Crystal
-from matscout.discovery.known_materials import CuratedTable, formula_key
-from matscout.discovery.propose import select_new
+from matscout.discovery.known_materials import KnownMaterials, formula_key
+from matscout.discovery.propose import novelty
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.propose import CANDIDATE_SCHEMA, _broken_gate, propose
 from matscout.errors import InputError
@@ -55,7 +55,7 @@ def test_a_parent_was_made_if_a_duplicate_of_it_was(tmp_path):
         for name, group, flag in rows
     ]
     pd.DataFrame(table).assign(synthetic=False).to_parquet(tmp_path / "materials.parquet")
-    curated = CuratedTable.read(tmp_path / "materials.parquet")
+    curated = KnownMaterials.read(tmp_path / "materials.parquet")
     assert curated.made == {"a": True, "b": True, "c": True, "d": False, "e": False}
 
 
@@ -91,7 +91,7 @@ def test_a_route_with_no_share_makes_nothing(materials, settings, own, tmp_path)
 
 
 def test_none_is_in_the_curated_set(candidates, crystals, materials):
-    curated = CuratedTable.read(materials)
+    curated = KnownMaterials.read(materials)
     matcher = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
     n_compared = 0
     for crystal in crystals:
@@ -119,7 +119,7 @@ def test_limits_of_the_settings_hold(candidates, crystals, settings, materials):
     assert max(len(crystal.element_counts) for crystal in crystals) <= settings.max_elements
     present = {symbol for crystal in crystals for symbol in crystal.element_counts}
     assert not present & set(settings.exclude_elements)
-    assert present <= CuratedTable.read(materials).elements  # an element that no model saw is not a candidate
+    assert present <= KnownMaterials.read(materials).elements  # an element that no model saw is not a candidate
 
 
 def test_cells_are_sane(candidates, crystals):
@@ -158,15 +158,15 @@ def test_attrition_adds_up_for_salts_and_for_metals(attrition):
 def test_same_settings_same_bytes_whatever_the_workers_and_buckets(
     proposed, materials, settings, own, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(select_new, "BUCKET_ROWS", 90)
+    monkeypatch.setattr(novelty, "BUCKET_ROWS", 90)
     propose(materials, settings, tmp_path / "again", own=own, workers=2)
     for name in ("candidates.parquet", "attrition.json"):
         assert (tmp_path / "again" / name).read_bytes() == (proposed / name).read_bytes()
 
 
 def test_a_killed_run_goes_on_where_it_stopped(proposed, materials, settings, own, tmp_path, monkeypatch):
-    monkeypatch.setattr(select_new, "BUCKET_ROWS", 90)
-    judge, asked = select_new._judge_bucket, []
+    monkeypatch.setattr(novelty, "BUCKET_ROWS", 90)
+    judge, asked = novelty._judge_bucket, []
 
     def dies_in_the_third(pool, rows, *rest, **options):
         asked.append(len(rows))
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_where_it_stopped(proposed, materials, settings, ow
             raise KeyboardInterrupt
         return judge(pool, rows, *rest, **options)
 
-    monkeypatch.setattr(select_new, "_judge_bucket", dies_in_the_third)
+    monkeypatch.setattr(novelty, "_judge_bucket", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         propose(materials, settings, tmp_path / "out", own=own, workers=1)
     assert not (tmp_path / "out").exists()
@@ -245,7 +245,7 @@ def test_the_folder_of_the_user_must_exist(materials, settings, tmp_path):
 
 
 def test_a_missing_table_and_an_empty_one_are_said(settings, materials, own, tmp_path):
-    with pytest.raises(InputError, match="run the stage `curate`"):
+    with pytest.raises(InputError, match="dvc repro curate"):
         propose(tmp_path / "nowhere.parquet", settings, tmp_path / "out", own=own, workers=1)
     empty = pd.read_parquet(materials).iloc[:0]
     empty.to_parquet(tmp_path / "empty.parquet")

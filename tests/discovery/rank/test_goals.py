@@ -10,6 +10,7 @@ from matscout.discovery.rank.goals import (
     check_goal,
     distance_outside,
     measured_windows,
+    not_known_yet,
     obeys_element_rules,
     window_probabilities,
 )
@@ -239,6 +240,15 @@ def test_windows_on_values_with_errors_are_gaussian_and_unknown_ones_are_never_m
     wanted = [norm(1.0, 0.2).cdf(1.2) - norm(1.0, 0.2).cdf(0.6), norm(0.5, 0.1).sf(0.6) - norm(0.5, 0.1).sf(1.2), 0.0]
     np.testing.assert_allclose(found["surface_energy"], wanted, atol=1e-12)
     assert measured_windows(table, [objective("surface_energy", direction="minimize")]) == {}
+
+
+def test_what_only_relaxed_crystals_have_is_named():
+    voltage, change = objective("average_voltage", (3.0, None)), objective("volume_change", (-0.1, 0.1))
+    assert not not_known_yet(goal(objective(HULL, (None, 0.1))))
+    one = not_known_yet(goal(objective(HULL, (None, 0.1)), voltage, objective("average_voltage", direction="maximize")))
+    assert one == "average_voltage is known only after the relaxation and does not count here"
+    both = not_known_yet(goal(voltage, objective(HULL, (None, 0.1)), change))
+    assert both == "average_voltage and volume_change are known only after the relaxation and do not count here"
 
 
 def test_a_goal_needs_something_that_can_be_screened():

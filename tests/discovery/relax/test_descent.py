@@ -28,6 +28,7 @@ BLOCK = {
     "properties": (),
     "mobile_ions": ("Li", "Na", "Ca"),
     "slab_atoms": 80,
+    "batches": "never",
     "seed": 17,
 }
 

@@ -91,6 +91,25 @@ def test_the_surface_energy_is_that_of_ase_for_the_same_slab():
     assert found[columns.SURFACE_ENERGY] == pytest.approx(wanted, rel=1e-3)
 
 
+def test_only_the_slabs_that_cost_least_as_cut_are_relaxed(monkeypatch):
+    relaxed, at_rest = [], potential_properties.at_rest
+
+    def counted(name, *rest):
+        relaxed.append(name)
+        return at_rest(name, *rest)
+
+    centred = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    crystal = Crystal(np.diag([3.5, 3.6, 3.7]), ("Cu",) * 4, centred)  # orthorhombic: seven low-index planes
+    monkeypatch.setattr(potential_properties, "at_rest", counted)
+    found, detail = surface_energy(crystal, COPPER, settings())
+    assert len(relaxed) == 3
+    assert detail.startswith("(1 1 1), lowest of 3 slab(s)")  # the closest-packed plane
+    assert "; left 4 that cost more as cut" in detail
+    monkeypatch.setattr(potential_properties, "MOST_RELAXED", 100)
+    every, _ = surface_energy(crystal, COPPER, settings())
+    assert found == every
+
+
 def test_the_bulk_modulus_is_the_second_derivative():
     found, _ = bulk_modulus(fcc(), NEAREST, settings())
     curvature = 2 * DEPTH * (STEEPNESS / LENGTH) ** 2  # of a bond, eV/Å²

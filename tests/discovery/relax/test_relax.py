@@ -16,10 +16,10 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax import relax as stage
 from matscout.discovery.relax.after_relaxation import NoValueError
-from matscout.discovery.relax.descent import relax_all
 from matscout.discovery.relax.potential_judge import Comparison, Opinion, make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
 from matscout.discovery.relax.relax import Inputs, choose, relax
+from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import final_ranking
 from matscout.discovery.relax.verdict import FARTHEST, combine
 from matscout.ensemble.mixture import Mixture
@@ -194,6 +194,7 @@ def test_each_candidate_stays_or_leaves_for_a_reason(known, params, tmp_path):
     assert table.drop(index=stays.index)[columns.RANK].isna().all()
     summary = json.loads((tmp_path / "relaxed" / "summary.json").read_text())
     assert (summary["n_chosen"], summary["n_left_out"], summary["potential"]["name"]) == (6, 4, "pairs")
+    assert summary["relaxed_with"].startswith("ASE 3.")
     assert len(list((tmp_path / "relaxed" / "cif").iterdir())) == 2
 
 
@@ -361,7 +362,7 @@ start(Path({folder!r}), {potential!r})
 def start(folder, potential):
     """Relax four crystals; what is left in `folder` of an earlier call is not done again."""
     block = {"n": 1, "cell": True, "symmetry": True, "force": 0.001, "steps": 300, "volume": (0.3, 3.0), "bonds": 1.0}
-    block |= {"properties": (), "mobile_ions": ("Li",), "slab_atoms": 1}
+    block |= {"properties": (), "mobile_ions": ("Li",), "slab_atoms": 1, "batches": "never"}
     settings = Relaxation(potential=potential, judge=None, trust_file=True, n_known=1, seed=1, **block)
     crystals = [caesium_chloride(a, b, 3.5) for a in METALS[:2] for b in HALOGENS[:2]]
     return relax_all([str(i) for i in range(4)], crystals, settings, Parts(folder), workers=1)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_outputs import make_outputs, write_member
+import small_outputs
+from small_outputs import write_member
 from small_screening import GOAL, N_CANDIDATES, run_screening, write_candidates
 
 from matscout import columns
@@ -16,14 +17,14 @@ from matscout.discovery.rank.goals import window_column, window_probabilities
 from matscout.discovery.rank.pareto import rank_candidates
 from matscout.discovery.screen.cascade import ENSEMBLE, STRETCH, best_share
 from matscout.discovery.screen.scored_file import PLACE
-from matscout.ensemble.evaluate import evaluate
 from matscout.ensemble.mixture import Mixture
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import TEACHER_FILE, Teacher, alone
+from matscout.ensemble.predictor import TEACHER_FILE, EnsemblePredictor, Teacher, alone
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
 from matscout.params import Cascade, Objective
+
+outputs, ensemble = small_outputs.outputs, small_outputs.ensemble
 
 N_POOL = 20_000
 AIMS = (
@@ -67,17 +68,6 @@ def test_at_most_a_hundredth_of_the_ensemble_s_top_is_lost():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cascade")
-
-
-@pytest.fixture(scope="module")
-def outputs(folder):
-    return make_outputs(folder)
-
-
-@pytest.fixture(scope="module")
-def ensemble(outputs, folder):
-    evaluate(outputs.members, **outputs.arguments(), destination=folder / "ensemble")
-    return folder / "ensemble"
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 
 from matscout.ensemble.calibration.conformal import conformal_quantile, fit_conformal
-from matscout.ensemble.calibration.population_shift import likelihood_ratios, reweighted_interval
-from matscout.ensemble.calibration.target_calibration import TargetCalibration, Tuning
-from matscout.ensemble.combination import Combination
+from matscout.ensemble.calibration.target_calibration import (
+    TargetCalibration,
+    Tuning,
+    likelihood_ratios,
+    reweighted_interval,
+)
 from matscout.ensemble.metrics import coverage
-from matscout.ensemble.mixture import Temperature
+from matscout.ensemble.mixture import Combination, Temperature
 
 
 @pytest.fixture

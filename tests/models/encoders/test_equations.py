@@ -13,8 +13,7 @@ from matscout.models.encoders.comformer import ComFormerConvolution
 from matscout.models.encoders.composition import FormulaAttention, Formulas, formulas_of
 from matscout.models.encoders.megnet import MEGNetLayer, WeightedSet2Set
 from matscout.models.layers.distances_and_angles import build_angle_graph
-from matscout.models.layers.mlp import PairLinear
-from matscout.models.layers.segments import mean_over_atoms
+from matscout.models.layers.message_passing import PairLinear, mean_over_atoms
 
 DIM = 6
 

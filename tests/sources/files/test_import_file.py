@@ -15,8 +15,7 @@ from sample_rows import database, sample_records, split
 from matscout.errors import InputError, ParameterError
 from matscout.params import FileImport
 from matscout.sources.acquire import acquire
-from matscout.sources.files.detect_format import detect
-from matscout.sources.files.import_file import import_file
+from matscout.sources.files.import_file import detect, import_file
 from matscout.sources.record import RECORD_SCHEMA
 from matscout.sources.snapshots.snapshot import read_snapshot
 

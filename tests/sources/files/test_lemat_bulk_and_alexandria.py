@@ -11,7 +11,7 @@ from sample_rows import database, sample_records, split
 
 from matscout.errors import InputError
 from matscout.sources.acquire import acquire
-from matscout.sources.files.detect_format import detect
+from matscout.sources.files.import_file import detect
 from matscout.sources.snapshots.snapshot import read_snapshot
 from matscout.sources.snapshots.snapshot_files import read_manifest
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from matscout import __version__, columns, layout
 from matscout.crystal import Crystal
+from matscout.curated_table import CuratedTable
 from matscout.files import sha256_of
 from matscout.sources.snapshots.snapshot_files import read_manifest
 
@@ -54,7 +54,7 @@ class Origins:
             weights=hashes,
             files={name: sha256_of(path) for name, path in files.items() if path.is_file()},
             terms={m.source: {"licence": m.licence, "citation": m.citation} for m in manifests},
-            sources=_sources(self.materials) if self.materials.is_file() else {},
+            sources=CuratedTable(self.materials).sources() if self.materials.is_file() else {},
             goal=_goal(ranked),
         )
 
@@ -140,11 +140,6 @@ def _goal(ranked: Path) -> dict[str, Any]:
         return {}
     content = json.loads(summary.read_text())
     return {"name": content.get("goal", ""), **content.get("goal_definition", {})}
-
-
-def _sources(materials: Path) -> dict[str, str]:
-    table = pq.read_table(materials, columns=[columns.MATERIAL_ID, columns.SOURCE]).to_pydict()
-    return dict(zip(table[columns.MATERIAL_ID], table[columns.SOURCE], strict=True))
 
 
 API_VERSION = "1.1.0"

@@ -18,7 +18,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 
 from matscout import params
 from matscout.crystal import Crystal
-from matscout.discovery.known_materials import CuratedTable
+from matscout.discovery.known_materials import KnownMaterials
 from matscout.discovery.propose.gates import Attrition
 from matscout.engine import parallel_stream
 
@@ -207,7 +207,7 @@ class Parent:
 
 
 def template_blocks(
-    curated: CuratedTable,
+    curated: KnownMaterials,
     settings: params.Candidates,
     attrition: Attrition,
     rng: np.random.Generator,

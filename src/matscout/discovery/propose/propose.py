@@ -20,13 +20,13 @@ from smact.screening import smact_validity
 from matscout import columns, params
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
-from matscout.discovery.known_materials import CuratedTable, formula_key
+from matscout.discovery.known_materials import KnownMaterials, formula_key
 from matscout.discovery.propose.crystal_templates import Template, make_template
 from matscout.discovery.propose.gates import CHARGE, CONTACT, VOLUME, Attrition
 from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
+from matscout.discovery.propose.novelty import Known, select
 from matscout.discovery.propose.oxidation_states import ion_table
 from matscout.discovery.propose.proposal_pool import FrozenPool, Proposal
-from matscout.discovery.propose.select_new import Known, select
 from matscout.discovery.propose.substitution_routes import fill_templates
 from matscout.errors import InputError
 from matscout.files import SHARD_ROWS, atomic_path, write_json
@@ -181,7 +181,7 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
     Raises:
         InputError: no table, or fewer candidates pass the gates than were asked for.
     """
-    curated = CuratedTable.read(materials)
+    curated = KnownMaterials.read(materials)
     attrition = Attrition()
     known = Known(curated)
     users, left_out = read_user_files(own, known, workers=workers)
@@ -213,7 +213,7 @@ def propose(materials: Path, settings: params.Candidates, destination: Path, *, 
 
 
 def _write_shards(
-    path: Path, users: Sequence[UserCandidate], pool: FrozenPool, accepted: NDArray[np.int64], curated: CuratedTable
+    path: Path, users: Sequence[UserCandidate], pool: FrozenPool, accepted: NDArray[np.int64], curated: KnownMaterials
 ) -> None:
     with pq.ParquetWriter(path, CANDIDATE_SCHEMA, compression="zstd") as writer:
         if users:
@@ -223,7 +223,7 @@ def _write_shards(
             writer.write_table(_proposed(proposals, curated))
 
 
-def _proposed(proposals: Sequence[Proposal], curated: CuratedTable) -> pa.Table:
+def _proposed(proposals: Sequence[Proposal], curated: KnownMaterials) -> pa.Table:
     identities = [f"{proposal.template.parent_id}|{proposal.substitution}" for proposal in proposals]
     probabilities = np.array([proposal.probability for proposal in proposals])
     origin = {
@@ -238,7 +238,7 @@ def _proposed(proposals: Sequence[Proposal], curated: CuratedTable) -> pa.Table:
     return _table(origin, identities, [proposal.crystal() for proposal in proposals], curated)
 
 
-def _users(users: Sequence[UserCandidate], curated: CuratedTable) -> pa.Table:
+def _users(users: Sequence[UserCandidate], curated: KnownMaterials) -> pa.Table:
     origin = {
         columns.ROUTE: [USER_SOURCE] * len(users),
         columns.PARENT_ID: [user.name for user in users],
@@ -253,7 +253,7 @@ def _users(users: Sequence[UserCandidate], curated: CuratedTable) -> pa.Table:
 
 
 def _table(
-    origin: Mapping[str, Any], identities: Sequence[str], crystals: Sequence[Crystal], curated: CuratedTable
+    origin: Mapping[str, Any], identities: Sequence[str], crystals: Sequence[Crystal], curated: KnownMaterials
 ) -> pa.Table:
     """Rows of `CANDIDATE_SCHEMA`: what they came from, and what follows from their crystals."""
     found = {

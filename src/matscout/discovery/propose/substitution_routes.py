@@ -20,7 +20,7 @@ from pymatgen.core import Element
 
 from matscout import params
 from matscout.crystal import Crystal
-from matscout.discovery.known_materials import CuratedTable
+from matscout.discovery.known_materials import KnownMaterials
 from matscout.discovery.propose.crystal_templates import (
     Parent,
     Template,
@@ -357,7 +357,7 @@ class Gathering:
 
 
 def fill_templates(
-    curated: CuratedTable, table: IonTable, settings: params.Candidates, attrition: Attrition, *, workers: int
+    curated: KnownMaterials, table: IonTable, settings: params.Candidates, attrition: Attrition, *, workers: int
 ) -> FrozenPool:
     """Fill templates until the pool holds `OVERDRAW` times the wanted number of candidates, or parents run out.
 

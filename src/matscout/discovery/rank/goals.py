@@ -63,6 +63,15 @@ def check_goal(goal: Goal, available: Sequence[str]) -> None:
             raise InputError(f"{column!r} cannot be minimised and maximised at once; keep one direction")
 
 
+def not_known_yet(goal: Goal) -> str:
+    """Which objectives a ranking of unrelaxed crystals leaves out, as a sentence; empty if none."""
+    names = list(dict.fromkeys(aim.column for aim in goal.relaxed))
+    if not names:
+        return ""
+    be, do = ("is", "does") if len(names) == 1 else ("are", "do")
+    return f"{' and '.join(names)} {be} known only after the relaxation and {do} not count here"
+
+
 def obeys_element_rules(species: Sequence[Sequence[str]], goal: Goal) -> NDArray[np.bool_]:
     """(n,) whether each crystal has an element of each required group, only allowed ones and none that is denied."""
     groups, denied = [set(group) for group in goal.one_of_each], goal.denied

@@ -1,18 +1,15 @@
 """Relax the cell and the atoms of crystals with a potential, keeping or breaking their symmetry.
 
-Many are relaxed one per core at a time; each result is stored at once, so that a killed run can resume.
+`relax_all` relaxes many.
 """
 
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import numpy as np
-import pyarrow as pa
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 from ase.constraints import FixSymmetry
@@ -20,14 +17,12 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 
 from matscout.crystal import Crystal
-from matscout.engine import parallel_stream
-from matscout.errors import InputError, StoreError
+from matscout.errors import InputError
 from matscout.files import sha256_of_json
 from matscout.params import Relaxation
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
 from matscout.potentials.load_potential import code_of, load_potential
 from matscout.potentials.potential import Potential
-from matscout.resume.parts import Parts
 
 SYMPREC: Final = 0.01  # Å, the tolerance of the exported CIFs, whose cells are symmetrised
 RATTLE: Final = 0.02  # Å, standard deviation of the displacements that break the symmetry
@@ -87,13 +82,19 @@ def descend(name: str, crystal: Crystal, potential: Potential, settings: Relaxat
     return first if not first.reason else _try(name, crystal, potential, settings, FIRE)
 
 
-def _try(
-    name: str, crystal: Crystal, potential: Potential, settings: Relaxation, optimizer: type[BFGS] | type[FIRE]
-) -> Descent:
+def starting_atoms(name: str, crystal: Crystal, settings: Relaxation) -> Atoms:
+    """The crystal, with atoms displaced a little by random numbers of its name if its symmetry is not kept."""
     atoms = atoms_of(crystal)
     if not settings.symmetry:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         atoms.rattle(RATTLE, rng=np.random.default_rng(seed))
+    return atoms
+
+
+def _try(
+    name: str, crystal: Crystal, potential: Potential, settings: Relaxation, optimizer: type[BFGS] | type[FIRE]
+) -> Descent:
+    atoms = starting_atoms(name, crystal, settings)
     atoms.calc = PotentialCalculator(potential)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about steps that break the symmetry; `_watch` stops an exploding cell
@@ -125,7 +126,7 @@ def _descend(crystal: Crystal, atoms: Atoms, settings: Relaxation, optimizer: ty
         float(atoms.get_potential_energy()) / crystal.n_atoms,
         int(run.nsteps),
         force,
-        _moved(start, atoms),
+        moved(start, atoms),
         "" if converged else NOT_CONVERGED,
         "" if converged else f"forces on atoms or cell after {run.nsteps} steps (on an atom {force:.3f} eV/Å): {rule}",
     )
@@ -137,7 +138,8 @@ def _watch(atoms: Atoms, volume: float) -> None:
         raise _ExplodedError(f"outside of {1 / EXPLODED:.2f} to {EXPLODED:g}")
 
 
-def _moved(start: Atoms, end: Atoms) -> float:
+def moved(start: Atoms, end: Atoms) -> float:
+    """Root mean square displacement of the atoms in the final cell, without their common drift, Å."""
     steps = end.cell.scaled_positions(end.positions) - start.cell.scaled_positions(start.positions)
     steps = (steps - np.round(steps)) @ end.cell.array
     return float(np.sqrt(np.square(steps - steps.mean(axis=0)).sum(axis=1).mean()))
@@ -147,38 +149,19 @@ def _failed(crystal: Crystal, reason: str, detail: str) -> Descent:
     return Descent(crystal, np.nan, np.nan, 0, np.nan, np.nan, reason, detail)
 
 
-def relax_all(
-    ids: Sequence[str], crystals: Sequence[Crystal], settings: Relaxation, parts: Parts, *, workers: int
-) -> list[Descent]:
-    """Relax crystals side by side.
+def loaded(settings: Relaxation, device: str = "cpu") -> Potential:
+    """The potential named in the section, loaded once per process and device.
 
     Args:
-        ids: ids of the crystals.
-        crystals: the unrelaxed crystals.
         settings: the section `relaxation`.
-        parts: parts of this run; crystals already in them are not relaxed again.
-        workers: processes; the results do not depend on their number.
-
-    Returns:
-        One relaxation per crystal, in the given order.
-    """
-    names = [part_name("descent", [crystal], name) for name, crystal in zip(ids, crystals, strict=True)]
-    todo = [task for task in zip(names, ids, crystals, strict=True) if parts.table(task[0]) is None]
-    function = partial(_relax_one, settings, parts.folder.resolve())
-    for _ in parallel_stream(function, todo, workers=workers, description="relaxing", unit="crystal"):
-        pass
-    return [_kept(parts, name) for name in names]
-
-
-def loaded(settings: Relaxation) -> Potential:
-    """The potential named in the section, loaded once per process.
+        device: cpu or cuda.
 
     Raises:
         InputError: no potential is named, or it is not available.
     """
     if settings.potential is None:
         raise InputError("relaxation.potential is null: name one, such as sevennet-0")
-    return load_potential(settings.potential, trust_file=settings.trust_file)
+    return load_potential(settings.potential, trust_file=settings.trust_file, device=device)
 
 
 def loaded_judge(settings: Relaxation) -> Potential:
@@ -186,20 +169,6 @@ def loaded_judge(settings: Relaxation) -> Potential:
     if settings.judge is None:
         return loaded(settings)
     return load_potential(settings.judge, trust_file=settings.trust_file)
-
-
-def _relax_one(settings: Relaxation, folder: Path, task: tuple[str, str, Crystal]) -> None:
-    part, name, crystal = task
-    found = descend(name, crystal, loaded(settings), settings)
-    row = asdict(found) | {"crystal": found.crystal.to_row()}
-    Parts(folder).save_table(part, pa.Table.from_pylist([row]))
-
-
-def _kept(parts: Parts, name: str) -> Descent:
-    if (table := parts.table(name)) is None:
-        raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
-    (row,) = table.to_pylist()
-    return Descent(**(row | {"crystal": Crystal.from_row(row["crystal"])}))
 
 
 def part_name(work: str, crystals: Sequence[Crystal], name: str = "") -> str:

@@ -25,7 +25,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from matscout import columns
 from matscout.crystal import Crystal
 from matscout.discovery.relax.after_relaxation import VOLUME_CHANGED, NoValueError, at_rest
-from matscout.discovery.relax.descent import SYMPREC, loaded
+from matscout.discovery.relax.descent import SYMPREC, loaded, part_name
 from matscout.engine import parallel_stream
 from matscout.errors import StoreError
 from matscout.params import Goal, Relaxation
@@ -34,6 +34,7 @@ from matscout.potentials.potential import Potential
 from matscout.resume.parts import Parts
 
 LARGEST_INDEX: Final = 1
+MOST_RELAXED: Final = 3  # slabs: those of the lowest energy before their relaxation
 THICKNESS: Final = 10.0  # Å at least, as in Tran et al., Sci. Data 3, 160080 (2016)
 VACUUM: Final = 12.0  # Å: more than the reach of a potential
 JOULES: Final = 16.02176634  # J/m² in one eV/Å²
@@ -49,7 +50,8 @@ def surface_energy(crystal: Crystal, potential: Potential, settings: Relaxation)
     """(E_slab - n E_bulk) / 2A of the surface that costs least, atoms relaxed in a fixed cell with their symmetry.
 
     Only slabs of the crystal's own composition whose two faces are alike have a surface energy without chemical
-    potentials. All terminations with Miller indices up to 1 of the conventional standard cell are tried.
+    potentials. All terminations with Miller indices up to 1 of the conventional standard cell are tried, and the
+    `MOST_RELAXED` that cost least as cut are relaxed.
 
     Args:
         crystal: at rest.
@@ -57,7 +59,7 @@ def surface_energy(crystal: Crystal, potential: Potential, settings: Relaxation)
         settings: limits of a relaxation, and `slab_atoms`.
 
     Returns:
-        Surface energy in J/m², and which surface it is of how many.
+        Surface energy in J/m², and which surface it is of how many relaxed ones.
 
     Raises:
         NoValueError: no slab can be used, or cutting the crystal sets energy free.
@@ -66,22 +68,29 @@ def surface_energy(crystal: Crystal, potential: Potential, settings: Relaxation)
     bulk = Crystal.from_structure(conventional)
     per_atom = float(potential.energies([bulk])[0]) / bulk.n_atoms
     fixed = settings.model_copy(update={"cell": False})
-    found, skipped = list[tuple[float, str]](), Counter[str]()
+    usable, skipped = list[tuple[str, float, Crystal]](), Counter[str]()
     for facet, slab in _slabs(conventional):
         if fault := _fault(slab, conventional, settings.slab_atoms):
             skipped[fault] += 1
-            continue
-        cut = Crystal.from_structure(slab)
+        else:
+            usable.append((facet, 2 * slab.surface_area, Crystal.from_structure(slab)))
+    energies = potential.energies([cut for _, _, cut in usable])
+    as_cut = [(e - per_atom * cut.n_atoms) / area for e, (_, area, cut) in zip(energies, usable, strict=True)]
+    found = list[tuple[float, str]]()
+    for place in np.argsort(as_cut, kind="stable")[:MOST_RELAXED].tolist():
+        facet, area, cut = usable[place]
         try:
             descent = at_rest(f"slab {facet}", cut, potential, fixed)
         except NoValueError as error:
             skipped[f"that failed ({error.reason})"] += 1
             continue
         excess = (descent.energy_after - per_atom) * cut.n_atoms
-        found.append((JOULES * excess / (2 * slab.surface_area), facet))
+        found.append((JOULES * excess / area, facet))
     told = "".join(f"; skipped {n} {why}" for why, n in sorted(skipped.items()))
     if not found:
         raise NoValueError(NO_SLAB, f"no low-index slab can be used{told}")
+    if (left := len(usable) - MOST_RELAXED) > 0:
+        told += f"; left {left} that cost more as cut"
     lowest, facet = min(found)
     if lowest <= 0:
         raise NoValueError(NEGATIVE, f"{lowest:.2f} J/m² on {facet}: the potential would rather cut the crystal")
@@ -240,23 +249,24 @@ def properties_of_all(
     Raises:
         StoreError: the parts were changed from outside.
     """
-    tasks = [(place, name, crystal) for place, crystal in enumerate(crystals) for name in names]
-    todo = [task for task in tasks if parts.table(_part(*task[:2])) is None]
+    tasks = [[(part_name(name, [crystal]), name, crystal) for name in names] for crystal in crystals]
+    todo = [task for row in tasks for task in row if parts.table(task[0]) is None]
     function = partial(_compute_one, settings, parts.folder.resolve())
     for _ in parallel_stream(function, todo, workers=workers, description="properties", unit="property"):
         pass
     rows: list[dict[str, Any]] = [{} for _ in crystals]
-    for place, name, _ in tasks:
-        if (table := parts.table(_part(place, name))) is None:
-            raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
-        rows[place] |= table.to_pylist()[0]
+    for place, own in enumerate(tasks):
+        for part, _, _ in own:
+            if (table := parts.table(part)) is None:
+                raise StoreError(f"{parts.folder} was changed while it was read; run the stage again")
+            rows[place] |= table.to_pylist()[0]
     return pd.DataFrame(rows, index=range(len(crystals)))
 
 
-def _compute_one(settings: Relaxation, folder: Path, task: tuple[int, str, Crystal]) -> None:
-    place, name, crystal = task
+def _compute_one(settings: Relaxation, folder: Path, task: tuple[str, str, Crystal]) -> None:
+    part, name, crystal = task
     row = _row(name, crystal, loaded(settings), settings)
-    Parts(folder).save_table(_part(place, name), pa.Table.from_pylist([row]))
+    Parts(folder).save_table(part, pa.Table.from_pylist([row]))
 
 
 def _row(name: str, crystal: Crystal, potential: Potential, settings: Relaxation) -> dict[str, Any]:
@@ -276,7 +286,3 @@ def _row(name: str, crystal: Crystal, potential: Potential, settings: Relaxation
         absolute, relative = ERRORS[column]
         row |= {column: float(value), column + columns.STD: float(np.hypot(absolute, relative * value))}
     return row | {name + REASON: reason, name + DETAIL: detail}
-
-
-def _part(place: int, name: str) -> str:
-    return f"{name}-{place}"

@@ -15,9 +15,11 @@ from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
 from matscout.discovery.relax.after_relaxation import Settled, settle, told
-from matscout.discovery.relax.descent import loaded, loaded_judge, potentials_of, relax_all
+from matscout.discovery.relax.batched_descent import batch_device, engine_of
+from matscout.discovery.relax.descent import loaded, loaded_judge, potentials_of
 from matscout.discovery.relax.potential_judge import PotentialJudge, make_potential_judge
 from matscout.discovery.relax.potential_properties import REASON, asked_properties, properties_of_all
+from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
@@ -85,7 +87,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
     if settings.potential is None:
         _write(destination, pd.DataFrame({columns.CANDIDATE_ID: pd.Series(dtype=str)}), {"potential": None})
         return
-    facts = loaded(settings).facts
+    facts, batches_on = loaded(settings).facts, batch_device(settings, params.compute.device)
     plan = plan_inference(params.compute.device, compiled=params.compute.compile)
     predictor = EnsemblePredictor.load(inputs.members, inputs.ensemble, plan).for_hypothetical()
     references = References.read(inputs.materials, inputs.stand_ins, inputs.hull)
@@ -97,6 +99,7 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
         settings=[
             {name: tree[name] for name in ("relaxation", "screening", "curation", "compute")},
             potentials_of(settings),
+            engine_of(batches_on),
         ],
         inputs=inputs.files(),
         code=[__name__],
@@ -112,8 +115,10 @@ def relax(inputs: Inputs, params: Params, destination: Path) -> None:
             parts=parts,
         )
         others = rivals_but(inputs.screening / RANKED_NAME, set(chosen[columns.CANDIDATE_ID]))
-        table = relaxed_table(chosen, judge, second, settings, others, materials=inputs.materials, parts=parts)
-        _write(destination, table, _summary(table, facts, second, params))
+        table = relaxed_table(
+            chosen, judge, second, settings, others, materials=inputs.materials, parts=parts, batches_on=batches_on
+        )
+        _write(destination, table, {**_summary(table, facts, second, params), "relaxed_with": engine_of(batches_on)})
 
 
 def choose(ranked: Path, n: int) -> pd.DataFrame:
@@ -153,6 +158,7 @@ def relaxed_table(
     *,
     materials: Path,
     parts: Parts,
+    batches_on: str | None = None,
 ) -> pd.DataFrame:
     """Relax candidates and predict them again; see `relax` for the table.
 
@@ -164,9 +170,10 @@ def relaxed_table(
         others: candidates that compete with their original predictions, see `rivals_but`.
         materials: curated table.
         parts: parts of this run.
+        batches_on: device of `batch_device`; None = candidates are relaxed one by one.
     """
     ids, crystals = chosen[columns.CANDIDATE_ID].tolist(), crystals_of(chosen)
-    descents = relax_all(ids, crystals, settings, parts, workers=n_workers())
+    descents = relax_all(ids, crystals, settings, parts, workers=n_workers(), batches_on=batches_on)
     settled = settle(ids, crystals, descents, settings, materials)
     stay = [place for place, found in enumerate(settled) if not found.reason]
     names = asked_properties(settings, judge.goal)

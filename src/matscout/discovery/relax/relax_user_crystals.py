@@ -11,6 +11,7 @@ from matscout import columns
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import cif_text
+from matscout.discovery.relax.batched_descent import batch_device, engine_of
 from matscout.discovery.relax.descent import potentials_of
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.potential_properties import PROPERTIES
@@ -97,6 +98,7 @@ def relax_structures(
     rows[columns.FORMULA] = [crystals[row].reduced_formula for row in judged.rows]
     named = judged.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
     chosen = judge.rank(pd.concat([named.reset_index(drop=True), rows], axis=1))
+    batches_on = batch_device(settings, params.compute.device)
     labels = path if (path := Path(params.hypothetical.path)).is_dir() else None
     with Parts.kept(
         "relax_own",
@@ -104,6 +106,7 @@ def relax_structures(
             settings.model_dump(mode="json"),
             params.curation.model_dump(mode="json"),
             potentials_of(settings),
+            engine_of(batches_on),
         ],
         inputs=[*paths, MATERIALS, SPLIT, *([labels] if labels else [])],
         code=[__name__],
@@ -112,7 +115,10 @@ def relax_structures(
             params, settings, materials=MATERIALS, split=SPLIT, ensemble=ensemble, labels=labels, parts=parts
         )
         nobody = pd.DataFrame(columns=list(OF_RIVALS))
-        return relaxed_table(chosen, judge, second, settings, nobody, materials=MATERIALS, parts=parts), rejections
+        table = relaxed_table(
+            chosen, judge, second, settings, nobody, materials=MATERIALS, parts=parts, batches_on=batches_on
+        )
+        return table, rejections
 
 
 def write_relaxed_cifs(folder: Path, table: pd.DataFrame) -> int:

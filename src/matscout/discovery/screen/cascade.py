@@ -22,8 +22,7 @@ from matscout import columns
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.scored_file import PLACE, ScoredFile, judge_file, judged_name, predict_file
 from matscout.discovery.stability.competing_phases import Rivals
-from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.ensemble.single_member import alone, student
+from matscout.ensemble.predictor import EnsemblePredictor, alone, student
 from matscout.params import Cascade
 from matscout.resume.parts import Parts
 

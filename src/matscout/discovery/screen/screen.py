@@ -15,13 +15,12 @@ from matscout import columns, layout
 from matscout.crystal import Crystal
 from matscout.crystal_checks import Rejection
 from matscout.discovery.cif_files import write_cifs
-from matscout.discovery.rank.goals import distance_outside
+from matscout.discovery.rank.goals import distance_outside, not_known_yet
 from matscout.discovery.screen.candidate_scores import NO_LAYER, Judge
 from matscout.discovery.screen.cascade import cascade_told, first_to_look, is_distilled, judged_and_ranked
-from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, summarise_quarantine
+from matscout.discovery.screen.predict_usable import QUARANTINE_NAME, cell_remark, summarise_quarantine
 from matscout.discovery.screen.scored_file import ScoredFile, check_candidates
 from matscout.discovery.screen.shortlist import LONGEST, known_costs, shortlist_columns
-from matscout.discovery.screen.unusual_cells import cell_remark
 from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine.process_setup import share_arenas
 from matscout.ensemble.predictor import EnsemblePredictor
@@ -252,7 +251,7 @@ def summarise(ranked: pd.DataFrame, name: str, goal: Goal, top_k: int) -> dict[s
         "n_below_hull": int(np.sum(judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
         "n_below_hull_not_judged": int(np.sum(~judged & (ranked[columns.ENERGY_ABOVE_HULL].to_numpy() < 0))),
         "hits_by_route": {str(route): int(np.sum(routes == route)) for route in sorted(set(routes))},
-        "outcome": outcome(ranked, goal),
+        "outcome": "; ".join(part for part in (outcome(ranked, goal), not_known_yet(goal)) if part),
         "nearest": _nearest(ranked, goal),
         "top": ranked[columns.CANDIDATE_ID].head(top_k).tolist(),
     }

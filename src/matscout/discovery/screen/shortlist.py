@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
-from matscout.crystal import ATOMIC_NUMBERS, Crystal
+from matscout.compositions import atomic_fractions
+from matscout.crystal import N_ELEMENTS, Crystal
+from matscout.curated_table import CuratedTable
 from matscout.discovery.rank.element_resources import resource_columns
 from matscout.discovery.rank.goals import obeys_element_rules
 from matscout.discovery.rank.pareto import costs, expected_improvement, front_probability
@@ -74,7 +75,7 @@ def known_costs(materials: Path, judge: Judge, targets: dict[str, Target]) -> ND
     asks_for_made = any(aim.column == columns.PARENT_MADE for aim in judge.goal.objectives)
     names = [columns.SYNTHETIC, columns.SPECIES, *labels.values()]
     names += [columns.IS_EXPERIMENTAL] if asks_for_made else []
-    table = pq.read_table(materials, columns=names).to_pandas().rename(columns={v: k for k, v in labels.items()})
+    table = CuratedTable(materials).rows(names).rename(columns={v: k for k, v in labels.items()})
     usable = ~table[columns.SYNTHETIC].to_numpy(dtype=bool) & table[wanted].notna().to_numpy().all(axis=1)
     usable &= obeys_element_rules(table[columns.SPECIES].tolist(), judge.goal)
     table = table.loc[usable].reset_index(drop=True)
@@ -143,11 +144,10 @@ def crystal_features(crystals: Sequence[Crystal], space_groups: Sequence[int]) -
     Square roots of atomic fractions give the Hellinger distance between compositions (1 for no shared
     element, up to the factor sqrt(2)); crystal system and volume per atom describe the structure.
     """
-    features = np.zeros((len(crystals), 119 + len(SYSTEM_STARTS) + 1))
-    for row, crystal in enumerate(crystals):
-        for symbol, number in crystal.element_counts.items():
-            features[row, ATOMIC_NUMBERS[symbol]] = np.sqrt(number / crystal.n_atoms / 2)
-        system = int(np.searchsorted(SYSTEM_STARTS, space_groups[row], side="right")) - 1
-        features[row, 119 + system] = STRUCTURE_WEIGHT / np.sqrt(2)
-        features[row, -1] = STRUCTURE_WEIGHT * np.log(crystal.volume / crystal.n_atoms)
+    first = N_ELEMENTS + 1  # column of the triclinic system
+    features = np.zeros((len(crystals), first + len(SYSTEM_STARTS) + 1))
+    features[:, 1:first] = np.sqrt(atomic_fractions(crystal.species for crystal in crystals) / 2)
+    systems = np.searchsorted(SYSTEM_STARTS, space_groups, side="right") - 1
+    features[np.arange(len(crystals)), first + systems] = STRUCTURE_WEIGHT / np.sqrt(2)
+    features[:, -1] = [STRUCTURE_WEIGHT * np.log(crystal.volume / crystal.n_atoms) for crystal in crystals]
     return features

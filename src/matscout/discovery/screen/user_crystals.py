@@ -15,8 +15,7 @@ from matscout.crystal import Crystal, formula_key
 from matscout.crystal_checks import Rejection
 from matscout.curation.row_checks import reject_unphysical
 from matscout.discovery.rank.experimental_gap import add_experimental_gap
-from matscout.discovery.screen.predict_usable import predict_usable
-from matscout.discovery.screen.unusual_cells import cell_remark
+from matscout.discovery.screen.predict_usable import cell_remark, predict_usable
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.ensemble.release import Answering, answering
 from matscout.errors import InputError

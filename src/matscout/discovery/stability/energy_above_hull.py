@@ -9,18 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pymatgen.core import Composition
 
 from matscout import columns
 from matscout.crystal import formula_key
+from matscout.curated_table import ENERGY_ERRORS, CuratedTable
 from matscout.discovery.stability.competing_phases import KNOWN, POTENTIAL, PREDICTED, Phase, Rivals, lowest_phases
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
 from matscout.errors import InputError
 from matscout.progress import progress
 
-ENERGY_ERRORS = (columns.FORMATION_ENERGY_NOISE, columns.FORMATION_ENERGY_ALIGNED_STD)  # independent of each other
 LARGEST_ENERGY = 8.0  # eV/atom
 LEAST_SHARE = 1e-6  # shares of the atoms; smaller ones are rounding errors
 SYSTEMS_KEPT = 5000  # chemical systems whose phases stay in memory; a million candidates have far more
@@ -138,7 +137,7 @@ class References:
         Raises:
             InputError: no such row, a stand-in with another kind of energy, or a row of `hull` that is not a phase.
         """
-        usable = _rows(materials, [columns.SYNTHETIC])
+        usable = _rows(CuratedTable(materials).phases())
         if not usable:
             raise InputError(
                 f"{materials} has no real row with {columns.FORMATION_ENERGY_ALIGNED}: the hull has no references"
@@ -454,15 +453,10 @@ def _n_compounds(phases: BySystem) -> int:
     return sum(len(found) for system, found in phases.items() if len(system) > 1)
 
 
-def _rows(path: Path, flags: Sequence[str] = ()) -> list[Row]:
-    """Id, species, aligned energy and its error, of the rows that have such an energy and none of the flags."""
+def _rows(table: pd.DataFrame) -> list[Row]:
+    """Id, species, aligned energy and its standard error, which is zero where it is unknown."""
     names = [columns.MATERIAL_ID, columns.SPECIES, columns.FORMATION_ENERGY_ALIGNED]
-    errors = [name for name in ENERGY_ERRORS if name in pq.read_schema(path).names]
-    table = pq.read_table(path, columns=[*names, *flags, *errors]).to_pandas()
-    usable = table[names[-1]].notna().to_numpy()
-    for flag in flags:
-        usable = usable & ~table[flag].to_numpy(dtype=bool)
-    table = table.loc[usable]
+    errors = [name for name in ENERGY_ERRORS if name in table]
     std = np.sqrt(np.square(table[errors].fillna(0.0).to_numpy(dtype=np.float64)).sum(axis=1))
     return list(zip(*(table[name] for name in names), std.tolist(), strict=True))
 
@@ -499,10 +493,11 @@ def _phase_of(formula: object, energy: object, where: str) -> tuple[list[str], f
 
 
 def _stand_in_rows(path: Path) -> list[Row]:
-    kinds = set(pq.read_table(path, columns=[columns.CALCULATION]).column(0).to_pylist())
+    table = pd.read_parquet(path)
+    kinds = set(table[columns.CALCULATION])
     if kinds - {POTENTIAL}:
         raise InputError(
             f"{path} holds rows with {columns.CALCULATION} {sorted(map(str, kinds - {POTENTIAL}))}: stand-ins have "
             f"{POTENTIAL!r}; rows computed by DFT belong in the curated table"
         )
-    return _rows(path)
+    return _rows(table.loc[table[columns.FORMATION_ENERGY_ALIGNED].notna()])

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
+from matscout.curated_table import CuratedTable
 from matscout.ensemble.calibration.ensemble_calibration import strata
 from matscout.ensemble.calibration.target_calibration import LabelledRows, TargetCalibration, fit_target, fit_tuning
-from matscout.ensemble.combination import Method
-from matscout.ensemble.mixture import TargetOutputs
+from matscout.ensemble.mixture import Method, TargetOutputs
 from matscout.errors import InputError
 from matscout.models.families.registry import FAMILIES
 from matscout.params import Target
@@ -35,7 +34,7 @@ def fit_targets(
 
     Args:
         outputs: outputs of the members by target, for the rows of `validation`.
-        validation: rows of the validation fold, see `fold_labels.read_folds`.
+        validation: rows of the validation fold, see `read_folds`.
         targets: targets by name.
         method: method of combining the members.
         drop_factor: see `Combination`; None keeps all members.
@@ -112,21 +111,9 @@ def read_folds(materials: Path, split: Path, targets: Mapping[str, Target]) -> p
         InputError: a label column is missing, a material has no fold, or a held-out row is synthetic.
     """
     labels = sorted({target.label for target in targets.values()})
-    wanted = [columns.MATERIAL_ID, columns.SOURCE, columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.SPECIES]
-    if Path(materials).is_file() and columns.CALCULATION in pq.read_schema(materials).names:  # the training set
-        wanted += [columns.CALCULATION, *sorted({target.noise for target in targets.values() if target.noise})]
-    try:
-        table = pd.read_parquet(materials, columns=[*wanted, *labels])
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{materials} lacks a column of {[*wanted, *labels]}: {error}") from error
-    folds = pd.read_parquet(split)
-    fold_of = dict(zip(folds[columns.MATERIAL_ID], folds[columns.FOLD], strict=True))
-    ids = table[columns.MATERIAL_ID].tolist()
-    if lost := [name for name in ids if name not in fold_of]:
-        raise InputError(
-            f"{len(lost)} rows of {materials} have no fold in {split}, such as {lost[0]}; run `dvc repro split`"
-        )
-    table[columns.FOLD] = [fold_of[name] for name in ids]
+    wanted = [columns.SOURCE, columns.SYNTHETIC, columns.DUPLICATE_GROUP, columns.SPECIES]
+    of_training_set = [columns.CALCULATION, *sorted({target.noise for target in targets.values() if target.noise})]
+    table = CuratedTable(materials).with_folds(split, [*wanted, *labels], optional=of_training_set, complete=True)
     if columns.CALCULATION not in table:
         table[columns.CALCULATION] = columns.BY_DFT
     _check_no_synthetic(table)

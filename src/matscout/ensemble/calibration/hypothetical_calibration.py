@@ -75,7 +75,7 @@ def run_hypothetical(
         loaded: the members.
         surrogates: the surrogates.
         store: graphs of the training set.
-        folds: see `fold_labels.read_folds`.
+        folds: see `read_folds`.
         reference: reference for the distance from the training set.
 
     Returns:

@@ -12,8 +12,7 @@ from matscout.models.kernels.gated_messages import edge_gated
 from matscout.models.kernels.gaussian_band import embedded
 from matscout.models.layers.distances_and_angles import AngleGraph, GaussianExpansion, build_angle_graph
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import PairLinear, side_by_side
-from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+from matscout.models.layers.message_passing import PairLinear, gather, mean_over_atoms, segment_sum, side_by_side
 
 PAPER: Final = "ALIGNN: Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021), arXiv:2106.01829."
 

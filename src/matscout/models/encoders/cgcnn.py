@@ -12,8 +12,7 @@ from matscout.models.kernels.gated_messages import GatedSum
 from matscout.models.kernels.gaussian_band import Band
 from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import PairLinear
-from matscout.models.layers.segments import mean_over_atoms, segment_sum
+from matscout.models.layers.message_passing import PairLinear, mean_over_atoms, segment_sum
 
 PAPER: Final = "CGCNN: Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018), arXiv:1710.10324."
 

@@ -14,8 +14,7 @@ from matscout.models.kernels.gaussian_band import Band
 from matscout.models.kernels.perceptron import mean_of_perceptron
 from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import MLP, PairLinear
-from matscout.models.layers.segments import mean_over_atoms, mean_over_edges
+from matscout.models.layers.message_passing import MLP, PairLinear, mean_over_atoms, mean_over_edges
 
 PAPER: Final = (
     "coGN: Ruff, Reiser, Stühmer and Friederich, Digital Discovery 3, 594 (2024), arXiv:2302.14102. The "

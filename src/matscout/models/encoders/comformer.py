@@ -13,8 +13,7 @@ from matscout.models.kernels.gated_messages import gated_values
 from matscout.models.kernels.gaussian_band import embedded
 from matscout.models.layers.distances_and_angles import GaussianExpansion, build_angle_graph
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import PairLinear, side_by_side
-from matscout.models.layers.segments import gather, mean_over_atoms, segment_sum
+from matscout.models.layers.message_passing import PairLinear, gather, mean_over_atoms, segment_sum, side_by_side
 
 PAPER: Final = "iComFormer: Yan, Fu, Qian, Qian and Ji, ICLR 2024, arXiv:2403.11857."
 

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from matscout.crystal import N_ELEMENTS
 from matscout.graphs.crystal_graph import CrystalGraph
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import MLP
+from matscout.models.layers.message_passing import MLP
 
 LARGEST_DENOMINATOR = 256.0  # fractions are distinguished down to about 1 / 256
 

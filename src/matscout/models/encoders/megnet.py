@@ -15,8 +15,15 @@ from matscout.models.kernels.gaussian_band import embedded
 from matscout.models.kernels.perceptron import updated_edges
 from matscout.models.layers.distances_and_angles import GaussianExpansion
 from matscout.models.layers.element_embedding import ElementEmbedding
-from matscout.models.layers.mlp import MLP, PairLinear
-from matscout.models.layers.segments import gather, mean_over_atoms, mean_over_edges, segment_softmax, segment_sum
+from matscout.models.layers.message_passing import (
+    MLP,
+    PairLinear,
+    gather,
+    mean_over_atoms,
+    mean_over_edges,
+    segment_softmax,
+    segment_sum,
+)
 
 PAPER: Final = "MEGNet: Chen, Ye, Zuo, Zheng and Ong, Chem. Mater. 31, 3564 (2019), arXiv:1812.05055."
 

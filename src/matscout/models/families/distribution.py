@@ -1,7 +1,7 @@
-"""What every family of distributions offers: from a head's raw outputs to losses, densities, quantiles and tempering.
+"""The interface of a family of distributions: losses, densities, quantiles and tempering from the outputs of a head.
 
-A family is one file and one line in `models.families.registry`. Torch is imported by the few functions that need it:
-ranking and report read distributions without waiting for it.
+A family is one file and one line in `models.families.registry`. Only the functions that need torch import it, so that
+ranking and report start without it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What several encoders share."""
+"""Layers that several encoders share."""

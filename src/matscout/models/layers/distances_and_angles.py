@@ -71,8 +71,8 @@ class AngleGraph:
 def build_angle_graph(graph: CrystalGraph, distances: Tensor, n_angle_neighbors: int) -> AngleGraph:
     """Pair each centre's nearest edges: at least `n_angle_neighbors` of them, in whole shells.
 
-    Shells are those of `graphs.shells`, so that the pairs, like the edges, do not depend on the order of atoms or on
-    the cell chosen.
+    Shells are those of `graphs.neighbor_search`, so that the pairs, like the edges, do not depend on the order of atoms
+    or on the cell chosen.
 
     Args:
         graph: edges grouped by centre and sorted by distance.

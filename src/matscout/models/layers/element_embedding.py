@@ -1,7 +1,7 @@
 """Elements as vectors: tabulated physics beside a learned embedding.
 
-A network that knows electronegativities and radii extrapolates to elements it saw little of, where a
-one-hot code can not (Li et al., "Probing out-of-distribution generalization in machine learning for
+A network that knows electronegativities and radii extrapolates to rarely seen elements, and a one-hot code does
+not (Li et al., "Probing out-of-distribution generalization in machine learning for
 materials", 2024); the learned part is zero at the start, so an element that never trains stays
 described by its physics alone.
 """

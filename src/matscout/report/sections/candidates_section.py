@@ -120,6 +120,10 @@ def _words(run: Run) -> str:
         "for the relaxed cell are then combined. Expected number that meet the goal: "
         f"{wording.number(told['expected_hits_before'], 1)} before, {wording.number(told['expected_hits'], 1)} after."
     )
+    if unknown := [wording.name_of(aim.column) for aim in run.goal.relaxed]:
+        words += (
+            f" Before, {' and '.join(dict.fromkeys(unknown))} did not count; a candidate without a value ranks last."
+        )
     if known["mae_potential"] is not None and known["mae_ensemble"] is not None:
         words += (
             f" On {known['n_validation_crystals']} known validation crystals with DFT energies, the mean error of the "

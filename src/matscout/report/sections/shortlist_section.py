@@ -89,7 +89,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
 
 def _intro(run: Run) -> str:
     outcome = str(run.screening["outcome"])
-    for column in run.ranked.columns.intersection(list(wording.NAMES)):
+    for column in run.ranked.columns.intersection(list(columns.NAMES)):
         outcome = outcome.replace(f" {column} ", f" the {wording.name_of(column)} ")
     expected = wording.number(run.screening["expected_hits_in_top"], 1)
     return (

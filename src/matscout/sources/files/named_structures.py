@@ -8,9 +8,8 @@ from typing import Any, Final
 from matscout.crystal_checks import Rejection
 from matscout.errors import InputError
 from matscout.params import FileImport
-from matscout.sources.files.detect_format import detect
 from matscout.sources.files.file_rows import RawRow, shown
-from matscout.sources.files.import_file import import_file, to_record
+from matscout.sources.files.import_file import detect, import_file, to_record
 from matscout.sources.files.structure_files import files_of, unique_names
 from matscout.sources.formats.crystal_parser import MAX_BYTES, parse_text
 from matscout.sources.record import Record

@@ -22,7 +22,7 @@ from matscout.errors import InputError, SourceError
 from matscout.files import atomic_path, sha256_of_json
 from matscout.params import Database
 from matscout.progress import progress
-from matscout.resume.work_folders import DOWNLOADS, locked, root
+from matscout.resume.parts import DOWNLOADS, locked, root
 from matscout.sources.licences import terms_of
 from matscout.sources.record import SAMPLE_ROWS, Record, judge
 from matscout.sources.services.http import Cursor, Fetcher, GaveUpError, Page, TransientError, patiently

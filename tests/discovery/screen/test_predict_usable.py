@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 from sample_rows import sample_records
 
 from matscout.crystal import Crystal
-from matscout.discovery.screen.unusual_cells import ATOMIC_VOLUMES, cell_remark, volume_ratio
+from matscout.discovery.screen.predict_usable import ATOMIC_VOLUMES, cell_remark, volume_ratio
 from matscout.sources.formats.crystal_parser import empty_widths
 
 
