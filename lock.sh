@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 folder=$(mktemp -d)
 "${PYTHON:-python3}" -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet uv
+"$folder/venv/bin/python" -m pip install --quiet uv==0.13.9  # as in setup.sh
 "$folder/venv/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --upgrade \
   --no-header --no-annotate --no-emit-package torch -o "$folder/lock.txt"
 {

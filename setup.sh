@@ -32,13 +32,39 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_i
   "$python" -m venv --clear .venv || fail "could not create .venv; on Debian the package python3-venv is needed"
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-echo "setup: installing into .venv (2.8 GB; a few minutes the first time)" >&2
+
+TORCH=torch==2.13.0
+UV=uv==0.13.9
+# Whether pip's choice of torch brings CUDA packages, as its default build for Linux does.
+brings_cuda() {
+  [ "$(uname -s)" = Linux ] && pip install --quiet --dry-run --no-deps --report - "$TORCH" 2>/dev/null | grep -q -E '"(nvidia|cuda)-'
+}
+# uv knows the index that has the builds for CPUs. The lock holds what torch depends on.
+install_cpu_torch() {
+  tools=$(mktemp -d)
+  pip install --quiet --target "$tools" "$UV" &&
+    UV_HTTP_RETRIES=1 "$tools/bin/uv" pip install --quiet --python .venv/bin/python --no-deps --torch-backend=cpu "$TORCH"
+  status=$?
+  rm -rf "$tools"
+  return $status
+}
+install_torch() {
+  if [ -z "${TORCH_ARGS:-}" ] && brings_cuda && ! nvidia-smi -L >/dev/null 2>&1; then
+    echo "setup: no NVIDIA GPU is here, so torch is installed in its build for CPUs" >&2
+    install_cpu_torch && return
+    echo "setup: that build could not be had (see above), so pip's default build is installed instead: it works on CPUs too, \
+but its CUDA packages make .venv 6.7 GB; TORCH_ARGS=\"--index-url URL\" names an index with builds for CPUs" >&2
+  fi
+  # shellcheck disable=SC2086
+  pip install --quiet "$TORCH" ${TORCH_ARGS:-}
+}
+echo "setup: installing into .venv (2.9 GB, with CUDA packages 6.7 GB; a few minutes the first time)" >&2
 # torch first, and pinned: an open range, or a dependency's, would pull another build with gigabytes of CUDA packages
-# shellcheck disable=SC2086
-pip install --quiet torch==2.13.0 ${TORCH_ARGS:-} || fail "torch 2.13.0 could not be installed; see the message above"
+install_torch || fail "torch could not be installed; see the message above"
 pip install --quiet --requirement requirements.txt || fail "the exact lock could not be installed; see the message above"
 pip install --quiet --no-deps --no-build-isolation --editable . || fail "matscout itself could not be installed"
 # here, once, and not in the first run; numba keeps it in __pycache__
-.venv/bin/python -m matscout.machine_code || fail "what matscout compiles could not be compiled; see the message above"
+echo "setup: compiling (about a minute)" >&2
+TQDM_DELAY=3600 .venv/bin/python -m matscout.machine_code || fail "what matscout compiles could not be compiled; see the message above"
 printf '%s' "$wanted" > .venv/installed
 echo "setup: done" >&2

@@ -141,7 +141,7 @@ def test_a_hopeless_trial_ends_early(inputs):
 
     training = member_training(MEMBER, tiny_params())
     told_of = {"hopeless": hopeless, "tell": told.append}
-    tune.run_trial(training, TrainingInputs(**inputs), train_member.UNTRACKED, **told_of)
+    search.run_trial(training, TrainingInputs(**inputs), train_member.UNTRACKED, **told_of)
     assert asked == [2, 5]  # of 4 epochs
     assert told[0].ended == "pruned"
 

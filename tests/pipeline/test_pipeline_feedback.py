@@ -1,14 +1,17 @@
-"""Results that come back: checked, then trained on, and only what depends on them runs again."""
+"""Results that come back: collected, checked, then trained on, and only what depends on them runs again."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from fake_vasp import settings_of, total_energy, write_vasprun
 
 pytestmark = pytest.mark.slow
 
 FOLDER = "data/feedback"
+N_CALCULATED = 6
+MEMBER = "composition"
 
 
 @pytest.fixture
@@ -64,3 +67,41 @@ def test_checked_results_reach_the_training_and_nothing_is_acquired_again(tiny, 
     waiting = tiny.changed()
     assert {"propose", *(f"train@{name}" for name in ("cgcnn", "composition"))} <= waiting
     assert not any(name.startswith("acquire") for name in waiting)
+
+
+@pytest.fixture
+def handoff(copied):
+    """An exported hand-off whose candidates a VASP calculated; the labels that it should give, by candidate."""
+    copied.run("matscout", "export", "--top", str(N_CALCULATED), "-o", "handoff")
+    labels = {}
+    for number, card in enumerate(sorted(copied.root.glob("handoff/*/card.json"))):
+        candidate = json.loads(card.read_text())["candidate"]
+        incar, potentials, structure = settings_of(card.parent)
+        formation = candidate["formation_energy_per_atom"] + 0.03
+        gap = round(candidate["band_gap"] + 0.1, 3)
+        labels[candidate["candidate_id"]] = formation, gap
+        path = card.parent / ("vasprun.xml.gz" if number % 2 else "vasprun.xml")
+        write_vasprun(path, structure, total_energy(structure, formation), incar, potentials, gap=gap)
+    return labels
+
+
+def test_calculated_candidates_are_collected_checked_curated_and_trained_on(copied, handoff):
+    """The whole way round, with files in VASP's own format: another label in training, another member."""
+    before = (copied.root / "data/members" / MEMBER / "weights.safetensors").read_bytes()
+    told = copied.run("matscout", "collect", "handoff").stdout
+    assert f"{FOLDER}/handoff.jsonl" in told
+    copied.run("matscout", "feedback")
+    ran = copied.stages_run(copied.dvc("repro", f"train@{MEMBER}").stdout)
+    assert {"curate", "split", "featurize", f"train@{MEMBER}"} <= set(ran)
+    assert not any(name.startswith("acquire") for name in ran)
+
+    fold = pd.read_parquet(copied.root / "data/training/split.parquet").set_index("material_id")["fold"]
+    rows = pd.read_parquet(copied.root / "data/training/materials.parquet").set_index("material_id")
+    trained = sorted(set(handoff) & set(fold.index[fold == "train"]))
+    assert trained
+    for name in trained:
+        formation, gap = handoff[name]
+        assert rows.loc[name, "formation_energy_aligned"] == pytest.approx(formation, abs=1e-4)
+        assert rows.loc[name, "band_gap"] == pytest.approx(gap, abs=1e-4)
+        assert rows.loc[name, "source"] == "feedback"
+    assert (copied.root / "data/members" / MEMBER / "weights.safetensors").read_bytes() != before

@@ -158,6 +158,20 @@ def test_the_batch_is_saved_as_csv_with_plain_numbers(opened):
     assert rows[0].startswith('"1",')
 
 
+def test_a_desk_s_screen_shows_all_columns_of_every_table(browser, page):
+    browser.open(page, width=1440, height=900)
+    cut = "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth)"
+    assert browser.run(f"{cut}.map((box) => box.getAttribute('aria-label'))") == []
+
+
+def test_the_shortlist_is_in_the_order_of_its_ranks(opened):
+    ranks = opened.run(
+        "[...document.querySelectorAll('#table-shortlist tbody tr')].map((row) => +row.cells[0].dataset.value)"
+    )
+    assert len(ranks) > 20
+    assert ranks == sorted(ranks)
+
+
 def test_a_phone_s_page_is_short_until_its_sections_are_opened(browser, page):
     browser.open(page, width=390, height=844)
     assert browser.run("document.documentElement.scrollHeight") < 12000

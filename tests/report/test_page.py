@@ -57,6 +57,19 @@ def test_remarks_say_what_matters(page):
     assert "PBE band gap" in text
 
 
+@pytest.mark.parametrize(
+    ("remark", "said"),
+    [
+        ("", []),
+        ("potential-labelled stand-ins for Ho-Te", ["stand-ins for Ho-Te"]),
+        ("potential-labelled stand-ins for Cu-Pr, Cu-Si, Pr-Se", ["stand-ins for 3 pairs"]),
+    ],
+)
+def test_a_hull_with_stand_ins_for_unknown_phases_says_so(remark, said):
+    row = {"pareto_front": False, "goal_met": False, "stability_judged": True, "stability_remark": remark}
+    assert [tag["text"] for tag in shortlist_section.tags(row)] == said
+
+
 def test_properties_by_the_potential_stand_with_their_errors_or_the_reason_why_not(page):
     text = page.read_text()
     assert '1.30 <span class="sub">± 0.16</span>' in text

@@ -19,7 +19,7 @@ from matscout.files import sha256_of, sha256_of_json, write_bytes
 from matscout.params import Params
 from matscout.progress import progress
 from matscout.report.figures import chart
-from matscout.report.figures.crystal_scene import covalent_radius, element_colors, scene
+from matscout.report.figures.crystal_scene import covalent_radius, scene
 from matscout.report.html_table import Cell, Column, Row, Table, text_cell
 from matscout.report.run import Run
 from matscout.report.sections.candidates_section import candidates
@@ -118,11 +118,7 @@ def _scenes(crystals: dict[str, Crystal]) -> str:
 
 def _look(crystals: dict[str, Crystal]) -> str:
     symbols = sorted({symbol for crystal in crystals.values() for symbol in crystal.species})
-    colors = element_colors()
-    return json.dumps(
-        {"colors": {s: colors[s] for s in symbols if s in colors}, "radii": {s: covalent_radius(s) for s in symbols}},
-        sort_keys=True,
-    )
+    return json.dumps({"radii": {s: covalent_radius(s) for s in symbols}}, sort_keys=True)
 
 
 def _theme() -> str:

@@ -7,11 +7,20 @@ import numpy as np
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Poscar
 
+from matscout.discovery.handoff.collect import shipped_elements
+from matscout.sources.energy_corrections import correction_per_atom
+
 
 def settings_of(folder):
     """The INCAR of a hand-off's folder, its potentials, and its cell."""
     labels = (folder / "POTCAR.spec").read_text().split()
     return Incar.from_file(folder / "INCAR"), labels, Structure.from_file(folder / "POSCAR")
+
+
+def total_energy(structure, formation):
+    """The total energy, eV, that stands for a formation energy per atom with MP2020's corrections."""
+    elements = sum(n * shipped_elements()[e.symbol] for e, n in structure.composition.items())
+    return len(structure) * (formation - correction_per_atom(structure, "mp2020")) + elements
 
 
 def write_vasprun(path, structure, energy, incar, labels, *, gap=1.5, n_scf=7, nsw=0, steps=1):

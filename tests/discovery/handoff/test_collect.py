@@ -8,7 +8,15 @@ import ase
 import numpy as np
 import pandas as pd
 import pytest
-from fake_vasp import settings_of, structure_entry, task_document, write_json, write_outcar, write_vasprun
+from fake_vasp import (
+    settings_of,
+    structure_entry,
+    task_document,
+    total_energy,
+    write_json,
+    write_outcar,
+    write_vasprun,
+)
 from pymatgen.core import Composition, Lattice, Structure
 
 from matscout.discovery.handoff.calculations import functional_of, read_calculations
@@ -49,12 +57,6 @@ def handoff(ranked, tmp_path):
 @pytest.fixture
 def folders(handoff):
     return sorted(path for path in handoff.iterdir() if path.is_dir())
-
-
-def total_energy(structure, formation):
-    """The total energy, eV, that stands for a formation energy per atom with MP2020's corrections."""
-    elements = sum(n * shipped_elements()[e.symbol] for e, n in structure.composition.items())
-    return len(structure) * (formation - correction_per_atom(structure, "mp2020")) + elements
 
 
 def run(folder, formation=-1.0, **changes):

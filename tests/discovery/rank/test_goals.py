@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from imports import ROOT
 from pydantic import ValidationError
 from scipy.stats import norm
 
@@ -19,7 +20,7 @@ from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.models.families.hurdle import HurdleLaplace
 from matscout.models.families.laplace import Laplace
-from matscout.params import ElementGroups, Goal, Objective
+from matscout.params import ElementGroups, Goal, Objective, load_params
 
 GAP, ENERGY, HULL = "band_gap", "formation_energy_per_atom", "energy_above_hull"
 N = 6
@@ -257,3 +258,11 @@ def test_a_goal_needs_something_that_can_be_screened():
     wanted = goal(objective("average_voltage", (3.0, None)), objective(HULL, (None, 0.1)))
     assert [aim.column for aim in wanted.screened] == [HULL]
     assert [aim.column for aim in wanted.relaxed] == ["average_voltage"]
+
+
+def test_presets_with_a_gap_say_that_it_is_the_pbe_gap():
+    presets = load_params(ROOT / "params.yaml").screening.goals
+    with_gap = {name: preset for name, preset in presets.items() if any(a.column == GAP for a in preset.objectives)}
+    assert {"solar_absorber", "thermoelectric", "transparent_conductor"} <= set(with_gap)
+    for name, preset in with_gap.items():
+        assert "PBE gap" in preset.description, name

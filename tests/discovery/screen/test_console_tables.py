@@ -22,6 +22,7 @@ def row(**changes):
     ("changes", "text"),
     [
         ({}, "-0.64 (-0.71 to -0.56)"),
+        ({"energy_above_hull": -0.004, "energy_above_hull_hi90": 0.05}, "0.00 (-0.71 to 0.05)"),
         ({"stability_judged": False}, "not judged"),  # rivals are missing: they could only raise it
         ({"stability_judged": False, "energy_above_hull": 0.12}, "0.12 or more"),
     ],
@@ -67,3 +68,28 @@ def test_the_last_column_is_cut_or_stands_below():
 def test_json_has_plain_numbers_and_null_for_what_is_not_finite():
     table = pd.DataFrame({"a": [1.5, float("nan")], "b": [True, False], "c": [[1, 2], [3]]})
     assert json_rows(table) == [{"a": 1.5, "b": True, "c": [1, 2]}, {"a": None, "b": False, "c": [3]}]
+
+
+def test_a_narrow_terminal_has_intervals_below_values_and_no_line_that_wraps():
+    table = pd.DataFrame(
+        {
+            "rank": [1, 2],
+            "crystal": ["si", "a_name_of_mine"],
+            "formula": ["Si", "Ba3In2Br12"],
+            "PBE gap, eV": ["0.55 (0.00 to 1.24)"] * 2,
+            "formation, eV/at.": ["-3.16 (-3.40 to -2.91)"] * 2,
+            "above hull, eV/at.": ["0.09 (-0.28 to 0.45)", "not judged"],
+            "meets goal": ["9 %", "100 %"],
+            "remarks": ["known formula (mp-149)", ""],
+        }
+    )
+    lines = table_lines(table, width=80)
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[:2]] == [
+        ["rank", "crystal", "formula", "PBE", "gap", "formation", "above", "hull", "meets"],
+        ["eV", "eV/at.", "eV/at.", "goal"],
+    ]
+    assert lines[3].split("  ")[-3:] == ["0.00 to 1.24", "-3.40 to -2.91", "-0.28 to 0.45"]
+    assert lines[4].strip() == "known formula (mp-149)"
+    assert lines[5].startswith("2     a_name_of…")
+    assert len(table_lines(table, width=120)) == 4

@@ -1,10 +1,12 @@
 """Scenes and pictures of crystals, against counts known from crystallography."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from matscout.crystal import Crystal
-from matscout.report.figures.crystal_scene import EDGES, element_colors, picture, scene
+from matscout.report.figures.crystal_scene import EDGES, crystal_colors, element_colors, picture, scene
 
 ROCK_SALT = Crystal(5.64 * np.eye(3), ("Mg",) * 4 + ("O",) * 4, np.array(
     [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5], [0.5, 0.5, 0.5]]
@@ -61,3 +63,26 @@ def test_every_element_up_to_plutonium_has_a_color():
     from pymatgen.core import Element
 
     assert {Element.from_Z(z).symbol for z in range(1, 95)} <= element_colors().keys()
+
+
+@pytest.mark.parametrize("elements", [("Si", "Cu", "Se"), ("Sr", "Zr", "O"), ("N", "F"), ("Fe", "Te", "As", "La", "O")])
+def test_elements_of_one_crystal_have_colors_that_can_be_told_apart(elements):
+    """Each of these holds two elements that the scheme draws (nearly) alike."""
+
+    def parts(color):
+        return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+
+    shown = [parts(color) for color in crystal_colors(elements).values()]
+    scheme = [parts(element_colors()[symbol]) for symbol in elements]
+
+    def nearest(colors):
+        return min(np.abs(a - b).sum() for a, b in itertools.combinations(colors, 2))
+
+    assert nearest(scheme) < 60
+    assert nearest(shown) > 90
+
+
+def test_a_crystal_of_unlike_elements_keeps_the_usual_colors():
+    usual = element_colors()
+    assert crystal_colors(("O", "Sr", "Ti")) == {symbol: usual[symbol] for symbol in ("O", "Ti", "Sr")}
+    assert f'fill="{usual["Ti"]}"' in picture(PEROVSKITE)

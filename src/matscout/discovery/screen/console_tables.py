@@ -69,8 +69,8 @@ def with_interval(row: Mapping[str, Any], target: str, digits: int = 2) -> str:
     Returns:
         The text.
     """
-    low, high = row[target + columns.LO90], row[target + columns.HI90]
-    return f"{row[target]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    value, low, high = (f"{row[target + end]:z.{digits}f}" for end in ("", columns.LO90, columns.HI90))  # z: no -0.00
+    return f"{value} ({low} to {high})"
 
 
 def energy_above_hull(row: Mapping[str, Any]) -> str:
@@ -108,6 +108,8 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
 def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
     """Aligned lines for the terminal; the last column is cut, or put below its row if there is too little room.
 
+    If the other columns do not fit either, intervals stand below their values, and units below the headings.
+
     Args:
         table: text and numbers.
         width: characters; None = of the terminal, at least `NARROWEST`.
@@ -117,6 +119,8 @@ def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
     cells = {name: [_text(value) for value in table[name]] for name in table}
     widths = {name: max(len(name), *map(len, cells[name])) for name in left}
     used = sum(widths.values()) + 2 * len(left)
+    if used > width + 2:
+        return _narrow_lines(cells, last, width)
     head = "".join(f"{name:<{widths[name]}}  " for name in left)
     rows = ["".join(f"{cells[name][row]:<{widths[name]}}  " for name in left) for row in range(len(table))]
     if width - used >= max(20, len(last)):
@@ -127,6 +131,32 @@ def table_lines(table: pd.DataFrame, width: int | None = None) -> list[str]:
         if cells[last][number]:
             lines.append(_cut(f"    {cells[last][number]}", width))
     return lines
+
+
+def _narrow_lines(cells: Mapping[str, Sequence[str]], last: str, width: int) -> list[str]:
+    left = [name for name in cells if name != last]
+    broken = [[_broken(text) for text in (name, *cells[name])] for name in left]
+    widths = [max(len(part) for parts in column for part in parts) for column in broken]
+    for place, name in enumerate(left):
+        if name == "crystal":
+            widths[place] = max(len(name), widths[place] - max(0, sum(widths) + 2 * len(left) - 2 - width))
+    lines = []
+    for number in range(len(broken[0])):
+        for half in (0, 1):
+            parts = (_cut(column[number][half], room) for column, room in zip(broken, widths, strict=True))
+            lines.append("  ".join(f"{part:<{room}}" for part, room in zip(parts, widths, strict=True)).rstrip())
+        if number and cells[last][number - 1]:
+            lines.append(_cut(f"    {cells[last][number - 1]}", width))
+    return [line for line in lines if line]
+
+
+def _broken(text: str) -> tuple[str, str]:
+    """A value and its interval, a heading and its unit, a mixture in two."""
+    for mark, start, end in ((" (", "", ")"), (", ", "", ""), (" + ", "+ ", ""), ("meets ", "", "")):
+        head, found, rest = text.partition(mark)
+        if found:
+            return head or mark.strip(), start + rest.removesuffix(end)
+    return text, ""
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -147,7 +177,7 @@ def _plain(value: Any) -> Any:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:z.3f}"
 
 
 def _text(value: Any) -> str:

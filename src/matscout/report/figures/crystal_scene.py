@@ -1,6 +1,7 @@
 """Pictures of crystals: atoms, bonds and edges of one cell for the viewer, and a still picture."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,6 +22,9 @@ DEFAULT_RADIUS = 1.5  # Å, for the few elements without a tabulated covalent ra
 MAX_ATOMS = 600
 CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
 EDGES = [(i, j) for i, j in itertools.combinations(range(8), 2) if np.abs(CORNERS[i] - CORNERS[j]).sum() == 1]
+UNKNOWN = "#999999"
+APART = 110.0  # sum of the differences of red, green and blue, each 0 to 255, of two colors that are told apart
+SHADES = ((255.0, 0.6), (0.0, 0.5), (255.0, 0.8), (0.0, 0.7))  # towards white or black, and how far
 # a view that separates the three cell directions on paper: turn about z, then tilt
 VIEW = np.radians((-25.0, -72.0))
 
@@ -46,6 +50,7 @@ class Scene:
         return {
             "positions": np.round(self.positions, 3).tolist(),
             "symbols": list(self.symbols),
+            "colors": crystal_colors(self.symbols),
             "bonds": [list(bond) for bond in self.bonds],
             "corners": np.round(self.corners, 3).tolist(),
             "edges": [list(edge) for edge in EDGES],
@@ -102,9 +107,28 @@ def element_colors() -> dict[str, str]:
     return {symbol: "#{:02x}{:02x}{:02x}".format(*rgb[:3]) for symbol, rgb in sorted(scheme.items())}
 
 
+def crystal_colors(symbols: Iterable[str]) -> dict[str, str]:
+    """Colors that can be told apart: `element_colors`, lighter or darker if a crystal's other element is too similar.
+
+    Silicon and copper are both blue in the scheme; strontium and zirconium are the same green.
+    """
+    scheme, chosen = element_colors(), dict[str, NDArray[np.float64]]()
+    for symbol in sorted(set(symbols), key=lambda symbol: Element(symbol).Z):
+        color = _rgb(scheme.get(symbol, UNKNOWN))
+        choices = [color, *(color + share * (end - color) for end, share in SHADES)]
+        gaps = [min((float(np.abs(c - other).sum()) for other in chosen.values()), default=np.inf) for c in choices]
+        far = next((place for place, gap in enumerate(gaps) if gap >= APART), int(np.argmax(gaps)))
+        chosen[symbol] = choices[far]
+    return {symbol: "#" + "".join(f"{round(part):02x}" for part in color) for symbol, color in chosen.items()}
+
+
+def _rgb(color: str) -> NDArray[np.float64]:
+    return np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)], dtype=float)
+
+
 def picture(crystal: Crystal, *, size: int = 150) -> str:
     """A still picture: a square SVG element of `size` px, drawn from back to front."""
-    view = scene(crystal)
+    view, colors = scene(crystal), crystal_colors(crystal.species)
     points = view.positions @ _rotation().T
     corners = view.corners @ _rotation().T
     extent = max(np.abs(points).max(), np.abs(corners).max()) + 0.9
@@ -117,7 +141,7 @@ def picture(crystal: Crystal, *, size: int = 150) -> str:
         for i, j in view.bonds
     ]
     items += [
-        (float(point[2]) + 0.01, _disc(point, symbol, scale, size))
+        (float(point[2]) + 0.01, _disc(point, symbol, colors[symbol], scale, size))
         for point, symbol in zip(points, view.symbols, strict=True)
     ]
     body = "".join(text for _, text in sorted(items))
@@ -139,10 +163,9 @@ def _line(a: NDArray[np.float64], b: NDArray[np.float64], scale: float, size: in
     return f'<line class="{name}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
-def _disc(point: NDArray[np.float64], symbol: str, scale: float, size: int) -> str:
+def _disc(point: NDArray[np.float64], symbol: str, color: str, scale: float, size: int) -> str:
     x, y = _at(point, scale, size)
     radius = 0.38 * covalent_radius(symbol) * scale
-    color = element_colors().get(symbol, "#999999")
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{color}"/>'
 
 

@@ -35,19 +35,26 @@ SHORT_HEADS = {
     columns.BAND_GAP: "PBE gap",
     columns.FORMATION_ENERGY: "formation",
     columns.ENERGY_ABOVE_HULL: "above hull",
-    columns.BAND_GAP_EXPERIMENTAL: "measured gap (estimate)",
+    columns.BAND_GAP_EXPERIMENTAL: "measured gap",
 }
+SHORT_UNITS = {columns.BAND_GAP_EXPERIMENTAL: "eV, estimate"}
 RESOURCE_HEADS = {
     columns.ELEMENTAL_COST: ("cost", "$/kg"),
     columns.HHI_PRODUCTION: ("HHI", "production"),
     columns.HHI_RESERVE: ("HHI", "reserves"),
-    columns.CRUSTAL_ABUNDANCE: ("rarest", "mg/kg of crust"),
+    columns.CRUSTAL_ABUNDANCE: ("rarest", "mg/kg crust"),
 }
+RELAXED_FIRST = "Relaxed candidates have the first ranks. "
+ORDER = (
+    f"{RELAXED_FIRST}Candidates whose point predictions meet the goal come before the others. They are ordered by "
+    "Pareto front, and within a front by the probability of meeting the goal, so a candidate of a later front can have "
+    "a higher probability than one ranked before it."
+)
 MOST_FRONT = 60  # structures of the front beyond the shortlist that the page holds
 
 
 def shown_rows(run: Run) -> pd.DataFrame:
-    """The candidates on the page: the shortlist, the batch to compute together, then the front that can meet the goal.
+    """The candidates on the page by rank: the shortlist, the batch to compute together, the front that can meet a goal.
 
     The shortlist consists of the relaxed candidates that stay, in their new order; without any, of the first by rank.
     """
@@ -62,7 +69,8 @@ def shown_rows(run: Run) -> pd.DataFrame:
     rest = ranked.iloc[len(top) :]
     in_batch = rest[columns.BATCH].to_numpy() > 0 if columns.BATCH in rest else np.zeros(len(rest), dtype=bool)
     front = can_meet(rest) & rest[columns.PARETO_FRONT].to_numpy(dtype=bool) & ~in_batch
-    return pd.concat([top, rest.loc[in_batch], rest.loc[front].head(MOST_FRONT)], ignore_index=True)
+    shown = pd.concat([top, rest.loc[in_batch], rest.loc[front].head(MOST_FRONT)])
+    return shown.sort_values(columns.RANK, kind="stable", ignore_index=True)
 
 
 def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], dict[str, go.Figure]]:
@@ -79,6 +87,7 @@ def shortlist(run: Run, crystals: dict[str, Crystal]) -> tuple[dict[str, Any], d
         "intro": _intro(run),
         "front_caption": _front_caption(run, x, y),
         "table": _table(run, rows),
+        "order": ORDER if len(run.relaxed) else ORDER.removeprefix(RELAXED_FIRST),
         "together": _together(run, rows),
         "cards": [_card(run, row, crystals[row[columns.CANDIDATE_ID]]) for row in rows.to_dict("records")],
         "hull_computed": columns.ENERGY_ABOVE_HULL in rows,
@@ -153,7 +162,7 @@ def _together(run: Run, rows: pd.DataFrame) -> Table | None:
     resources = [name for name in columns.RESOURCES if name in batch]
     shown = [*run.targets, *(c for c in (columns.ENERGY_ABOVE_HULL, columns.BAND_GAP_EXPERIMENTAL) if c in batch)]
     heads = [Column("order"), Column("formula", numeric=False)]
-    heads += [Column(SHORT_HEADS.get(t, wording.name_of(t)), wording.unit_of(t)) for t in shown]
+    heads += [Column(SHORT_HEADS.get(t, wording.name_of(t)), SHORT_UNITS.get(t, wording.unit_of(t))) for t in shown]
     heads += [Column("goal", "probability")]
     heads += [Column(*RESOURCE_HEADS[name]) for name in resources]
     heads += [Column("made from", numeric=False), Column("candidate", numeric=False)]
@@ -239,6 +248,9 @@ def tags(row: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"kind": "warn", "text": "far from training data"})
     if _lacks_rivals(row):
         found.append({"kind": "warn", "text": _why_not_judged(row)})
+    elif pairs := _stood_in(row):
+        named = ", ".join(pairs) if len(pairs) < 3 else f"{len(pairs)} pairs"
+        found.append({"kind": "note", "text": f"stand-ins for {named}"})
     if row.get(IS_RELAXED) is True and row[DISAGREE] is True:
         found.append({"kind": "warn", "text": "ensemble and potential disagree"})
     if known := row.get(columns.KNOWN_FORMULA):
@@ -253,6 +265,12 @@ def _why_not_judged(row: dict[str, Any]) -> str:
     if remark.endswith("phase known"):
         return remark
     return "deeper below the hull than known phases are" if remark else "stability not judged"
+
+
+def _stood_in(row: dict[str, Any]) -> list[str]:
+    """Pairs of elements without a known phase, which hypothetical crystals stand in for: `Ho-Te`."""
+    start, found, pairs = str(row.get(columns.STABILITY_REMARK) or "").partition("stand-ins for ")
+    return pairs.split(", ") if found and start.endswith("labelled ") else []
 
 
 def _card(run: Run, row: dict[str, Any], crystal: Crystal) -> dict[str, Any]:

@@ -43,7 +43,7 @@
     document.getElementById("chosen-tags").innerHTML = card.querySelector(".tags").innerHTML;
     document.getElementById("chosen-facts").innerHTML = card.querySelector(".facts").innerHTML;
     const symbols = [...new Set(scenes[id].symbols)];
-    document.getElementById("chosen-legend").innerHTML = symbols.map((s) => `<li><i style="background:${look.colors[s] ?? "#999999"}"></i>${s}</li>`).join("");
+    document.getElementById("chosen-legend").innerHTML = symbols.map((s) => `<li><i style="background:${scenes[id].colors[s]}"></i>${s}</li>`).join("");
     canvas.setAttribute("aria-label", `unit cell of ${card.dataset.formula}; arrow keys turn it`);
     viewer.show(id);
     mark(id);

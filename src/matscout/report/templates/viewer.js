@@ -28,12 +28,12 @@ function structureViewer(canvas, scenes, look) {
     for (const [i, j] of scene.bonds) {
       const middle = atoms[i].map((x, k) => (x + atoms[j][k]) / 2);
       items.push([middle[2], () => {
-        stroke(atoms[i], middle, look.colors[scene.symbols[i]] ?? "#999999", Math.max(2, 0.16 * scale));
-        stroke(middle, atoms[j], look.colors[scene.symbols[j]] ?? "#999999", Math.max(2, 0.16 * scale));
+        stroke(atoms[i], middle, scene.colors[scene.symbols[i]], Math.max(2, 0.16 * scale));
+        stroke(middle, atoms[j], scene.colors[scene.symbols[j]], Math.max(2, 0.16 * scale));
       }]);
     }
     atoms.forEach((p, i) => items.push([p[2] + 0.01, () => {
-      const [x, y] = at(p), r = radius(i), color = look.colors[scene.symbols[i]] ?? "#999999";
+      const [x, y] = at(p), r = radius(i), color = scene.colors[scene.symbols[i]];
       const shade = context.createRadialGradient(x - r * 0.35, y - r * 0.35, r * 0.1, x, y, r);
       shade.addColorStop(0, "#ffffff"); shade.addColorStop(0.35, color); shade.addColorStop(1, color);
       context.fillStyle = shade; context.strokeStyle = "rgb(0 0 0 / .5)"; context.lineWidth = 0.8;
