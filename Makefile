@@ -4,7 +4,7 @@ $(error make $(MAKE_VERSION) is too old; matscout needs GNU make 3.82 or newer)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint bench bench-accuracy bench-hypothetical lock
+.PHONY: help setup repro test test-all lint bench bench-accuracy bench-hypothetical rehearsal lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   measure the speed after make repro (under 20 minutes on 2 cores), write docs/performance.md"
 	@echo "make bench-accuracy   train on the benchmark rows of ../shared/data (hours, resumable), write docs/accuracy.md"
 	@echo "make bench-hypothetical   test on compounds that nobody has made (../shared/data, a minute), write docs/hypothetical.md"
+	@echo "make rehearsal   run the pipeline on 230,000 rows of replayed services, killed and resumed (hours, resumable), write docs/rehearsal.md"
 	@echo "make lock    regenerate requirements.txt from pyproject.toml"
 
 setup:
@@ -71,6 +72,10 @@ bench-accuracy: setup
 bench-hypothetical: setup
 	.venv/bin/python -m benchmarks.hypothetical
 	.venv/bin/python docs/results_table.py
+
+# REHEARSAL="--rows 3000 --epochs 1" is a quick one
+rehearsal: setup
+	.venv/bin/python -m benchmarks.rehearsal $(REHEARSAL)
 
 lock:
 	sh lock.sh

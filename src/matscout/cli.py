@@ -70,15 +70,23 @@ def _options(
 @app.command(epilog="Example: `matscout doctor --online`")
 def doctor(
     online: Annotated[bool, typer.Option(help="also contact the databases")] = False,
+    forecast: Annotated[
+        bool, typer.Option(help="also time this machine and predict time, memory and disk of every stage")
+    ] = True,
 ) -> None:
-    """Check installation, settings, disk and network; exit with 1 if there is a problem."""
-    from matscout.commands.doctor import examine
+    """Check installation, settings, disk and network, and predict what the pipeline takes; exit with 1 on a problem."""
+    _show_only_long_work()
+    from matscout.commands.doctor import examine, predicted
+    from matscout.commands.forecast import forecast_lines
 
     marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
     problems = 0
-    for finding in examine(online=online):
+    told = predicted() if forecast else None
+    for finding in examine(online=online, told=told):
         problems += finding.status == "problem"
         typer.echo(f"{marks[finding.status]} {finding.topic:18} {finding.text}")
+    if told is not None:
+        typer.echo("\n".join(["", *forecast_lines(told)]))
     if problems:
         raise InputError(f"{problems} problem(s); the lines above say what to do")
 
@@ -195,19 +203,30 @@ def tune(
         )
 
 
-@app.command(epilog="Example: `matscout size large`")
-def size(
+@app.command(epilog="Example: `matscout profile notebook && matscout doctor`")
+def profile(
     name: Annotated[
-        str, typer.Argument(help="small (two cores), large (one GPU) or another file in sizes/", show_default=False)
+        str,
+        typer.Argument(
+            help="laptop (the bundled sample), notebook, workstation, gpu, cluster or another file in profiles/",
+            show_default=False,
+        ),
     ],
 ) -> None:
-    """Write larger or smaller members into params.yaml; comments, seeds and everything else stay."""
-    from matscout.commands.resize import resize
+    """Write databases, members and candidates that suit a machine into params.yaml; comments and seeds stay."""
+    from matscout.commands.profile import put_in
 
-    changes = resize(name)
+    changes = put_in(name)
     for path, (before, now) in changes.items():
         typer.echo(f"{path}: {before} -> {now}")
-    typer.echo("params.yaml written; now run: dvc repro" if changes else f"params.yaml already has the size {name}")
+    told = "params.yaml written; now run: matscout doctor, then dvc repro"
+    typer.echo(told if changes else f"params.yaml already has the profile {name}")
+
+
+@app.command(hidden=True)
+def size(name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """The former name of `profile`; `small` is now the profile laptop, `large` the profile gpu."""
+    profile({"small": "laptop", "large": "gpu"}.get(name, name))
 
 
 @app.command(epilog="Examples: `matscout predict my.cif`; `matscout predict POSCAR my_cifs/ -o predictions.parquet`")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from matscout.cli import app
 
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if not command.hidden]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

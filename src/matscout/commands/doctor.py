@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from matscout import layout
+from matscout.commands.forecast import Forecast, forecast, measure_speed, rows_of_databases
 from matscout.engine import n_workers
 from matscout.engine.process_setup import Switch
 from matscout.errors import InputError, MatscoutError
 from matscout.files import write_bytes
 from matscout.params import Params, load_params
 from matscout.resume.parts import locked
-from matscout.sources.snapshots.snapshot_files import pipeline_bytes
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (
@@ -40,6 +40,7 @@ EXPECTED_OUTS = (
     layout.REPORT,
 )
 REACH_TIMEOUT_S = 5.0
+MARGIN = 1.5  # of the forecast of the disk
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,26 @@ class Finding:
     text: str
 
 
-def examine(*, online: bool) -> Iterator[Finding]:
-    """All findings, cheapest first; `online` also tries the databases' endpoints."""
+def predicted() -> Forecast | None:
+    """What the pipeline takes here with the present parameters; None if they are wrong or the sample is absent."""
+    try:
+        params = load_params()
+        speed = measure_speed(params, n_workers())
+    except MatscoutError:
+        return None  # `examine` says why
+    return None if speed is None else forecast(params, rows_of_databases(params), speed)
+
+
+def examine(*, online: bool, told: Forecast | None = None) -> Iterator[Finding]:
+    """All findings, cheapest first.
+
+    Args:
+        online: also try the databases' endpoints.
+        told: the forecast, to compare with what is free.
+
+    Yields:
+        One finding for each thing that was looked at.
+    """
     yield from _software()
     yield from _machine()
     try:
@@ -61,7 +80,7 @@ def examine(*, online: bool) -> Iterator[Finding]:
         yield Finding("params.yaml", "problem", str(error))
         return
     yield Finding("params.yaml", "ok", f"valid; goal {params.screening.goal}, members {', '.join(params.ensembled)}")
-    yield _disk(params)
+    yield _disk(told)
     yield _lock_file()
     yield from _databases(params, online=online)
     yield from _outputs()
@@ -93,10 +112,12 @@ def _machine() -> Iterator[Finding]:
     yield Finding("gpu", "ok" if devices else "note", ", ".join(devices) or "none; everything runs on the CPU")
 
 
-def _disk(params: Params) -> Finding:
-    free, needed = shutil.disk_usage(Path.cwd()).free / 2**30, pipeline_bytes(params.databases) / 2**30
-    text = f"{free:.1f} GiB free here; the whole pipeline with these parameters needs up to {needed:.1f} GiB"
-    if free >= needed:
+def _disk(told: Forecast | None) -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    if told is None:
+        return Finding("disk", "ok", f"{free:.1f} GB free here")
+    text = f"{free:.1f} GB free here; the whole pipeline with these parameters needs about {told.disk_gb:.1f} GB"
+    if free >= told.disk_gb * MARGIN:
         return Finding("disk", "ok", text)
     return Finding("disk", "problem", f"{text}; free disk space, or lower databases.*.query.limit")
 

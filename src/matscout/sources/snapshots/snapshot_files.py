@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from matscout.errors import InputError, SourceError
 from matscout.files import write_bytes, write_json
-from matscout.params import Database
 
 MANIFEST_NAME = "manifest.json"
 SAFE_PAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -148,12 +146,9 @@ def read_page(path: Path, sha256: str | None = None) -> Any:
         raise InputError(f"{path} is not a complete gzip JSON page ({error}); acquire the database again") from error
 
 
-# Assumed, on the safe side: the run on the bundled sample (7,117 rows of 11 atoms) takes about 150 bytes a row for its
-# raw pages and 76 MB for data/ and the DVC cache together, 11 kB a row.
+# Assumed, on the safe side: a row of the bundled sample (11 atoms) takes about 150 bytes in its raw pages.
 BYTES_PER_RAW_ROW = 1500  # gzip pages
 RAW_COPIES = 3  # .downloads, data/raw, DVC cache
-BYTES_PER_ROW_LATER = 40_000  # curated table, graphs, predictions, each once in the workspace and once in the cache
-FIXED_BYTES = 1 << 30  # members, candidates, report
 MARGIN = 1.1
 LIVE = ("api", "bulk", "optimade")  # origins that fetch what the query asks for
 
@@ -161,12 +156,6 @@ LIVE = ("api", "bulk", "optimade")  # origins that fetch what the query asks for
 def raw_bytes(n_rows: int) -> int:
     """Bytes that `n_rows` downloaded rows take, all copies."""
     return n_rows * BYTES_PER_RAW_ROW * RAW_COPIES
-
-
-def pipeline_bytes(databases: Mapping[str, Database]) -> int:
-    """Bytes that the whole pipeline needs, DVC cache included, if every query reaches its limit."""
-    n_rows = sum(database.query.limit for database in databases.values() if database.origin in LIVE)
-    return FIXED_BYTES + raw_bytes(n_rows) + n_rows * BYTES_PER_ROW_LATER
 
 
 def check_download_fits(folder: Path, n_rows: int, name: str) -> None:

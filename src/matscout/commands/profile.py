@@ -1,4 +1,4 @@
-"""`matscout size`: write sizes (`sizes/*.yaml`) into params.yaml; comments and everything else stay."""
+"""`matscout profile`: write the values of a kind of machine (`profiles/*.yaml`) into params.yaml; comments stay."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,33 +11,35 @@ from matscout.errors import ParameterError
 from matscout.files import write_bytes
 from matscout.params import PARAMS_FILE, check_params
 
-SIZES = Path("sizes")
+PROFILES = Path("profiles")
 OPTIONAL = ("start",)  # optional keys of a member
-BY_ARCHITECTURE = "architectures"  # key of a file of sizes whose values apply to every member of an architecture
+BY_ARCHITECTURE = "architectures"  # key of a profile whose values apply to every member of an architecture
+DATABASES = "databases"
+SWITCHED = ("sample", "api")  # origins that a profile replaces; a file or another service is the user's own choice
 
 KeyPath = tuple[str, ...]
 
 
-def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[str, tuple[Any, Any]]:
-    """Write the values of `sizes/<name>.yaml` into a parameter file; names, seeds and everything else stay.
+def put_in(name: str, params: Path = PARAMS_FILE, profiles: Path = PROFILES) -> dict[str, tuple[Any, Any]]:
+    """Write the values of `profiles/<name>.yaml` into a parameter file; names, seeds and everything else stay.
 
     Args:
-        name: name of the size.
+        name: name of the profile.
         params: the parameter file.
-        sizes: folder of the sizes.
+        profiles: folder of the profiles.
 
     Returns:
         (value before, value now) by dotted path of each value that changed.
 
     Raises:
-        ParameterError: there is no such size, or params.yaml lacks a key or would break a rule.
+        ParameterError: there is no such profile, or params.yaml lacks a key or would break a rule.
     """
-    known = sorted(file.stem for file in sizes.glob("*.yaml"))
+    known = sorted(file.stem for file in profiles.glob("*.yaml"))
     if name not in known:
-        raise ParameterError(f"size {name!r} is unknown; choose one of {known} (files of {sizes}/)")
+        raise ParameterError(f"profile {name!r} is unknown; choose one of {known} (files of {profiles}/)")
     text = params.read_text()
     tree = check_params(yaml.safe_load(text), params).model_dump(mode="json")
-    wanted = dict(wishes(yaml.safe_load((sizes / f"{name}.yaml").read_text()), tree["members"]))
+    wanted = dict(wishes(yaml.safe_load((profiles / f"{name}.yaml").read_text()), tree))
     written, changes = with_values(text, wanted)
     check_params(yaml.safe_load(written), params)
     if changes:
@@ -45,13 +47,26 @@ def resize(name: str, params: Path = PARAMS_FILE, sizes: Path = SIZES) -> dict[s
     return {".".join(path): values for path, values in changes.items()}
 
 
-def wishes(size: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[KeyPath, Any]]:
-    """Each value of a file of sizes with its place in params.yaml."""
-    for key, block in size.items():
-        if key != BY_ARCHITECTURE:
+def wishes(profile: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    """Each value of a profile with its place in params.yaml.
+
+    A database that is not in params.yaml, or that has an origin of the user's own, keeps what it has.
+
+    Args:
+        profile: content of the profile.
+        params: content of params.yaml.
+
+    Yields:
+        (keys that lead to the value, value).
+    """
+    for key, block in profile.items():
+        if key not in {BY_ARCHITECTURE, DATABASES}:
             yield from _leaves(block, (key,))
-    for name, member in members.items():
-        yield from _leaves(size[BY_ARCHITECTURE].get(member["architecture"], {}), ("members", name))
+    for name, block in profile[DATABASES].items():
+        if name in params[DATABASES] and params[DATABASES][name]["origin"] in SWITCHED:
+            yield from _leaves(block, (DATABASES, name))
+    for name, member in params["members"].items():
+        yield from _leaves(profile[BY_ARCHITECTURE].get(member["architecture"], {}), ("members", name))
 
 
 def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[KeyPath, tuple[Any, Any]]]:
@@ -77,7 +92,7 @@ def with_values(text: str, wanted: Mapping[KeyPath, Any]) -> tuple[str, dict[Key
         if node is None and path[-1] in OPTIONAL:
             continue
         if node is None:
-            raise ParameterError(f"{'.'.join(path)}: params.yaml has no such key; add it, or take it out of sizes/")
+            raise ParameterError(f"{'.'.join(path)}: params.yaml has no such key; add it, or take it out of profiles/")
         if before != value:
             spans.append((node.start_mark.index, node.end_mark.index, _scalar(value)))
             changes[path] = before, value
