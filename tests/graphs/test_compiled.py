@@ -41,6 +41,32 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, fo
     assert run(tmp_path, ask) == "31 0"
 
 
+IN_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from compiled import SETTINGS, compiled
+sys.setswitchinterval(1e-6)
+def one(number):
+    @compiled
+    def add(x):
+        return x + number
+    return add(1)
+with ThreadPoolExecutor(8) as pool:
+    assert list(pool.map(one, range(40))) == list(range(1, 41))
+assert not SETTINGS.CACHE_DIR
+"""
+
+
+def test_modules_that_are_imported_in_several_threads_leave_nothing_in_the_working_folder(tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    shutil.copy(ROOT / "src" / "matscout" / "graphs" / "compiled.py", there)
+    (there / "in_threads.py").write_text(IN_THREADS)
+    subprocess.run([sys.executable, there / "in_threads.py"], cwd=here, check=True)
+    assert list(here.iterdir()) == []
+
+
 def test_importing_compiles_nothing():
     code = (
         "from matscout.graphs import crystal_graph as c, pack_crystals as p; "

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast
 import numba
 
 SETTINGS: Any = numba.config  # type: ignore[reportPrivateImportUsage]  # documented; filled when it is loaded
+SETTING = threading.Lock()  # modules may be imported in several threads, and the setting is one for all
 FROZEN = (int, float, tuple)  # of module constants, which numba compiles into the code
 Function = TypeVar("Function", bound=Callable)
 
@@ -38,11 +40,12 @@ def inlined(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: Any) -> Function:
-    root, SETTINGS.CACHE_DIR = SETTINGS.CACHE_DIR, str(_cache_folder(function))
-    try:  # numba reads the setting while it decorates
-        return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
-    finally:
-        SETTINGS.CACHE_DIR = root
+    with SETTING:
+        root, SETTINGS.CACHE_DIR = SETTINGS.CACHE_DIR, str(_cache_folder(function))
+        try:  # numba reads the setting while it decorates
+            return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
+        finally:
+            SETTINGS.CACHE_DIR = root
 
 
 def _cache_folder(function: Callable) -> Path:
