@@ -53,10 +53,11 @@ def params_with(outputs, folder):
     return outputs.params.model_copy(update={"ensemble": ensemble})
 
 
-def evaluated(outputs, surrogates, destination):
+def evaluated(outputs, surrogates, destination, *, least_weight=1e-9):
     arguments = replace(outputs, params=params_with(outputs, surrogates)).arguments()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hypothetical_calibration, "FEWEST_ROWS", 40)
+        patch.setattr(hypothetical_calibration, "LEAST_WEIGHT", least_weight)
         evaluate(outputs.members, **arguments, destination=destination)
     return EnsemblePredictor.load(outputs.members, destination)
 
@@ -99,6 +100,14 @@ def test_other_targets_and_distances_do_not_see_the_surrogates(outputs, predicto
     pd.testing.assert_frame_equal(with_one[same], without[same])
     assert list(with_one) == list(without)
     assert not np.allclose(with_one[ENERGY], without[ENERGY])
+
+
+def test_a_surrogate_of_little_weight_is_left_out_and_the_others_are_fitted_without_it(outputs, predictors, tmp_path):
+    folder = outputs.members.parent / SURROGATES
+    weak = evaluated(outputs, folder, tmp_path / "ensemble", least_weight=1.1)
+    assert weak.calibration.surrogates == {}
+    assert not (tmp_path / "ensemble" / SURROGATES).exists()
+    assert weak.calibration.hypothetical == predictors[1].calibration.hypothetical
 
 
 def test_a_member_alone_has_no_surrogates(outputs, predictors):

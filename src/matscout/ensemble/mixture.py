@@ -165,9 +165,9 @@ class TargetOutputs:
         """The outputs for some of the crystals."""
         return type(self)({name: member.take(rows) for name, member in self.members.items()}, self.distance[rows])
 
-    def only(self, name: str) -> Self:
-        """The outputs of one member alone."""
-        return type(self)({name: self.members[name]}, self.distance)
+    def only(self, *names: str) -> Self:
+        """The outputs of some members alone."""
+        return type(self)({name: self.members[name] for name in names}, self.distance)
 
 
 LOG_RANGE = (-3.0, 3.0)  # of T: 0.05 to 20
