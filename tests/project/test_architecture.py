@@ -217,6 +217,5 @@ def test_the_check_for_readers_of_the_curated_table_sees_them(code):
 
 def test_one_class_reads_the_curated_table():
     for file in [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]:
-        if file.parent != PACKAGE / "discovery" / "relax":  # reads it by itself, in blocks
-            found = [ast.unparse(call) for call in reads_of_curated_tables(ast.parse(file.read_text()))]
-            assert not found, f"{file.relative_to(ROOT)}: {found}; use a view of CuratedTable"
+        found = [ast.unparse(call) for call in reads_of_curated_tables(ast.parse(file.read_text()))]
+        assert not found, f"{file.relative_to(ROOT)}: {found}; use a view of CuratedTable"

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matscout.crystal import Crystal
 from matscout.params import Database, Params
 from matscout.sources.snapshots.snapshot_files import LIVE, MANIFEST_NAME, read_manifest
+
+if TYPE_CHECKING:  # `mend` and `doctor --no-forecast` start without pymatgen
+    from matscout.crystal import Crystal
 
 SAMPLE: Final = Path("data/sample/materials_project")
 N_CRYSTALS: Final = 128  # of the sample, timed in every member
@@ -251,7 +253,7 @@ def measure_speed(params: Params, cores: int) -> Speed | None:
     return Speed(general, training, prediction, cores)
 
 
-def _crystals() -> list[Crystal]:
+def _crystals() -> "list[Crystal]":
     from matscout.sources.record import Record
     from matscout.sources.snapshots.snapshot import read_snapshot
 
@@ -260,7 +262,7 @@ def _crystals() -> list[Crystal]:
     return [record.crystal for record in islice(records, 0, None, max(1, n_rows // N_CRYSTALS))]
 
 
-def _piece(crystals: Sequence[Crystal]) -> None:
+def _piece(crystals: "Sequence[Crystal]") -> None:
     """What curation spends most of its time with: pymatgen, spglib and small arrays."""
     from matscout.curation.structure_matching import reduce_crystal
 
@@ -268,7 +270,7 @@ def _piece(crystals: Sequence[Crystal]) -> None:
         reduce_crystal(crystal, 0.1)
 
 
-def _members(params: Params, crystals: Sequence[Crystal]) -> tuple[dict[str, float], dict[str, float]]:
+def _members(params: Params, crystals: "Sequence[Crystal]") -> tuple[dict[str, float], dict[str, float]]:
     """Milliseconds per crystal of a training step, by member, and of a prediction, by member and surrogate."""
     import torch
 

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from matscout import columns
 from matscout.crystal import Crystal, formula_key
+from matscout.curated_table import CuratedTable
 from matscout.discovery.propose.crystal_templates import make_template
 from matscout.discovery.propose.gates import CONTACT
 from matscout.discovery.propose.ionic_volumes import CLOSEST_CONTACT, SCALE_RANGE, contact_ratio
@@ -171,16 +171,14 @@ def _known_of(materials: Path, keys: set[str]) -> Mapping[str, list[tuple[str, C
     """Primitive cells of the known crystals of these formulas, by formula and then by id."""
     elements = {frozenset(part.rstrip("0123456789") for part in key.split()) for key in keys}
     found: dict[str, list[tuple[str, Crystal]]] = {}
-    names = [columns.MATERIAL_ID, columns.SYNTHETIC, *columns.CRYSTAL]
-    with pq.ParquetFile(materials) as file:
-        for batch in file.iter_batches(columns=names):
-            species = batch.column(columns.SPECIES).to_pylist()
-            rows = [row for row, symbols in enumerate(species) if frozenset(symbols) in elements]
-            for row in pa.Table.from_batches([batch]).take(pa.array(rows, pa.int64())).to_pylist():
-                key = formula_key(row[columns.SPECIES])
-                if key in keys and not row[columns.SYNTHETIC]:
-                    cell = primitive_cell(Crystal.from_row(row))
-                    found.setdefault(key, []).append((str(row[columns.MATERIAL_ID]), cell))
+    table = CuratedTable(materials).crystals([columns.SYNTHETIC])
+    species = table.column(columns.SPECIES).to_pylist()
+    rows = [row for row, symbols in enumerate(species) if frozenset(symbols) in elements]
+    for row in table.take(pa.array(rows, pa.int64())).to_pylist():
+        key = formula_key(row[columns.SPECIES])
+        if key in keys and not row[columns.SYNTHETIC]:
+            cell = primitive_cell(Crystal.from_row(row))
+            found.setdefault(key, []).append((str(row[columns.MATERIAL_ID]), cell))
     return {key: sorted(rows, key=lambda item: item[0]) for key, rows in found.items()}
 
 

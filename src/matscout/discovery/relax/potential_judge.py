@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from matscout import columns
 from matscout.compositions import atomic_fractions
 from matscout.crystal import Crystal
+from matscout.curated_table import CuratedTable
 from matscout.curation.reference_offsets import Pairs
 from matscout.discovery.relax.descent import loaded_judge, part_name
 from matscout.engine import n_workers, parallel_stream
@@ -176,7 +177,7 @@ def make_potential_judge(
         InputError: there are too few known crystals for the fit.
     """
     facts, offsets = loaded_judge(settings).facts, params.curation.offsets
-    known = pd.read_parquet(materials).merge(pd.read_parquet(split), on=columns.MATERIAL_ID)
+    known = CuratedTable(materials).with_folds(split)
     known = known.loc[~known[columns.SYNTHETIC].astype(bool) & known[columns.FORMATION_ENERGY_ALIGNED].notna()]
     found = _read_labels(labels, known, offsets)
     small = known.loc[known[columns.SPECIES].map(len) <= LARGEST_KNOWN].sort_values(columns.MATERIAL_ID)
