@@ -95,6 +95,7 @@ def test_prediction_works_in_an_empty_folder(tmp_path, monkeypatch):
 
 def test_a_newcomer_s_folder_is_answered_on_the_command_line(tmp_path, monkeypatch):
     """Ten files: salts, an element, slabs, a molecule in a box, an alloy: a row with remarks, or the reason why not."""
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     write_cifs(tmp_path / "cifs")
     told = CliRunner().invoke(app, ["predict", "cifs"], catch_exceptions=False)

@@ -177,14 +177,29 @@ def git_clone(original: Clone, root: Path) -> Clone:
 
 
 def copy_machine_code(source: Path, target: Path) -> None:
-    """Give a working copy what numba compiled in another; what it has already stays."""
-    for file in (file for kind in MACHINE_CODE for file in source.glob(f"src/**/{kind}")):
-        place = target / file.relative_to(source)
+    """Give a package what numba compiled for the same sources in another place; what it has already stays.
+
+    Args:
+        source: folder that holds the sources, such as `src`.
+        target: the same, elsewhere.
+    """
+    for file in (file for kind in MACHINE_CODE for file in source.rglob(kind)):
+        folder, code = file.parents[3], file.parents[1]  # <folder>/__pycache__/<code>/<of the folder's path>/<file>
+        if file.parent.name != numba_folder(folder):
+            continue  # for a copy of the sources
+        there = target / folder.relative_to(source)
+        place = there / code.relative_to(folder) / numba_folder(there) / file.name
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_suffix(f".{os.getpid()}")
             shutil.copy2(file, partial)
             partial.replace(place)  # at once: others may read it
+
+
+def numba_folder(folder: Path) -> str:
+    """numba's name for machine code from the files of a folder."""
+    path = str(folder.absolute())
+    return f"{folder.name}_{hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()}"
 
 
 @cache
@@ -202,7 +217,7 @@ def make_clone(root: Path) -> Clone:
             continue
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
-    copy_machine_code(ROOT, root)
+    copy_machine_code(ROOT / "src", root / "src")
     (root / "data" / "tiny").mkdir(parents=True)
     shutil.copytree(ROOT / "data" / "sample" / "potential", root / "data" / "tiny" / "potential")
     (root / "data" / "sample" / "pretrained").mkdir(parents=True)
@@ -237,7 +252,7 @@ def run_once(root: Path, kept: Path) -> str:
         shutil.unpack_archive(archive, root.parent)
     else:
         told.write_text(clone.dvc("repro").stdout)
-        copy_machine_code(root, ROOT)
+        copy_machine_code(root / "src", ROOT / "src")
         partial = archive.with_suffix(f".{os.getpid()}")
         with tarfile.open(partial, "w") as outputs:
             for name in (told.name, *(f"{root.name}/{output}" for output in OUTPUTS)):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from imports import ROOT
 from newcomer import write_cifs
-from tiny_clone import MACHINE_CODE, tracked_files
+from tiny_clone import copy_machine_code, tracked_files
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +39,7 @@ def with_machine_code(packages):
     source, target = ROOT / "src" / "matscout", packages / "matscout"
     for file in target.rglob("*.py"):
         shutil.copystat(source / file.relative_to(target), file)  # which numba compares
-    for file in (file for kind in MACHINE_CODE for file in source.rglob(kind)):
-        (target / file.relative_to(source)).parent.mkdir(exist_ok=True)
-        shutil.copy2(file, target / file.relative_to(source))
+    copy_machine_code(source, target)
 
 
 def clean():
@@ -53,7 +51,12 @@ def clean():
 def run(installed, *command):
     path = f"{installed / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     told = subprocess.run(
-        command, cwd=installed, env=clean() | {"PATH": path}, capture_output=True, text=True, check=False
+        command,
+        cwd=installed,
+        env=clean() | {"PATH": path, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert told.returncode == 0, told.stderr[-3000:]
     return told
