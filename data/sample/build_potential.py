@@ -2,12 +2,14 @@
 
     pip install -e ".[potentials]"
     dvc repro split
-    python data/sample/build_potential.py [--n 40000] [--similar 40000] [--onto FOLDER] [--workers 2] [--out FOLDER]
+    python data/sample/build_potential.py [--n 40000] [--similar 40000] [--onto FOLDER [--volumes FOLDER]]
 
 The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
 Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run resumes. A crystal takes
-about 65 ms of one core. `--onto` keeps the labels of another folder and adds the new ones. The bundled folder was made
-in two steps: 40,000 draws from all chemistries for 0.2.0, then `--n 0 --onto data/sample/potential` for 0.3.0.
+about 60 ms of one core, or 20 ms with `--volumes`. `--onto` keeps the labels of another folder and adds the new ones,
+by SevenNet-0 alone. The bundled folder was made in three steps: 40,000 draws from all chemistries for 0.2.0, then
+`--n 0 --similar 20000` and `--n N_BROAD --similar N_SIMILAR --seed 40 --onto data/sample/potential --volumes
+data/sample/volumes` for 0.3.0.
 """
 
 import argparse
@@ -30,6 +32,10 @@ def main() -> None:
         "--similar", type=int, default=40_000, help="crystals that differ from a known one by similar elements"
     )
     parser.add_argument("--onto", type=Path, default=None, help="folder of labels to which the new ones are added")
+    parser.add_argument(
+        "--volumes", type=Path, default=None, help="network of the minima's volumes (build_pretrained.py --volumes)"
+    )
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=DESTINATION)
     arguments = parser.parse_args()
@@ -42,10 +48,12 @@ def main() -> None:
             made,
             n=arguments.n,
             n_similar=arguments.similar,
-            seed=SEED,
+            seed=arguments.seed,
             potential="sevennet-0",
-            second="chgnet",
+            second="chgnet" if arguments.onto is None else None,
             workers=arguments.workers,
+            known_by=arguments.onto,
+            volumes=arguments.volumes,
         )
         if arguments.onto is not None:
             Labels.read(arguments.onto).joined(Labels.read(made)).write(arguments.out)

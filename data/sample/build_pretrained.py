@@ -1,6 +1,7 @@
 """Build `pretrained/`: networks that have learned the energies of hypothetical crystals.
 
     python data/sample/build_pretrained.py [NAME ...] [--start FOLDER] [--out FOLDER]
+    python data/sample/build_pretrained.py --volumes
 
 Run after `dvc repro featurize`. Members start from those of their name; together with a larger one (`cogn_large`)
 they also predict hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
@@ -17,18 +18,24 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from matscout import columns
 from matscout.engine.process_setup import flush_subnormals
 from matscout.files import sha256_of, write_json
+from matscout.hypothetical.least_energies import LOG_SCALE
+from matscout.hypothetical.potential_labels import MINIMUM, POINTS, Labels
+from matscout.hypothetical.training_rows import label_ids
 from matscout.models.saved_member import CARD_FILE
-from matscout.params import Params, load_params
+from matscout.params import Params, Target, load_params
 from matscout.training.tracking import MLflowTracker
 from matscout.training.train_member import HISTORY_FILE, train
 from matscout.training.training import Training, TrainingInputs
 
 DESTINATION = Path(__file__).parent / "pretrained"
+VOLUMES = Path(__file__).parent / "volumes"
+VOLUME_MEMBER, VOLUME_EPOCHS = "cogn", 24
 CRYSTALS = Path("data/hypothetical/crystals.parquet")
 GRAPHS = Path("data/graphs")
 EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
@@ -59,8 +66,12 @@ def main() -> None:
     parser.add_argument("--crystals", type=Path, default=CRYSTALS)
     parser.add_argument("--graphs", type=Path, default=GRAPHS)
     parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
+    parser.add_argument("--volumes", action="store_true", help="build `volumes/` instead")
     arguments = parser.parse_args()
     flush_subnormals()
+    if arguments.volumes:
+        _build_volumes(params)
+        return
     with tempfile.TemporaryDirectory() as folder:
         materials, split = _tables(arguments.crystals, Path(folder))
         for name in arguments.names:
@@ -109,6 +120,30 @@ def _of_large(params: Params, name: str, epochs: int | None) -> Training:
     }
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
     return Training.of(name, member.model_copy(update=changes), params, targets=targets)
+
+
+def _build_volumes(params: Params) -> None:
+    """Train the network that knows the volumes of the potential's minima, with which labels take a third of the time.
+
+    It starts from the encoder that knows their energies, and learns the labels whose minimum was searched for.
+    """
+    labels = Labels.read(Path(params.hypothetical.path)).table
+    labels = labels.loc[(labels[POINTS] > 1) & labels[MINIMUM].notna()]
+    table = pd.read_parquet(CRYSTALS).set_index(columns.MATERIAL_ID)
+    minima = pd.Series(np.log(labels[MINIMUM].to_numpy(np.float64)), index=label_ids(labels))
+    table = table.loc[table.index.intersection(minima.index).sort_values()]
+    table = table.assign(**{LOG_SCALE: minima.reindex(table.index)}).reset_index()
+    member = params.members[VOLUME_MEMBER]
+    own = {"epochs": VOLUME_EPOCHS, "start": str(DESTINATION / VOLUME_MEMBER), "target_weights": {}}
+    member = member.model_copy(update={"training": member.training.model_copy(update=own)})
+    targets = {LOG_SCALE: Target(label=LOG_SCALE, noise=None, head="laplace", weight=1.0)}
+    with tempfile.TemporaryDirectory() as folder:
+        table.to_parquet(Path(folder) / "crystals.parquet")
+        materials, split = _tables(Path(folder) / "crystals.parquet", Path(folder))
+        tracker = MLflowTracker(params, title="volumes of hypothetical crystals")
+        training = Training.of(VOLUME_MEMBER, member, params, targets=targets)
+        train(training, TrainingInputs(GRAPHS, split, materials), VOLUMES, tracker)
+        _tell_origin(VOLUMES, CRYSTALS)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:

@@ -13,7 +13,8 @@ from matscout.errors import InputError
 from matscout.files import sha256_of, write_parquet
 from matscout.hypothetical import label_crystals
 from matscout.hypothetical.draw_crystals import SIMILAR_EXCHANGE
-from matscout.hypothetical.potential_labels import EXCHANGED, ROUTE, Labels
+from matscout.hypothetical.least_energies import LikelyMinima
+from matscout.hypothetical.potential_labels import EXCHANGED, MINIMUM, POINTS, ROUTE, Labels
 from matscout.params import Hypothetical
 from matscout.potentials.potential import Facts
 
@@ -115,6 +116,29 @@ def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
     pd.testing.assert_frame_equal(both.iloc[: len(broad)].astype(broad.dtypes), broad)
     assert 0 < len(both) - len(broad) <= 12
     assert set(both[ROUTE].iloc[len(broad) :]) == {SIMILAR_EXCHANGE}
+
+
+def test_with_a_network_of_volumes_one_energy_is_a_label(inputs, well, tmp_path, monkeypatch):
+    label(inputs, tmp_path / "searched")
+    searched, well.calls = well.calls, 0
+
+    def all_sure(network, crystals):
+        assert network == tmp_path / "network"
+        return LikelyMinima(np.full(len(crystals), 0.1), np.ones(len(crystals), dtype=bool))
+
+    (tmp_path / "network").mkdir()
+    monkeypatch.setattr(label_crystals, "likely_minima", all_sure)
+    arguments = {"n": 20, "n_similar": 0, "seed": 3, "potential": "well", "second": None, "workers": 1}
+    label_crystals.build_labels(*inputs, tmp_path / "known", **arguments, volumes=tmp_path / "network")
+    assert well.calls < searched
+    table, before = (Labels.read(tmp_path / name).table for name in ("known", "searched"))
+    assert table[POINTS].tolist() == [1] * len(table)
+    assert table[MINIMUM].tolist() == pytest.approx([np.exp(0.1)] * len(table))
+    assert before[POINTS].tolist() == [3] * len(before)
+    both = before.merge(table, on=[columns.PARENT_ID, EXCHANGED])
+    assert len(both) == len(before)
+    excess = 2 * (0.1 - np.log(both[f"{MINIMUM}_x"])) ** 2
+    np.testing.assert_allclose(both["energy_y"] - both["energy_x"], excess, atol=1e-5)
 
 
 def test_own_elements_alone_are_drawn(inputs, well, tmp_path):

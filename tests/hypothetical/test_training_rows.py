@@ -16,11 +16,12 @@ from matscout.compositions import is_surely_metal
 from matscout.crystal import SYMBOLS, Crystal, formula_key
 from matscout.errors import InputError
 from matscout.hypothetical.draw_crystals import DECORATION, EXCHANGE, LARGEST_CELL, NEVER, draw, fit_atomic_volumes
-from matscout.hypothetical.label_crystals import least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
     EXCHANGED,
+    MINIMUM,
+    POINTS,
     ROUTE,
     SCALE,
     SECOND_ENERGY,
@@ -33,6 +34,7 @@ from matscout.hypothetical.training_rows import make_hypothetical
 from matscout.params import Curation, Hypothetical
 from matscout.potentials.potential import Facts
 
+SEARCHED = {MINIMUM: 1.0, POINTS: 3}
 POTENTIAL = Facts("toy", "1", "0" * 64, "PBE", columns.MP2020, "MIT", "nobody")
 MU = {symbol: -1.0 - 0.03 * z for z, symbol in enumerate(SYMBOLS)}  # eV/atom: what a total energy has on top
 
@@ -112,42 +114,6 @@ def test_atomic_volumes_are_recovered_from_cells_that_are_sums_of_them():
     assert np.isnan(fitted[SYMBOLS.index("Fe")])
 
 
-class Well:
-    """A potential whose energy is a parabola in the logarithm of the volume per atom."""
-
-    def __init__(self, volume, depth=-3.0):
-        self.volume, self.depth, self.calls = volume, depth, 0
-
-    def energies(self, crystals):
-        self.calls += len(crystals)
-        x = np.array([np.log(crystal.volume / crystal.n_atoms / self.volume) for crystal in crystals])
-        return (self.depth + 2.0 * x**2) * [crystal.n_atoms for crystal in crystals]
-
-
-@pytest.mark.parametrize("ratio", [0.6, 0.8, 0.97, 1.0, 1.2, 1.7])
-def test_the_least_energy_is_found_at_the_volume_of_the_well(ratio):
-    crystal = rock_salt("Na", "Cl")
-    potential = Well(volume=crystal.volume / 2 * ratio)
-    found = least_energies(potential, [crystal])
-    assert found.energy[0] == pytest.approx(-3.0, abs=1e-9)
-    assert found.scale[0] == pytest.approx(ratio)
-
-
-def test_no_minimum_is_told_as_none():
-    class Slope:
-        def energies(self, crystals):
-            return np.array([-crystal.volume for crystal in crystals])
-
-    class Unknown:
-        def energies(self, crystals):
-            return np.full(len(crystals), np.nan)
-
-    for potential in (Slope(), Unknown()):
-        found = least_energies(potential, [rock_salt("Na", "Cl"), rock_salt("K", "Br")])
-        assert np.isnan(found.energy).all()
-        assert np.isnan(found.scale).all()
-
-
 @pytest.mark.parametrize(
     ("counts", "is_metal"),
     [
@@ -175,6 +141,7 @@ def test_labels_come_back_as_they_were_written(tmp_path):
             ENERGY: -1.5,
             SECOND_ENERGY: np.nan,
             CORRECTION: 0.0,
+            **SEARCHED,
         }
     )
     known = pd.DataFrame({columns.MATERIAL_ID: ["x"], ENERGY: [-1.0], SECOND_ENERGY: [-1.1], CORRECTION: [0.0]})
@@ -240,6 +207,7 @@ def world(tmp_path_factory):
             ENERGY: energies,
             SECOND_ENERGY: energies + rng.normal(scale=0.05, size=len(items)),
             CORRECTION: 0.1,
+            **SEARCHED,
         }
     )
     known = pd.DataFrame(

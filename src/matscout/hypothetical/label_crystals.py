@@ -1,15 +1,14 @@
 """Label hypothetical crystals with a potential: draw them, minimise over the volume, write the labels.
 
 The work is done in parts, so a killed run resumes where it stopped. `data/sample/build_potential.py` made the bundled
-labels this way from the training rows of the bundled sample. The volume that minimises a crystal's energy is found with
-parabolas through three volumes.
+labels this way from the training rows of the bundled sample.
 """
 
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,12 +24,15 @@ from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.curated_table import CuratedTable
 from matscout.errors import InputError
-from matscout.files import atomic_path, write_json
+from matscout.files import atomic_path, sha256_of, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
+from matscout.hypothetical.least_energies import least_energies, likely_minima
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
     EXCHANGED,
+    MINIMUM,
+    POINTS,
     ROUTE,
     SCALE,
     SECOND_ENERGY,
@@ -39,7 +41,6 @@ from matscout.hypothetical.potential_labels import (
 )
 from matscout.params import Hypothetical
 from matscout.potentials.load_potential import load_potential
-from matscout.potentials.potential import Potential
 from matscout.progress import progress
 from matscout.resume.parts import Parts
 from matscout.sources.energy_corrections import correction_per_atom
@@ -65,6 +66,7 @@ def build_labels(
     workers: int,
     within: frozenset[str] = frozenset(),
     known_by: Path | None = None,
+    volumes: Path | None = None,
 ) -> None:
     """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
@@ -84,6 +86,8 @@ def build_labels(
         within: the elements that a crystal may consist of; empty = all.
         known_by: folder of other labels. If the same potential made them, its energies of known crystals are taken
             over.
+        volumes: network of `least_energies.likely_minima`, with which a label takes a third of the time; None = the
+            minimum of every crystal is searched for.
 
     Raises:
         InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
@@ -116,6 +120,7 @@ def build_labels(
         "weights": weights,
         "part": PART,
         "within": sorted(within),
+        "volumes": None if volumes is None else sha256_of(volumes),
     }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [
@@ -123,7 +128,7 @@ def build_labels(
             for name, block in blocks.items()
             if parts.file(name, "npz") is None
         ]
-        _map(partial(_label_part, potential, second, parts.folder), todo, workers, "labels")
+        _map(partial(_label_part, (potential, second), volumes, parts.folder), todo, workers, "labels")
         todo = [(number, piece) for number, piece in enumerate(pieces) if parts.file(_known(number), "npz") is None]
         _map(partial(_known_part, potential, second, parts.folder), todo, workers, "known crystals")
         labelled = _joined(parts, list(blocks))
@@ -193,15 +198,18 @@ def _map(function: partial, tasks: Sequence[tuple[object, ...]], workers: int, d
             pass
 
 
-def _label_part(potential: str, second: str | None, folder: Path, task: tuple[str, list[Crystal]]) -> None:
-    name, crystals = task
-    found = least_energies(load_potential(potential), crystals)
+def _label_part(
+    potentials: tuple[str, str | None], volumes: Path | None, folder: Path, task: tuple[str, list[Crystal]]
+) -> None:
+    (potential, second), (name, crystals) = potentials, task
+    likely = None if volumes is None else likely_minima(volumes, crystals)
+    found = least_energies(load_potential(potential), crystals, likely)
     other = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(np.isfinite(found.energy)) if _is_labelled_twice(name) else np.zeros(0, dtype=np.int64)
     there = [_scaled(crystals[row], found.scale[row]) for row in rows]
     if there and second:
         other[rows] = load_potential(second).energies(there) / [crystal.n_atoms for crystal in there]
-    labels = {"energy": found.energy, "scale": found.scale, "second": other}
+    labels = {"energy": found.energy, "scale": found.scale, "points": found.points, "second": other}
     Parts(folder).save_arrays(name, labels)
 
 
@@ -242,6 +250,8 @@ def _write(
             ENERGY: labelled["energy"][found],
             SECOND_ENERGY: labelled["second"][found],
             CORRECTION: _corrections(crystals),
+            MINIMUM: labelled["scale"][found],
+            POINTS: labelled["points"][found],
         }
     )
     rows, energies = known
@@ -302,57 +312,3 @@ def _primitive(crystal: Crystal) -> Crystal | None:
     return Crystal(
         np.round(np.array(found.basis, dtype=np.float64), DIGITS), tuple(elements[i] for i in found.numbers), positions
     )
-
-
-STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
-ROUNDS: Final = 4
-FARTHEST_MOVE: Final = 0.25  # of the middle volume from one round to the next, in the logarithm
-RANGE: Final = 0.7  # largest change of the logarithm of the volume over all rounds
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """The minima of n crystals.
-
-    Attributes:
-        energy: (n,) eV/atom, NaN where no minimum was found within `ROUNDS` and `RANGE`.
-        scale: (n,) volume at the minimum divided by the given volume; NaN as above.
-    """
-
-    energy: NDArray[np.float64]
-    scale: NDArray[np.float64]
-
-
-def least_energies(potential: Potential, crystals: Sequence[Crystal]) -> Minimum:
-    """Minimise each crystal's energy over its volume, with the cell's shape and fractional coordinates fixed.
-
-    Three volumes give a parabola in the logarithm of the volume. Where its minimum lies outside of them, the middle
-    volume moves towards it and three new volumes are tried.
-    """
-    n = len(crystals)
-    atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.float64)
-    middle, energy, scale = np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
-    open_rows = np.arange(n)
-    for _ in range(ROUNDS):
-        if not len(open_rows):
-            break
-        offsets = np.array([-STEP, 0.0, STEP])
-        logs = middle[open_rows, None] + offsets
-        cells = [
-            Crystal(crystals[row].lattice * np.exp(log / 3), crystals[row].species, crystals[row].frac_coords)
-            for row, three in zip(open_rows.tolist(), logs, strict=True)
-            for log in three
-        ]
-        values = potential.energies(cells).reshape(-1, 3) / atoms[open_rows, None]
-        curvature = values[:, 0] - 2 * values[:, 1] + values[:, 2]
-        slope = (values[:, 2] - values[:, 0]) / 2
-        with np.errstate(all="ignore"):
-            shift = np.where(curvature > 0, -slope / curvature, -np.sign(slope) * np.inf) * STEP
-        inside = np.isfinite(values).all(axis=1) & (np.abs(shift) <= STEP * 1.25)
-        done = open_rows[inside]
-        energy[done] = values[inside, 1] - slope[inside] ** 2 / (2 * curvature[inside])
-        scale[done] = np.exp(middle[done] + shift[inside])
-        middle[open_rows] += np.clip(np.nan_to_num(shift, nan=np.inf), -FARTHEST_MOVE, FARTHEST_MOVE)
-        keep = ~inside & np.isfinite(values).all(axis=1) & (np.abs(middle[open_rows]) <= RANGE)
-        open_rows = open_rows[keep]
-    return Minimum(energy, scale)

@@ -32,6 +32,8 @@ EXCHANGED: Final = "exchanged"  # `O>S Ti>Zr`: parent's element, element in its 
 SCALE: Final = "scale"  # volume of the cell divided by the parent's
 ENERGY: Final = "energy"  # the potential's, at the volume that minimises it; eV/atom
 SECOND_ENERGY: Final = "second_energy"  # a second potential's at the same volume, for a share of the crystals; eV/atom
+MINIMUM: Final = "minimum"  # volume at the minimum divided by the cell's; missing in labels of 0.2.0
+POINTS: Final = "points"  # volumes whose energies gave the label: 3, or 1 where a network knew the minimum's volume
 CORRECTION: Final = "correction"  # by the manifest's scheme of corrections; eV/atom
 
 LABELS_SCHEMA: Final = pa.schema(
@@ -43,6 +45,8 @@ LABELS_SCHEMA: Final = pa.schema(
         (ENERGY, pa.float32()),
         (SECOND_ENERGY, pa.float32()),
         (CORRECTION, pa.float32()),
+        (MINIMUM, pa.float32()),
+        (POINTS, pa.int8()),
     ]
 )
 KNOWN_SCHEMA: Final = pa.schema(

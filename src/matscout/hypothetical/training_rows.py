@@ -177,7 +177,7 @@ def _table(
     noise = disagreement_noise(twice, twice.table.iloc[: settings.n], known, curation.offsets, fractions)
     table = pd.DataFrame(
         {
-            columns.MATERIAL_ID: [_id(row) for row in rows[[columns.PARENT_ID, EXCHANGED]].itertuples(index=False)],
+            columns.MATERIAL_ID: label_ids(rows),
             columns.SOURCE: SOURCE_NAME,
             columns.CALCULATION: columns.BY_POTENTIAL,
             columns.FUNCTIONAL: labels.potential.functional,
@@ -230,8 +230,17 @@ def _copies(known: pd.DataFrame) -> pd.DataFrame:
     ).reindex(columns=CRYSTALS_SCHEMA.names)
 
 
-def _id(row: tuple[str, str]) -> str:
-    return f"pot-{hashlib.sha256('|'.join(map(str, row)).encode()).hexdigest()[:12]}"
+def label_ids(table: pd.DataFrame) -> list[str]:
+    """Material ids of labelled crystals, by parent and exchange.
+
+    Args:
+        table: n rows of `potential_labels.LABELS_SCHEMA`.
+
+    Returns:
+        n ids.
+    """
+    rows = table[[columns.PARENT_ID, EXCHANGED]].itertuples(index=False)
+    return [f"pot-{hashlib.sha256('|'.join(map(str, row)).encode()).hexdigest()[:12]}" for row in rows]
 
 
 def _fold(key: str, calibration: float) -> str:
