@@ -16,6 +16,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from volume_network import VolumeNetwork
+
 from matscout.engine.process_setup import flush_subnormals
 from matscout.hypothetical.label_crystals import build_labels
 from matscout.hypothetical.potential_labels import Labels
@@ -53,7 +55,7 @@ def main() -> None:
             second="chgnet" if arguments.onto is None else None,
             workers=arguments.workers,
             known_by=arguments.onto,
-            volumes=arguments.volumes,
+            volumes=None if arguments.volumes is None else VolumeNetwork(arguments.volumes),
         )
         if arguments.onto is not None:
             Labels.read(arguments.onto).joined(Labels.read(made)).write(arguments.out)

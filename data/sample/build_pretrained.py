@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from volume_network import LOG_SCALE
 
 from matscout import columns
 from matscout.engine.process_setup import flush_subnormals
 from matscout.files import sha256_of, write_json
-from matscout.hypothetical.least_energies import LOG_SCALE
 from matscout.hypothetical.potential_labels import MINIMUM, POINTS, Labels
 from matscout.hypothetical.training_rows import label_ids
 from matscout.models.saved_member import CARD_FILE

@@ -118,18 +118,18 @@ def test_crystals_of_similar_elements_follow_the_others(inputs, well, tmp_path):
     assert set(both[ROUTE].iloc[len(broad) :]) == {SIMILAR_EXCHANGE}
 
 
-def test_with_a_network_of_volumes_one_energy_is_a_label(inputs, well, tmp_path, monkeypatch):
+def test_with_a_network_of_volumes_one_energy_is_a_label(inputs, well, tmp_path):
     label(inputs, tmp_path / "searched")
     searched, well.calls = well.calls, 0
 
-    def all_sure(network, crystals):
-        assert network == tmp_path / "network"
-        return LikelyMinima(np.full(len(crystals), 0.1), np.ones(len(crystals), dtype=bool))
+    class AllSure:
+        fingerprint = "all sure"
 
-    (tmp_path / "network").mkdir()
-    monkeypatch.setattr(label_crystals, "likely_minima", all_sure)
+        def __call__(self, crystals):
+            return LikelyMinima(np.full(len(crystals), 0.1), np.ones(len(crystals), dtype=bool))
+
     arguments = {"n": 20, "n_similar": 0, "seed": 3, "potential": "well", "second": None, "workers": 1}
-    label_crystals.build_labels(*inputs, tmp_path / "known", **arguments, volumes=tmp_path / "network")
+    label_crystals.build_labels(*inputs, tmp_path / "known", **arguments, volumes=AllSure())
     assert well.calls < searched
     table, before = (Labels.read(tmp_path / name).table for name in ("known", "searched"))
     assert table[POINTS].tolist() == [1] * len(table)

@@ -7,7 +7,7 @@ from imports import ROOT
 
 from matscout.crystal import Crystal
 from matscout.errors import StoreError
-from matscout.hypothetical.least_energies import LOG_SCALE, LikelyMinima, least_energies, likely_minima
+from matscout.hypothetical.least_energies import LikelyMinima, least_energies
 from matscout.models.model import build_model
 from matscout.models.saved_member import MemberCard, save_member
 from matscout.params import Target, load_params
@@ -83,7 +83,16 @@ def test_the_search_begins_at_the_likely_volume():
     assert near.scale[0] == pytest.approx(1.6)
 
 
-def write_network(folder, target=LOG_SCALE, *, log_spread=-5.0):
+@pytest.fixture
+def says(monkeypatch):
+    """What the network of a folder says of crystals."""
+    monkeypatch.syspath_prepend(ROOT / "data/sample")
+    from volume_network import VolumeNetwork
+
+    return lambda folder, crystals: VolumeNetwork(folder)(crystals)
+
+
+def write_network(folder, target="log_scale", *, log_spread=-5.0):
     """An untrained network whose head says the same of every crystal: no change of volume, this spread."""
     torch.manual_seed(0)
     params = load_params(ROOT / "params.yaml")
@@ -114,22 +123,22 @@ def write_network(folder, target=LOG_SCALE, *, log_spread=-5.0):
     return folder
 
 
-def test_a_network_says_where_minima_are_likely_and_whether_it_is_sure(tmp_path):
+def test_a_network_says_where_minima_are_likely_and_whether_it_is_sure(tmp_path, says):
     crystals = [rock_salt("Na", "Cl"), rock_salt("K", "Br")]
-    sure = likely_minima(write_network(tmp_path / "sure"), crystals)
+    sure = says(write_network(tmp_path / "sure"), crystals)
     assert sure.log_scale == pytest.approx(np.log(1.3), abs=1e-5)
     assert sure.is_sure.tolist() == [True, True]
-    unsure = likely_minima(write_network(tmp_path / "unsure", log_spread=2.0), crystals)
+    unsure = says(write_network(tmp_path / "unsure", log_spread=2.0), crystals)
     assert unsure.is_sure.tolist() == [False, False]
 
 
-def test_a_crystal_without_a_graph_keeps_its_volume_and_is_not_sure(tmp_path):
+def test_a_crystal_without_a_graph_keeps_its_volume_and_is_not_sure(tmp_path, says):
     on_one_place = Crystal(np.eye(3) * 4, ("Na", "Cl"), np.zeros((2, 3)))
-    likely = likely_minima(write_network(tmp_path / "sure"), [on_one_place, rock_salt("Na", "Cl")])
+    likely = says(write_network(tmp_path / "sure"), [on_one_place, rock_salt("Na", "Cl")])
     assert likely.log_scale[0] == 0
     assert likely.is_sure.tolist() == [False, True]
 
 
-def test_a_network_of_another_target_is_refused(tmp_path):
+def test_a_network_of_another_target_is_refused(tmp_path, says):
     with pytest.raises(StoreError, match="does not predict log_scale"):
-        likely_minima(write_network(tmp_path / "energies", target="formation_energy_aligned"), [rock_salt("Na", "Cl")])
+        says(write_network(tmp_path / "energies", target="formation_energy_aligned"), [rock_salt("Na", "Cl")])

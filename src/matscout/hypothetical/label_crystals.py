@@ -24,9 +24,9 @@ from matscout import columns
 from matscout.crystal import Crystal, formula_key
 from matscout.curated_table import CuratedTable
 from matscout.errors import InputError
-from matscout.files import atomic_path, sha256_of, write_json
+from matscout.files import atomic_path, write_json
 from matscout.hypothetical.draw_crystals import BROAD, SIMILAR, Drawn, draw
-from matscout.hypothetical.least_energies import least_energies, likely_minima
+from matscout.hypothetical.least_energies import KnowsMinima, least_energies
 from matscout.hypothetical.potential_labels import (
     CORRECTION,
     ENERGY,
@@ -66,7 +66,7 @@ def build_labels(
     workers: int,
     within: frozenset[str] = frozenset(),
     known_by: Path | None = None,
-    volumes: Path | None = None,
+    volumes: KnowsMinima | None = None,
 ) -> None:
     """Draw hypothetical crystals from the training rows, label them, and write a folder that `Labels` reads.
 
@@ -86,8 +86,8 @@ def build_labels(
         within: the elements that a crystal may consist of; empty = all.
         known_by: folder of other labels. If the same potential made them, its energies of known crystals are taken
             over.
-        volumes: network of `least_energies.likely_minima`, with which a label takes a third of the time; None = the
-            minimum of every crystal is searched for.
+        volumes: knows the volumes of most minima, so that a label takes a third of the time; None = the minimum of
+            every crystal is searched for.
 
     Raises:
         InputError: no crystal of these elements can be drawn, or a potential's package is not installed.
@@ -120,7 +120,7 @@ def build_labels(
         "weights": weights,
         "part": PART,
         "within": sorted(within),
-        "volumes": None if volumes is None else sha256_of(volumes),
+        "volumes": None if volumes is None else volumes.fingerprint,
     }
     with Parts.kept("label-crystals", settings=settings, inputs=[materials, split], code=[__name__]) as parts:
         todo = [
@@ -199,10 +199,10 @@ def _map(function: partial, tasks: Sequence[tuple[object, ...]], workers: int, d
 
 
 def _label_part(
-    potentials: tuple[str, str | None], volumes: Path | None, folder: Path, task: tuple[str, list[Crystal]]
+    potentials: tuple[str, str | None], volumes: KnowsMinima | None, folder: Path, task: tuple[str, list[Crystal]]
 ) -> None:
     (potential, second), (name, crystals) = potentials, task
-    likely = None if volumes is None else likely_minima(volumes, crystals)
+    likely = None if volumes is None else volumes(crystals)
     found = least_energies(load_potential(potential), crystals, likely)
     other = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(np.isfinite(found.energy)) if _is_labelled_twice(name) else np.zeros(0, dtype=np.int64)

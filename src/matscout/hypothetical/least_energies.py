@@ -1,30 +1,21 @@
 """The lowest energy of a crystal over its volume, by a potential.
 
-Parabolas through three volumes find the minimum. A network that has learned the volumes of earlier minima saves most of
-that work: where it is sure, the energy at its volume alone is the label. For 400 held-out crystals of the bundled
-labels such energies lie .004 eV/atom above the minimum on average.
+Parabolas through three volumes find the minimum. Something that has learned the volumes of earlier minima saves most of
+that work: where it is sure, the energy at its volume alone is the label.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
-from matscout.errors import StoreError
-from matscout.graphs.graph_store import GraphStore
-from matscout.models.inference import distributions, embed
-from matscout.models.saved_member import load_member
-from matscout.params import Graphs
 from matscout.potentials.potential import Potential
 
 Array = NDArray[np.float64]
 
-LOG_SCALE: Final = "log_scale"  # target of the network: logarithm of the volume at the minimum over the given one
-SURE: Final = 0.045  # largest standard deviation of a log_scale that needs no further volume
 STEP: Final = 0.08  # between neighbouring volumes, in their logarithm
 ROUNDS: Final = 4
 FARTHEST_MOVE: Final = 0.25  # of the middle volume from one round to the next, in the logarithm
@@ -59,34 +50,19 @@ class LikelyMinima:
     is_sure: NDArray[np.bool_]
 
 
-def likely_minima(network: Path, crystals: Sequence[Crystal]) -> LikelyMinima:
-    """What a network says about the minima of crystals.
+class KnowsMinima(Protocol):
+    """Knows beforehand where minima are likely.
 
-    Args:
-        network: folder of a member with the target `LOG_SCALE`.
-        crystals: n cells, Å. One without a graph keeps its volume, and is not sure.
-
-    Raises:
-        StoreError: the folder holds no such member.
+    Attributes:
+        fingerprint: changes with what it says.
     """
-    member = load_member(network)
-    if LOG_SCALE not in member.card.targets:
-        raise StoreError(
-            f"{network} does not predict {LOG_SCALE} but {', '.join(member.card.targets)}: "
-            "name the folder that data/sample/build_pretrained.py --volumes writes"
-        )
-    graph = member.card.graph
-    store, _ = GraphStore.from_usable(
-        [str(row) for row in range(len(crystals))], crystals, Graphs(**member.card.graphs)
-    )
-    rows = store.ids.astype(np.int64)
-    embeddings = embed(
-        member.model, store, np.arange(len(rows)), n_neighbors=graph["n_neighbors"], cutoff=graph["cutoff"]
-    )
-    said = distributions(member.model, embeddings)[LOG_SCALE]
-    log_scale, is_sure = np.zeros(len(crystals)), np.zeros(len(crystals), dtype=np.bool_)
-    log_scale[rows], is_sure[rows] = said.median(), said.spread() <= SURE
-    return LikelyMinima(log_scale, is_sure)
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102 -- see the class
+
+    def __call__(self, crystals: Sequence[Crystal]) -> LikelyMinima:
+        """The likely minima of n crystals."""
+        ...
 
 
 def least_energies(potential: Potential, crystals: Sequence[Crystal], likely: LikelyMinima | None = None) -> Minimum:
