@@ -3,13 +3,15 @@
     python data/sample/build_pretrained.py [NAME ...] [--start FOLDER] [--out FOLDER]
     python data/sample/build_pretrained.py --volumes
 
-Run after `dvc repro featurize`. Members start from those of their name; together with a larger one (`cogn_large`)
-they also predict hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
-Only labels by the potential are learned (fold `train` of data/hypothetical), no row of a database: the result knows no
-such row, whatever the split. Resumable; about ten minutes a member and core, 25 minutes for the large one.
-`--start` begins with earlier encoders and takes half the epochs at half the learning rate. The bundled ones of members
-were made in two steps: from random weights on the 34,300 labels of 0.2.0, then `--start data/sample/pretrained` on all
-of them; the large one in one. `comformer` with 96 hidden dimensions was tried too and added nothing.
+Run after `dvc repro split`. Members start from those of their name; together with larger ones (`cogn_large`,
+`cogn_large_2`) they also predict hypothetical crystals beside the members (`ensemble.surrogates` in params.yaml).
+Only labels by the potential are learned, no row of a database: the result knows no such row, whatever the split. All
+labels of `potential/` are used, of which a default run takes the first `hypothetical.n` only; the fold `calibration`
+of their formulas stays out of both. Resumable; about ten minutes a member and core, 25 minutes for a large one.
+`--start` begins with earlier encoders and takes half the epochs at half the learning rate. README.md there says how the
+bundled ones were made.
+`--volumes` builds `volumes/` instead, the network that tells the volumes of the potential's minima
+(`build_potential.py --volumes`).
 """
 
 import argparse
@@ -20,13 +22,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from volume_network import LOG_SCALE
 
 from matscout import columns
+from matscout.engine import n_workers
 from matscout.engine.process_setup import flush_subnormals
-from matscout.files import sha256_of, write_json
+from matscout.files import sha256_of, sha256_of_json, write_json
+from matscout.graphs.featurize import build_store
 from matscout.hypothetical.potential_labels import MINIMUM, POINTS, Labels
-from matscout.hypothetical.training_rows import label_ids
+from matscout.hypothetical.training_rows import label_ids, make_hypothetical
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Params, Target, load_params
 from matscout.training.tracking import MLflowTracker
@@ -34,10 +39,10 @@ from matscout.training.train_member import HISTORY_FILE, train
 from matscout.training.training import Training, TrainingInputs
 
 DESTINATION = Path(__file__).parent / "pretrained"
+MATERIALS, SPLIT = Path("data/curated/materials.parquet"), Path("data/splits/split.parquet")
 VOLUMES = Path(__file__).parent / "volumes"
 VOLUME_MEMBER, VOLUME_EPOCHS = "cogn", 24
-CRYSTALS = Path("data/hypothetical/crystals.parquet")
-GRAPHS = Path("data/graphs")
+WORK = Path(".checkpoints/pretraining")  # table and graphs of all labels
 EPOCHS = {"cgcnn": 40, "megnet": 25, "alignn": 16, "cogn": 30, "comformer": 18, "composition": 30}
 
 
@@ -49,10 +54,12 @@ class Large:
     hidden_dim: int
     epochs: int
     lr_scale: float
+    seed: int
 
 
 LARGE = {
-    "cogn_large": Large("cogn", hidden_dim=128, epochs=32, lr_scale=0.6),
+    "cogn_large": Large("cogn", hidden_dim=128, epochs=15, lr_scale=0.6, seed=4),
+    "cogn_large_2": Large("cogn", hidden_dim=128, epochs=15, lr_scale=0.6, seed=14),
 }
 
 
@@ -63,17 +70,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", default=[*params.members, *LARGE])
     parser.add_argument("--start", type=Path, default=None, help="folder of encoders to begin with")
     parser.add_argument("--out", type=Path, default=DESTINATION)
-    parser.add_argument("--crystals", type=Path, default=CRYSTALS)
-    parser.add_argument("--graphs", type=Path, default=GRAPHS)
     parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
     parser.add_argument("--volumes", action="store_true", help="build `volumes/` instead")
     arguments = parser.parse_args()
     flush_subnormals()
+    crystals, graphs = _all_labels(params)
     if arguments.volumes:
-        _build_volumes(params)
+        _build_volumes(params, crystals, graphs)
         return
     with tempfile.TemporaryDirectory() as folder:
-        materials, split = _tables(arguments.crystals, Path(folder))
+        materials, split = _tables(crystals, Path(folder))
         for name in arguments.names:
             destination = arguments.out / name
             if name in LARGE:
@@ -81,8 +87,31 @@ def main() -> None:
             else:
                 training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
-            train(training, TrainingInputs(arguments.graphs, split, materials), destination, tracker)
-            _tell_origin(destination, arguments.crystals)
+            train(training, TrainingInputs(graphs, split, materials), destination, tracker)
+            _tell_origin(destination, crystals)
+
+
+def _all_labels(params: Params) -> tuple[Path, Path]:
+    """Table and graphs of all labels, made once for all networks."""
+    labels = Path(params.hypothetical.path)
+    inputs = [labels, MATERIALS, SPLIT]
+    folder = WORK / sha256_of_json([sha256_of(file) for file in inputs])[:16]
+    crystals, graphs = folder / "hypothetical" / "crystals.parquet", folder / "graphs"
+    WORK.mkdir(parents=True, exist_ok=True)
+    with FileLock(WORK / "lock"):  # networks may train side by side
+        if not graphs.exists():
+            every = params.hypothetical.model_copy(update={"n": len(Labels.read(labels).table)})
+            make_hypothetical(
+                MATERIALS,
+                SPLIT,
+                None,
+                every,
+                params.curation,
+                destination=crystals.parent,
+                training=folder / "training",
+            )
+            build_store(folder / "training" / "materials.parquet", graphs, params.graphs, workers=n_workers())
+    return crystals, graphs
 
 
 def _tables(crystals: Path, folder: Path) -> tuple[Path, Path]:
@@ -113,7 +142,8 @@ def _of_large(params: Params, name: str, epochs: int | None) -> Training:
     """The training of a larger encoder, from random weights."""
     large = LARGE[name]
     member = params.members[large.member]
-    own = {"epochs": epochs or large.epochs, "lr_scale": large.lr_scale, "start": None, "target_weights": {}}
+    own = {"epochs": epochs or large.epochs, "lr_scale": large.lr_scale, "seed": large.seed, "start": None}
+    own["target_weights"] = {}
     changes = {
         "encoder": member.encoder.model_copy(update={"hidden_dim": large.hidden_dim}),
         "training": member.training.model_copy(update=own),
@@ -122,14 +152,14 @@ def _of_large(params: Params, name: str, epochs: int | None) -> Training:
     return Training.of(name, member.model_copy(update=changes), params, targets=targets)
 
 
-def _build_volumes(params: Params) -> None:
+def _build_volumes(params: Params, crystals: Path, graphs: Path) -> None:
     """Train the network that knows the volumes of the potential's minima, with which labels take a third of the time.
 
     It starts from the encoder that knows their energies, and learns the labels whose minimum was searched for.
     """
     labels = Labels.read(Path(params.hypothetical.path)).table
     labels = labels.loc[(labels[POINTS] > 1) & labels[MINIMUM].notna()]
-    table = pd.read_parquet(CRYSTALS).set_index(columns.MATERIAL_ID)
+    table = pd.read_parquet(crystals).set_index(columns.MATERIAL_ID)
     minima = pd.Series(np.log(labels[MINIMUM].to_numpy(np.float64)), index=label_ids(labels))
     table = table.loc[table.index.intersection(minima.index).sort_values()]
     table = table.assign(**{LOG_SCALE: minima.reindex(table.index)}).reset_index()
@@ -142,8 +172,8 @@ def _build_volumes(params: Params) -> None:
         materials, split = _tables(Path(folder) / "crystals.parquet", Path(folder))
         tracker = MLflowTracker(params, title="volumes of hypothetical crystals")
         training = Training.of(VOLUME_MEMBER, member, params, targets=targets)
-        train(training, TrainingInputs(GRAPHS, split, materials), VOLUMES, tracker)
-        _tell_origin(VOLUMES, CRYSTALS)
+        train(training, TrainingInputs(graphs, split, materials), VOLUMES, tracker)
+        _tell_origin(VOLUMES, crystals)
 
 
 def _tell_origin(folder: Path, crystals: Path) -> None:

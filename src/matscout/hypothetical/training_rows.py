@@ -189,7 +189,7 @@ def _table(
             columns.FORMATION_ENERGY_ALIGNED: energy,
             columns.FORMATION_ENERGY_NOISE: noise,
             columns.BAND_GAP: [0.0 if is_surely_metal(crystal.element_counts) else np.nan for crystal in crystals],
-            columns.FOLD: [_fold(key, settings.calibration) for key in keys],
+            columns.FOLD: [fold_of(key, settings.calibration) for key in keys],
         }
     )
     table = table.loc[kept].drop_duplicates(columns.MATERIAL_ID).sort_values(columns.MATERIAL_ID, ignore_index=True)
@@ -243,8 +243,16 @@ def label_ids(table: pd.DataFrame) -> list[str]:
     return [f"pot-{hashlib.sha256('|'.join(map(str, row)).encode()).hexdigest()[:12]}" for row in rows]
 
 
-def _fold(key: str, calibration: float) -> str:
-    """By the hash of the formula, so that all crystals of one formula are in the same fold."""
+def fold_of(key: str, calibration: float) -> str:
+    """Fold of a hypothetical crystal, by the hash of its formula: all crystals of one formula are in the same fold.
+
+    Args:
+        key: see `formula_key`.
+        calibration: share of the formulas that is kept out of training.
+
+    Returns:
+        `train` or `calibration`.
+    """
     draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return columns.CALIBRATION if draw < calibration else columns.TRAIN
 

@@ -197,8 +197,8 @@ class Ensemble(Section):
         description="how the members' point estimates are combined; stack: weights fitted on the validation fold"
     )
     drop_factor: Annotated[float, Field(gt=1)] | None = Field(
-        description="a member whose validation MAE exceeds this times that of the median member is left out; null = "
-        "keep all"
+        description="for known crystals, a member whose validation MAE exceeds this times that of the median member is "
+        "left out (1.5 times for hypothetical ones); null = keep all"
     )
     surrogates: str = Field(
         pattern=r"^[A-Za-z0-9_./-]+$",

@@ -27,7 +27,7 @@ from matscout.ensemble.calibration.target_calibration import (
     TargetPrediction,
     fit_target,
 )
-from matscout.ensemble.members import PREFIX, run_members
+from matscout.ensemble.members import run_members
 from matscout.ensemble.metrics import coverage
 from matscout.ensemble.mixture import TargetOutputs
 from matscout.ensemble.training_distance import TrainingReference
@@ -58,10 +58,12 @@ class HypotheticalRows:
     Attributes:
         table: one row per crystal: labels with their noise, source, duplicate group.
         outputs: outputs by target, rows as in `table`.
+        surrogates: names of those of the outputs that are no member's.
     """
 
     table: pd.DataFrame
     outputs: Mapping[str, TargetOutputs]
+    surrogates: frozenset[str] = frozenset()
 
 
 def run_hypothetical(
@@ -88,7 +90,8 @@ def run_hypothetical(
         return HypotheticalRows(table, {})
     rows = store.rows_of(table[columns.MATERIAL_ID].to_numpy(str))
     outputs = run_members(loaded, store, rows, plan=ON_CPU, description="hypothetical", surrogates=surrogates)
-    return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)))
+    names = frozenset(surrogate.name for surrogate in surrogates)
+    return HypotheticalRows(table, outputs.at(reference.distance(outputs.embeddings)), names)
 
 
 def fit_hypothetical(
@@ -120,7 +123,7 @@ def fit_hypothetical(
         outputs = unmade.outputs[name].take(labelled)
         fitted[name] = fit(outputs)
         weights = fitted[name].tuning.combination.weights
-        kept = [one for one in outputs.members if not one.startswith(PREFIX) or weights.get(one, 0) >= LEAST_WEIGHT]
+        kept = [one for one in outputs.members if one not in unmade.surrogates or weights.get(one, 0) >= LEAST_WEIGHT]
         if len(kept) < len(outputs.members):
             fitted[name] = fit(outputs.only(*kept))
         if target.label == columns.FORMATION_ENERGY_ALIGNED:
