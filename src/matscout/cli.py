@@ -38,7 +38,9 @@ WorkersOption = Annotated[
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option("--engine", help="local, or ray (at RAY_ADDRESS or started here); default: MATSCOUT_ENGINE"),
+    typer.Option(
+        "--engine", help="local, or ray (the cluster at RAY_ADDRESS, or one started here); default: MATSCOUT_ENGINE"
+    ),
 ]
 FoundMembers = Annotated[
     Path | None, typer.Option("--members", help="folder of trained members (default: data/members, or the release)")
@@ -74,7 +76,7 @@ def doctor(
         bool, typer.Option(help="also time this machine and predict time, memory and disk of every stage")
     ] = True,
 ) -> None:
-    """Check installation, settings, disk and network, and predict what the pipeline takes; exit with 1 on a problem."""
+    """Check installation and settings, predict the pipeline's time, memory and disk use; exit with 1 on a problem."""
     _show_only_long_work()
     from matscout.commands.doctor import examine, predicted
     from matscout.commands.forecast import forecast_lines
@@ -106,9 +108,9 @@ def compare(
         list[str] | None,
         typer.Argument(help="revisions and experiments; by default the last commit and its experiments"),
     ] = None,
-    members: Annotated[bool, typer.Option(help="the members too, not the ensembles alone")] = True,
+    members: Annotated[bool, typer.Option(help="also list the members of each ensemble")] = True,
 ) -> None:
-    """Variants and their members in one table: errors on test crystals, intervals that hold, what was changed."""
+    """Compare variants and members in one table: test errors, coverage of 90 % intervals, changed parameters."""
     from matscout.commands.results import compare as table_of
     from matscout.discovery.screen.console_tables import table_lines
 
@@ -142,7 +144,7 @@ def train(
     workers: WorkersOption = None,
     engine: EngineOption = None,
 ) -> None:
-    """Train members side by side, on cores, GPUs or Ray; `dvc repro` then only puts them in place."""
+    """Train members side by side, on cores, GPUs or Ray; a later `dvc repro` finds them trained."""
     from matscout.commands.train import make_engine, train_members
     from matscout.engine.process_setup import Switch
     from matscout.params import load_params
@@ -169,7 +171,7 @@ def tune(
             "grad_clip, epochs (default: lr, batch_size, weight_decay, averaging, epochs)",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the proposals")] = 17,
+    seed: Annotated[int, typer.Option(help="random seed of the search")] = 17,
 ) -> None:
     """Find the training settings that suit your data, scored on validation rows; MLflow tracks the trials."""
     from matscout.commands.train import INPUTS, check_inputs
@@ -266,7 +268,7 @@ def register(
     members: MembersOption = layout.MEMBERS,
     ensemble: EnsembleOption = layout.ENSEMBLE,
 ) -> None:
-    """Add the ensemble to MLflow's model registry; `mlflow models serve` then predicts the CIFs that it receives."""
+    """Add the ensemble to MLflow's model registry; `mlflow models serve` then returns predictions for CIFs."""
     from matscout.params import load_params
     from matscout.serving.register import register_ensemble
 
@@ -347,7 +349,10 @@ def export(
     top: Annotated[int, typer.Option(min=1, help="number of candidates, best first")] = 20,
     candidate: Annotated[list[str] | None, typer.Option(help="id of a candidate, repeatable")] = None,
     batch: Annotated[
-        bool, typer.Option("--batch", help="export the diverse set to compute together, instead of the best")
+        bool,
+        typer.Option(
+            "--batch", help="export the diverse set that is meant to be computed together, not the best-ranked"
+        ),
     ] = False,
     ranked: Annotated[Path, typer.Option(help="ranking written by the stage `screen`")] = layout.RANKED,
     relaxed: Annotated[Path, typer.Option(help="output folder of the stage `relax`")] = layout.RELAXED,
@@ -418,8 +423,10 @@ def add_data(
         list[str] | None, typer.Option(help="name=column, repeatable: a label of your own, band_gap_exp='Eg (opt)'")
     ] = None,
     unit: Annotated[list[str] | None, typer.Option(help="label=unit, repeatable: band_gap=meV")] = None,
-    functional: Annotated[str, typer.Option(help="for rows that state none: PBE, HSE06, experiment")] = "PBE",
-    licence: Annotated[str, typer.Option(help="owner and licence, for the cards")] = "own data, not published",
+    functional: Annotated[str, typer.Option(help="of rows that state none: PBE, HSE06 or experiment")] = "PBE",
+    licence: Annotated[
+        str, typer.Option(help="owner and licence, shown in the data card and model card")
+    ] = "own data, not published",
 ) -> None:
     """Add a file of your own as another database; writes params.yaml and dvc.yaml."""
     from matscout.commands.add_data import add_data as add

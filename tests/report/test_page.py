@@ -84,7 +84,7 @@ def test_properties_that_the_goal_names_are_said_to_count_only_once_relaxed(fake
     assert "did not count" not in words
     screening = params.screening.model_copy(update={"goal": "battery"})
     words = relaxation(Run(fake_data, params.model_copy(update={"screening": screening})))["words"]
-    told = "Before, average voltage and volume change without the ion did not count; a candidate without a value ranks last."
+    told = "Before, average voltage and volume change without the ion did not count in the ranking; a candidate without a value ranks last."
     assert told in words
 
 

@@ -127,7 +127,7 @@ def compare(names: Sequence[str] = (), *, members: bool = True, root: Path = Pat
         root: of the repository.
 
     Returns:
-        Text: the variant, the model, the mean absolute error on test crystals and the share of 90 % intervals that hold
+        Text: the variant, the model, the mean absolute error on test crystals and the coverage of the 90 % intervals
         by target, epochs, and which parameters differ from those of the last commit.
 
     Raises:

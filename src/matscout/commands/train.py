@@ -1,4 +1,4 @@
-"""`matscout train` and `matscout repro`: train several members at once; `dvc repro` then only puts them in place.
+"""`matscout train` and `matscout repro`: train several members at once; a later `dvc repro` finds them trained.
 
 `dvc repro` runs one stage at a time, and several at once collide. So workers, each a process with its own lock and
 checkpoints, train members and keep them beside their checkpoints, where the stage `train@<member>` finds them. The

@@ -81,7 +81,7 @@ def _kept(run: Run) -> Funnel:
         ("obey the goal's element rules", int(run.flags(columns.ELEMENT_RULES_MET).sum())),
         ("contain only elements seen in training", int((run.ranked[columns.UNSEEN_ELEMENTS].to_numpy() == "").sum())),
         ("near the training data", int((~run.flags(columns.FAR_FROM_TRAINING)).sum())),
-        ("below the hull of competing phases, if stability can be judged", run.screening["n_below_hull"]),
+        ("below the hull of competing phases, where stability can be judged", run.screening["n_below_hull"]),
         ("meet the goal by their point predictions", int(run.flags(columns.GOAL_MET).sum())),
         ("on the Pareto front", int(run.flags(columns.PARETO_FRONT).sum())),
         ("shortlist", min(run.params.screening.top_k, len(run.ranked))),
@@ -121,14 +121,13 @@ def _words(run: Run) -> str:
         f"{wording.number(told['expected_hits_before'], 1)} before, {wording.number(told['expected_hits'], 1)} after."
     )
     if unknown := [wording.name_of(aim.column) for aim in run.goal.relaxed]:
-        words += (
-            f" Before, {' and '.join(dict.fromkeys(unknown))} did not count; a candidate without a value ranks last."
-        )
+        names = " and ".join(dict.fromkeys(unknown))
+        words += f" Before, {names} did not count in the ranking; a candidate without a value ranks last."
     if known["mae_potential"] is not None and known["mae_ensemble"] is not None:
         words += (
             f" On {known['n_validation_crystals']} known validation crystals with DFT energies, the mean error of the "
             f"potential is {wording.number(known['mae_potential'], 3)} eV/atom and that of the ensemble "
-            f"{wording.number(known['mae_ensemble'], 3)}. The error of the potential is optimistic, because it was "
+            f"{wording.number(known['mae_ensemble'], 3)}. The potential's error is underestimated, because it was "
             f"trained on {judge['training_data'] or 'most of these crystals'}."
         )
     for name, counts in told.get("properties", {}).items():
