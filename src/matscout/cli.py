@@ -396,7 +396,7 @@ def feedback(
     ranked: Annotated[Path, typer.Option(help="ranking written by the stage `screen`")] = layout.RANKED,
     accept: Annotated[
         list[str] | None,
-        typer.Option(help="id of a result to accept although it is far from the prediction, repeatable"),
+        typer.Option(help="id of a result to accept even if it is far from the prediction; repeatable"),
     ] = None,
 ) -> None:
     """Compare new results with the predictions; results that pass are used in the next `dvc repro`."""
@@ -409,7 +409,7 @@ def feedback(
 
 @app.command(
     "add-data",
-    epilog="Example: `matscout add-data lab.csv --name lab --column band_gap='Eg (opt)' --functional experiment`",
+    epilog="Example: `matscout add-data lab.csv --name lab --label band_gap_exp='Eg (opt)'`",
 )
 def add_data(
     path: Annotated[
@@ -420,7 +420,8 @@ def add_data(
         list[str] | None, typer.Option(help="label=column of your file, repeatable: band_gap='Eg (eV)'")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="name=column, repeatable: a label of your own, band_gap_exp='Eg (opt)'")
+        list[str] | None,
+        typer.Option(help="a label of your own as name=column, such as band_gap_exp='Eg (opt)'; repeatable"),
     ] = None,
     unit: Annotated[list[str] | None, typer.Option(help="label=unit, repeatable: band_gap=meV")] = None,
     functional: Annotated[str, typer.Option(help="of rows that state none: PBE, HSE06 or experiment")] = "PBE",

@@ -71,7 +71,7 @@ def _lost(counts: dict[str, int]) -> Funnel:
     ordered = sorted(counts.items(), key=lambda item: (item[0] != gates.GENERATED, -item[1], item[0]))
     widest = max(counts.values(), default=1) or 1
     bars = [Gate(GATES.get(gate, wording.name_of(gate)), wording.count(n), f"{n / widest:.4f}") for gate, n in ordered]
-    return Funnel("Ideas generated, and how many each gate rejected", bars)
+    return Funnel("Candidates generated, and how many each check rejected", bars)
 
 
 def _kept(run: Run) -> Funnel:
@@ -117,7 +117,7 @@ def _words(run: Run) -> str:
     words = (
         f"{potential['name']} ({potential['licence']}) relaxed {told['n_relaxed']} of {told['n_chosen']} candidates, "
         f"lowering their energy by {gained} eV/atom on average. The predictions of the ensemble and of {judge['name']} "
-        "for the relaxed cell are then combined. Expected number that meet the goal: "
+        "for the relaxed cell are then combined. Expected number of candidates that meet the goal: "
         f"{wording.number(told['expected_hits_before'], 1)} before, {wording.number(told['expected_hits'], 1)} after."
     )
     if unknown := [wording.name_of(aim.column) for aim in run.goal.relaxed]:

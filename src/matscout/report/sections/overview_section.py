@@ -41,7 +41,7 @@ def asked(run: Run) -> dict[str, Any]:
     aims = [{"what": wording.capital(wording.name_of(aim.column)), "rule": rule_of(aim)} for aim in goal.objectives]
     aims += [{"what": wording.capital(what), "rule": symbols} for what, symbols in goal.element_rules()]
     name = wording.name_of(run.params.screening.goal)
-    intro = f"{wording.capital(name)} ({goal.description}), as defined in params.yaml: a filter, no figure of merit."
+    intro = f"{wording.capital(name)} ({goal.description}), as defined in params.yaml: a filter, not a figure of merit."
     others = sorted(set(run.params.screening.goals) - {run.params.screening.goal})
     return {"intro": intro, "aims": aims, "another": (others or [run.params.screening.goal])[0]}
 
