@@ -8,8 +8,8 @@ Run after `dvc repro split`. Members start from those of their name; together wi
 Only labels by the potential are learned, no row of a database: the result knows no such row, whatever the split. All
 labels of `potential/` are used, of which a default run takes the first `hypothetical.n` only; the fold `calibration`
 of their formulas stays out of both. Resumable; about ten minutes a member and core, 25 minutes for a large one.
-`--start` begins with earlier encoders and takes half the epochs at half the learning rate. README.md there says how the
-bundled ones were made.
+`--start` begins with earlier networks and takes half the epochs (a third for large ones) at half the learning rate.
+README.md there says how the bundled ones were made.
 `--volumes` builds `volumes/` instead, the network that tells the volumes of the potential's minima
 (`build_potential.py --volumes`).
 """
@@ -83,7 +83,7 @@ def main() -> None:
         for name in arguments.names:
             destination = arguments.out / name
             if name in LARGE:
-                training = _of_large(params, name, arguments.epochs)
+                training = _of_large(params, name, arguments.epochs, arguments.start)
             else:
                 training = _energy_alone(params, name, arguments.epochs, arguments.start)
             tracker = MLflowTracker(params, title="pretraining on hypothetical crystals")
@@ -138,15 +138,16 @@ def _energy_alone(params: Params, name: str, epochs: int | None, start: Path | N
     return Training.of(name, member.model_copy(update={"training": recipe}), params, targets=targets)
 
 
-def _of_large(params: Params, name: str, epochs: int | None) -> Training:
-    """The training of a larger encoder, from random weights."""
+def _of_large(params: Params, name: str, epochs: int | None, start: Path | None) -> Training:
+    """The training of a larger encoder, from random weights or from an earlier one."""
     large = LARGE[name]
     member = params.members[large.member]
     own = {"epochs": epochs or large.epochs, "lr_scale": large.lr_scale, "seed": large.seed, "start": None}
-    own["target_weights"] = {}
+    if start is not None:
+        own |= {"epochs": epochs or large.epochs // 3, "lr_scale": large.lr_scale / 2, "start": str(start / name)}
     changes = {
         "encoder": member.encoder.model_copy(update={"hidden_dim": large.hidden_dim}),
-        "training": member.training.model_copy(update=own),
+        "training": member.training.model_copy(update=own | {"target_weights": {}}),
     }
     targets = {columns.FORMATION_ENERGY: params.targets[columns.FORMATION_ENERGY]}
     return Training.of(name, member.model_copy(update=changes), params, targets=targets)
