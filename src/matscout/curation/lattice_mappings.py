@@ -80,7 +80,8 @@ def matches(first: Arrangement, second: Arrangement, tolerances: Tolerances) -> 
     """Whether each cell maps onto the other: `StructureMatcher.fit(..., symmetric=True)`.
 
     Args:
-        first, second: cells of the same atoms, not scaled.
+        first: a cell.
+        second: another of the same atoms, not scaled.
         tolerances: how far apart sites may be.
     """
     first, second = at_one_volume(first, second)
@@ -101,7 +102,8 @@ def best_mapping(
     """The mapping with the smallest rms distance of sites; None if no mapping is within tolerance.
 
     Args:
-        first, second: cells of the same atoms and volume.
+        first: a cell.
+        second: another of the same atoms and volume.
         tolerances: how far apart sites may be.
         any_match: return the first mapping whose largest distance is within tolerance.
         onto_first: map the second lattice onto the first instead of the first onto the second.
@@ -113,7 +115,9 @@ def best_mapping(
     cart_coords, integers = moved.cart_coords(), forbidden.astype(np.int64)
     averages: dict[bytes, _Average] = {}
     best: BestMapping | None = None
-    for matrix, transformation, partner in _possible(moved, target, forbidden, origin, partners, tolerances, onto_first):
+    for matrix, transformation, partner in _possible(
+        moved, target, forbidden, origin, partners, tolerances, onto_first=onto_first
+    ):
         lattice = Lattice(matrix)
         frac = lattice.get_fractional_coords(cart_coords)
         frac -= np.floor(frac)
@@ -168,6 +172,7 @@ def _possible(
     origin: int,
     partners: NDArray[np.int64],
     tolerances: Tolerances,
+    *,
     onto_first: bool,
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64], int]]:
     """Mapped lattice vectors, their integers and the origin's partner, where every site may have a partner."""

@@ -28,6 +28,9 @@ from matscout.params import Matching
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
 
+PRIMITIVE_TOLERANCE: Final = 0.25  # Å, pymatgen's
+ROUNDING: Final = 1e-8  # fractional
+
 # The matcher compares cells of one formula and one number of atoms only: such a block is closed under matching.
 Block = tuple[str, int]
 
@@ -63,10 +66,35 @@ def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
     """
     structure = crystal.to_structure()
     # a cell that holds k primitive ones holds a multiple of k atoms of each element
-    if math.gcd(*crystal.element_counts.values()) > 1:
+    if math.gcd(*crystal.element_counts.values()) > 1 and not surely_primitive(crystal):
         structure = structure.get_primitive_structure()
     reduced = structure.get_reduced_structure(reduction_algo="niggli")
     return ReducedCell(Crystal.from_structure(reduced), space_group_number(crystal, symprec))
+
+
+def surely_primitive(crystal: Crystal) -> bool:
+    """Whether pymatgen's search for a smaller cell surely finds none.
+
+    It needs a translation that carries every atom to within twice `PRIMITIVE_TOLERANCE` of one of its kind along each
+    axis. The only one that may be left is none at all; then the rows of a smaller cell, which are fractions of the
+    cell's with at most the number of formula units below the line, are not within tolerance of lattice vectors.
+    """
+    counts = crystal.element_counts
+    box = PRIMITIVE_TOLERANCE / np.linalg.norm(crystal.lattice, axis=1)
+    if box.max() * math.gcd(*counts.values()) > 1 - ROUNDING:
+        return False
+    species = np.array(crystal.species)
+    rarest = crystal.frac_coords[species == min(sorted(counts), key=counts.__getitem__)]
+    shifts = rarest[1:] - rarest[0]
+    for symbol in sorted(counts, key=counts.__getitem__):
+        sites = crystal.frac_coords[species == symbol]
+        for site in sites:
+            apart = sites - site - shifts[:, None, :]
+            apart -= np.round(apart)
+            shifts = shifts[(np.abs(apart) <= 2 * box + ROUNDING).all(axis=-1).any(axis=-1)]
+            if not len(shifts):
+                return True
+    return False
 
 
 def space_group_number(crystal: Crystal, symprec: float) -> int:
