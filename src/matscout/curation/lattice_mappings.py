@@ -218,7 +218,7 @@ def lattice_mappings(
     frac, dist, _, _ = moved.get_points_in_sphere(  # type: ignore[misc]
         [[0, 0, 0]], [0, 0, 0], max(target.lengths) * longest, zip_results=False
     )
-    cart = moved.get_cartesian_coords(frac)
+    cart = moved.get_cartesian_coords(frac)  # type: ignore[reportArgumentType]
     chosen = [(dist / length < longest) & (dist / length > 1 / longest) for length in target.lengths]  # type: ignore[operator]
     a, b, c = (cart[where] for where in chosen)
     lengths_a, lengths_b, lengths_c = (np.sum(vectors**2, axis=-1) ** 0.5 for vectors in (a, b, c))
