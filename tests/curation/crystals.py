@@ -41,6 +41,18 @@ def quartz(*, left_handed=False):
     return Crystal(lattice, ("Si",) * 3 + ("O",) * 6, frac)
 
 
+def layered(stacking, a=4.24, height=6.84):
+    """Layers X-M-X of CdI2, each in the place A, B or C of `stacking`: polytypes of one compound."""
+    places = {"A": (0.0, 0.0), "B": (1 / 3, 2 / 3), "C": (2 / 3, 1 / 3)}
+    lattice = np.array([[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, height * len(stacking)]])
+    frac = []
+    for layer, place in enumerate(stacking):
+        x, y = places[place]
+        for shift, z in ((0.0, 0.0), (1 / 3, 0.25), (2 / 3, -0.25)):
+            frac.append([x + shift, y - shift, (layer + z) / len(stacking)])
+    return Crystal(lattice, ("Cd", "I", "I") * len(stacking), np.array(frac))
+
+
 def repeat(crystal, times):
     shifts = np.stack(np.meshgrid(*(np.arange(n) for n in times), indexing="ij"), axis=-1).reshape(-1, 3)
     frac = (crystal.frac_coords[:, None, :] + shifts).reshape(-1, 3) / times

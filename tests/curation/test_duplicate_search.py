@@ -4,13 +4,20 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from crystals import perovskite, quartz, rewrite, rock_salt, zinc_blende
+from crystals import layered, perovskite, quartz, repeat, rewrite, rock_salt, zinc_blende
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matscout.crystal import Crystal
 from matscout.curation.duplicate_search import complete_link
-from matscout.curation.structure_matching import content_key, match_pairs, reduce_crystal, space_group_number
+from matscout.curation.structure_matching import (
+    content_key,
+    match_pairs,
+    reduce_crystal,
+    space_group_number,
+    surely_primitive,
+)
 from matscout.params import load_params
 
 MATCHING = load_params().curation.matching
@@ -67,6 +74,72 @@ def test_strain_of_a_percent_and_noise_of_three_hundredths_stay_the_same_materia
     found = match(crystal, rewrite(noisy, times=(1, 2, 1), seed=seed))
     assert found is not None
     assert found.same_material
+
+
+def disturbed(crystal, seed):
+    """Written differently, strained by up to 4 %, sites displaced by up to 0.6 Å: at both sides of the tolerances."""
+    rng = np.random.default_rng(seed)
+    strain = np.eye(3) + rng.uniform(-0.04, 0.04, (3, 3))
+    frac = crystal.frac_coords + rng.normal(size=(crystal.n_atoms, 3)) * rng.choice([0.0, 0.005, 0.05, 0.1])
+    return rewrite(Crystal(crystal.lattice @ strain, crystal.species, frac), times=(1, 1, 1 + seed % 2), seed=seed)
+
+
+def pymatgen_match(first, second):
+    """rms, largest distance and mapped lattice, by pymatgen's matcher alone; None where either direction fails."""
+    matcher = StructureMatcher(MATCHING.ltol, MATCHING.stol, MATCHING.angle_tol, primitive_cell=False)
+    first, second = first.crystal.to_structure(), second.crystal.to_structure()
+    if not matcher.fit(first, second, symmetric=True, skip_structure_reduction=True):
+        return None
+    found = matcher.get_rms_dist(first, second)
+    return None if found is None else (*found, matcher.get_transformation(first, second)[0])
+
+
+FAMILIES = {
+    "perovskites": [perovskite(), perovskite(shift=0.25, tetragonality=1.05), perovskite(tetragonality=1.1)],
+    "rock salt and zinc blende": [rock_salt(), zinc_blende(species=("Na", "Cl")), repeat(rock_salt(), (1, 1, 2))],
+    "quartz of both hands": [quartz(), quartz(left_handed=True)],
+    "polytypes": [layered("AB"), layered("ABC"), layered("ABAC"), layered("ABCB"), layered("ABCACB")],
+}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_matches_are_those_of_pymatgen_to_the_last_bit(family):
+    written = [*FAMILIES[family], *(disturbed(crystal, seed) for seed in (1, 2, 3) for crystal in FAMILIES[family])]
+    blocks = {}
+    for crystal in written:
+        cell = reduce_crystal(crystal, MATCHING.symprec)
+        blocks.setdefault(cell.block, []).append(cell)
+    seen = set()
+    for cells in blocks.values():
+        pairs = list(combinations(range(len(cells)), 2))
+        found = {(each.first, each.second): each for each in match_pairs(cells, pairs, MATCHING)}
+        for first, second in pairs:
+            expected = pymatgen_match(cells[first], cells[second])
+            seen.add(expected is None)
+            assert ((first, second) in found) == (expected is not None)
+            if expected is not None:
+                each = found[first, second]
+                assert (each.rms, each.max_distance) == expected[:2]
+                a, b = (cells[place].crystal.lattice for place in (first, second))
+                if not np.isnan(each.strain):
+                    mapped = expected[2] @ b
+                    squares = np.linalg.eigvals(np.linalg.solve(a @ a.T, mapped @ mapped.T)).real
+                    stretches = np.sqrt(squares / np.prod(squares) ** (1 / 3))
+                    assert each.strain == np.abs(stretches - 1).max()
+    assert False in seen  # some match
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_surely_primitive_cell_is_one_that_pymatgen_leaves_as_it_is(family):
+    sure = []
+    for seed in range(4):
+        for crystal in FAMILIES[family]:
+            for cell in (crystal, repeat(crystal, (1, 2, 1)), disturbed(repeat(crystal, (2, 1, 1)), seed)):
+                sure.append(surely_primitive(cell))
+                if sure[-1]:
+                    assert cell.to_structure().get_primitive_structure() == cell.to_structure()
+    assert any(sure) or family == "rock salt and zinc blende"
+    assert not all(sure)
 
 
 def test_other_arrangements_do_not_match():

@@ -13,21 +13,23 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import moyopy
 import numpy as np
 from pymatgen.core import Structure
 
 from matscout.crystal import Crystal
+from matscout.curation.lattice_mappings import Arrangement, Tolerances, at_one_volume, best_mapping
+from matscout.curation.lattice_mappings import matches as same_arrangement
 from matscout.params import Matching
-
-if TYPE_CHECKING:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
 
 # moyopy warns, for each crystal, that a supercell hides symmetry operations, which does not matter here
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
+
+PRIMITIVE_TOLERANCE: Final = 0.25  # Å, pymatgen's
+ROUNDING: Final = 1e-8  # fractional
 
 # The matcher compares cells of one formula and one number of atoms only: such a block is closed under matching.
 Block = tuple[str, int]
@@ -64,10 +66,35 @@ def reduce_crystal(crystal: Crystal, symprec: float) -> ReducedCell:
     """
     structure = crystal.to_structure()
     # a cell that holds k primitive ones holds a multiple of k atoms of each element
-    if math.gcd(*crystal.element_counts.values()) > 1:
+    if math.gcd(*crystal.element_counts.values()) > 1 and not surely_primitive(crystal):
         structure = structure.get_primitive_structure()
     reduced = structure.get_reduced_structure(reduction_algo="niggli")
     return ReducedCell(Crystal.from_structure(reduced), space_group_number(crystal, symprec))
+
+
+def surely_primitive(crystal: Crystal) -> bool:
+    """Whether pymatgen's search for a smaller cell surely finds none.
+
+    It needs a translation that carries every atom to within twice `PRIMITIVE_TOLERANCE` of one of its kind along each
+    axis. The only one that may be left is none at all; then the rows of a smaller cell, which are fractions of the
+    cell's with at most the number of formula units below the line, are not within tolerance of lattice vectors.
+    """
+    counts = crystal.element_counts
+    box = PRIMITIVE_TOLERANCE / np.linalg.norm(crystal.lattice, axis=1)
+    if box.max() * math.gcd(*counts.values()) > 1 - ROUNDING:
+        return False
+    species = np.array(crystal.species)
+    rarest = crystal.frac_coords[species == min(sorted(counts), key=counts.__getitem__)]
+    shifts = rarest[1:] - rarest[0]
+    for symbol in sorted(counts, key=counts.__getitem__):
+        sites = crystal.frac_coords[species == symbol]
+        for site in sites:
+            apart = sites - site - shifts[:, None, :]
+            apart -= np.round(apart)
+            shifts = shifts[(np.abs(apart) <= 2 * box + ROUNDING).all(axis=-1).any(axis=-1)]
+            if not len(shifts):
+                return True
+    return False
 
 
 def space_group_number(crystal: Crystal, symprec: float) -> int:
@@ -122,29 +149,36 @@ def match_pairs(cells: Sequence[ReducedCell], pairs: Iterable[tuple[int, int]], 
     Returns:
         The matches, in the order of `pairs`.
     """
-    from pymatgen.analysis.structure_matcher import StructureMatcher  # checks of rows alone need no matcher
-
-    matcher = StructureMatcher(
-        ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol, primitive_cell=False, scale=True
-    )
-    structures = [cell.crystal.to_structure() for cell in cells]
+    tolerances = Tolerances(ltol=settings.ltol, stol=settings.stol, angle_tol=settings.angle_tol)
+    arrangements = [_arrangement(cell.crystal.to_structure()) for cell in cells]
+    reduced: dict[int, Arrangement] = {}  # of the cells that match another
     matches: list[Match] = []
     for first, second in pairs:
-        if not matcher.fit(structures[first], structures[second], symmetric=True, skip_structure_reduction=True):
+        ours, theirs = arrangements[first], arrangements[second]
+        if not same_arrangement(ours, theirs, tolerances):
             continue
-        distances = matcher.get_rms_dist(structures[first], structures[second])
-        if distances is None:  # at the very edge of the tolerances, where rounding decides whether there is a match
+        for place in (first, second):
+            if place not in reduced:
+                structure = cells[place].crystal.to_structure().get_reduced_structure(reduction_algo="niggli")
+                reduced[place] = _arrangement(structure)
+        found = best_mapping(*at_one_volume(reduced[first], reduced[second]), tolerances)
+        if found is None:  # at the very edge of the tolerances, where rounding decides whether there is a match
             continue
         volumes = cells[first].volume_per_atom, cells[second].volume_per_atom
-        rms, farthest = float(distances[0]), float(distances[1])
+        rms, farthest = float(found.distance), float(max(found.distances))
         strain, same = np.nan, same_up_to_mirror(cells[first].space_group, cells[second].space_group)
         if not same:
-            strain = _strain(matcher, structures[first], structures[second])
+            strain = _strain(ours, theirs, tolerances)
             displacement = farthest * (sum(volumes) / 2) ** (1 / 3)
             same = _within_tolerance(displacement, strain, settings)
         difference = 2 * abs(volumes[0] - volumes[1]) / sum(volumes)
         matches.append(Match(first, second, rms, farthest, difference, strain, same))
     return matches
+
+
+def _arrangement(structure: Structure) -> Arrangement:
+    species = np.array([site.specie.Z for site in structure], dtype=np.uint8)
+    return Arrangement(structure.lattice, structure.frac_coords, species)
 
 
 def _within_tolerance(displacement: float, strain: float, settings: Matching) -> bool:
@@ -156,16 +190,16 @@ def _within_tolerance(displacement: float, strain: float, settings: Matching) ->
     return 2 * displacement <= settings.symprec and strain <= settings.strain
 
 
-def _strain(matcher: "StructureMatcher", first: Structure, second: Structure) -> float:
+def _strain(first: Arrangement, second: Arrangement, tolerances: Tolerances) -> float:
     """Largest principal strain that takes one lattice to the other at equal volume; infinite if none is found.
 
     With metric tensors G = L L^T of matching bases the principal stretches are the roots of the
     eigenvalues of G_1^-1 G_2.
     """
-    found = matcher.get_transformation(first, second)
+    found = best_mapping(*at_one_volume(first, second), tolerances, onto_first=True)
     if found is None:
         return float("inf")
-    ours, theirs = first.lattice.matrix, found[0] @ second.lattice.matrix
+    ours, theirs = first.lattice.matrix, found.transformation @ second.lattice.matrix
     squares = np.linalg.eigvals(np.linalg.solve(ours @ ours.T, theirs @ theirs.T)).real
     stretches = np.sqrt(squares / np.prod(squares) ** (1 / 3))
     return float(np.abs(stretches - 1).max())
