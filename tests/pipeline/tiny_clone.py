@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from compileall import compile_dir
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -160,19 +161,28 @@ class Clone:
             shutil.rmtree(self.root / "data/members" / name)
 
 
-def copy_clone(original: Clone, root: Path) -> Clone:
-    """A copy with data, cache and run-cache of its own, but with no runs in MLflow and nothing half-trained."""
-    left = shutil.ignore_patterns("mlflow.db", "mlartifacts", ".checkpoints", "tmp")
-    shutil.copytree(original.root, root, symlinks=True, ignore=left)
+def copy_clone(original: Clone, root: Path, *, runs: bool = False) -> Clone:
+    """A copy with data, cache, run-cache and machine code of its own.
+
+    Args:
+        original: stays as it is.
+        root: of the copy; nothing is there yet.
+        runs: with the runs in MLflow and what is half-trained too.
+    """
+    left = () if runs else ("mlflow.db", "mlartifacts", ".checkpoints", "tmp")
+    shutil.copytree(original.root, root, symlinks=True, ignore=shutil.ignore_patterns(*MACHINE_CODE, *left))
+    copy_machine_code(original.root / "src", root / "src")
     return Clone(root)
 
 
 def git_clone(original: Clone, root: Path) -> Clone:
     """What a colleague gets: the files in Git and nothing else."""
     original.run("git", "clone", "-q", str(original.root), str(root))
+    copy_machine_code(ROOT / "src", root / "src")
     clone = Clone(root)
     clone.run("git", "config", "user.name", "colleague")
     clone.run("git", "config", "user.email", "colleague@example.invalid")
+    copy_machine_code(original.root / "src", root / "src")
     return clone
 
 
@@ -185,10 +195,13 @@ def copy_machine_code(source: Path, target: Path) -> None:
     """
     for file in (file for kind in MACHINE_CODE for file in source.rglob(kind)):
         folder, code = file.parents[3], file.parents[1]  # <folder>/__pycache__/<code>/<of the folder's path>/<file>
-        if file.parent.name != numba_folder(folder):
+        if file.parent.name == "__pycache__":
+            place = target / file.relative_to(source)  # where numba keeps it by itself
+        elif file.parent.name == numba_folder(folder):
+            there = target / folder.relative_to(source)
+            place = there / code.relative_to(folder) / numba_folder(there) / file.name
+        else:
             continue  # for a copy of the sources
-        there = target / folder.relative_to(source)
-        place = there / code.relative_to(folder) / numba_folder(there) / file.name
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_suffix(f".{os.getpid()}")
@@ -218,6 +231,7 @@ def make_clone(root: Path) -> Clone:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     copy_machine_code(ROOT / "src", root / "src")
+    compile_dir(root / "src", quiet=1)  # once for all copies
     (root / "data" / "tiny").mkdir(parents=True)
     shutil.copytree(ROOT / "data" / "sample" / "potential", root / "data" / "tiny" / "potential")
     (root / "data" / "sample" / "pretrained").mkdir(parents=True)
