@@ -178,7 +178,6 @@ def copy_clone(original: Clone, root: Path, *, runs: bool = False) -> Clone:
 def git_clone(original: Clone, root: Path) -> Clone:
     """What a colleague gets: the files in Git and nothing else."""
     original.run("git", "clone", "-q", str(original.root), str(root))
-    copy_machine_code(ROOT / "src", root / "src")
     clone = Clone(root)
     clone.run("git", "config", "user.name", "colleague")
     clone.run("git", "config", "user.email", "colleague@example.invalid")
