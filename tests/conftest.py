@@ -82,11 +82,9 @@ def first_run(tmp_path_factory, worker_id, pytestconfig):
 @pytest.fixture(scope="session")
 def tiny(first_run, tmp_path_factory):
     """This worker's copy, with its run in MLflow; tests run more in it."""
-    from tiny_clone import Clone
+    from tiny_clone import copy_clone
 
-    root = tmp_path_factory.mktemp("tiny run") / "a clone"
-    shutil.copytree(first_run.root, root, symlinks=True)
-    return Clone(root)
+    return copy_clone(first_run, tmp_path_factory.mktemp("tiny run") / "a clone", runs=True)
 
 
 @pytest.fixture(scope="session")

@@ -79,15 +79,15 @@ def act(clone, fence):
 def repository(tiny, tmp_path):
     """A copy of the tiny run with the files that pages speak of: my.cif, POSCAR, folder/."""
     from pymatgen.core import Structure
-    from tiny_clone import Clone
+    from tiny_clone import copy_clone
 
-    root = tmp_path / "matscout"
-    shutil.copytree(tiny.root, root, symlinks=True)
+    clone = copy_clone(tiny, tmp_path / "matscout", runs=True)
+    root = clone.root
     found = sorted((root / "data/screening/cif").glob("*.cif"))
     shutil.copy(found[0], root / "my.cif")
     Structure.from_file(found[1]).to(str(root / "POSCAR"), fmt="poscar")
     shutil.copytree(root / "data/screening/cif", root / "folder")
-    return Clone(root)
+    return clone
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from imports import ROOT
+from tiny_clone import Clone, copy_clone
 
 ONE = """
 from compiled import compiled
@@ -39,6 +40,27 @@ def test_a_changed_callee_in_another_file_compiles_its_callers_anew(tmp_path, fo
     assert run(tmp_path, ask) == "21 1"
     other.write_text(OTHER.format(3))
     assert run(tmp_path, ask) == "31 0"
+
+
+PLAIN = """
+import numba
+@numba.njit(cache=True)
+def value(x):
+    return x + 2
+"""
+
+
+def test_a_copy_of_a_clone_has_the_machine_code(tmp_path):
+    """Of both kinds: in a folder named after the sources' content and path, and where numba keeps it by itself."""
+    sources = tmp_path / "one" / "src"
+    sources.mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "matscout" / "graphs" / "compiled.py", sources)
+    (sources / "one.py").write_text(ONE.format(""))
+    (sources / "other.py").write_text(OTHER.format(2))
+    (sources / "plain.py").write_text(PLAIN)
+    ask = "import one, plain; print([(f(10), sum(f.stats.cache_hits.values())) for f in (one.value, plain.value)])"
+    assert run(sources, ask) == "[(21, 0), (12, 0)]"
+    assert run(copy_clone(Clone(tmp_path / "one"), tmp_path / "a copy").root / "src", ask) == "[(21, 1), (12, 1)]"
 
 
 IN_THREADS = """

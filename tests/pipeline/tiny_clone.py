@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from compileall import compile_dir
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ N_STAND_IN = 40
 OUTPUTS = ("data", "metrics", "dvc.lock", ".dvc/cache", "mlflow.db")  # of a run, in the clone
 DECIDING = ("src/", "stages/", "data/", "dvc.yaml", "params.yaml", "requirements.txt", "tests/pipeline/tiny_clone.py")
 N_KEPT = 3  # runs in pytest's cache: of a branch or two, and of the main one
-MACHINE_CODE = ("*.nbi", "*.nbc")  # numba's, made once a working copy: most of a minute of processor for each clone
+COMPILED = ("*.nbi", "*.nbc", "*.pyc")  # numba's code, most of a minute of processor for each clone, and Python's
 ENCODER_SIZES = {
     "hidden_dim": 8,
     "n_layers": 1,
@@ -113,7 +114,9 @@ class Clone:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
         }
-        for variable in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
+        # the last is often set in containers: each of hundreds of processes would compile the package anew
+        others = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")
+        for variable in others:
             self.environment.pop(variable, None)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
@@ -160,10 +163,17 @@ class Clone:
             shutil.rmtree(self.root / "data/members" / name)
 
 
-def copy_clone(original: Clone, root: Path) -> Clone:
-    """A copy with data, cache and run-cache of its own, but with no runs in MLflow and nothing half-trained."""
-    left = shutil.ignore_patterns("mlflow.db", "mlartifacts", ".checkpoints", "tmp")
-    shutil.copytree(original.root, root, symlinks=True, ignore=left)
+def copy_clone(original: Clone, root: Path, *, runs: bool = False) -> Clone:
+    """A copy with data, cache, run-cache and compiled code of its own.
+
+    Args:
+        original: stays as it is.
+        root: of the copy; nothing is there yet.
+        runs: with the runs in MLflow and what is half-trained too.
+    """
+    left = () if runs else ("mlflow.db", "mlartifacts", ".checkpoints", "tmp")
+    shutil.copytree(original.root, root, symlinks=True, ignore=shutil.ignore_patterns(*COMPILED, *left))
+    copy_compiled(original.root / "src", root / "src")
     return Clone(root)
 
 
@@ -173,26 +183,33 @@ def git_clone(original: Clone, root: Path) -> Clone:
     clone = Clone(root)
     clone.run("git", "config", "user.name", "colleague")
     clone.run("git", "config", "user.email", "colleague@example.invalid")
+    copy_compiled(original.root / "src", root / "src")
     return clone
 
 
-def copy_machine_code(source: Path, target: Path) -> None:
-    """Give a package what numba compiled for the same sources in another place; what it has already stays.
+def copy_compiled(source: Path, target: Path) -> None:
+    """Give a package what numba and Python compiled of the same sources in another place; what it has already stays.
 
     Args:
         source: folder that holds the sources, such as `src`.
         target: the same, elsewhere.
     """
-    for file in (file for kind in MACHINE_CODE for file in source.rglob(kind)):
+    for file in (file for kind in COMPILED for file in source.rglob(kind)):
         folder, code = file.parents[3], file.parents[1]  # <folder>/__pycache__/<code>/<of the folder's path>/<file>
-        if file.parent.name != numba_folder(folder):
+        if file.parent.name == "__pycache__":
+            place = target / file.relative_to(source)  # of Python, and of numba where nobody tells it another place
+        elif file.parent.name == numba_folder(folder):
+            there = target / folder.relative_to(source)
+            place = there / code.relative_to(folder) / numba_folder(there) / file.name
+        else:
             continue  # for a copy of the sources
-        there = target / folder.relative_to(source)
-        place = there / code.relative_to(folder) / numba_folder(there) / file.name
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_suffix(f".{os.getpid()}")
-            shutil.copy2(file, partial)
+            try:
+                os.link(file, partial)  # both replace such a file, and never write into it
+            except OSError:  # on another disk
+                shutil.copy2(file, partial)
             partial.replace(place)  # at once: others may read it
 
 
@@ -211,13 +228,14 @@ def tracked_files() -> tuple[str, ...]:
 
 
 def make_clone(root: Path) -> Clone:
-    """Copy the working tree's tracked files and machine code, put tiny data and parameters in, commit."""
+    """Copy the working tree's tracked files and compiled code, put tiny data and parameters in, commit."""
     for name in tracked_files():
         if name == "dvc.lock" or name.startswith(("data/sample", "metrics/")):
             continue
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
-    copy_machine_code(ROOT / "src", root / "src")
+    copy_compiled(ROOT / "src", root / "src")
+    compile_dir(root / "src", quiet=1)  # once for all copies
     (root / "data" / "tiny").mkdir(parents=True)
     shutil.copytree(ROOT / "data" / "sample" / "potential", root / "data" / "tiny" / "potential")
     (root / "data" / "sample" / "pretrained").mkdir(parents=True)
@@ -252,7 +270,7 @@ def run_once(root: Path, kept: Path) -> str:
         shutil.unpack_archive(archive, root.parent)
     else:
         told.write_text(clone.dvc("repro").stdout)
-        copy_machine_code(root / "src", ROOT / "src")
+        copy_compiled(root / "src", ROOT / "src")
         partial = archive.with_suffix(f".{os.getpid()}")
         with tarfile.open(partial, "w") as outputs:
             for name in (told.name, *(f"{root.name}/{output}" for output in OUTPUTS)):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from imports import ROOT
 from newcomer import write_cifs
-from tiny_clone import copy_machine_code, tracked_files
+from tiny_clone import copy_compiled, tracked_files
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def with_machine_code(packages):
     source, target = ROOT / "src" / "matscout", packages / "matscout"
     for file in target.rglob("*.py"):
         shutil.copystat(source / file.relative_to(target), file)  # which numba compares
-    copy_machine_code(source, target)
+    copy_compiled(source, target)
 
 
 def clean():
