@@ -8,8 +8,6 @@ endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-# containers often set it: each of a hundred processes would compile the package anew
-unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make repro   install if needed, run the whole pipeline, show where the results are"
