@@ -6,10 +6,10 @@
 
 The crystals are drawn, seeded, from the bundled sample's training rows (`matscout.hypothetical.draw_crystals`).
 Finished parts of 200 crystals wait in `.checkpoints/label-crystals`, so that a killed run resumes. A crystal takes
-about 60 ms of one core, or 20 ms with `--volumes`. `--onto` keeps the labels of another folder and adds the new ones,
-by SevenNet-0 alone. The bundled folder was made in three steps: 40,000 draws from all chemistries for 0.2.0, then
-`--n 0 --similar 20000` and `--n N_BROAD --similar N_SIMILAR --seed 40 --onto data/sample/potential --volumes
-data/sample/volumes` for 0.3.0.
+about 56 ms of one core, or 16 ms with `--volumes`. `--onto` keeps the labels of another folder and adds new ones, by
+SevenNet-0 alone. The bundled folder was made in four steps: 40,000 draws from all chemistries for 0.2.0; for 0.3.0
+`--n 0 --similar 20000`, then twice `--n 0 --similar 120000 --onto data/sample/potential --volumes data/sample/volumes`
+with `--seed 40` and `--seed 41`.
 """
 
 import argparse
