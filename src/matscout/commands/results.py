@@ -33,7 +33,7 @@ NEXT_STEPS = (
     ("another goal", "dvc exp run -S screening.goal=thermoelectric"),
     ("another learning rate", "dvc exp run -S model.lr=0.001"),
     ("your own crystals", "matscout predict my.cif"),
-    ("prepare DFT inputs for the best candidates", "matscout export --top 20 -o handoff/"),
+    ("DFT input files", "matscout export --top 20 -o handoff/"),
     ("the curves", "dvc plots show"),
 )
 
