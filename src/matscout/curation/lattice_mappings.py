@@ -13,11 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice
-from pymatgen.util.coord_cython import (  # type: ignore[reportMissingModuleSource]
-    is_coord_subset_pbc,
-    pbc_shortest_vectors,
-)
-from scipy.optimize import linear_sum_assignment
 
 SLACK: Final = 1e-8  # fractional; rounding is below 1e-12
 TESTED_AT_ONCE: Final = 400_000  # pairs of sites, about 10 MB
@@ -109,6 +104,8 @@ def best_mapping(
         onto_first: map the second lattice onto the first instead of the first onto the second.
     """
     forbidden = second.species[:, None] != first.species[None, :]
+    from pymatgen.util.coord_cython import is_coord_subset_pbc  # here: predicting starts without it
+
     origin = int(np.argmax(forbidden.sum(axis=1)))
     partners = np.flatnonzero(~forbidden[origin])
     moved, target = (second, first) if onto_first else (first, second)
@@ -155,6 +152,10 @@ class _Average:
         self, ours: NDArray[np.float64], theirs: NDArray[np.float64], forbidden: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """(n_atoms,) of the paired sites, after the shift that makes their squares smallest."""
+        # here: predicting starts without them
+        from pymatgen.util.coord_cython import pbc_shortest_vectors
+        from scipy.optimize import linear_sum_assignment
+
         if self._reduced_box is None:
             self._reduced_box = self._box_of(self.lattice.get_lll_reduced_lattice())
         vectors, squares = pbc_shortest_vectors(
