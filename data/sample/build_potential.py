@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--out", type=Path, default=DESTINATION)
     arguments = parser.parse_args()
+    for folder in (arguments.onto, arguments.volumes):
+        if folder is not None and not folder.is_dir():
+            parser.error(f"{folder} is not a folder")
     flush_subnormals()
     with tempfile.TemporaryDirectory() as folder:
         made = arguments.out if arguments.onto is None else Path(folder) / "labels"

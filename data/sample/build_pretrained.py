@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None, help="in place of each member's own")
     parser.add_argument("--volumes", action="store_true", help="build `volumes/` instead")
     arguments = parser.parse_args()
+    if unknown := sorted({*arguments.names} - {*params.members, *LARGE}):
+        parser.error(f"no network is named {', '.join(unknown)}; choose from {', '.join([*params.members, *LARGE])}")
     flush_subnormals()
     crystals, graphs = _all_labels(params)
     if arguments.volumes:
