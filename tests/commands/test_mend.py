@@ -1,14 +1,17 @@
-"""`matscout mend` puts back DVC's own files where a kill left them half-written, and touches nothing else."""
+"""`matscout mend` puts back files of DVC and MLflow that a kill left half-written, and touches nothing else."""
 
 import fcntl
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from imports import ROOT
+from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from matscout.cli import app
@@ -149,3 +152,21 @@ def test_the_way_back_from_an_experiment_loses_nothing(experimented):
     run("dvc", "exp", "run", "-S", "x=3")
     run("dvc", "exp", "apply", "before")
     assert [(root / name).read_bytes() for name in ("one.out", "two.out", "dvc.lock")] == before
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload``")  # MLflow's own
+def test_a_database_that_mlflow_had_only_begun_is_removed_and_a_whole_one_stays(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.executescript("CREATE TABLE alembic_version (version_num TEXT); CREATE TABLE experiments (name TEXT);")
+    assert damaged_files(tmp_path) == ["mlflow.db"]
+    assert list(mend(tmp_path)) == ["mlflow.db was half-written: removed"]
+    assert not (tmp_path / "mlflow.db").exists()
+    MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db").get_experiment_by_name("any")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    assert list(mend(tmp_path)) == []
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def test_an_empty_database_is_left_to_mlflow(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    assert damaged_files(tmp_path) == []

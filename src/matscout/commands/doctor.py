@@ -9,9 +9,10 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,7 @@ from matscout.engine.process_setup import Switch
 from matscout.errors import InputError, MatscoutError
 from matscout.files import write_bytes
 from matscout.params import Params, load_params
-from matscout.resume.parts import locked
+from matscout.resume.parts import CHECKPOINTS, locked
 
 PACKAGES = ("torch", "torch-geometric", "pymatgen", "dvc", "mlflow", "numba", "mp-api")
 EXPECTED_OUTS = (
@@ -173,13 +174,14 @@ def _output_of(*command: str) -> str:
 
 LOCK_FILE = "dvc.lock"
 RUNNING_FILE = ".dvc/tmp/rwlock"
-GUARDS = (".dvc/tmp/lock", ".dvc/tmp/rwlock.lock")  # held by DVC while it writes them
+DATABASE = "mlflow.db"
+GUARDS = (".dvc/tmp/lock", ".dvc/tmp/rwlock.lock", f"{CHECKPOINTS}/mlflow.lock")  # held by whoever writes them
 CONFLICT = b"<<<<<<< "  # Git's conflict mark: a merge that the user has to finish
 
 
 def damaged_files(root: Path) -> list[str]:
-    """DVC's own files under `root` that DVC cannot read, except those with a Git conflict."""
-    readable = {LOCK_FILE: _is_whole_lock_file, RUNNING_FILE: _is_json}
+    """Files of DVC and MLflow under `root` that they cannot read, except those with a Git conflict."""
+    readable = {LOCK_FILE: _is_whole_lock_file, RUNNING_FILE: _is_json, DATABASE: _is_whole_database}
     return [name for name, is_whole in readable.items() if (root / name).is_file() and not is_whole(root / name)]
 
 
@@ -226,6 +228,18 @@ def _is_json(path: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_whole_database(path: Path) -> bool:
+    """Whether MLflow finished making it: its last step adds the first experiment. Before that it holds no run."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables:
+                return True  # MLflow goes on from an empty file
+            return "experiments" in tables and database.execute("SELECT count(*) FROM experiments").fetchone()[0] > 0
+    except sqlite3.DatabaseError:
+        return True  # in use, or nothing that is known here
 
 
 def _committed(root: Path, name: str) -> bytes | None:
