@@ -120,7 +120,7 @@ def compare(
 
 @app.command(epilog="Example: `matscout mend && dvc repro`")
 def mend() -> None:
-    """Restore DVC's own files if a killed run left them half-written; `make repro` runs this first."""
+    """Restore files of DVC and MLflow that a killed run left half-written; `make repro` runs this first."""
     from matscout.commands.doctor import mend as put_back
 
     for line in put_back(Path.cwd()):

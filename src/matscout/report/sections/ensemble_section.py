@@ -154,7 +154,7 @@ def _words(run: Run) -> dict[str, Any]:
         f"warns of a large error. {far} of the test crystals are far from the training data.",
         "calibration_caption": "Share of test crystals inside the central interval of each nominal level. Markers are "
         "the conformal intervals of the tables, with 95 % bootstrap intervals; lines are the underlying "
-        "distributions. Points above the dashed line mean intervals that are too wide, points below it narrow ones.",
+        "distributions. Above the dashed line intervals are too wide, below it too narrow.",
         "coverage_caption": "Bars are Wilson's 95 % intervals. The dashed line is the nominal coverage, 90 %. Strata "
         f"with fewer than {run_tables.FEWEST_ROWS} test crystals are not shown.",
         "spread_caption": "Test crystals in groups of equal size, ordered by predicted standard deviation. On the "
