@@ -27,10 +27,12 @@ from matscout.discovery.relax.descent import loaded_judge
 from matscout.discovery.relax.potential_judge import make_potential_judge
 from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.verdict import combine
+from matscout.discovery.screen.candidate_scores import as_relaxed
+from matscout.discovery.screen.predict_usable import predict_usable
+from matscout.discovery.stability.energy_above_hull import References
 from matscout.engine import n_workers
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.graph_store import GraphStore
 from matscout.params import load_params
 from matscout.resume.parts import Parts
 
@@ -41,11 +43,16 @@ LAPLACE_90 = np.log(10.0) / np.sqrt(2.0)  # half width of a Laplace's central 90
 Array = NDArray[np.float64]
 
 
-def predicted(predictor: EnsemblePredictor, crystals: list[Crystal]) -> pd.DataFrame:
-    """The ensemble's formation energies, in the order of the crystals; NaN for one that it cannot judge."""
+def predicted(
+    predictor: EnsemblePredictor, crystals: list[Crystal], unrelaxed_among: References | None = None
+) -> pd.DataFrame:
+    """The ensemble's formation energies, in the order of the crystals; NaN for one that it cannot judge.
+
+    With known phases, the crystals are unrelaxed and the energies those after their relaxation.
+    """
     ids = [str(place) for place in range(len(crystals))]
-    store, _ = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, _ = predictor.predict_mixtures(store)
+    found = predict_usable(predictor, ids, crystals)
+    table = (found if unrelaxed_among is None else as_relaxed(found, crystals, unrelaxed_among)).table
     return table.set_index(columns.MATERIAL_ID).reindex(ids)
 
 
@@ -99,7 +106,11 @@ def main() -> None:
     energies = judging.energies(crystals) / [crystal.n_atoms for crystal in crystals]
     opinion = second.opinion(np.where(rested, energies, np.nan), crystals)
     predictor = EnsemblePredictor.load(arguments.members, arguments.ensemble).for_hypothetical()
-    looks = {"ensemble, unrelaxed": predicted(predictor, before), "ensemble, relaxed": predicted(predictor, crystals)}
+    references = References.read(ROOT / "data" / "curated" / "materials.parquet")
+    looks = {
+        "ensemble, unrelaxed": predicted(predictor, before, references),
+        "ensemble, relaxed": predicted(predictor, crystals),
+    }
     table = looks["ensemble, relaxed"]
     ensemble, spread = (
         table[name].to_numpy(np.float64) for name in (columns.FORMATION_ENERGY, columns.FORMATION_ENERGY + columns.STD)

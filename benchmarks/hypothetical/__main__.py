@@ -37,9 +37,11 @@ from benchmarks.hypothetical.scores import score_known, score_set, stability_by_
 from benchmarks.hypothetical.tables import KNOWN, PAGE, text_of, write_page
 from benchmarks.shared_rows import ROOT
 from matscout import columns
+from matscout.discovery.screen.candidate_scores import as_relaxed
+from matscout.discovery.screen.predict_usable import predict_usable
+from matscout.discovery.stability.energy_above_hull import References
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.files import write_json
-from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import plan_inference
 
 RESULTS = ROOT / "benchmarks" / "results" / "hypothetical.json"
@@ -64,20 +66,21 @@ def n_rows(text: str) -> int | None:
     return int(text)
 
 
-def predicted(predictor: EnsemblePredictor, sets: dict[str, LabelledSet]) -> pd.DataFrame:
-    """Predictions of all sets in one pass, by id; crystals without a graph or a finite prediction have no row."""
+def predicted(predictor: EnsemblePredictor, references: References, sets: dict[str, LabelledSet]) -> pd.DataFrame:
+    """Predictions of all sets as `screen` gives them, by id; crystals without a graph or prediction have no row."""
     ids = [name for each in sets.values() for name in each.ids]
     crystals = [crystal for each in sets.values() for crystal in each.crystals]
-    store, _ = GraphStore.from_usable(ids, crystals, predictor.graphs)
-    table, _ = predictor.predict_mixtures(store)
-    return table.set_index(columns.MATERIAL_ID)
+    found = as_relaxed(predict_usable(predictor.for_hypothetical(), ids, crystals), crystals, references)
+    return found.table.set_index(columns.MATERIAL_ID)
 
 
-def judged(members: Path, ensemble: Path, sets: dict[str, LabelledSet], device: str) -> dict[str, Any]:
+def judged(
+    members: Path, ensemble: Path, references: References, sets: dict[str, LabelledSet], device: str
+) -> dict[str, Any]:
     """All figures of one ensemble."""
     began, used = time.perf_counter(), time.process_time()
     predictor = EnsemblePredictor.load(members, ensemble, plan_inference(device))
-    table = predicted(predictor.for_hypothetical(), sets)  # the intervals that `screen` gives
+    table = predicted(predictor, references, sets)
     figures = {name: score_set(rows, table) for name, rows in sets.items()}
     figures[KNOWN] = score_known(pd.read_parquet(ensemble / "predictions.parquet"))
     return {
@@ -112,6 +115,9 @@ def main() -> None:
     )
     default = (SAMPLE, ROOT / "data" / "members", ROOT / "data" / "ensemble")
     parser.add_argument("--ensemble", action="append", type=folders, metavar="NAME=MEMBERS:ENSEMBLE")
+    parser.add_argument(
+        "--materials", type=Path, default=ROOT / "data" / "curated" / "materials.parquet", help="the known phases"
+    )
     parser.add_argument("--rows", type=n_rows, default=0, metavar="N|all", help=f"default: {DEFAULT_ROWS}")
     parser.add_argument(
         "--wbm-rows", type=n_rows, metavar="N", help="so many of WBM: a quick look, which writes nothing"
@@ -122,6 +128,7 @@ def main() -> None:
     limits = DEFAULT_ROWS if arguments.rows == 0 else dict.fromkeys(DEFAULT_ROWS, arguments.rows)
     sets = load_sets({**limits, WBM: arguments.wbm_rows})
     wbm = sets[WBM]
+    references = References.read(arguments.materials)
     results: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "benchmarks.hypothetical", *sys.argv[1:]]),
         "device": arguments.device if arguments.device != "cpu" else f"cpu, {torch.get_num_threads()} threads",
@@ -131,7 +138,7 @@ def main() -> None:
         "ensembles": {},
     }
     for name, members, ensemble in arguments.ensemble or [default]:
-        results["ensembles"][name] = judged(members, ensemble, sets, arguments.device)
+        results["ensembles"][name] = judged(members, ensemble, references, sets, arguments.device)
     results = as_json(results)
     destination = arguments.output or RESULTS
     is_quick = arguments.wbm_rows is not None

@@ -8,6 +8,7 @@ import torch
 
 from matscout.crystal import Crystal
 from matscout.discovery.stability.lowest_mixture import lowest_mixture
+from matscout.discovery.stability.relaxation_gain import relaxation_gain
 from matscout.ensemble.training_distance import TrainingReference
 from matscout.graphs.graph_store import GraphStore
 from matscout.models.inference import embed
@@ -25,6 +26,7 @@ ROCK_SALT = Crystal(
 def compile_now(params: Params) -> None:
     """Call the compiled functions as the stages do: graphs, hulls, distances, and each member, also in training."""
     store, _ = GraphStore.from_usable(["NaCl"], [ROCK_SALT], SETTINGS)
+    relaxation_gain([ROCK_SALT], np.zeros(1))
     lowest_mixture(np.eye(2), np.zeros(2), np.full(2, 0.5))
     TrainingReference.fit(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
     for member in params.members.values():

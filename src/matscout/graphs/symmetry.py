@@ -34,42 +34,112 @@ def orbits_of(
         and the atoms of each orbit in the *primitive* cell, (n_orbits,), so that a cell and its supercells have the
         same.
     """
+    parent = np.arange(len(frac_coords))
+    primitive, inside, atoms, n_translations = _primitive_cell(lattice, frac_coords, numbers, symprec, parent)
+    kinds = numbers[atoms]
+    image, misses = np.empty(len(atoms), np.int64), np.empty((len(atoms), 3))
+    for rotation in lattice_rotations(primitive, symprec):
+        if _carries(primitive, inside, kinds, rotation, symprec, image, misses):
+            for source in range(len(atoms)):
+                join(parent, atoms[source], atoms[int(image[source])])
+    return _label(parent, n_translations)
+
+
+@compiled
+def n_free_parameters(
+    lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], numbers: NDArray[np.uint8], symprec: float
+) -> int:
+    """Parameters that a relaxation can change at constant volume without breaking the symmetry.
+
+    They are the free coordinates of the atoms, less those that move the crystal as a whole, and the free parameters
+    of the lattice, less its volume. A group leaves as many free as the mean trace of its operations on the space of
+    the parameters: on vectors, of the operations that keep an atom; on symmetric matrices, of all.
+
+    Args:
+        lattice: (3, 3) rows are lattice vectors, Å; checked by `cell_problem`, as are the atoms.
+        frac_coords: (n_atoms, 3) fractional, any image.
+        numbers: (n_atoms,) atomic numbers.
+        symprec: tolerance, Å.
+
+    Returns:
+        Their number: 0 for rock salt, 1 for rutile's lattice and 1 for its oxygen.
+    """
+    parent = np.arange(len(frac_coords))
+    primitive, inside, atoms, _ = _primitive_cell(lattice, frac_coords, numbers, symprec, parent)
+    kinds = numbers[atoms]
+    image, misses = np.empty(len(atoms), np.int64), np.empty((len(atoms), 3))
+    keeping, along = np.zeros(len(atoms)), np.zeros(len(atoms))  # by atom: operations that keep it, and their traces
+    orbit = np.arange(len(atoms))
+    order, whole, shape = 0.0, 0.0, 0.0
+    for rotation in lattice_rotations(primitive, symprec):
+        if not _carries(primitive, inside, kinds, rotation, symprec, image, misses):
+            continue
+        trace, of_square = 0.0, 0.0
+        for i in range(3):
+            trace += rotation[i, i]
+            for j in range(3):
+                of_square += rotation[i, j] * rotation[j, i]
+        order, whole, shape = order + 1.0, whole + trace, shape + (trace * trace + of_square) / 2.0
+        for atom in range(len(atoms)):
+            join(orbit, atom, image[atom])
+            if image[atom] == atom:
+                keeping[atom] += 1.0
+                along[atom] += trace
+    coordinates = 0.0
+    for atom in range(len(atoms)):
+        if orbit[atom] == atom:
+            coordinates += along[atom] / keeping[atom]
+    return max(0, int(np.rint(coordinates - whole / order + shape / order - 1.0)))
+
+
+@compiled
+def _primitive_cell(
+    lattice: NDArray[np.float64],
+    frac_coords: NDArray[np.float64],
+    numbers: NDArray[np.uint8],
+    symprec: float,
+    parent: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], int]:
+    """The reduced primitive lattice, (n, 3) coordinates in it, the atoms of the cell that these are, translations.
+
+    Atoms that a pure translation carries onto each other are joined in `parent`, which holds each atom by itself.
+    """
     basis, transform = reduce_lattice(lattice)
     frac = product(frac_coords, inverse(transform.astype(np.float64)))
-    parent = np.arange(len(frac))
     shifts = translations(basis, frac, numbers, symprec, parent)
     primitive, ok = primitive_lattice(basis, shifts)
     if not ok:  # translations within tolerance that form no group: the cell itself is taken as primitive
-        parent = np.arange(len(frac))
+        parent[:] = np.arange(len(frac))
         shifts = np.zeros((1, 3))
         primitive = basis
     primitive, _ = reduce_lattice(primitive)
     atoms = np.array([atom for atom in range(len(frac)) if parent[atom] == atom])
     inside = product(product(frac[atoms], basis), inverse(primitive))
-    _join_by_rotations(primitive, inside, numbers[atoms], symprec, atoms, parent)
-    return _label(parent, len(shifts))
+    return primitive, inside, atoms, len(shifts)
 
 
 @compiled
-def _join_by_rotations(
+def _carries(
     lattice: NDArray[np.float64],
     frac: NDArray[np.float64],
     numbers: NDArray[np.uint8],
+    rotation: NDArray[np.int64],
     symprec: float,
-    atoms: NDArray[np.int64],
-    parent: NDArray[np.int64],
-) -> None:
-    """Join atoms of the primitive cell that a rotation with some translation carries onto each other."""
+    image: NDArray[np.int64],
+    misses: NDArray[np.float64],
+) -> bool:
+    """Whether a rotation with some translation carries a primitive cell onto itself; see `maps_all` for the rest."""
     species, _ = rarest_species(numbers)
-    members = np.array([atom for atom in range(len(frac)) if numbers[atom] == species])
-    image, misses = np.empty(len(frac), np.int64), np.empty((len(frac), 3))
-    for rotation in lattice_rotations(lattice, symprec):
-        start = rotated(frac[members[0]], rotation)
-        for member in members:
-            if maps_all(lattice, frac, numbers, rotation, frac[member] - start, symprec, image, misses):
-                for source in range(len(frac)):
-                    join(parent, atoms[source], atoms[int(image[source])])
-                break  # in a primitive cell a rotation has one translation
+    first = -1
+    for member in range(len(frac)):
+        if numbers[member] != species:
+            continue
+        if first < 0:
+            first = member
+        shift = frac[member] - rotated(frac[first], rotation)
+        if maps_all(lattice, frac, numbers, rotation, shift, symprec, image, misses):
+            return True  # in a primitive cell a rotation has one translation
+    return False
 
 
 @compiled

@@ -11,7 +11,9 @@ import pandas as pd
 
 import matscout
 from matscout.ensemble.predictor import EnsemblePredictor
-from matscout.files import write_json
+from matscout.ensemble.release import HULL, lowest_rows
+from matscout.files import write_json, write_parquet
+from matscout.layout import MATERIALS
 from matscout.models.saved_member import CARD_FILE
 from matscout.params import Validity
 from matscout.training.tracking import EXPERIMENT, experiment_id, tracking_uri
@@ -48,7 +50,9 @@ class Registered:
     store: str
 
 
-def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Validity) -> Registered:
+def register_ensemble(
+    name: str, *, members: Path, ensemble: Path, limits: Validity, materials: Path = MATERIALS
+) -> Registered:
     """Log the ensemble as a pyfunc model with signature and input example, and register it under `name`.
 
     Args:
@@ -56,6 +60,7 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
         members: folder of the members.
         ensemble: folder of the calibration.
         limits: limits of a cell that can be predicted.
+        materials: curated table, for the known phases.
 
     Returns:
         The model's address and the registry's.
@@ -74,15 +79,21 @@ def register_ensemble(name: str, *, members: Path, ensemble: Path, limits: Valid
 
     mlflow.set_tracking_uri(tracking_uri())
     example = pd.DataFrame({served_model.CIF: [served_model.ROCK_SALT]})
-    answer = served_model.predict_cifs([served_model.ROCK_SALT], predictor, limits)
-    signature = infer_signature(example, answer.drop(columns="error"))
     with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment_id(), run_name=f"register {name}"):
-        validity = Path(folder) / "validity.json"
+        validity, hull = Path(folder) / "validity.json", Path(folder) / HULL
+        write_parquet(hull, lowest_rows(materials))
+        answer = served_model.predict_cifs([served_model.ROCK_SALT], predictor, limits, hull)
+        signature = infer_signature(example, answer.drop(columns="error"))
         write_json(validity, limits.model_dump(mode="json"))
         model = mlflow.pyfunc.log_model(
             name=EXPERIMENT,
             python_model=served_model.__file__,
-            artifacts={"members": str(members), "ensemble": str(ensemble), "validity": str(validity)},
+            artifacts={
+                "members": str(members),
+                "ensemble": str(ensemble),
+                "hull": str(hull),
+                "validity": str(validity),
+            },
             code_paths=[str(Path(matscout.__file__).parent)],
             signature=signature,
             input_example=example,

@@ -1,7 +1,7 @@
 """The ensemble as an MLflow model, defined by this file (models from code): CIF texts in, predictions out.
 
 MLflow runs this file when it loads the model. No pickle is involved: the artifacts beside it are the
-members' safetensors, the calibration and the limits of a usable crystal.
+members' safetensors, the calibration, the known phases and the limits of a usable crystal.
 """
 
 import json
@@ -50,8 +50,9 @@ class EnsembleModel(PythonModel):
         """
         folders = {name: Path(path) for name, path in context.artifacts.items()}
         self.predictor = EnsemblePredictor.load(folders["members"], folders["ensemble"])
+        self.hull = folders["hull"]
         self.limits = Validity.model_validate(json.loads(folders["validity"].read_text()))
-        predict_cifs([ROCK_SALT], self.predictor, self.limits)
+        predict_cifs([ROCK_SALT], self.predictor, self.limits, self.hull)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         """Predict one row for each given row, in their order.
@@ -64,26 +65,27 @@ class EnsembleModel(PythonModel):
         Returns:
             the columns of `matscout predict`, None if a crystal cannot be used; `error` says why.
         """
-        predictions = predict_cifs(list(model_input[CIF]), self.predictor, self.limits)
+        predictions = predict_cifs(list(model_input[CIF]), self.predictor, self.limits, self.hull)
         if columns.MATERIAL_ID in model_input:
             predictions[columns.MATERIAL_ID] = list(model_input[columns.MATERIAL_ID])
         plain = predictions.astype(object)
         return plain.where(predictions.notna(), None)  # NaN is no JSON
 
 
-def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Validity) -> pd.DataFrame:
+def predict_cifs(cifs: Sequence[Any], predictor: EnsemblePredictor, limits: Validity, hull: Path) -> pd.DataFrame:
     """Predict CIF texts, named by their position; see `EnsembleModel.predict`.
 
     Args:
         cifs: texts; anything else is answered with an error.
         predictor: the ensemble.
         limits: limits of a cell that can be predicted.
+        hull: table of known phases.
 
     Returns:
         One row per text, in order, with `error` if it cannot be used.
     """
     texts = {f"{number:06d}": cif for number, cif in enumerate(cifs)}
-    return predict_texts(texts, predictor, limits, most=MOST_CHARACTERS)
+    return predict_texts(texts, predictor, limits, materials=hull, most=MOST_CHARACTERS)
 
 
 set_model(EnsembleModel())

@@ -1,6 +1,5 @@
 """Calibration for crystals that nobody has made: in a simulated world where members err thrice as much on them."""
 
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from matscout.ensemble.calibration.ensemble_calibration import EnsembleCalibrati
 from matscout.ensemble.calibration.hypothetical_calibration import (
     FEWEST_ROWS,
     METAL_BY_COMPOSITION,
-    RELAXATION_SHIFT,
     HypotheticalRows,
     as_metals,
     fit_hypothetical,
@@ -26,7 +24,6 @@ from matscout.ensemble.calibration.hypothetical_calibration import (
 from matscout.ensemble.calibration.target_calibration import (
     STRATA,
     LabelledRows,
-    TargetCalibration,
     TargetPrediction,
     fit_target,
 )
@@ -92,23 +89,6 @@ def test_intervals_of_the_hypothetical_calibration_cover_and_the_known_ones_do_n
     truth = dft_energy(fresh, rng)
     assert 0.86 < covered(own[ENERGY], known[GAP], fresh, truth) < 0.94
     assert covered(known[ENERGY], known[GAP], fresh, truth) < 0.6
-
-
-def test_energies_move_towards_relaxed_cells_and_their_intervals_with_them():
-    rng = np.random.default_rng(11)
-    rows = hypothetical_rows(rng, 400, n_gaps=400)
-    own = fit_hypothetical(rows, known_calibration(rng, 400), PARAMS)
-    assert own[GAP].shift == 0
-    assert own[ENERGY].shift == RELAXATION_SHIFT < 0
-    still = replace(own[ENERGY], shift=0.0)
-    before, after = still.predict(rows.outputs[ENERGY]), own[ENERGY].predict(rows.outputs[ENERGY])
-    by = RELAXATION_SHIFT * before.mixture.std()
-    np.testing.assert_allclose(after.estimate, before.estimate + by)
-    np.testing.assert_allclose(after.mixture.median(), before.mixture.median() + by, atol=1e-9)
-    stratum = np.full(400, STRATA[0])
-    limits = still.interval(before, stratum, 0.9), own[ENERGY].interval(after, stratum, 0.9)
-    np.testing.assert_allclose(limits[1], np.array(limits[0]) + by)
-    assert TargetCalibration.from_json(own[ENERGY].to_json()) == own[ENERGY]
 
 
 def test_few_rows_and_rows_without_noise_give_no_calibration_of_their_own():

@@ -23,6 +23,7 @@ from matscout.discovery.relax.relax_all import relax_all
 from matscout.discovery.relax.relaxed_table import BEFORE, COMPARED, OF_RIVALS, PROPOSED, RELAXED_NAME, SUMMARY_NAME
 from matscout.discovery.relax.verdict import DISAGREE, with_verdict
 from matscout.discovery.screen.candidate_scores import Judge, crystals_of
+from matscout.discovery.screen.predict_usable import predict_usable
 from matscout.discovery.screen.screen import RANKED_NAME
 from matscout.discovery.stability.competing_phases import Rivals
 from matscout.discovery.stability.energy_above_hull import References
@@ -206,7 +207,7 @@ def _judged(
     crystals = [settled[place].descent.crystal for place in stay]
     if not crystals:
         return pd.DataFrame(), {}
-    predicted = judge.predict([ids[place] for place in stay], crystals)
+    predicted = predict_usable(judge.predictor, [ids[place] for place in stay], crystals)
     rejections = {rejection.material_id: rejection for rejection in predicted.rejections}
     if predicted.table.empty:
         return pd.DataFrame(), rejections

@@ -31,6 +31,7 @@ from matscout.discovery.stability.energy_above_hull import (
     hull_of,
     remark_on,
 )
+from matscout.discovery.stability.relaxation_gain import SOFTENING, relaxation_gain
 from matscout.ensemble.mixture import Mixture
 from matscout.ensemble.predictor import EnsemblePredictor
 from matscout.errors import InputError
@@ -88,8 +89,7 @@ class Judge:
         judge = self
         if self.references is not None and self.references.rivals is None:
             named = predicted.table.rename(columns={columns.MATERIAL_ID: columns.CANDIDATE_ID})
-            known = {columns.SPECIES: species, columns.ENERGY_ABOVE_KNOWN_HULL: self.above_known_hull(named, species)}
-            judge = self.among(Rivals.among([named.assign(**known)]))
+            judge = self.among(Rivals.among([named.assign(**{columns.SPECIES: species})]))
         table = judge.assess(predicted.table, predicted.mixtures, species)
         return ScoredCrystals(predicted.rows, table, predicted.rejections)
 
@@ -180,8 +180,9 @@ class Judge:
         return drawn_costs(drawn, self.goal.screened, hulls)
 
     def predict(self, ids: Sequence[str], crystals: Sequence[Crystal]) -> Predicted:
-        """See `predict_usable`."""
-        return predict_usable(self.predictor, ids, crystals)
+        """Predict crystals whose atoms are not relaxed: `predict_usable` and, given known phases, `as_relaxed`."""
+        predicted = predict_usable(self.predictor, ids, crystals)
+        return predicted if self.references is None else as_relaxed(predicted, crystals, self.references)
 
     def _weights(self, mixtures: Mapping[str, Mixture]) -> dict[str, dict[str, float]]:
         return {target: self.predictor.calibration.targets[target].tuning.combination.weights for target in mixtures}
@@ -272,6 +273,29 @@ def add_stability(table: pd.DataFrame, species: Sequence[Sequence[str]], referen
     known = references.ids_of_formulas
     table[columns.KNOWN_FORMULA] = [known.get(formula_key(list(symbols)), "") for symbols in species]
     return hull
+
+
+def as_relaxed(predicted: Predicted, crystals: Sequence[Crystal], references: References) -> Predicted:
+    """Predictions for hypothetical crystals, with the formation energy that they have after their relaxation.
+
+    Args:
+        predicted: predictions that hold for the atoms where they are.
+        crystals: the crystals that were given to `predict_usable`.
+        references: known phases.
+
+    Returns:
+        The same with energy, interval and distribution moved, and the energy above the hull of the known phases.
+    """
+    kept, energy = [crystals[row] for row in predicted.rows], columns.FORMATION_ENERGY
+    table = predicted.table.copy()
+    above = above_known_hull(references, table, [crystal.species for crystal in kept])
+    by = SOFTENING - relaxation_gain(kept, above)
+    for name in (energy, energy + columns.LO90, energy + columns.HI90):
+        table[name] += by
+    table[columns.ENERGY_ABOVE_KNOWN_HULL] = above + by
+    return replace(
+        predicted, table=table, mixtures={**predicted.mixtures, energy: predicted.mixtures[energy].moved(by)}
+    )
 
 
 def above_known_hull(

@@ -363,8 +363,9 @@ def _predicted(judge: Judge, candidates: pa.Table) -> tuple[pa.Table, pa.Table, 
     ids = candidates.column(columns.CANDIDATE_ID).to_pylist()
     predicted = judge.predict(ids, crystals_of(candidates.select(list(columns.CRYSTAL)).to_pandas()))
     kept = _plain(candidates.take(pa.array(predicted.rows)))
-    above = judge.above_known_hull(predicted.table, kept.column(columns.SPECIES).to_pylist())
-    said = predicted.table.drop(columns=columns.MATERIAL_ID).assign(**{columns.ENERGY_ABOVE_KNOWN_HULL: above})
+    said = predicted.table.drop(columns=columns.MATERIAL_ID)
+    if judge.references is None:
+        said[columns.ENERGY_ABOVE_KNOWN_HULL] = np.nan
     table = pa.Table.from_pandas(said, preserve_index=False)
     joined = pa.table([*kept.columns, *table.columns], names=[*kept.column_names, *table.column_names])
     cut = [Rejection(material_id=name, reason=SHAPES_DISAGREE, detail=CUT_OFF) for name in cut_off]

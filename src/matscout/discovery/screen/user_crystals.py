@@ -49,7 +49,12 @@ def usable_crystals(paths: Sequence[Path], limits: Validity) -> tuple[list[str],
 
 
 def predict_texts(
-    texts: Mapping[str, Any], predictor: EnsemblePredictor, limits: Validity, *, most: int = MAX_BYTES
+    texts: Mapping[str, Any],
+    predictor: EnsemblePredictor,
+    limits: Validity,
+    *,
+    materials: Path | None = None,
+    most: int = MAX_BYTES,
 ) -> pd.DataFrame:
     """Predictions for texts of files by name, as `predict_structures` gives for the files; one row a text.
 
@@ -57,6 +62,7 @@ def predict_texts(
         texts: CIF, POSCAR or JSON; anything that is not text is rejected.
         predictor: the ensemble.
         limits: physical limits.
+        materials: table of known phases, for the columns on stability; None = without them.
         most: characters of one text; a longer one is rejected unread.
 
     Returns:
@@ -65,7 +71,7 @@ def predict_texts(
     kept, rejections = _sorted_out((read_text(text, name, most=most) for name, text in texts.items()), limits)
     table = pd.DataFrame({columns.MATERIAL_ID: []})
     if kept:
-        table, rejected = _predicted(list(kept), list(kept.values()), predictor)
+        table, rejected = _predicted(list(kept), list(kept.values()), predictor, materials)
         rejections += rejected
     told = {item.material_id: f"{item.reason}: {item.detail}" for item in rejections}
     table = table.set_index(columns.MATERIAL_ID).reindex(list(texts))
@@ -117,9 +123,8 @@ def predict(
         named = structures if isinstance(structures, Mapping) else named
         ids, rejections = list(named), []
         crystals = [s if isinstance(s, Crystal) else Crystal.from_structure(s) for s in named.values()]
-    table, rejections = _table_of(ids, crystals, rejections, EnsemblePredictor.load(who.members, who.ensemble))
-    if who.materials is not None:
-        _add_stability(table, dict(zip(ids, crystals, strict=True)), who.materials)
+    predictor = EnsemblePredictor.load(who.members, who.ensemble)
+    table, rejections = _table_of(ids, crystals, rejections, predictor, who.materials)
     if rejections:
         told = "; ".join(f"{item.material_id}: {item.detail}" for item in rejections)
         warnings.warn(f"{len(rejections)} crystal(s) cannot be predicted and are rejected: {told}", stacklevel=2)
@@ -145,39 +150,38 @@ def predict_structures(
         InputError: not one crystal can be predicted.
     """
     ids, crystals, rejections = usable_crystals(paths, limits)
-    table, rejections = _table_of(ids, crystals, rejections, predictor)
-    if materials is not None:
-        _add_stability(table, dict(zip(ids, crystals, strict=True)), materials)
-    return table, rejections
+    return _table_of(ids, crystals, rejections, predictor, materials)
 
 
 def _table_of(
-    ids: Sequence[str], crystals: Sequence[Crystal], rejections: list[Rejection], predictor: EnsemblePredictor
+    ids: Sequence[str],
+    crystals: Sequence[Crystal],
+    rejections: list[Rejection],
+    predictor: EnsemblePredictor,
+    materials: Path | None,
 ) -> tuple[pd.DataFrame, list[Rejection]]:
-    table, rejected = _predicted(ids, crystals, predictor)
+    table, rejected = _predicted(ids, crystals, predictor, materials)
     rejections = [*rejections, *rejected]
     if table.empty:
         raise InputError(f"none of {len(rejections)} structure(s) can be predicted; the last: {rejections[-1].detail}")
     return table, rejections
 
 
-def _add_stability(table: pd.DataFrame, crystals: Mapping[str, Crystal], materials: Path) -> None:
-    """Add the columns of `add_stability`: crystals against the known phases, not against each other."""
-    from matscout.discovery.screen.candidate_scores import add_stability
-    from matscout.discovery.stability.energy_above_hull import References
-
-    add_stability(table, [crystals[name].species for name in table[columns.MATERIAL_ID]], References.read(materials))
-
-
 def _predicted(
-    ids: Sequence[str], crystals: Sequence[Crystal], predictor: EnsemblePredictor
+    ids: Sequence[str], crystals: Sequence[Crystal], predictor: EnsemblePredictor, materials: Path | None
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """Predictions whose intervals hold for the kind of crystal: of a known formula, or hypothetical.
+
+    With known phases, crystals are judged against them, not against each other.
 
     Returns:
         One row per crystal that can be predicted, in the given order, with its formula and `calibrated_for`; and why
         the others cannot.
     """
+    from matscout.discovery.screen.candidate_scores import add_stability, as_relaxed  # only what is needed starts
+    from matscout.discovery.stability.energy_above_hull import References
+
+    references = None if materials is None else References.read(materials)
     is_known = predictor.reference.is_known([formula_key(crystal.species) for crystal in crystals])
     tables, rejections = [pd.DataFrame()], []
     kinds = ((predictor, columns.KNOWN, is_known), (predictor.for_hypothetical(), columns.HYPOTHETICAL, ~is_known))
@@ -185,15 +189,21 @@ def _predicted(
         rows = np.flatnonzero(chosen)
         if not len(rows):
             continue
-        predicted = predict_usable(calibrated, [ids[int(row)] for row in rows], [crystals[int(row)] for row in rows])
+        chosen_crystals = [crystals[row] for row in rows.tolist()]
+        predicted = predict_usable(calibrated, [ids[row] for row in rows.tolist()], chosen_crystals)
+        if references is not None and kind == columns.HYPOTHETICAL:
+            predicted = as_relaxed(predicted, chosen_crystals, references)
         tables.append(predicted.table.assign(**{columns.CALIBRATED_FOR: kind}).set_index(rows[predicted.rows]))
         rejections += predicted.rejections
     table = pd.concat(tables).sort_index()
     table.insert(min(1, table.shape[1]), columns.FORMULA, [crystals[row].reduced_formula for row in table.index])
     table[columns.CELL_REMARK] = [cell_remark(crystals[row]) for row in table.index]
-    table = table.reset_index(drop=True)
+    species = [crystals[row].species for row in table.index]
+    table = table.reset_index(drop=True).drop(columns=columns.ENERGY_ABOVE_KNOWN_HULL, errors="ignore")
     if len(table):
         add_experimental_gap(table)
+        if references is not None:
+            add_stability(table, species, references)
     return table, _of_user(rejections)
 
 

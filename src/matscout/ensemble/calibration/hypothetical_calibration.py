@@ -42,10 +42,6 @@ Array = NDArray[np.float64]
 
 SCALE_POWER = 1.0  # see `Tuning`; higher than for known crystals, since spreads differ tenfold between kinds of crystal
 METAL_BY_COMPOSITION = 0.95  # least probability of no gap; 96 % of WBM's compounds of such compositions have none
-# Labels keep the atoms where they are, and relaxing them lowers the energy, the more the less certain the ensemble is.
-# Chosen on WBM's development rows: with a larger shift their mean error is nearer to zero, but fewer predictions of
-# stability are right.
-RELAXATION_SHIFT = -0.06
 LEAST_WEIGHT = 0.15  # of a surrogate: with less, it takes more time in a screening than its part of the error is worth
 DROP_FACTOR = 1.5  # times the median network's error; a network that errs more only widens the intervals
 FEWEST_ROWS = 100  # labelled rows that a target needs for a calibration of its own
@@ -126,8 +122,6 @@ def fit_hypothetical(
         kept = [one for one in outputs.members if one not in unmade.surrogates or weights.get(one, 0) >= LEAST_WEIGHT]
         if len(kept) < len(outputs.members):
             fitted[name] = fit(outputs.only(*kept))
-        if target.label == columns.FORMATION_ENERGY_ALIGNED:
-            fitted[name] = replace(fitted[name], shift=RELAXATION_SHIFT)
     return fitted
 
 

@@ -149,14 +149,12 @@ class TargetCalibration:
             lopsided.
         conformal: quantiles of the scores.
         lower_bound: least value of the property; None = there is none.
-        shift: added to estimate and distribution, in standard deviations of the distribution.
     """
 
     tuning: Tuning
     shape: Shape
     conformal: ConformalQuantiles
     lower_bound: float | None
-    shift: float = 0.0
 
     def interval(
         self, prediction: TargetPrediction, strata: Labels, level: float, sources: Labels | None = None
@@ -176,11 +174,7 @@ class TargetCalibration:
 
     def predict(self, outputs: TargetOutputs) -> TargetPrediction:
         """Estimate and distribution from the members' outputs."""
-        prediction = self.tuning.predict(outputs)
-        if not self.shift:
-            return prediction
-        by = self.shift * prediction.mixture.std()
-        return TargetPrediction(prediction.estimate + by, prediction.mixture.moved(by))
+        return self.tuning.predict(outputs)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; `from_json` reads it back."""
@@ -191,7 +185,6 @@ class TargetCalibration:
             "shape": self.shape,
             "conformal": self.conformal.to_json(),
             "lower_bound": self.lower_bound,
-            "shift": self.shift,
         }
 
     @classmethod
@@ -200,7 +193,7 @@ class TargetCalibration:
         combination = Combination.from_json(content["combination"])
         tuning = Tuning(combination, Temperature(**content["temperature"]), content["scale_power"])
         conformal = ConformalQuantiles.from_json(content["conformal"])
-        return cls(tuning, content["shape"], conformal, content["lower_bound"], content["shift"])
+        return cls(tuning, content["shape"], conformal, content["lower_bound"])
 
 
 def fit_tuning(
