@@ -3,12 +3,12 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from benchmarks.rehearsal import __main__ as rehearsal
@@ -148,7 +148,7 @@ def test_a_run_is_killed_in_its_stage_with_all_its_processes_and_measured(tmp_pa
 
 
 def process_commands():
-    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
 
 def test_a_folder_above_its_budget_ends_the_run(tmp_path):

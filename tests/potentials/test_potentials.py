@@ -11,7 +11,7 @@ from matscout.crystal import Crystal
 from matscout.errors import InputError
 from matscout.potentials.calculators import PotentialCalculator, atoms_of, crystal_of
 from matscout.potentials.load_potential import POTENTIALS, load_potential
-from matscout.potentials.weights import check_weights
+from matscout.potentials.potential import check_weights
 
 PAIRS = str(Path(__file__).parents[1] / "discovery" / "relax" / "pair_potential.py")
 PACKAGES = {"sevennet-0": "sevenn", "sevennet-l3i5": "sevenn", "chgnet": "chgnet", "chgnet-r2scan": "chgnet"}

@@ -11,6 +11,7 @@ import pytest
 from small_outputs import make_outputs
 
 from matscout.ensemble.evaluate import evaluate
+from matscout.ensemble.release import lowest_rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's
@@ -18,16 +19,22 @@ pytestmark = [
 ]
 
 
+def artifacts_of(outputs, folder):
+    """What `register_ensemble` puts beside the model."""
+    validity, hull = folder / "validity.json", folder / "hull.parquet"
+    validity.write_text(json.dumps(outputs.params.curation.validity.model_dump(mode="json")))
+    lowest_rows(outputs.materials).to_parquet(hull)
+    return {"members": outputs.members, "ensemble": folder / "ensemble", "hull": hull, "validity": validity}
+
+
 def test_a_crystal_is_answered_while_the_model_is_loaded_so_that_no_request_waits_for_a_compiler(tmp_path, monkeypatch):
     from matscout.serving import served_model  # brings MLflow, whose import takes seconds and warns
 
     outputs = make_outputs(tmp_path)
     evaluate(outputs.members, **outputs.arguments(), destination=tmp_path / "ensemble")
-    validity = tmp_path / "validity.json"
-    validity.write_text(json.dumps(outputs.params.curation.validity.model_dump(mode="json")))
     answers, predict = [], served_model.predict_cifs
     monkeypatch.setattr(served_model, "predict_cifs", lambda *asked: answers.append(predict(*asked)) or answers[-1])
-    artifacts = {"members": outputs.members, "ensemble": tmp_path / "ensemble", "validity": validity}
+    artifacts = artifacts_of(outputs, tmp_path)
     served_model.EnsembleModel().load_context(SimpleNamespace(artifacts=artifacts))
     (answer,) = answers
     assert answer["error"].isna().all()
@@ -100,9 +107,7 @@ def test_every_row_has_its_own_answer_and_no_figure_is_nan(tmp_path):
 
     outputs = make_outputs(tmp_path)
     evaluate(outputs.members, **outputs.arguments(), destination=tmp_path / "ensemble")
-    validity = tmp_path / "validity.json"
-    validity.write_text(json.dumps(outputs.params.curation.validity.model_dump(mode="json")))
-    artifacts = {"members": outputs.members, "ensemble": tmp_path / "ensemble", "validity": validity}
+    artifacts = artifacts_of(outputs, tmp_path)
     model = served_model.EnsembleModel()
     model.load_context(SimpleNamespace(artifacts=artifacts))
     posted = [served_model.ROCK_SALT, "data_x\n", None, 5, "x" * (1 << 21), served_model.ROCK_SALT]

@@ -17,8 +17,7 @@ from matscout import columns
 from matscout.crystal import SYMBOLS, Crystal
 from matscout.engine.process_setup import subnormals_flushed
 from matscout.errors import InputError
-from matscout.potentials.potential import EnergiesAndForces, Facts, gathered
-from matscout.potentials.weights import check_weights
+from matscout.potentials.potential import EnergiesAndForces, Facts, check_weights, gathered
 
 GPA: Final = 1 / 160.21766208  # eV/Å³
 HEAVIEST: Final = 94

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matscout.crystal import Crystal
+from matscout.errors import InputError
+from matscout.files import sha256_of
 
 Array = NDArray[np.float64]
 
@@ -93,3 +96,24 @@ def from_voigt(stress: Array) -> Array:
     """(3, 3) matrix from the six numbers xx, yy, zz, yz, xz, xy."""
     xx, yy, zz, yz, xz, xy = (float(value) for value in stress)
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def check_weights(path: Path, expected: str) -> str:
+    """Check and return the SHA-256 of a file of weights from an installed package.
+
+    Such files are pickles, which can run code, so only known ones are read.
+
+    Args:
+        path: the file.
+        expected: its SHA-256, as hex.
+
+    Raises:
+        InputError: the file has another SHA-256.
+    """
+    sha256 = sha256_of(path)
+    if sha256 != expected:
+        raise InputError(
+            f"{path} has SHA-256 {sha256}, not {expected}: reading it could run foreign code, so it is not read. "
+            "Install the package again in the version of pyproject.toml"
+        )
+    return sha256

@@ -14,8 +14,7 @@ from matscout import columns
 from matscout.crystal import SYMBOLS, Crystal
 from matscout.engine.process_setup import subnormals_flushed
 from matscout.errors import InputError
-from matscout.potentials.potential import EnergiesAndForces, Facts, from_voigt, gathered
-from matscout.potentials.weights import check_weights
+from matscout.potentials.potential import EnergiesAndForces, Facts, check_weights, from_voigt, gathered
 
 BATCH: Final = 4  # cells at once; larger batches overflow a CPU's cache and are slower
 GPU_ATOMS: Final = 1000  # atoms at once on a GPU, so that they fit into a small one

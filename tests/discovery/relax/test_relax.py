@@ -124,7 +124,8 @@ def params(monkeypatch):
         rows = np.arange(len(ids))
         return SimpleNamespace(rows=rows, table=pd.DataFrame(table), mixtures=mixtures, rejections=[])
 
-    monkeypatch.setattr("matscout.discovery.screen.candidate_scores.predict_usable", predict)
+    for module in ("relax.relax", "screen.candidate_scores"):
+        monkeypatch.setattr(f"matscout.discovery.{module}.predict_usable", predict)
     return params.model_copy(update={"relaxation": settings})
 
 

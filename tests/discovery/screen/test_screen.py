@@ -21,6 +21,7 @@ from matscout.discovery.screen.candidate_scores import Judge
 from matscout.discovery.screen.scored_file import mixtures_of, mixtures_table
 from matscout.discovery.screen.user_crystals import predict_structures
 from matscout.discovery.stability.energy_above_hull import References
+from matscout.discovery.stability.relaxation_gain import SOFTENING, relaxation_gain
 from matscout.ensemble.mixture import Mixture
 from matscout.errors import InputError
 from matscout.graphs.graph_store import GraphStore
@@ -503,6 +504,25 @@ def test_files_without_a_prediction_are_named_and_the_others_go_on(crystals, par
     }
     with pytest.raises(InputError, match=r"none of 1 structure.* can be predicted; .*values that are not finite"):
         predict_structures([tmp_path / "mine-1.vasp"], ensemble, params.curation.validity)
+
+
+def test_predict_and_screen_give_one_energy_which_is_that_of_the_relaxed_crystal(crystals, params, materials, tmp_path):
+    for number, crystal in enumerate(crystals[:5]):
+        crystal.to_structure().to(str(tmp_path / f"mine-{number}.vasp"), fmt="poscar")
+    ensemble = KnownEnsemble(params.graphs)
+    asked = params.curation.validity
+    unrelaxed, _ = predict_structures([tmp_path], ensemble, asked)
+    relaxed, _ = predict_structures([tmp_path], ensemble, asked, materials)
+    ids = relaxed["material_id"].tolist()
+    judged = Judge(ensemble, References.read(materials), goal(GAP)).judge(ids, crystals[:5]).table
+    for end in ("", "_lo90", "_hi90"):
+        name = "formation_energy_per_atom" + end
+        np.testing.assert_allclose(relaxed[name], judged[name], atol=1e-5)  # a POSCAR holds rounded coordinates
+    hull = References.read(materials).hull_energies([crystal.element_counts for crystal in crystals[:5]])
+    start = unrelaxed["formation_energy_per_atom"].to_numpy()
+    by = SOFTENING - relaxation_gain(crystals[:5], start - hull)
+    np.testing.assert_allclose(relaxed["formation_energy_per_atom"], start + by, atol=1e-5)
+    assert np.ptp(by) > 0.01
 
 
 def test_ones_own_mistakes_are_told(crystals, materials, monkeypatch):

@@ -1,6 +1,5 @@
 """Calibration for crystals that nobody has made: in a simulated world where members err thrice as much on them."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
