@@ -374,11 +374,17 @@ class References:
     def _systems(self) -> dict[tuple[str, ...], System]:
         return {}
 
+    @cached_property
+    def _elements(self) -> dict[str, Phase]:
+        return {}
+
     def _element(self, symbol: str) -> Phase:
-        """The element at energy zero, by definition: rows below it are noise, rows above it no ground state."""
-        reference = Phase("reference", {symbol: 1}, 0.0)
-        lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
-        return replace(lowest, energy=0.0)
+        """The element at energy zero, by definition: rows below it are noise, rows above it no ground state; cached."""
+        if (found := self._elements.get(symbol)) is None:
+            reference = Phase("reference", {symbol: 1}, 0.0)
+            lowest = min((*self.phases.get(frozenset([symbol]), ()), reference), key=lambda phase: phase.energy)
+            found = self._elements[symbol] = replace(lowest, energy=0.0)
+        return found
 
 
 def remark_on(found: Decomposition, energy: float, limit: float) -> tuple[bool, str]:
