@@ -74,7 +74,7 @@ def measure(n: int, given: argparse.Namespace, folder: Path) -> dict[str, object
         stages["featurize"] = run_stage(folder, "featurize", materials=crystals, out=folder / "graphs")
     stages["screen"] = run_stage(
         folder, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=materials, stand_ins=data / STAND_INS,
+        materials=materials, stand_ins=data / STAND_INS, hull=data / "own_hull",
         distilled=folder / "distilled", out=folder / "screening",
     )  # fmt: skip
     if given.cascade:
@@ -109,7 +109,7 @@ def run_cascade(given: argparse.Namespace, params: dict[str, Any], folder: Path,
     (inside / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return run_stage(
         inside, "screen", candidates=candidates, members=data / "members", ensemble=data / "ensemble",
-        materials=data / "curated/materials.parquet", stand_ins=data / STAND_INS,
+        materials=data / "curated/materials.parquet", stand_ins=data / STAND_INS, hull=data / "own_hull",
         distilled=inside / "data/distilled", out=inside / "screening",
     )  # fmt: skip
 
