@@ -218,14 +218,15 @@ def ensemble(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensemble")
     made = make_outputs(folder)
     evaluate(made.members, destination=folder / "ensemble", **made.arguments())
-    return f"{made.members}:{folder / 'ensemble'}"
+    return f"{made.members}:{folder / 'ensemble'}", str(made.materials)
 
 
 def test_the_command_puts_ensembles_side_by_side(shared, ensemble, tmp_path, monkeypatch, capsys):
     output = tmp_path / "figures.json"
+    ensemble, materials = ensemble
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hypothetical", *arguments])
+        monkeypatch.setattr(sys, "argv", ["hypothetical", "--materials", materials, *arguments])
         command.main()
         return capsys.readouterr().out
 
@@ -258,7 +259,9 @@ def test_the_command_puts_ensembles_side_by_side(shared, ensemble, tmp_path, mon
 
 def test_a_quick_look_writes_nothing(shared, ensemble, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results.json")
-    monkeypatch.setattr(sys, "argv", ["hypothetical", "--ensemble", f"a={ensemble}", "--wbm-rows", "6"])
+    ensemble, materials = ensemble
+    asked = ["--materials", materials, "--ensemble", f"a={ensemble}", "--wbm-rows", "6"]
+    monkeypatch.setattr(sys, "argv", ["hypothetical", *asked])
     command.main()
     assert "WBM" in capsys.readouterr().out
     assert not (tmp_path / "results.json").exists()
